@@ -1,0 +1,26 @@
+"""What a user did wrong, in one line."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake that the user can mend; its text is one line for standard error (exit code 2)."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str | None:
+    """The allowed name most like `name`, or None when none is alike."""
+    matches = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def unknown_name(what: str, name: str, allowed: Iterable[str], *, where: str = "") -> UserError:
+    """The error for a name outside a closed set: what it is, what is allowed, the nearest name.
+
+    `what` says what was named ("metric", "key of the decoder"), `where` in which key or file.
+    """
+    names = sorted(allowed)
+    guess = nearest(name, names)
+    place = f" in {where}" if where else ""
+    hint = f"; did you mean '{guess}'?" if guess else ""
+    return UserError(f"unknown {what} '{name}'{place}{hint} (allowed: {', '.join(names) or 'none'})")

@@ -1,0 +1,75 @@
+"""How far long work is: a bar on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+# Seconds between plain lines: often enough to see life in a batch log, seldom enough to read it.
+LINE_EVERY = 10.0
+
+
+def track(
+    items: Iterable[Item], *, total: int, label: str, unit: str, each: float = 1.0, done: int = 0
+) -> Iterator[Item]:
+    """The items, one by one, with progress, throughput and time left on standard error.
+
+    `each` is the amount of `unit` that one item stands for (voxels of a window, say) and scales
+    the throughput; `done` items of `total` were finished before (a resumed run).
+    """
+    show = _bar if sys.stderr.isatty() else _lines
+    return show(items, total, label, unit, each, done)
+
+
+def _bar(
+    items: Iterable[Item], total: int, label: str, unit: str, each: float, done: int
+) -> Iterator[Item]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    start = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(label, total=total, completed=done, rate="")
+        for count, item in enumerate(items, 1):
+            yield item
+            rate = f"{_si(count * each / (time.monotonic() - start))} {unit}/s"
+            progress.update(task, advance=1, rate=rate)
+
+
+def _lines(
+    items: Iterable[Item], total: int, label: str, unit: str, each: float, done: int
+) -> Iterator[Item]:
+    start = last = time.monotonic()
+    for count, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - last >= LINE_EVERY:
+            last, rate = now, count / (now - start)
+            left = (total - done - count) / rate
+            print(
+                f"{label}: {done + count}/{total}, {_si(rate * each)} {unit}/s, {_clock(left)} left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def _si(value: float) -> str:
+    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}"
+    return f"{value:.3g} "
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"

@@ -1,0 +1,15 @@
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with real volumes, or a skip that says why there is none."""
+    folder = os.environ.get("EMSEG_TEST_DATA")
+    if not folder:
+        pytest.skip("EMSEG_TEST_DATA is unset: no real volumes")
+    if not Path(folder).is_dir():
+        pytest.fail(f"EMSEG_TEST_DATA names {folder}, which is no folder")
+    return Path(folder)
