@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: numpy and numba, no files, no torch."""

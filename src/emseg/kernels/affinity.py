@@ -1,0 +1,134 @@
+"""Affinities of labels: which pairs of voxels belong to one object, and where a pair is stored.
+
+An offset o names pairs of voxels o apart. `source` storage keeps the pair (v, v + o) at v,
+`destination` storage keeps (v, v - o) at v.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numba import njit
+
+EdgeSide = Literal["source", "destination"]
+
+
+def affinities(
+    labels: np.ndarray, *, offsets: Sequence[Sequence[int]], edge_side: EdgeSide
+) -> tuple[np.ndarray, np.ndarray]:
+    """Affinity values and their validity, one channel per offset.
+
+    `labels` (Z, Y, X) int32: above 0 an object, 0 background, -1 unlabelled. `offsets` are in
+    voxels in array order, of any length and sign. Returns values uint8 (C, Z, Y, X), 1 where both
+    ends carry the same id above 0 (same object) and else 0, and mask bool (C, Z, Y, X), true where
+    the other end lies inside the volume and neither end is unlabelled. Background pairs are valid
+    zeros. Where the mask is false because the other end lies outside, the value is 0.
+    """
+    _require_int32(labels)
+    sign = 1 if edge_side == "source" else -1
+    partners = sign * np.array(offsets, dtype=np.int64).reshape(len(offsets), 3)
+    values = np.zeros((len(offsets), *labels.shape), np.uint8)
+    mask = np.zeros(values.shape, np.bool_)
+    _fill_affinities(np.ascontiguousarray(labels), partners, values, mask)
+    return values, mask
+
+
+def erode_labels(labels: np.ndarray, *, radius: Sequence[int]) -> np.ndarray:
+    """Labels with a background gap where objects meet: int32 (Z, Y, X), a new array.
+
+    A voxel whose box of 2 * radius + 1 voxels per axis (cut off at the volume's faces) holds two
+    different ids, 0 being one of them, becomes 0. Unlabelled voxels (-1) do not count as an id and
+    stay -1. `radius` is in voxels, one number per array axis, so that a section plane can be left
+    alone.
+    """
+    _require_int32(labels)
+    if len(radius) != labels.ndim or min(radius) < 0:
+        raise ValueError(f"radius {list(radius)} must hold one number >= 0 per axis of the labels")
+    if not any(radius):
+        return labels.copy()
+    eroded = np.empty(labels.shape, np.int32)
+    _erode(np.ascontiguousarray(labels), np.array(radius, dtype=np.int64), eroded)
+    return eroded
+
+
+def shift_edges(
+    array: np.ndarray,
+    *,
+    offsets: Sequence[Sequence[int]],
+    from_side: EdgeSide,
+    to_side: EdgeSide,
+) -> np.ndarray:
+    """The same pairs stored at their other end; the array itself when the sides are equal.
+
+    `array` (C, Z, Y, X) of any dtype holds one channel per offset. destination[v] = source[v - o].
+    Voxels whose pair lies partly outside the volume get 0; values of such pairs in `array` are
+    dropped, hence going there and back keeps exactly the pairs inside.
+    """
+    if from_side == to_side:
+        return array
+    sign = 1 if to_side == "destination" else -1
+    shifted = np.zeros_like(array)
+    for channel, offset in enumerate(offsets):
+        steps = [sign * step for step in offset]
+        to = tuple(slice(max(step, 0), size + min(step, 0)) for step, size in _sizes(steps, array))
+        at = tuple(slice(max(-step, 0), size - max(step, 0)) for step, size in _sizes(steps, array))
+        if all(abs(step) < size for step, size in _sizes(steps, array)):
+            shifted[(channel, *to)] = array[(channel, *at)]
+    return shifted
+
+
+def _sizes(steps: Sequence[int], array: np.ndarray) -> list[tuple[int, int]]:
+    return list(zip(steps, array.shape[1:], strict=True))
+
+
+def _require_int32(labels: np.ndarray) -> None:
+    if labels.dtype != np.int32 or labels.ndim != 3:
+        raise TypeError(f"labels are int32 (Z, Y, X), not {labels.dtype} {labels.shape}")
+
+
+@njit(cache=True, nogil=True)
+def _fill_affinities(labels, partners, values, mask):
+    depth, height, width = labels.shape
+    for channel in range(len(partners)):
+        dz, dy, dx = partners[channel]
+        first, last = max(0, -dx), min(width, width - dx)
+        if last <= first:
+            continue
+        for z in range(max(0, -dz), min(depth, depth - dz)):
+            for y in range(max(0, -dy), min(height, height - dy)):
+                # Slices of rows, counted from 0, let the compiler use vector instructions.
+                here = labels[z, y, first:last]
+                there = labels[z + dz, y + dy, first + dx : last + dx]
+                value = values[channel, z, y, first:last]
+                valid = mask[channel, z, y, first:last]
+                for x in range(len(here)):
+                    value[x] = (here[x] == there[x]) & (here[x] > 0)
+                    valid[x] = (here[x] != -1) & (there[x] != -1)
+
+
+@njit(cache=True, nogil=True)
+def _erode(labels, radius, eroded):
+    depth, height, width = labels.shape
+    # The smallest and the largest id of each column of the box; -1 is the largest unsigned and the
+    # smallest signed number, so that it never decides either.
+    unsigned = labels.view(np.uint32)
+    low = np.empty(width, np.uint32)
+    high = np.empty(width, np.int32)
+    for z in range(depth):
+        for y in range(height):
+            low[:] = np.uint32(0xFFFFFFFF)
+            high[:] = np.int32(-1)
+            for bz in range(max(0, z - radius[0]), min(depth, z + radius[0] + 1)):
+                for by in range(max(0, y - radius[1]), min(height, y + radius[1] + 1)):
+                    row, unsigned_row = labels[bz, by], unsigned[bz, by]
+                    for x in range(width):
+                        low[x] = min(low[x], unsigned_row[x])
+                        high[x] = max(high[x], row[x])
+            here, out = labels[z, y], eroded[z, y]
+            for x in range(width):
+                smallest, largest = low[x], high[x]
+                for bx in range(max(0, x - radius[2]), min(width, x + radius[2] + 1)):
+                    smallest = min(smallest, low[bx])
+                    largest = max(largest, high[bx])
+                one = smallest == np.uint32(largest)
+                out[x] = here[x] if one or here[x] == -1 else 0
