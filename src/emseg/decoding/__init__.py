@@ -1,0 +1,8 @@
+"""From affinities (C, Z, Y, X) to labels (Z, Y, X).
+
+A decoder is a function `(prediction, *, its arguments, offsets, edge_side) -> labels`.
+"""
+
+from emseg.decoding.sweep import Sweep, sweep_of
+
+__all__ = ["Sweep", "sweep_of"]

@@ -1,0 +1,100 @@
+"""Connected components of thresholded affinities."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from emseg.decoding.edges import AxisEdge, axis_edges, check_prediction, largest_off
+from emseg.decoding.sweep import Sweep
+from emseg.errors import UserError
+from emseg.kernels.affinity import EdgeSide
+from emseg.kernels.components import EDGE_BITS, edge_components
+
+
+def affinity_cc(
+    prediction: np.ndarray,
+    *,
+    threshold: float = 0.5,
+    affinity_mask_path: str | None = None,
+    offsets: Sequence[Sequence[int]],
+    edge_side: EdgeSide,
+) -> np.ndarray:
+    """Labels (Z, Y, X) of the components that edges above the threshold form.
+
+    `prediction` (3, Z, Y, X) holds probabilities that a pair lies in one object: float32, float16
+    or uint8 (0 to 255); one channel per axis, in any order, as `axis_edges` has it. An edge is on
+    when its value exceeds `threshold`, both as float32 (a uint8 value as its part of 255). A voxel
+    is foreground when it is an end of an edge that is on, or when a value that it stores itself is
+    above the threshold, even one for a pair that leads out of the volume; all else is 0. A
+    component's label is 1 + its rank by its first voxel in C order: uint32, or uint64 for 2^32
+    voxels and more.
+
+    `affinity_mask_path` names a volume of the same shape, not 0 where affinities are to be
+    trusted: edges with an end outside it are off, whichever end stores them, hence everything
+    outside it is 0.
+
+    The labels are those of the BANIS decoder (with a mask, more is off than there).
+    """
+    check_prediction(prediction, offsets=offsets)
+    edges = axis_edges(offsets, edge_side)
+    mask = _read_mask(affinity_mask_path, prediction.shape[1:])
+    return _labels(prediction, edges, threshold, mask)
+
+
+def affinity_cc_sweep(
+    prediction: np.ndarray,
+    *,
+    threshold: Sequence[float],
+    affinity_mask_path: str | None = None,
+    offsets: Sequence[Sequence[int]],
+    edge_side: EdgeSide,
+) -> Iterator[tuple[float, np.ndarray]]:
+    """(threshold, labels) as of `affinity_cc`, thresholds ascending; mask and checks but once."""
+    check_prediction(prediction, offsets=offsets)
+    edges = axis_edges(offsets, edge_side)
+    mask = _read_mask(affinity_mask_path, prediction.shape[1:])
+    for value in sorted(set(threshold)):
+        yield value, _labels(prediction, edges, value, mask)
+
+
+SWEEP = Sweep(decoder=affinity_cc, argument="threshold", function=affinity_cc_sweep)
+
+
+def _labels(
+    prediction: np.ndarray, edges: Sequence[AxisEdge], threshold: float, mask: np.ndarray | None
+) -> np.ndarray:
+    if not 0 <= threshold <= 1:
+        raise UserError(f"decoding.threshold is {threshold}; probabilities lie in [0, 1]")
+    off = largest_off(prediction.dtype, threshold)
+    flags = np.zeros(prediction.shape[1:], np.uint8)
+    for edge, bit in zip(edges, EDGE_BITS, strict=True):
+        # Plane by plane, which keeps the temporary arrays small.
+        for plane, values in zip(flags, prediction[edge.channel], strict=True):
+            plane |= (values > off).view(np.uint8) * np.uint8(bit)
+    if mask is not None:
+        _switch_off(flags, edges, mask)
+    first, second, third = (edge.side == "source" for edge in edges)
+    return edge_components(flags, forward=(first, second, third))
+
+
+def _switch_off(flags: np.ndarray, edges: Sequence[AxisEdge], mask: np.ndarray) -> None:
+    flags[~mask] = 0
+    for axis, (edge, bit) in enumerate(zip(edges, EDGE_BITS, strict=True)):
+        before = (*[slice(None)] * axis, slice(None, -1))
+        after = (*[slice(None)] * axis, slice(1, None))
+        here, there = (before, after) if edge.side == "source" else (after, before)
+        flags[here][~mask[there]] &= np.uint8(0xFF ^ bit)
+
+
+def _read_mask(location: str | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    if location is None:
+        return None
+    from emseg.volumes import open_volume
+
+    volume = open_volume(location)
+    if tuple(volume.shape) != tuple(shape):
+        raise UserError(
+            f"decoding.affinity_mask_path: {location} has the shape {tuple(volume.shape)}, "
+            f"the prediction {tuple(shape)}"
+        )
+    return volume.read((0, 0, 0), volume.shape) != 0

@@ -1,0 +1,159 @@
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from emseg.decoding import sweep_of
+from emseg.decoding.affinity_cc import affinity_cc
+from emseg.errors import UserError
+from reference.components import flood_components
+
+UNITS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+SIDES = st.sampled_from(["source", "destination"])
+SHAPES = st.tuples(st.just(3), *[st.integers(1, 5)] * 3)
+# Values on both sides of common thresholds, at them, and next to them in the dtype.
+LEVELS = {
+    "float32": [0.0, 0.5, np.nextafter(np.float32(0.5), np.float32(1)), 0.7, 1.0],
+    "float16": [0.0, 0.5, 0.69970703125, 0.7001953125, 1.0],
+    "uint8": [0, 127, 128, 178, 179, 255],
+}
+
+
+@st.composite
+def predictions(draw):
+    dtype = draw(st.sampled_from(sorted(LEVELS)))
+    levels = np.array(LEVELS[dtype], dtype)
+    return levels[draw(arrays.arrays(np.int8, draw(SHAPES), elements=st.integers(0, 4)))]
+
+
+@settings(deadline=None, max_examples=120)
+@given(
+    prediction=predictions(),
+    threshold=st.sampled_from([0.0, 0.5, 128 / 255, 0.7, 1.0]),
+    order=st.permutations([0, 1, 2]),
+    signs=st.tuples(*[st.sampled_from([-1, 1])] * 3),
+    edge_side=SIDES,
+)
+def test_labels_are_the_canonical_ones(prediction, threshold, order, signs, edge_side):
+    offsets = [tuple(sign * s for s in UNITS[a]) for a, sign in zip(order, signs, strict=True)]
+    labels = affinity_cc(prediction, threshold=threshold, offsets=offsets, edge_side=edge_side)
+    scale = np.float32(255 if prediction.dtype == np.uint8 else 1)
+    affinities = prediction.astype(np.float32) / scale
+    expected = flood_components(affinities, threshold, offsets, edge_side)
+    assert labels.dtype == np.uint32
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_a_value_for_a_pair_outside_makes_a_singleton():
+    prediction = np.zeros((3, 2, 2, 2), np.float32)
+    prediction[0, 1, 0, 0] = 1
+    labels = affinity_cc(prediction, offsets=UNITS, edge_side="source")
+    assert np.argwhere(labels).tolist() == [[1, 0, 0]]
+
+
+def test_long_offsets_are_their_axis_s_edge():
+    prediction = np.random.default_rng(1).random((3, 4, 5, 6)).astype(np.float32)
+    long = [(0, 0, 3), (0, 3, 0), (2, 0, 0)]
+    short = [(0, 0, 1), (0, 1, 0), (1, 0, 0)]
+    for side in ("source", "destination"):
+        one = affinity_cc(prediction, offsets=long, edge_side=side)
+        two = affinity_cc(prediction, offsets=short, edge_side=side)
+        np.testing.assert_array_equal(one, two)
+
+
+def write_mask(folder, mask):
+    with h5py.File(folder / "mask.h5", "w") as file:
+        file["main"] = mask.astype(np.uint8)
+    return f"{folder / 'mask.h5'}:main"
+
+
+@pytest.mark.parametrize("edge_side", ["source", "destination"])
+def test_a_mask_switches_off_every_edge_that_touches_what_it_excludes(tmp_path, edge_side):
+    rng = np.random.default_rng(2)
+    prediction = rng.random((3, 4, 5, 6)).astype(np.float32)
+    mask = rng.random((4, 5, 6)) < 0.7
+    trusted = prediction * mask
+    for axis in range(3):
+        neighbour = np.roll(mask, -1 if edge_side == "source" else 1, axis)
+        edge = -1 if edge_side == "source" else 0
+        np.moveaxis(neighbour, axis, 0)[edge] = True
+        trusted[axis] *= neighbour
+    labels = affinity_cc(
+        prediction, affinity_mask_path=write_mask(tmp_path, mask), offsets=UNITS, edge_side=edge_side
+    )
+    np.testing.assert_array_equal(
+        labels, affinity_cc(trusted, offsets=UNITS, edge_side=edge_side)
+    )
+    assert not labels[~mask].any()
+
+
+def test_a_mask_of_another_shape_is_refused(tmp_path):
+    location = write_mask(tmp_path, np.ones((2, 2, 3)))
+    with pytest.raises(UserError, match=r"affinity_mask_path.*\(2, 2, 3\)"):
+        affinity_cc(
+            np.zeros((3, 2, 2, 2), np.float32),
+            affinity_mask_path=location,
+            offsets=UNITS,
+            edge_side="source",
+        )
+
+
+def test_the_sweep_gives_each_threshold_s_labels():
+    prediction = np.random.default_rng(3).random((3, 4, 5, 6)).astype(np.float16)
+    facts = {"offsets": UNITS, "edge_side": "destination"}
+    sweep = sweep_of(affinity_cc)
+    found = list(sweep.function(prediction, **{sweep.argument: [0.8, 0.2, 0.5]}, **facts))
+    assert [threshold for threshold, _ in found] == [0.2, 0.5, 0.8]
+    for threshold, labels in found:
+        np.testing.assert_array_equal(labels, affinity_cc(prediction, threshold=threshold, **facts))
+
+
+@pytest.mark.parametrize(
+    "prediction, words",
+    [
+        (np.full((3, 2, 2, 2), 1.5, np.float32), "logits"),
+        (np.full((3, 2, 2, 2), -0.5, np.float16), "logits"),
+        (np.full((3, 2, 2, 2), np.nan, np.float32), "nan"),
+        (np.zeros((3, 2, 2, 2)), "float64"),
+        (np.zeros((3, 2, 2), np.float32), "shape"),
+        (np.zeros((3, 0, 2, 2), np.float32), "shape"),
+        (np.zeros((4, 2, 2, 2), np.float32), "4 channels"),
+    ],
+)
+def test_a_prediction_that_is_no_probability_is_refused(prediction, words):
+    with pytest.raises(UserError, match=words):
+        affinity_cc(prediction, offsets=UNITS, edge_side="source")
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
+def test_a_threshold_outside_the_probabilities_is_refused(threshold):
+    with pytest.raises(UserError, match="decoding.threshold"):
+        affinity_cc(
+            np.zeros((3, 2, 2, 2), np.float32),
+            threshold=threshold,
+            offsets=UNITS,
+            edge_side="source",
+        )
+
+
+@pytest.mark.parametrize(
+    "offsets",
+    [
+        [(1, 0, 0), (0, 1, 0), (0, 1, 0)],
+        [(1, 0, 0), (0, 1, 0), (0, 1, 1)],
+        [(1, 0, 0), (0, 1, 0), (0, 0, 0)],
+        [(1, 0, 0), (0, 1, 0)],
+        [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 3)],
+    ],
+)
+def test_offsets_that_are_not_one_an_axis_are_named(offsets):
+    with pytest.raises(UserError, match=r"\[1, 0, 0\].*select_channel"):
+        affinity_cc(
+            np.zeros((len(offsets), 2, 2, 2), np.float32), offsets=offsets, edge_side="source"
+        )
+
+
+def test_a_function_without_a_sweep_has_none():
+    assert sweep_of(flood_components) is None
