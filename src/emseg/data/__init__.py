@@ -1,0 +1,1 @@
+"""Samples for training: patches, augmentation, targets, synthetic volumes."""

@@ -1,0 +1,137 @@
+"""Training samples by number: patch, augmentation, target."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from emseg.data.augment import Pipeline, Sample
+from emseg.data.labelled import (
+    LabelledVolume,
+    check_shapes,
+    check_voxels,
+    in_memory,
+    read_region,
+)
+from emseg.data.sampling import CropPositions, sample_generator
+from emseg.data.targets import Target
+from emseg.errors import UserError
+
+
+class PatchDataset:
+    """An endless dataset: sample `index` is a pure function of (seed, namespace, index).
+
+    It does not matter which worker or device asks, or in what order. Index 0, 1, 2 ... are the
+    samples of a training run; `namespace` keeps apart streams that share a seed (0 training,
+    1 validation). A sample is a dict of arrays:
+
+    - image (C, Z, Y, X) float32 in [0, 1],
+    - target (K, Z, Y, X) uint8 and mask (K, Z, Y, X) bool, true where the target is known,
+    - label (Z, Y, X) int32, 0 background, -1 unlabelled.
+
+    The patch is read with the augmentation's margin around it, augmented, cut to `patch_size`,
+    and only then made into the target. Volumes are drawn by their weights, or by their number of
+    positions; a volume smaller than the crop is a UserError unless `pad_small` reflects its image
+    (the labels out there are unlabelled). `preload` reads the volumes into memory, images in their
+    stored dtype: workers that are forked share it, spawned ones get a copy each.
+
+    Before the first sample, whatever is wrong with the volumes is a UserError that names the file.
+    """
+
+    def __init__(
+        self,
+        volumes: Sequence[LabelledVolume],
+        *,
+        patch_size: Sequence[int],
+        seed: int,
+        target: Target,
+        augment: Pipeline | None = None,
+        namespace: int = 0,
+        intensity_range: Sequence[float] | None = None,
+        pad_small: bool = False,
+        preload: bool = True,
+    ) -> None:
+        self._augment = augment or Pipeline()
+        self._target = target
+        self._seed, self._namespace = seed, namespace
+        self._intensity_range = intensity_range
+        self._patch_size = _checked_patch(patch_size, augment=self._augment, target=target)
+        margin = self._augment.margin
+        self._crop = tuple(size + 2 * m for size, m in zip(self._patch_size, margin, strict=True))
+        self._inside = tuple(
+            slice(m, m + size) for size, m in zip(self._patch_size, margin, strict=True)
+        )
+        _check_volumes(volumes, crop=self._crop, margin=margin, pad_small=pad_small)
+        for volume in volumes:
+            check_voxels(volume, intensity_range=intensity_range)
+        self._volumes = [in_memory(volume) if preload else volume for volume in volumes]
+        self._positions = CropPositions(
+            [volume.image.shape for volume in volumes], crop=self._crop, weights=_weights(volumes)
+        )
+
+    @property
+    def channels(self) -> int:
+        """The number of image channels."""
+        return self._volumes[0].image.channels or 1
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        rng = sample_generator(seed=self._seed, namespace=self._namespace, index=index)
+        number, start = self._positions.draw(rng)
+        stop = [first + size for first, size in zip(start, self._crop, strict=True)]
+        image, labels = read_region(
+            self._volumes[number], start, stop, intensity_range=self._intensity_range
+        )
+        sample = self._augment(Sample(image, labels), rng)
+        labels = np.ascontiguousarray(sample.labels[self._inside])
+        target, mask = self._target(labels)
+        image = np.ascontiguousarray(sample.image[:, *self._inside])
+        return {"image": image, "target": target, "mask": mask, "label": labels}
+
+
+def _checked_patch(
+    patch_size: Sequence[int], *, augment: Pipeline, target: Target
+) -> tuple[int, ...]:
+    if len(patch_size) != 3 or any(size < 1 for size in patch_size):
+        raise UserError(
+            f"data.dataloader.patch_size {list(patch_size)} must be three sizes of 1 or more voxels"
+        )
+    augment.check(patch_size)
+    target.check(patch_size)
+    return tuple(patch_size)
+
+
+def _check_volumes(
+    volumes: Sequence[LabelledVolume],
+    *,
+    crop: Sequence[int],
+    margin: Sequence[int],
+    pad_small: bool,
+) -> None:
+    if not volumes:
+        raise UserError("there is no volume to take patches from")
+    for volume in volumes:
+        check_shapes(volume)
+        image = volume.image
+        if image.channels != volumes[0].image.channels:
+            raise UserError(
+                f"{image.location} has {image.channels or 1} channels, "
+                f"{volumes[0].image.location} has {volumes[0].image.channels or 1}"
+            )
+        small = any(size < need for size, need in zip(image.shape, crop, strict=True))
+        if small and not pad_small:
+            around = f" (with the augmentation's margin {list(margin)})" if any(margin) else ""
+            raise UserError(
+                f"{image.location} of shape {image.shape} is smaller than a patch {list(crop)}"
+                f"{around}: lower data.dataloader.patch_size, or set data.pad_small=true to reflect"
+            )
+
+
+def _weights(volumes: Sequence[LabelledVolume]) -> list[float] | None:
+    weights = [volume.weight for volume in volumes if volume.weight is not None]
+    if not weights:
+        return None
+    if len(weights) < len(volumes):
+        bare = next(volume for volume in volumes if volume.weight is None)
+        raise UserError(
+            f"{bare.image.location} has no weight, others do: weigh all volumes or none"
+        )
+    return weights

@@ -1,0 +1,121 @@
+"""A volume with its truth: what is wrong with it, and one region of it as a network needs it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import fastremap
+import numpy as np
+
+from emseg.data.intensity import check_intensities, slabs, to_unit
+from emseg.errors import UserError
+from emseg.volumes import Volume, from_array, read_padded
+
+UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class LabelledVolume:
+    """An image with labels on the same grid.
+
+    `mask` is nonzero where labels are known, `unlabelled` is the id that stands for unknown,
+    `weight` is how often patches come from here (relative; by size when no volume has one).
+    """
+
+    image: Volume
+    label: Volume
+    mask: Volume | None = None
+    unlabelled: int | None = None
+    weight: float | None = None
+
+
+def check_shapes(volume: LabelledVolume) -> None:
+    """Nothing, or a UserError when a part of the volume has the wrong shape or type."""
+    image, label, mask = volume.image, volume.label, volume.mask
+    if 0 in image.shape:
+        raise UserError(f"{image.location} is empty: its shape is {image.shape}")
+    for part in (label, mask):
+        if part is None:
+            continue
+        if part.shape != image.shape:
+            raise UserError(
+                f"{part.location} has shape {part.shape}, its image {image.location} {image.shape}"
+            )
+        if part.dtype.kind not in "iub":
+            raise UserError(f"{part.location} holds {part.dtype}: labels and masks are integers")
+        if part.channels is not None:
+            raise UserError(f"{part.location} has {part.channels} channels: labels have none")
+    if volume.weight is not None and not volume.weight > 0:
+        raise UserError(f"weight {volume.weight} of {image.location} must be above 0")
+
+
+def check_voxels(volume: LabelledVolume, *, intensity_range: Sequence[float] | None) -> None:
+    """Nothing, or a UserError when the image or the labels hold values that mean nothing.
+
+    Only float images and signed labels are read for it, once.
+    """
+    check_intensities(volume.image, intensity_range=intensity_range)
+    if volume.label.dtype.kind == "i":
+        for slab in slabs(volume.label):
+            negative = np.setdiff1d(slab[slab < 0], [UNLABELLED, volume.unlabelled or 0])
+            if negative.size:
+                raise UserError(
+                    f"{volume.label.location} holds the label {negative[0]}: labels are 0 or more, "
+                    f"or {UNLABELLED} for unlabelled"
+                )
+
+
+def in_memory(volume: LabelledVolume) -> LabelledVolume:
+    """The same volume read once: image in its stored dtype, labels and mask as one int32 array."""
+    labels = _labels(volume, (0, 0, 0), volume.image.shape)
+    image = volume.image
+    return LabelledVolume(
+        image=from_array(image[...], axes=image.axes, voxel_size=image.voxel_size),
+        label=from_array(labels, axes=image.axes, voxel_size=image.voxel_size),
+        weight=volume.weight,
+    )
+
+
+def read_region(
+    volume: LabelledVolume,
+    start: Sequence[int],
+    stop: Sequence[int],
+    *,
+    intensity_range: Sequence[float] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """New arrays of one region: image float32 (C, Z, Y, X) in [0, 1] and labels int32 (Z, Y, X).
+
+    Beyond the volume the image is reflected and the labels are unlabelled. Ids are the stored
+    ones unless they exceed int32; then they are renumbered within the region, 0 staying 0.
+    """
+    shape = volume.image.shape
+    inner_start = [max(0, a) for a in start]
+    inner_stop = [min(b, size) for b, size in zip(stop, shape, strict=True)]
+    labels = _labels(volume, inner_start, inner_stop)
+    if inner_start == list(start) and inner_stop == list(stop):
+        image = volume.image.read(start, stop)
+    else:
+        image = read_padded(volume.image, start, stop, mode="reflect")
+        beyond = [
+            (inner_first - first, last - inner_last)
+            for first, inner_first, inner_last, last in zip(
+                start, inner_start, inner_stop, stop, strict=True
+            )
+        ]
+        labels = np.pad(labels, beyond, constant_values=UNLABELLED)
+    image = to_unit(image, intensity_range=intensity_range)
+    return image if volume.image.channels is not None else image[np.newaxis], labels
+
+
+def _labels(volume: LabelledVolume, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
+    stored = volume.label.read(start, stop)
+    unknown = stored < 0
+    if volume.unlabelled is not None:
+        unknown |= stored == volume.unlabelled
+    if volume.mask is not None:
+        unknown |= volume.mask.read(start, stop) == 0
+    known = np.where(unknown, 0, stored)
+    if known.max(initial=0) > np.iinfo(np.int32).max:
+        known, _ = fastremap.renumber(known, preserve_zero=True)
+    labels = known.astype(np.int32)
+    labels[unknown] = UNLABELLED
+    return labels

@@ -1,0 +1,104 @@
+"""What a network is to predict, made from labels."""
+
+import re
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+
+from emseg.errors import UserError
+from emseg.kernels.affinity import affinities, erode_labels
+
+Offset = tuple[int, int, int]
+
+
+class Target(Protocol):
+    """Values and a mask of where they are known, both (C, Z, Y, X), from int32 labels (Z, Y, X).
+
+    Labels are 0 for background and -1 where nothing is known.
+    """
+
+    @property
+    def out_channels(self) -> int: ...
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def check(self, patch_size: Sequence[int]) -> None: ...
+
+    def __call__(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+class Affinity:
+    """The affinity target: whether two voxels an offset apart are of one object (1 = same).
+
+    `offsets` are (d0, d1, d2) in stored axes, or strings such as "0-0-27". An edge lies at its
+    `edge_side`: at the destination, channel c at v describes (v, v - o_c), at the source
+    (v, v + o_c). `erosion` is a radius per axis: first, every voxel whose box of 2r + 1 voxels
+    holds more than one id becomes background. Background pairs are known zeros; a pair that
+    leaves the patch or touches an unlabelled voxel is masked. (Lee et al. 2017, "Superhuman
+    accuracy on the SNEMI3D connectomics challenge".)
+
+    Offsets that are not three integers, zero, or named twice are UserErrors, and so is an erosion
+    that is not three radii.
+    """
+
+    def __init__(
+        self,
+        *,
+        offsets: Sequence[Sequence[int] | str],
+        edge_side: Literal["source", "destination"] = "destination",
+        erosion: Sequence[int] = (0, 0, 0),
+    ) -> None:
+        self.offsets: tuple[Offset, ...] = tuple(_offset(offset) for offset in offsets)
+        if not self.offsets:
+            raise UserError("target.offsets is empty")
+        twice = [o for o in self.offsets if self.offsets.count(o) > 1]
+        if twice:
+            raise UserError(f"target.offsets names {list(twice[0])} twice")
+        if edge_side not in ("source", "destination"):
+            raise UserError(f"target.edge_side '{edge_side}' must be 'source' or 'destination'")
+        if len(erosion) != 3 or any(not isinstance(r, int) or r < 0 for r in erosion):
+            raise UserError(
+                f"target.erosion {list(erosion)} must be three radii of 0 or more voxels"
+            )
+        self.edge_side: Literal["source", "destination"] = edge_side
+        self.erosion: tuple[int, ...] = tuple(erosion)
+
+    @property
+    def out_channels(self) -> int:
+        """How many channels the target has: one an offset."""
+        return len(self.offsets)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The channels' names: their offsets as "d0-d1-d2"."""
+        return tuple("-".join(map(str, offset)) for offset in self.offsets)
+
+    def check(self, patch_size: Sequence[int]) -> None:
+        """Nothing, or a UserError when an offset finds no pair of voxels inside the patch."""
+        for offset in self.offsets:
+            if any(abs(step) >= size for step, size in zip(offset, patch_size, strict=True)):
+                raise UserError(
+                    f"target.offsets: {list(offset)} leaves every patch of {list(patch_size)} voxels"
+                )
+
+    def __call__(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Affinities (C, Z, Y, X) uint8 and their mask (bool, true = known) of labels (Z, Y, X)."""
+        if any(self.erosion):
+            labels = erode_labels(labels, radius=self.erosion)
+        return affinities(labels, offsets=self.offsets, edge_side=self.edge_side)
+
+
+def _offset(value: Sequence[int] | str) -> Offset:
+    if isinstance(value, str):
+        match = re.fullmatch(r"(-?\d+)-(-?\d+)-(-?\d+)", value)
+        steps = [int(step) for step in match.groups()] if match else []
+    else:
+        steps = list(value)
+    whole = all(isinstance(step, int) and not isinstance(step, bool) for step in steps)
+    if len(steps) != 3 or not whole or not any(steps):
+        raise UserError(
+            f"target.offsets: {value!r} is no offset: three integers, not all 0, or 'd0-d1-d2'"
+        )
+    return steps[0], steps[1], steps[2]
