@@ -56,7 +56,7 @@ def check_voxels(volume: LabelledVolume, *, intensity_range: Sequence[float] | N
     check_intensities(volume.image, intensity_range=intensity_range)
     if volume.label.dtype.kind == "i":
         for slab in slabs(volume.label):
-            negative = np.setdiff1d(slab[slab < 0], [UNLABELLED, volume.unlabelled or 0])
+            negative = slab[(slab < UNLABELLED) & (slab != volume.unlabelled)]
             if negative.size:
                 raise UserError(
                     f"{volume.label.location} holds the label {negative[0]}: labels are 0 or more, "
@@ -95,12 +95,9 @@ def read_region(
         image = volume.image.read(start, stop)
     else:
         image = read_padded(volume.image, start, stop, mode="reflect")
-        beyond = [
-            (inner_first - first, last - inner_last)
-            for first, inner_first, inner_last, last in zip(
-                start, inner_start, inner_stop, stop, strict=True
-            )
-        ]
+        before = np.subtract(inner_start, start)
+        after = np.subtract(stop, inner_stop)
+        beyond = list(zip(before, after, strict=True))
         labels = np.pad(labels, beyond, constant_values=UNLABELLED)
     image = to_unit(image, intensity_range=intensity_range)
     return image if volume.image.channels is not None else image[np.newaxis], labels

@@ -80,7 +80,7 @@ class Affinity:
         for offset in self.offsets:
             if any(abs(step) >= size for step, size in zip(offset, patch_size, strict=True)):
                 raise UserError(
-                    f"target.offsets: {list(offset)} leaves every patch of {list(patch_size)} voxels"
+                    f"target.offsets: {list(offset)} leaves every patch of {list(patch_size)}"
                 )
 
     def __call__(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

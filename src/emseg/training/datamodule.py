@@ -1,0 +1,178 @@
+"""Batches of samples, shared out over devices, that a resumed run goes on with exactly."""
+
+import itertools
+import multiprocessing
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Subset
+
+from emseg.errors import UserError
+
+
+class Samples(Protocol):
+    """Samples by number, each a dict of arrays, as `emseg.data.dataset.PatchDataset` makes them."""
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
+
+
+class SampleStream:
+    """Micro-batches of consecutive samples for one device, without end.
+
+    From `next_index` = n on, micro-batch k of device `rank` out of `world_size` holds the samples
+    n + (k * world_size + rank) * batch_size onwards, so that all devices together take every sample
+    once, in order. `next_index` counts what was handed out, not what workers prepared ahead.
+    An epoch is `batches_per_epoch` of them; workers start once and work on across its end.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        *,
+        batch_size: int,
+        batches_per_epoch: int,
+        next_index: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self.next_index = next_index
+        self._samples = samples
+        self._batch_size, self._batches_per_epoch = batch_size, batches_per_epoch
+        self._rank, self._world_size = rank, world_size
+        self._num_workers, self._seed = num_workers, seed
+        self._batches: Iterator[Mapping[str, Any]] | None = None
+
+    def __len__(self) -> int:
+        return self._batches_per_epoch
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        if self._batches is None:
+            self._batches = iter(self._loader())
+        for _ in range(self._batches_per_epoch):
+            batch = next(self._batches)
+            self.next_index += self._world_size * self._batch_size
+            yield batch
+
+    def close(self) -> None:
+        """Nothing; the workers are gone."""
+        self._batches = None
+
+    # Lightning asks a loader for this pair before it believes that a run can resume in mid-epoch.
+    def state_dict(self) -> dict[str, int]:
+        """Where the stream is: the same on all devices."""
+        return {"next_index": self.next_index}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Nothing; the stream goes on from `state`."""
+        self.next_index = state["next_index"]
+        self.close()
+
+    def _loader(self) -> DataLoader:
+        batches = _consecutive(
+            self.next_index + self._rank * self._batch_size,
+            size=self._batch_size,
+            stride=self._world_size * self._batch_size,
+        )
+        return DataLoader(
+            self._samples,  # type: ignore[arg-type]  # PyTorch asks a map of samples for no more
+            batch_sampler=batches,  # type: ignore[arg-type]
+            **_loader_settings(self._num_workers, seed=self._seed + self._rank),
+        )
+
+
+class PatchDataModule(pl.LightningDataModule):
+    """Training batches in the order of their global sample index, and fixed validation batches.
+
+    `batches_per_epoch` counts micro-batches of one device (optimizer steps times accumulation);
+    `batch_size` is that of one device. The position in the stream is kept in the checkpoint as a
+    sample index, so that a run resumed at any micro-batch, with any number of workers, sees the
+    samples it would have seen; with another number of devices or another batch size it goes on
+    with the first sample not yet seen. Validation is samples 0 to `val_samples` - 1 of `val`,
+    always the same.
+
+    Workers are forked where the system can: preloaded volumes are then shared, not copied.
+    """
+
+    def __init__(
+        self,
+        train: Samples,
+        *,
+        batch_size: int,
+        batches_per_epoch: int,
+        val: Samples | None = None,
+        val_samples: int = 0,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("batches_per_epoch", batches_per_epoch, 1),
+            ("val_samples", val_samples, 1 if val is not None else 0),
+            ("num_workers", num_workers, 0),
+        ):
+            if value < least:
+                raise UserError(f"{name}={value} must be {least} or more")
+        self._train, self._val = train, val
+        self._batch_size, self._batches_per_epoch = batch_size, batches_per_epoch
+        self._val_samples = val_samples
+        self._num_workers, self._seed = num_workers, seed
+        self._next_index = 0
+        self._stream: SampleStream | None = None
+
+    def train_dataloader(self) -> SampleStream:
+        assert self.trainer is not None
+        self._stream = SampleStream(
+            self._train,
+            batch_size=self._batch_size,
+            batches_per_epoch=self._batches_per_epoch,
+            next_index=self._next_index,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+            num_workers=self._num_workers,
+            seed=self._seed,
+        )
+        return self._stream
+
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        if self._val is None:
+            return []
+        workers = min(self._num_workers, -(-self._val_samples // self._batch_size))
+        return DataLoader(
+            Subset(self._val, range(self._val_samples)),  # type: ignore[arg-type]
+            batch_size=self._batch_size,
+            persistent_workers=workers > 0,
+            **_loader_settings(workers, seed=self._seed),
+        )
+
+    def state_dict(self) -> dict[str, int]:
+        """Where training is (Lightning forgets a loader's own state at the end of an epoch)."""
+        return {"next_index": self._stream.next_index if self._stream else self._next_index}
+
+    def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
+        self._next_index = state_dict["next_index"]
+
+    def teardown(self, stage: str) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+
+def _consecutive(first: int, *, size: int, stride: int) -> Iterator[list[int]]:
+    for start in itertools.count(first, stride):
+        yield list(range(start, start + size))
+
+
+def _loader_settings(num_workers: int, *, seed: int) -> dict[str, Any]:
+    # A generator of its own seeds the workers' torch and numpy and leaves the global one, which
+    # dropout draws from, as it was: a resumed run starts its loaders at another time.
+    fork = "fork" in multiprocessing.get_all_start_methods()
+    return {
+        "num_workers": num_workers,
+        "generator": torch.Generator().manual_seed(seed),
+        "multiprocessing_context": ("fork" if fork else "spawn") if num_workers else None,
+        "pin_memory": torch.cuda.is_available(),
+    }
