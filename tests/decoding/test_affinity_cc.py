@@ -81,11 +81,12 @@ def test_a_mask_switches_off_every_edge_that_touches_what_it_excludes(tmp_path, 
         np.moveaxis(neighbour, axis, 0)[edge] = True
         trusted[axis] *= neighbour
     labels = affinity_cc(
-        prediction, affinity_mask_path=write_mask(tmp_path, mask), offsets=UNITS, edge_side=edge_side
+        prediction,
+        affinity_mask_path=write_mask(tmp_path, mask),
+        offsets=UNITS,
+        edge_side=edge_side,
     )
-    np.testing.assert_array_equal(
-        labels, affinity_cc(trusted, offsets=UNITS, edge_side=edge_side)
-    )
+    np.testing.assert_array_equal(labels, affinity_cc(trusted, offsets=UNITS, edge_side=edge_side))
     assert not labels[~mask].any()
 
 

@@ -35,10 +35,11 @@ def axis_edges(
     """
     edges: list[AxisEdge] = []
     for axis in range(3):
+        wanted = [at == axis for at in range(3)]
         along = [
             channel
             for channel, offset in enumerate(offsets)
-            if len(offset) == 3 and [step != 0 for step in offset] == [at == axis for at in range(3)]
+            if [step != 0 for step in offset] == wanted
         ]
         if len(along) != 1 or len(offsets) != 3:
             raise UserError(

@@ -59,6 +59,8 @@ def _join(parents, before, here):
     if parents[here] == 0:
         parents[here] = parents[before]
         return
+    if parents[here] == parents[before]:
+        return
     one, two = _root(parents, before), _root(parents, here)
     if one < two:
         parents[two] = one + 1
@@ -75,18 +77,28 @@ def _unite(flags, forward, parents):
         for y in range(height):
             row = (z * height + y) * width
             own = flags[z, y]
-            along_z = flags[max(z - back[0], 0), y]
-            along_y = flags[z, max(y - back[1], 0)]
+            behind_z = flags[max(z - 1, 0), y]
+            behind_y = flags[z, max(y - 1, 0)]
+            along_z = behind_z if back[0] else own
+            along_y = behind_y if back[1] else own
+            before_z = before_y = False
             for x in range(width):
                 here = row + x
-                if x > 0 and own[x - back[2]] & 4:
+                # The edge of the voxel before is at x - 1 + (0 or 1): never below 0 where x > 0.
+                edge = x - back[2]
+                on_x = x > 0 and own[edge] & 4 != 0
+                on_y = y > 0 and along_y[x] & 2 != 0
+                on_z = z > 0 and along_z[x] & 1 != 0
+                if on_x:
                     _join(parents, here - 1, here)
-                if y > 0 and along_y[x] & 2:
+                # An edge that closes a square of four edges joins nothing new.
+                if on_y and not (on_x and before_y and behind_y[edge] & 4):
                     _join(parents, here - width, here)
-                if z > 0 and along_z[x] & 1:
+                if on_z and not (on_x and before_z and behind_z[edge] & 4):
                     _join(parents, here - height * width, here)
                 if own[x] and parents[here] == 0:
                     parents[here] = here + 1
+                before_y, before_z = on_y, on_z
 
 
 @njit(cache=True, nogil=True)

@@ -1,0 +1,1 @@
+"""Work in pieces and in other processes."""

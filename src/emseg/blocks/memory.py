@@ -1,0 +1,56 @@
+"""How much memory this process may use."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from emseg.errors import UserError
+
+_GROUPS_OF_PROCESS = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
+
+_UNITS = {
+    **{"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12},
+    **{"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40},
+}
+
+
+def available_memory() -> int:
+    """The bytes this process may use: the machine's memory, or less where a cgroup says so.
+
+    The whole share, not what is free at the moment, so that two runs decide alike. Honours the
+    limits of cgroup v1 and v2 on the process's group and all groups above it.
+    """
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([physical, *_group_limits()])
+
+
+def parse_memory(text: str | int) -> int:
+    """The bytes in a text such as "8GB" (10^9), "8GiB" (2^30) or a plain number; UserError else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", str(text).strip(), re.IGNORECASE)
+    if found and found[2].upper() in _UNITS:
+        size = int(float(found[1]) * _UNITS[found[2].upper()])
+        if size > 0:
+            return size
+    raise UserError(f"memory '{text}' must be a positive size such as 8GB, 512MB or 8GiB")
+
+
+def _group_limits() -> Iterator[int]:
+    if not _GROUPS_OF_PROCESS.is_file():
+        return
+    for line in _GROUPS_OF_PROCESS.read_text().splitlines():
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            root, name = _GROUPS, "memory.max"
+        elif "memory" in controllers.split(","):
+            root, name = _GROUPS / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        # In a container the path is the host's and may not exist here; the root then does.
+        folder = root / group.lstrip("/")
+        for level in [folder, *folder.parents]:
+            if level.is_relative_to(root) and (level / name).is_file():
+                limit = (level / name).read_text().strip()
+                if limit != "max":
+                    yield int(limit)
