@@ -1,0 +1,1 @@
+"""Configuration: one tutorial YAML becomes a typed tree whose leaves are built by name."""

@@ -1,0 +1,147 @@
+"""Values held against annotations: of the spine's dataclasses and of our callables alike."""
+
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from emseg.errors import UserError, nearest
+
+
+class _Misfit(Exception):
+    pass
+
+
+def conform(key: str, value: Any, annotation: Any) -> Any:
+    """The value as the annotation has it (lists become tuples, ints become floats where asked).
+
+    `UserError` names the key, the value and what is allowed. Annotations that no YAML value can
+    have (arrays, callables) accept anything.
+    """
+    try:
+        return _fit(value, annotation)
+    except _Misfit:
+        texts = [text for text in _literals(annotation) if isinstance(text, str)]
+        guess = nearest(value, texts) if isinstance(value, str) else None
+        hint = f"; did you mean '{guess}'?" if guess else ""
+        expected = _describe(annotation)
+        raise UserError(f"{key}: expected {expected}, got {value!r}{hint}") from None
+
+
+def typed(cls: type, node: dict[str, Any], path: str = "") -> Any:
+    """An instance of the dataclass `cls` from plain containers, every value checked."""
+    values = {}
+    for name, annotation in get_type_hints(cls).items():
+        here = f"{path}.{name}" if path else name
+        value = node[name]
+        inner = get_args(annotation)[-1] if get_origin(annotation) is dict else None
+        if is_dataclass(annotation):
+            values[name] = typed(annotation, _mapping(here, value), here)
+        elif is_dataclass(inner):
+            values[name] = _typed_items(inner, _mapping(here, value), here)
+        else:
+            values[name] = conform(here, value, annotation)
+    try:
+        return cls(**values)
+    except UserError as error:
+        raise UserError(f"{path}.{error}" if path else str(error)) from None
+
+
+def defaults(cls: type) -> dict[str, Any]:
+    """The dataclass's defaults as plain containers; a field without one is '???'."""
+    hints, plain = get_type_hints(cls), {}
+    for item in fields(cls):
+        if is_dataclass(hints[item.name]):
+            plain[item.name] = defaults(hints[item.name])
+        elif item.default_factory is not MISSING:
+            plain[item.name] = item.default_factory()
+        else:
+            value = "???" if item.default is MISSING else item.default
+            plain[item.name] = list(value) if isinstance(value, tuple) else value
+    return plain
+
+
+def _typed_items(cls: type, node: dict[str, Any], path: str) -> dict[str, Any]:
+    items = {}
+    for key, item in node.items():
+        here = f"{path}.{key}" if key else path
+        if item is not None:  # null takes a named thing away again
+            items[str(key)] = typed(cls, defaults(cls) | _mapping(here, item), here)
+    return items
+
+
+def _mapping(key: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{key}: expected a mapping of keys, got {value!r}")
+    return value
+
+
+def _fit(value: Any, annotation: Any) -> Any:
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return _when(any(value == arg and type(value) is type(arg) for arg in args), value)
+    if origin in (Union, types.UnionType):
+        return _first_fit(value, args)
+    if origin in (list, tuple, Sequence):
+        return _fit_sequence(value, origin, args)
+    if origin is dict:
+        items = value.items() if _when(isinstance(value, dict), True) else ()
+        return {_fit(key, args[0]): _fit(item, args[1]) for key, item in items}
+    if annotation in (None, types.NoneType):
+        return _when(value is None, value)
+    if annotation in (int, float):
+        numbers = (int,) if annotation is int else (int, float)
+        return annotation(_when(isinstance(value, numbers) and not isinstance(value, bool), value))
+    if annotation is Any or getattr(annotation, "_is_protocol", False):
+        return value
+    if isinstance(annotation, type):
+        return _when(isinstance(value, annotation), value)
+    return value
+
+
+def _fit_sequence(value: Any, origin: Any, args: tuple[Any, ...]) -> Any:
+    _when(isinstance(value, list | tuple), value)
+    if origin is tuple and args[-1] is not Ellipsis:
+        _when(len(value) == len(args), value)
+        return tuple(map(_fit, value, args))
+    kind = list if origin is list else tuple
+    return kind(_fit(item, args[0]) for item in value)
+
+
+def _first_fit(value: Any, options: tuple[Any, ...]) -> Any:
+    for option in options:
+        try:
+            return _fit(value, option)
+        except _Misfit:
+            continue
+    raise _Misfit
+
+
+def _when(fits: bool, value: Any) -> Any:
+    if not fits:
+        raise _Misfit
+    return value
+
+
+def _literals(annotation: Any) -> Iterator[Any]:
+    if get_origin(annotation) is Literal:
+        yield from get_args(annotation)
+    else:
+        for arg in get_args(annotation):
+            yield from _literals(arg)
+
+
+def _describe(annotation: Any) -> str:
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, args))}"
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_describe, args))
+    if origin in (list, Sequence) or (origin is tuple and args[-1] is Ellipsis):
+        return f"[{_describe(args[0])}, ...]"
+    if origin is tuple:
+        return f"[{', '.join(map(_describe, args))}]"
+    if origin is dict:
+        return f"{{name: {_describe(args[1])}}}"
+    names = {float: "number", str: "text", bool: "true or false", types.NoneType: "null"}
+    return names.get(annotation) or getattr(annotation, "__name__", str(annotation))

@@ -1,0 +1,107 @@
+"""Every key that a config may hold, and the error for one that it may not."""
+
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
+
+from emseg.config.leaves import LEAF_GROUPS, dotted
+from emseg.config.merge import SPLITS
+from emseg.config.schema import Root
+from emseg.errors import UserError, nearest
+
+# A tree of allowed keys: None is a value or an open mapping, "*" any name that holds a mapping.
+Tree = dict[str, Any] | None
+
+
+def key_tree(composed: dict[str, Any]) -> dict[str, Any]:
+    """The allowed keys: the spine's, the chosen leaves' as composed alone, the sections'."""
+    tree = _spine_tree(Root)
+    for kind in map(dotted, LEAF_GROUPS):
+        *parents, last = kind.split(".")
+        node, leaf = tree, composed
+        for part in parents:
+            node, leaf = node[part], leaf.get(part, {})
+        node[last] = _leaf_tree(leaf.get(last, {})) or {}
+    for split in SPLITS:
+        tree["data"][split] |= tree["data"][split]["*"]
+    sections = {key: value for key, value in tree.items() if key != "tune"}
+    return tree | {"train": sections, "test": sections, "tune": tree["tune"] | sections}
+
+
+def check_keys(node: dict[str, Any], tree: dict[str, Any], *, where: str) -> None:
+    """Raises for the first unknown key of `node`, with the nearest of all keys."""
+    for path in _unknown(node, tree, ()):
+        *parents, last = path
+        allowed = tree
+        for part in parents:
+            allowed = allowed.get(part, allowed.get("*"))
+        guess = _nearest_path(path, [*_paths(tree, ())])
+        hint = f"; did you mean '{'.'.join(guess)}'?" if guess else ""
+        place = ".".join(parents) or "the config"
+        names = ", ".join(sorted(key for key in allowed if key not in ("*", "_target_")))
+        what = f"unknown key '{'.'.join(path)}' in {where}{hint}"
+        raise UserError(f"{what} (allowed in {place}: {names or 'none'})")
+
+
+def refuse_targets(node: Any, *, where: str, path: str = "") -> None:
+    """Raises when code is named outside the group files."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        here = f"{path}.{key}" if path else str(key)
+        if key == "_target_":
+            raise UserError(f"{here} in {where}: '_target_' is allowed only in a group's file")
+        if isinstance(value, dict | list):
+            refuse_targets(value, where=where, path=here)
+
+
+def _spine_tree(cls: type) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, annotation in get_type_hints(cls).items():
+        inner = get_args(annotation)[-1] if get_origin(annotation) is dict else None
+        if is_dataclass(annotation):
+            tree[name] = _spine_tree(annotation)
+        else:
+            tree[name] = {"*": _spine_tree(inner)} if is_dataclass(inner) else None
+    return tree
+
+
+def _leaf_tree(node: Any) -> Tree:
+    if not isinstance(node, dict) or not node:
+        return None
+    return {str(key): _leaf_tree(value) for key, value in node.items()}
+
+
+def _unknown(
+    node: dict[str, Any], tree: dict[str, Any], path: tuple[str, ...]
+) -> Iterator[tuple[str, ...]]:
+    for key, value in node.items():
+        here = (*path, str(key))
+        if key in tree:
+            subtree = tree[key]
+        elif "*" in tree and (value is None or isinstance(value, dict)):
+            subtree = tree["*"]
+        else:
+            yield here
+            continue
+        if subtree is not None and isinstance(value, dict):
+            yield from _unknown(value, subtree, here)
+
+
+def _paths(tree: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for key, subtree in tree.items():
+        if key not in ("*", "_target_"):
+            yield (*path, key)
+            yield from _paths(subtree or {}, (*path, key))
+
+
+def _nearest_path(path: tuple[str, ...], known: list[tuple[str, ...]]) -> tuple[str, ...] | None:
+    """Of the keys whose last part is most like the path's, the one that stands nearest to it."""
+    last = nearest(path[-1], {other[-1] for other in known})
+    alike = [other for other in known if other[-1] == last]
+    if not alike:
+        return None
+
+    def closeness(other: tuple[str, ...]) -> tuple[int, float]:
+        shared = sum(one == two for one, two in zip(path, other, strict=False))
+        return shared, -len(other)
+
+    return max(alike, key=closeness)

@@ -1,0 +1,26 @@
+"""The kinds of leaves: where they stand, what code supplies to them, what code reads of them."""
+
+from typing import Any
+
+# Per kind of leaf, the arguments that code supplies: leaf files must not hold them.
+SUPPLIED: dict[str, tuple[str, ...]] = {
+    "model": ("in_channels", "out_channels"),
+    "target": (),
+    "loss": ("logits", "target", "mask"),
+    "augment": (),
+    "optimization.optimizer": ("params",),
+    "optimization.scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
+    "decoding": ("prediction", "offsets", "edge_side", "voxel_size"),
+    "evaluation.metrics": ("segmentation", "truth", "table", "voxel_size"),
+}
+
+# Per kind, keys beside the arguments that code itself reads, with their defaults:
+# `init_from` is a checkpoint to take weights (and nothing else) from.
+CODE_READ: dict[str, dict[str, Any]] = {"model": {"init_from": None}}
+
+LEAF_GROUPS = tuple(kind.replace(".", "/") for kind in SUPPLIED)
+
+
+def dotted(group: str) -> str:
+    """The config key at which the group's choice stands."""
+    return group.replace("/", ".")

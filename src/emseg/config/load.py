@@ -1,0 +1,217 @@
+"""A config loaded: chain, choices, overrides and modes put together and checked.
+
+Nothing that a leaf names is imported here; `targets.check_targets` does that afterwards.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from emseg.config.chain import MODE_SECTIONS, PROFILES, Choice, kept, known_choices, read_chain
+from emseg.config.compose import compose_choices, conf_folder, list_groups
+from emseg.config.conform import conform, defaults, typed
+from emseg.config.keys import check_keys, key_tree, refuse_targets
+from emseg.config.leaves import CODE_READ
+from emseg.config.merge import SPLITS, difference, merge, named_volumes
+from emseg.config.overrides import Override, assign, read_overrides
+from emseg.config.schema import Root, Tune
+from emseg.errors import UserError, nearest, unknown_name
+
+# The sections that are merged over the root, in order, and the modes that go by them.
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "plain": (),
+    "train": ("train",),
+    "test": ("test",),
+    "tune": ("test", "tune"),
+}
+MODES = {
+    "train": "train",
+    "test": "test",
+    "infer": "test",
+    "decode": "test",
+    "evaluate": "test",
+    "tune": "tune",
+}
+COMMAND_LINE = "the command line"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A config for one mode: `root` to read, `saved` to write as a run's `config.yaml`.
+
+    `saved` serves every mode: command-line values are folded in, mode sections are kept, and
+    `_target_`s come back through the choices of its `defaults`. `notes` are lines for the user.
+    `allow` are the module prefixes, beside ours, that `_target_` may name.
+    """
+
+    root: Root
+    saved: dict[str, Any]
+    notes: list[str]
+    choices: dict[str, Choice]
+    allow: tuple[str, ...]
+
+
+def load(
+    config: Path,
+    *,
+    mode: str,
+    overrides: Sequence[str],
+    conf: Sequence[Path] = (),
+    allow: Sequence[str] = (),
+) -> Loaded:
+    """The tutorial `config` composed for `mode`, checked without importing any target.
+
+    `conf` are the user's folders of choices, searched before the shipped one; `allow` adds module
+    prefixes for `_target_`. Any mistake is a `UserError` of one line.
+    """
+    if mode not in MODES:
+        raise unknown_name("mode", mode, MODES)
+    if not config.is_file():
+        guess = nearest(config.name, [file.name for file in config.parent.glob("*.yaml")])
+        hint = f"; did you mean {config.parent / guess}?" if guess else ""
+        raise UserError(f"no config file {config}{hint}")
+    written = _compose(config, overrides, [*conf, conf_folder()])
+    plain = {name: _resolve(written, name) for name in SECTIONS}
+    missing = list(_missing(plain[MODES[mode]], ""))
+    if missing:
+        raise UserError(f"{config}: no value for {', '.join(missing)} (mode {mode} needs one)")
+    # The other modes are checked too: a mistake in `test:` should not wait for the training's end.
+    roots = {
+        name: _typed(tree, name) for name, tree in plain.items() if not any(_missing(tree, ""))
+    }
+    root = roots[MODES[mode]]
+    _check_needs(root, mode)
+    return Loaded(
+        root, _saved(plain, written.choices), written.notes, written.choices, tuple(allow)
+    )
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What was written: the merged tree with its mode sections, and the values that win over it."""
+
+    tree: dict[str, Any]
+    values: list[Override]
+    choices: dict[str, Choice]
+    notes: list[str]
+
+
+def _compose(config: Path, overrides: Sequence[str], folders: Sequence[Path]) -> _Written:
+    groups = list_groups(folders)
+    layers = read_chain(config, groups, folders)
+    before = layers[-1].choices
+    switched, values = read_overrides(overrides, before)
+    choices = before | known_choices(switched, before, groups, where=COMMAND_LINE)
+    composed = compose_choices(folders, choices)
+    keys, notes = key_tree(composed), []
+    check_keys(composed, keys, where="the group files")
+    tree = merge(defaults(Root), composed)
+    for layer in layers:
+        body, dropped = kept(layer, choices)
+        notes += dropped
+        tree = merge(tree, _checked(body, keys, where=str(layer.path)))
+    for value in values:
+        _checked(value.delta, keys, where=COMMAND_LINE)
+        if value.key.split(".")[0] in MODE_SECTIONS:
+            assign(tree, value)
+    for group in PROFILES:
+        tree[group]["profile"] = choices[group]
+    rest = [value for value in values if value.key.split(".")[0] not in MODE_SECTIONS]
+    return _Written(tree, rest, choices, notes)
+
+
+def _checked(body: dict[str, Any], keys: dict[str, Any], *, where: str) -> dict[str, Any]:
+    refuse_targets(body, where=where)
+    check_keys(body, keys, where=where)
+    return body
+
+
+def _resolve(written: _Written, name: str) -> dict[str, Any]:
+    """The tree with the sections of `name` and the command line merged, interpolations resolved."""
+    tree = copy.deepcopy(written.tree)
+    sections = {section: tree.pop(section, None) or {} for section in ("train", "test")}
+    study = {item.name for item in fields(Tune)}
+    sections["tune"] = {key: tree["tune"].pop(key) for key in [*tree["tune"]] if key not in study}
+    for section in SECTIONS[name]:
+        tree = merge(tree, copy.deepcopy(sections[section]))
+    for value in written.values:
+        assign(tree, value)
+    try:
+        resolved = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"a value cannot be resolved: {' '.join(str(error).split())}") from error
+    assert isinstance(resolved, dict)
+    return resolved
+
+
+def _missing(node: Any, path: str) -> Iterator[str]:
+    if node == "???":
+        yield path
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from _missing(value, f"{path}.{key}" if path else str(key))
+
+
+def _typed(plain: dict[str, Any], name: str) -> Root:
+    data = {split: named_volumes(f"data.{split}", plain["data"][split]) for split in SPLITS}
+    try:
+        root: Root = typed(Root, plain | {"data": plain["data"] | data})
+        for kind, keys in CODE_READ.items():
+            for key in keys:
+                conform(f"{kind}.{key}", getattr(root, kind).get(key), str | None)
+    except UserError as error:
+        raise UserError(f"{error} (mode {name})" if SECTIONS[name] else str(error)) from None
+    return root
+
+
+def _check_needs(root: Root, mode: str) -> None:
+    """What a mode cannot do without, though other modes can."""
+    plan = root.optimization
+    if mode == "train" and plan.max_steps is None and plan.max_epochs is None:
+        raise UserError(
+            "optimization.max_steps or optimization.max_epochs: one must be set to train"
+        )
+    split = "train" if mode == "train" else "test"
+    if not getattr(root.data, split):
+        raise UserError(f"data.{split}: no volume is given, mode {mode} needs one")
+    if mode == "tune":
+        if not root.tune.search_space:
+            raise UserError(
+                "tune.search_space: empty, nothing to tune (a choice: tune=tune_waterz)"
+            )
+        for key in root.tune.search_space:
+            _check_tunable(root.decoding, key)
+
+
+def _check_tunable(decoding: dict[str, Any], key: str) -> None:
+    node: Any = decoding
+    for part in key.split("."):
+        if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, dict) and part in node and part != "_target_":
+            node = node[part]
+        else:
+            allowed = decoding.keys() - {"_target_"}
+            raise unknown_name("argument of the decoder", key, allowed, where="tune.search_space")
+
+
+def _saved(plain: dict[str, dict[str, Any]], choices: dict[str, Choice]) -> dict[str, Any]:
+    picks = [{f"override /{group}": choice} for group, choice in choices.items()]
+    root = _without_targets(plain["plain"])
+    deltas = {
+        name: _without_targets(difference(plain[under], plain[name]))
+        for name, under in (("train", "plain"), ("test", "plain"), ("tune", "test"))
+    }
+    root["tune"] |= deltas.pop("tune")
+    return {"defaults": ["/base", *picks, "_self_"]} | root | deltas
+
+
+def _without_targets(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_targets(value) for key, value in node.items() if key != "_target_"}
+    return [_without_targets(item) for item in node] if isinstance(node, list) else node

@@ -1,0 +1,63 @@
+"""Plain containers merged over one another, and the difference of two."""
+
+from dataclasses import fields
+from typing import Any
+
+from emseg.config.schema import Volume
+from emseg.errors import UserError
+
+SPLITS = ("train", "val", "test")
+_VOLUME_KEYS = {item.name for item in fields(Volume)}
+
+
+def merge(base: Any, delta: Any, path: tuple[str, ...] = ()) -> Any:
+    """`delta` over `base`: mappings merge key by key, anything else is replaced.
+
+    One volume over several named ones (or the reverse) under `data.<split>` replaces them too.
+    """
+    if not (isinstance(base, dict) and isinstance(delta, dict)) or _other_kind(base, delta, path):
+        return delta
+    merged = dict(base)
+    for key, value in delta.items():
+        merged[key] = merge(base[key], value, (*path, key)) if key in base else value
+    return merged
+
+
+def difference(base: Any, changed: Any, path: tuple[str, ...] = ()) -> Any:
+    """The smallest mapping that, merged over `base`, gives `changed`."""
+    delta = {}
+    for key, value in changed.items():
+        old, here = base.get(key), (*path, key)
+        if key in base and old == value:
+            continue
+        both = isinstance(old, dict) and isinstance(value, dict)
+        nested = both and not _other_kind(old, value, here)
+        delta[key] = difference(old, value, here) if nested else value
+    return delta
+
+
+def named_volumes(key: str, node: Any) -> Any:
+    """The volumes of one split by name (null: none); a lone one has the name ""."""
+    if node is None:
+        return {}
+    if not isinstance(node, dict) or not is_volume(node):
+        return node
+    names = [name for name, value in node.items() if isinstance(value, dict)]
+    if names:
+        raise UserError(
+            f"{key}: holds volumes by name ({', '.join(names)}) beside keys of one volume"
+        )
+    return {"": node}
+
+
+def is_volume(node: dict[str, Any]) -> bool:
+    """Whether the mapping is one volume rather than volumes by name."""
+    return any(
+        key in _VOLUME_KEYS or not (value is None or isinstance(value, dict))
+        for key, value in node.items()
+    )
+
+
+def _other_kind(base: dict[str, Any], delta: dict[str, Any], path: tuple[str, ...]) -> bool:
+    here = len(path) >= 2 and path[-2] == "data" and path[-1] in SPLITS
+    return here and bool(base) and bool(delta) and is_volume(base) != is_volume(delta)

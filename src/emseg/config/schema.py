@@ -1,0 +1,324 @@
+"""The typed spine of a config; its leaves (`_target_` and arguments) stay plain dicts.
+
+Field types are enforced by `typed`, lengths and ranges by each `__post_init__`, whose messages
+begin with the field's name so that `typed` can put the dotted path before it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import permutations
+from typing import Any, Literal
+
+from emseg.errors import UserError
+
+Axes3 = tuple[int, int, int]
+# Voxels when both are ints, fractions of the axis otherwise.
+Range = tuple[int, int] | tuple[float, float] | None
+Leaf = dict[str, Any]
+
+AXIS_ORDERS = ["".join(order) for order in permutations("xyz")]
+
+
+def _require(ok: bool, key: str, value: object, allowed: str) -> None:
+    if not ok:
+        shown = list(value) if isinstance(value, tuple) else value
+        raise UserError(f"{key}: {shown!r} is out of range, it must be {allowed}")
+
+
+def _require_range(key: str, value: Range) -> None:
+    if value is None:
+        return
+    start, stop = value
+    _require(0 <= start < stop, key, value, "[start, stop] with 0 <= start < stop")
+    if isinstance(start, float):
+        _require(stop <= 1, key, value, "fractions in [0, 1], or two ints (voxels)")
+
+
+def _require_positive(node: object, *names: str) -> None:
+    for name in names:
+        value = getattr(node, name)
+        _require(value is None or value > 0, name, value, "above 0")
+
+
+@dataclass(kw_only=True)
+class System:
+    """Devices and workers, -1 for all that are there; `memory` in GiB, null for the machine's."""
+
+    num_gpus: int = -1
+    num_workers: int = -1
+    seed: int = 42
+    memory: float | None = None
+    profile: str = ""
+
+    def __post_init__(self) -> None:
+        _require(self.num_gpus >= -1, "num_gpus", self.num_gpus, "-1 (all) or a count")
+        _require(self.num_workers >= -1, "num_workers", self.num_workers, "-1 (all) or a count")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
+        _require_positive(self, "memory")
+
+
+@dataclass(kw_only=True)
+class Volume:
+    """One volume; `path` is the root that image, label and mask are relative to."""
+
+    image: str
+    label: str | None = None
+    mask: str | None = None
+    path: str | None = None
+    resolution: tuple[float, float, float] | None = None
+    axes: str | None = None
+    name: str | None = None
+    range: Range = None
+    weight: float = 1.0
+    unlabelled: int | None = None
+
+    def __post_init__(self) -> None:
+        resolution = self.resolution or (1.0,)
+        _require(min(resolution) > 0, "resolution", self.resolution, "above 0 nm on every axis")
+        allowed = f"one of {', '.join(AXIS_ORDERS)}"
+        _require(self.axes is None or self.axes in AXIS_ORDERS, "axes", self.axes, allowed)
+        _require_range("range", self.range)
+        _require_positive(self, "weight")
+
+
+@dataclass(kw_only=True)
+class Dataloader:
+    batch_size: int = 4
+    patch_size: Axes3 = (16, 224, 224)
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "batch_size")
+        _require(min(self.patch_size) > 0, "patch_size", self.patch_size, "above 0 on every axis")
+
+
+@dataclass(kw_only=True)
+class Data:
+    """Volumes by name; a lone unnamed one has the key "" (the stage names it)."""
+
+    train: dict[str, Volume] = field(default_factory=dict)
+    val: dict[str, Volume] = field(default_factory=dict)
+    test: dict[str, Volume] = field(default_factory=dict)
+    split_train_range: Range = None
+    split_val_range: Range = None
+    intensity_range: tuple[float, float] | None = None
+    pad_small: bool = False
+    preload: bool = True
+    dataloader: Dataloader = field(default_factory=Dataloader)
+
+    def __post_init__(self) -> None:
+        _require_range("split_train_range", self.split_train_range)
+        _require_range("split_val_range", self.split_val_range)
+        if self.intensity_range is not None:
+            low, high = self.intensity_range
+            _require(low < high, "intensity_range", self.intensity_range, "[low, high], low < high")
+
+
+@dataclass(kw_only=True)
+class Ema:
+    enabled: bool = False
+    decay: float = 0.999
+    warmup_steps: int = 0
+    validate_with_ema: bool = True
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.decay < 1, "decay", self.decay, "in [0, 1)")
+        _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
+
+
+@dataclass(kw_only=True)
+class Optimization:
+    """Training length in optimizer steps; training needs `max_steps` or `max_epochs`."""
+
+    max_epochs: int | None = None
+    n_steps_per_epoch: int = 1000
+    max_steps: int | None = None
+    val_check_interval: int | None = None
+    val_steps_per_epoch: int | None = None
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    gradient_clip_val: float | None = 1.0
+    accumulate_grad_batches: int = 1
+    ema: Ema = field(default_factory=Ema)
+    optimizer: Leaf = field(default_factory=dict)
+    scheduler: Leaf = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "max_epochs", "n_steps_per_epoch", "max_steps")
+        _require_positive(self, "val_check_interval", "val_steps_per_epoch")
+        _require_positive(self, "gradient_clip_val", "accumulate_grad_batches")
+
+
+@dataclass(kw_only=True)
+class Window:
+    """The sliding window; `window_size` null is the training patch."""
+
+    window_size: Axes3 | None = None
+    sw_batch_size: int = 4
+    overlap: float | tuple[float, float, float] = 0.5
+    blending: Literal["constant", "gaussian", "bump", "distance_transform"] = "gaussian"
+    padding_mode: Literal["reflect", "replicate", "constant"] = "reflect"
+    snap_to_edge: bool = False
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "sw_batch_size")
+        overlaps = self.overlap if isinstance(self.overlap, tuple) else (self.overlap,)
+        _require(all(0 <= part < 1 for part in overlaps), "overlap", self.overlap, "in [0, 1)")
+        size = self.window_size or (1,)
+        _require(min(size) > 0, "window_size", self.window_size, "above 0 on every axis")
+
+
+@dataclass(kw_only=True)
+class InferenceModel:
+    """What the decoder sees of the prediction: null is all channels, in order."""
+
+    select_channel: list[int] | None = None
+
+    def __post_init__(self) -> None:
+        chosen = self.select_channel
+        fine = chosen is None or (len(chosen) > 0 and min(chosen) >= 0)
+        _require(fine, "select_channel", chosen, "channel numbers from 0")
+
+
+@dataclass(kw_only=True)
+class TestTimeAugmentation:
+    """Views to merge: flips of the axes, and quarter turns in the planes of the axis pairs."""
+
+    enabled: bool = False
+    flip_axes: Literal["all"] | list[int] | None = "all"
+    rotation90_axes: list[tuple[int, int]] | None = None
+    ensemble_mode: Literal["mean", "min", "max"] = "mean"
+
+    def __post_init__(self) -> None:
+        flips = [] if self.flip_axes in ("all", None) else list(self.flip_axes)
+        fine = set(flips) <= {0, 1, 2} and len(set(flips)) == len(flips)
+        _require(fine, "flip_axes", self.flip_axes, "'all', null or distinct axes of 0, 1, 2")
+        for first, second in self.rotation90_axes or []:
+            fine = first != second and {first, second} <= {0, 1, 2}
+            allowed = "pairs of two different axes of 0, 1, 2"
+            _require(fine, "rotation90_axes", self.rotation90_axes, allowed)
+
+
+@dataclass(kw_only=True)
+class Inference:
+    window: Window = field(default_factory=Window)
+    pad: Axes3 = (0, 0, 0)
+    crop_pad: tuple[int, int, int, int, int, int] | None = None
+    activation: Literal["sigmoid", "scale_sigmoid", "none"] = "sigmoid"
+    output_dtype: Literal["float32", "float16", "uint8"] = "float32"
+    model: InferenceModel = field(default_factory=InferenceModel)
+    test_time_augmentation: TestTimeAugmentation = field(default_factory=TestTimeAugmentation)
+
+    def __post_init__(self) -> None:
+        for key in ("pad", "crop_pad"):
+            value: Sequence[int] | None = getattr(self, key)
+            _require(value is None or min(value) >= 0, key, value, "0 or more on every side")
+
+
+@dataclass(kw_only=True)
+class Evaluation:
+    enabled: bool = True
+    metrics: dict[str, Leaf] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Space:
+    """The values of one tuned argument: `choices`, or `low` to `high` (ints, or numbers)."""
+
+    low: int | float | None = None
+    high: int | float | None = None
+    step: int | float | None = None
+    log: bool = False
+    choices: list[Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.choices is not None:
+            _require(len(self.choices) > 0, "choices", self.choices, "at least one value")
+            bounds = (self.low, self.high, self.step)
+            _require(bounds == (None,) * 3, "choices", self.choices, "alone, or low and high")
+            return
+        low, high = self.low, self.high
+        fine = low is not None and high is not None and low < high
+        _require(fine, "low, high", [low, high], "low < high, or choices")
+        _require_positive(self, "step")
+        _require(not self.log or low > 0, "low", low, "above 0 with log")
+        _require(not (self.log and self.step), "step", self.step, "null with log")
+
+
+@dataclass(kw_only=True)
+class Tune:
+    """The study; a key of `search_space` is an argument of the decoder (`aff_threshold.0`)."""
+
+    n_trials: int = 25
+    n_startup_trials: int = 10
+    trial_timeout: float | None = 300.0
+    study_name: str | None = None
+    metric: str = "adapted_rand"
+    direction: Literal["minimize", "maximize"] = "minimize"
+    search_space: dict[str, Space] = field(default_factory=dict)
+    profile: str = ""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "n_trials", "trial_timeout")
+        _require(self.n_startup_trials >= 0, "n_startup_trials", self.n_startup_trials, "0 or more")
+
+
+@dataclass(kw_only=True)
+class Checkpoint:
+    monitor: str = "train_loss_total_epoch"
+    mode: Literal["min", "max"] = "min"
+    save_top_k: int = 3
+    save_last: bool = True
+    every_n_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.save_top_k >= -1, "save_top_k", self.save_top_k, "-1 (all) or a count")
+        _require_positive(self, "every_n_steps")
+
+
+@dataclass(kw_only=True)
+class Images:
+    every_n_epochs: int = 10
+    n_images: int = 8
+    n_slices: int = 2
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "every_n_epochs", "n_slices")
+        _require(self.n_images >= 0, "n_images", self.n_images, "0 (none) or a count")
+
+
+@dataclass(kw_only=True)
+class Logging:
+    log_every_n_steps: int = 50
+    images: Images = field(default_factory=Images)
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "log_every_n_steps")
+
+
+@dataclass(kw_only=True)
+class Monitor:
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    logging: Logging = field(default_factory=Logging)
+
+
+@dataclass(kw_only=True)
+class Root:
+    """A composed config with the mode's sections merged in."""
+
+    experiment_name: str
+    system: System = field(default_factory=System)
+    data: Data = field(default_factory=Data)
+    model: Leaf = field(default_factory=dict)
+    target: Leaf = field(default_factory=dict)
+    loss: Leaf = field(default_factory=dict)
+    augment: Leaf = field(default_factory=dict)
+    optimization: Optimization = field(default_factory=Optimization)
+    inference: Inference = field(default_factory=Inference)
+    decoding: Leaf = field(default_factory=dict)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    tune: Tune = field(default_factory=Tune)
+    monitor: Monitor = field(default_factory=Monitor)
+
+    def __post_init__(self) -> None:
+        fine = bool(self.experiment_name) and not {"/", "\\"} & set(self.experiment_name)
+        allowed = "a name for a folder"
+        _require(fine, "experiment_name", self.experiment_name, allowed)

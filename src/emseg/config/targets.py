@@ -1,0 +1,81 @@
+"""The second step of checking: what a mode uses is imported and constructed, before any data."""
+
+from typing import Any
+
+from emseg.config.build import build
+from emseg.config.load import Loaded
+from emseg.config.schema import Root
+from emseg.errors import unknown_name
+
+USES: dict[str, tuple[str, ...]] = {
+    "train": (
+        "model",
+        "target",
+        "loss",
+        "augment",
+        "optimization.optimizer",
+        "optimization.scheduler",
+    ),
+    "test": ("model", "target", "decoding", "evaluation.metrics"),
+    "infer": ("model", "target"),
+    "decode": ("target", "decoding"),
+    "evaluate": ("evaluation.metrics",),
+    "tune": ("model", "target", "decoding", "evaluation.metrics"),
+}
+
+
+def check_targets(loaded: Loaded, mode: str) -> None:
+    """Raises `UserError` for the first leaf of the mode that cannot be built as it is written.
+
+    Models are built on the meta device, so that no memory is taken. An empty leaf (`{}`, nothing
+    chosen) is passed over; functions with data to come (decoders, metrics) are not called.
+    """
+    if mode not in USES:
+        raise unknown_name("mode", mode, USES)
+    for kind in USES[mode]:
+        if kind == "evaluation.metrics":
+            if mode != "test" or loaded.root.evaluation.enabled:
+                for name, node in loaded.root.evaluation.metrics.items():
+                    build(node, kind=kind, name=f"{kind}.{name}", allow=loaded.allow)
+        else:
+            _check_leaf(loaded, kind)
+
+
+def _check_leaf(loaded: Loaded, kind: str) -> None:
+    node = _node(loaded.root, kind)
+    if not node:
+        return
+    if kind == "model":
+        import torch
+
+        with torch.device("meta"):
+            build(node, kind=kind, allow=loaded.allow, in_channels=1, out_channels=1)
+    elif kind == "optimization.optimizer":
+        _check_optimizer(loaded)
+    elif kind != "optimization.scheduler":  # built with its optimizer
+        build(node, kind=kind, allow=loaded.allow)
+
+
+def _check_optimizer(loaded: Loaded) -> None:
+    import torch
+
+    plan = loaded.root.optimization
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    kind, allow = "optimization.optimizer", loaded.allow
+    optimizer = build(plan.optimizer, kind=kind, allow=allow, params=[parameter])
+    if plan.scheduler:
+        build(
+            plan.scheduler,
+            kind="optimization.scheduler",
+            allow=allow,
+            optimizer=optimizer,
+            total_steps=plan.max_steps or plan.n_steps_per_epoch * (plan.max_epochs or 1),
+            steps_per_epoch=plan.n_steps_per_epoch,
+        )
+
+
+def _node(root: Root, kind: str) -> dict[str, Any]:
+    node: Any = root
+    for part in kind.split("."):
+        node = getattr(node, part)
+    return node

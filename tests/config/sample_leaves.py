@@ -1,0 +1,54 @@
+"""Leaves as the package has them, for tests of the config; loaded as `emseg.sample_leaves`."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+
+class Net:
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        out_channels: int,
+        widths: Sequence[int] = (8, 16),
+        norm: Literal["group", "batch", "none"] = "group",
+        dropout: float = 0.0,
+    ) -> None:
+        if dropout < 0:
+            raise ValueError(f"dropout must be 0 or more, got {dropout}")
+        self.channels = (in_channels, out_channels)
+        self.widths, self.norm, self.dropout = widths, norm, dropout
+
+
+class Flip:
+    def __init__(self, *, p: float = 0.5) -> None:
+        self.p = p
+
+
+class Pipeline:
+    def __init__(self, *, transforms: dict[str, Flip | None]) -> None:
+        self.transforms = transforms
+
+
+class Offsets:
+    def __init__(self, *, offsets: list[tuple[int, int, int]], weights: dict[str, float]) -> None:
+        self.offsets, self.weights = offsets, weights
+
+
+def loss(logits: Any, target: Any, mask: Any, *, max_weight: float | None = 10.0) -> float:
+    return 1.0
+
+
+def decode(
+    prediction: Any,
+    *,
+    threshold: float = 0.5,
+    aff_threshold: tuple[float, float] = (0.1, 0.999),
+    affinity_mask_path: str | None = None,
+    offsets: Sequence[Sequence[int]],
+) -> Any:
+    return prediction, threshold, aff_threshold, offsets
+
+
+def score(segmentation: Any, truth: Any, *, variant: Literal["snemi", "skimage"] = "snemi") -> Any:
+    return {"score": 0.0}
