@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 
 from emseg.errors import UserError
+from emseg.kernels.affinity import EdgeSide
 
-EdgeSide = Literal["source", "destination"]
 Offset = tuple[int, ...]
 
 

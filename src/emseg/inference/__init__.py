@@ -1,0 +1,1 @@
+"""Sliding-window prediction of volumes of any size by any callable network."""

@@ -1,0 +1,135 @@
+"""The sum of weighted windows over as many planes as windows still to come can reach."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+
+from emseg.errors import UserError
+from emseg.inference.blending import Blending, plane_validity, weight_map
+from emseg.inference.windows import WindowGrid
+from emseg.kernels.affinity import EdgeSide
+from emseg.kernels.symmetry import Offset
+
+OutputDtype = Literal["float32", "float16", "uint8"]
+
+
+def accumulator_bytes(shape: Sequence[int], *, window_size: Sequence[int], channels: int) -> int:
+    """The bytes that blending holds on its device: the same for any volume deeper than a window.
+
+    They are the rolling sum and, plane by plane, its weights, mean and copy.
+    """
+    planes = min(shape[0], window_size[0]) + 4
+    return 4 * channels * math.prod(shape[1:]) * planes
+
+
+class Accumulator:
+    """The rolling weighted sum of windows, from which finished planes are taken in order.
+
+    `offsets` are those of the channels (zero: no affinity), `first` is the plane to begin with.
+    Planes live in a ring along axis 0; the sum of weights is never stored, because it follows
+    from the grid.
+    """
+
+    def __init__(
+        self,
+        grid: WindowGrid,
+        *,
+        offsets: Sequence[Offset],
+        edge_side: EdgeSide,
+        blending: Blending,
+        dtype: OutputDtype,
+        device: torch.device | str,
+        first: int,
+    ) -> None:
+        self.grid = grid
+        self.dtype = dtype
+        self.next = first
+        self.depth = min(grid.shape[0], grid.window[0])
+        self.sums = torch.zeros((len(offsets), self.depth, *grid.shape[1:]), device=device)
+        self.weights = torch.from_numpy(weight_map(grid.window, blending)).to(device)
+        # Channels with one offset share their weights.
+        kinds = list(dict.fromkeys(offsets))
+        self.kinds = len(kinds)
+        self.kind = torch.tensor([kinds.index(offset) for offset in offsets], device=device)
+        self.masks = [
+            [
+                None if planes.all() else torch.from_numpy(planes).to(device)
+                for planes in plane_validity(grid, axis, offsets=kinds, edge_side=edge_side)
+            ]
+            for axis in range(len(grid.shape))
+        ]
+
+    def add(self, window: Sequence[int], values: torch.Tensor) -> None:
+        """Add one window's values, (C, *window) float32, weighted."""
+        corner = self.grid.corner(window)
+        inside = [self.grid.inside(axis, index) for axis, index in enumerate(window)]
+        inside[0] = slice(max(inside[0].start, self.next - corner[0]), inside[0].stop)
+        part = values[(slice(None), *inside)] * self.weights[tuple(inside)]
+        for axis, index in enumerate(window):
+            mask = self.masks[axis][index]
+            if mask is not None:
+                part *= mask[self.kind].narrow(axis + 1, inside[axis].start, part.shape[axis + 1])
+        planes, *section = (
+            slice(start + span.start, start + span.stop)
+            for start, span in zip(corner, inside, strict=True)
+        )
+        taken = 0
+        for slots in self._slots(planes.start, planes.stop):
+            count = slots.stop - slots.start
+            self.sums[(slice(None), slots, *section)] += part[:, taken : taken + count]
+            taken += count
+
+    def take(self, finished: int) -> Iterator[tuple[int, np.ndarray]]:
+        """The planes before `finished` not taken yet, one by one: index and values (C, 1, ...).
+
+        UserError when a value is not finite.
+        """
+        for plane in range(self.next, finished):
+            sums = self.sums[:, plane % self.depth]
+            values = self._mean(plane, sums).cpu().numpy()
+            sums.zero_()
+            self.next = plane + 1
+            yield plane, values[:, np.newaxis]
+
+    def _slots(self, start: int, stop: int) -> Iterator[slice]:
+        while start < stop:
+            slot = start % self.depth
+            count = min(stop - start, self.depth - slot)
+            yield slice(slot, slot + count)
+            start += count
+
+    def _mean(self, plane: int, sums: torch.Tensor) -> torch.Tensor:
+        rows = enumerate(self.grid.starts[0])
+        reaching = [(i, plane - a) for i, a in rows if 0 <= plane - a < self.grid.window[0]]
+        total = sum(self._spread(row, index) for row, index in reaching)
+        mean = sums / total[self.kind]
+        if not bool(torch.isfinite(mean).all()):
+            raise UserError(
+                f"network output at plane {plane} is not finite: the weights hold NaN, or "
+                "optimization.precision is too narrow for them (bf16-mixed or 32-true is wider)"
+            )
+        if self.dtype == "uint8":
+            return (mean * 255).round().to(torch.uint8)
+        return mean.to(getattr(torch, self.dtype))
+
+    def _spread(self, row: int, index: int) -> torch.Tensor:
+        """One plane of the windows of a row: the sum of their weights, (kinds, *section)."""
+        mask = self.masks[0][row]
+        weights = self.weights[index].expand(self.kinds, *self.grid.window[1:])
+        weights = weights if mask is None else weights * mask[:, index]
+        for axis in range(len(self.grid.shape) - 1, 0, -1):
+            shape = [*weights.shape]
+            shape[axis] = self.grid.shape[axis]
+            total = weights.new_zeros(shape)
+            for i, start in enumerate(self.grid.starts[axis]):
+                mask, inside = self.masks[axis][i], self.grid.inside(axis, i)
+                part = weights if mask is None else weights * mask[:, 0]
+                count = inside.stop - inside.start
+                total.narrow(axis, start + inside.start, count).add_(
+                    part.narrow(axis, inside.start, count)
+                )
+            weights = total
+        return weights

@@ -1,0 +1,68 @@
+"""How much a voxel of a window counts where windows overlap."""
+
+from functools import reduce
+from typing import Literal, get_args
+
+import numpy as np
+
+from emseg.errors import unknown_name
+from emseg.inference.windows import WindowGrid
+from emseg.kernels.affinity import EdgeSide
+from emseg.kernels.symmetry import Offset, edge_span
+
+Blending = Literal["constant", "gaussian", "bump", "distance_transform"]
+
+# The least weight, relative to the greatest: no voxel's sum is lost in float32 rounding.
+FLOOR = 1e-3
+
+
+def weight_map(window: tuple[int, ...], blending: Blending) -> np.ndarray:
+    """The weight of each voxel of a window, float32, greatest 1, least 1e-3.
+
+    `constant`: 1. `gaussian`: sigma of an eighth of the window (MONAI). `bump`: exp(-1/(1 - u^2))
+    with u from -1 to 1 over the window and its rim (Wu et al. 2021, chunkflow).
+    `distance_transform`: voxels to the nearest face, counted from 1 (BANIS).
+    """
+    if blending not in get_args(Blending):
+        raise unknown_name("blending", blending, get_args(Blending))
+    profiles = [_profile(n, blending) for n in window]
+    join = np.minimum if blending == "distance_transform" else np.multiply
+    weights = reduce(join.outer, profiles)
+    return np.maximum(weights / weights.max(), FLOOR).astype(np.float32)
+
+
+def _profile(n: int, blending: Blending) -> np.ndarray:
+    index = np.arange(n)
+    if blending == "gaussian":
+        return np.exp(-0.5 * ((index - (n - 1) / 2) / (0.125 * n)) ** 2)
+    if blending == "bump":
+        bump = np.exp(-1 / (1 - (2 * (index + 1) / (n + 1) - 1) ** 2))
+        return bump / bump.max()
+    if blending == "distance_transform":
+        return np.minimum(index + 1, n - index)
+    return np.ones(n)
+
+
+def plane_validity(
+    grid: WindowGrid, axis: int, *, offsets: list[Offset], edge_side: EdgeSide
+) -> np.ndarray:
+    """Which planes of each window along an axis count: float32, 0 or 1.
+
+    One row per window of the axis, of shape (offsets, 1.., planes, 1..): it spreads over a window.
+
+    A plane whose edge leaves the window was never trained: it counts nothing where another window
+    has that edge inside. A plane that no window has inside (the volume's own face, no padding)
+    keeps its weight in all of them, so that every voxel has a value.
+    """
+    starts, n = grid.starts[axis], grid.window[axis]
+    inside = np.zeros((len(starts), len(offsets), n), bool)
+    covered = np.zeros((len(offsets), starts[-1] + n - starts[0]), bool)
+    for channel, offset in enumerate(offsets):
+        inside[:, channel, edge_span(n, offset[axis], edge_side=edge_side)] = True
+    for i, start in enumerate(starts):
+        covered[:, start - starts[0] :][:, :n] |= inside[i]
+    for i, start in enumerate(starts):
+        inside[i] |= ~covered[:, start - starts[0] :][:, :n]
+    across = [1] * len(grid.shape)
+    across[axis] = n
+    return inside.astype(np.float32).reshape(len(starts), len(offsets), *across)

@@ -1,0 +1,97 @@
+"""Test-time augmentation: one prediction of a patch from all its views."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+
+from emseg.errors import UserError, unknown_name
+from emseg.kernels.affinity import EdgeSide
+from emseg.kernels.symmetry import (
+    Offset,
+    Symmetry,
+    channel_sources,
+    edge_span,
+    identity,
+)
+
+EnsembleMode = Literal["mean", "min", "max"]
+Forward = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The views to predict, the identity first (`kernels.symmetry.views`), and how they merge."""
+
+    views: tuple[Symmetry, ...]
+    mode: EnsembleMode = "mean"
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(EnsembleMode):
+            raise unknown_name("ensemble_mode", self.mode, get_args(EnsembleMode))
+        if not self.views or self.views[0] != identity(len(self.views[0].flips)):
+            raise UserError("test-time views must begin with the identity")
+
+
+def merged_views(
+    forward: Forward,
+    ensemble: Ensemble,
+    *,
+    window: Sequence[int],
+    offsets: Sequence[Offset],
+    edge_side: EdgeSide,
+) -> Forward:
+    """A network that predicts each patch from all its views: (N, C_in, *window) to (N, C, *window).
+
+    Views are brought back exactly, affinity channels by `channel_sources`. An edge with an end
+    outside the patch was trained in no view: there the value of the patch as it lies stays.
+    Views are merged one by one and never held together. UserError when a view needs an offset
+    that is not there, or turns a window that is not square.
+    """
+    for view in ensemble.views:
+        seen = tuple(window[axis] for axis in view.permutation)
+        if seen != tuple(window):
+            raise UserError(
+                f"test-time rotation90_axes turn the window {list(window)} into {list(seen)}: "
+                "rotated axes must have windows of one size"
+            )
+    sources = [channel_sources(view, offsets, edge_side=edge_side) for view in ensemble.views]
+    spans = [
+        [edge_span(n, step, edge_side=edge_side) for n, step in zip(window, offset, strict=True)]
+        for offset in offsets
+    ]
+
+    def merged(batch: torch.Tensor) -> torch.Tensor:
+        # A clone, because the network may return its input, which the other views still need.
+        result = forward(batch).clone()
+        for view, channels in zip(ensemble.views[1:], sources[1:], strict=True):
+            back = _seen(forward(_seen(batch, view).contiguous()), view.inverse())
+            for channel, (source, shift) in enumerate(channels):
+                span = spans[channel]
+                origin = [slice(s.start - d, s.stop - d) for s, d in zip(span, shift, strict=True)]
+                _merge(
+                    result[(slice(None), channel, *span)],
+                    back[(slice(None), source, *origin)],
+                    ensemble.mode,
+                )
+        if ensemble.mode == "mean":
+            for channel, span in enumerate(spans):
+                result[(slice(None), channel, *span)] /= len(ensemble.views)
+        return result
+
+    return merged
+
+
+def _seen(batch: torch.Tensor, view: Symmetry) -> torch.Tensor:
+    order = [0, 1, *(2 + axis for axis in view.permutation)]
+    return batch.permute(order).flip([2 + axis for axis, flip in enumerate(view.flips) if flip])
+
+
+def _merge(into: torch.Tensor, values: torch.Tensor, mode: EnsembleMode) -> None:
+    if mode == "mean":
+        into += values
+    elif mode == "min":
+        torch.minimum(into, values, out=into)
+    else:
+        torch.maximum(into, values, out=into)

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from emseg.errors import UserError
+from emseg.inference.blending import FLOOR, weight_map
+
+BLENDINGS = ("constant", "gaussian", "bump", "distance_transform")
+
+
+def formula(blending, voxel, window):
+    if blending == "constant":
+        return 1.0
+    if blending == "distance_transform":
+        return min(min(i + 1, n - i) for i, n in zip(voxel, window, strict=True))
+    weight = 1.0
+    for i, n in zip(voxel, window, strict=True):
+        if blending == "gaussian":
+            weight *= np.exp(-((i - (n - 1) / 2) ** 2) / (2 * (n / 8) ** 2))
+        else:
+            u = 2 * (i + 1) / (n + 1) - 1
+            weight *= np.exp(-1 / (1 - u * u))
+    return weight
+
+
+@pytest.mark.parametrize("blending", BLENDINGS)
+@pytest.mark.parametrize("window", [(6, 9, 10), (1, 7, 2), (1, 1, 1)])
+def test_weights_follow_their_formula_down_to_the_floor(blending, window):
+    expected = np.array([formula(blending, voxel, window) for voxel in np.ndindex(window)]).reshape(
+        window
+    )
+    expected = np.maximum(expected / expected.max(), FLOOR)
+    weights = weight_map(window, blending)
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+
+
+def test_no_weight_of_a_large_bump_vanishes():
+    weights = weight_map((18, 256, 256), "bump")
+    assert weights.min() == np.float32(FLOOR)
+    assert weights.max() == 1
+
+
+def test_an_unknown_blending_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean 'gaussian'"):
+        weight_map((4, 4, 4), "gausian")
