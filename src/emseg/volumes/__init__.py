@@ -1,0 +1,21 @@
+"""Regions of volumes in HDF5, zarr and TIFF files: opened lazily, written atomically."""
+
+from emseg.volumes.atomic import check_writable
+from emseg.volumes.identity import identity
+from emseg.volumes.padding import read_padded
+from emseg.volumes.partial import PartialVolume
+from emseg.volumes.volume import Volume, from_array, open_volume, read_attributes
+from emseg.volumes.write import default_chunks, write_volume
+
+__all__ = [
+    "PartialVolume",
+    "Volume",
+    "check_writable",
+    "default_chunks",
+    "from_array",
+    "identity",
+    "open_volume",
+    "read_attributes",
+    "read_padded",
+    "write_volume",
+]

@@ -1,0 +1,70 @@
+"""Files and folders that appear whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from emseg.errors import UserError
+
+
+def check_writable(folder: str | Path) -> None:
+    """Nothing when files can be made in the folder, which is made if need be; else UserError."""
+    folder = Path(folder)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns a refusal of the file system (no permission, no space) into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place at the end, or vanishes on an error.
+
+    A temporary that a killed process left behind is overwritten by the next.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            discard(temporary)
+            yield temporary
+            publish(temporary, path)
+        finally:
+            discard(temporary)
+
+
+def publish(made: Path, path: Path) -> None:
+    """Renames the finished file or folder to `path`, in place of what is there."""
+    if made.is_dir() and path.is_dir():
+        # A folder cannot be renamed onto a full one. A kill between the two renames leaves both,
+        # the new one whole under its own name and the old one as `.replaced`.
+        replaced = path.with_name(f"{path.name}.replaced")
+        discard(replaced)
+        path.rename(replaced)
+        made.rename(path)
+        discard(replaced)
+        return
+    if made.is_file():
+        with made.open("rb") as file:
+            os.fsync(file.fileno())
+    made.replace(path)
+
+
+def discard(path: Path) -> None:
+    """Removes a file or a folder with all it holds, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,49 @@
+"""What tells one input volume from another, for fingerprints."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from emseg.volumes.location import Location, parse_location
+from emseg.volumes.source import open_source
+
+
+def identity(location: str | Path, *, verify: bool = False) -> dict[str, Any]:
+    """The path as it was written, data set, size, mtime (ns), shape and dtype of a volume.
+
+    Size and mtime are the file's; of a zarr, the sum and the latest over the files of the array
+    and the metadata above it, none of which is opened. With `verify` also `sha256`, over the
+    content of these files. UserError as for open_volume.
+    """
+    parsed = parse_location(location)
+    source = open_source(parsed)
+    files = _files(parsed, source.key)
+    stats = [file.stat() for file in files]
+    found = {
+        "path": str(parsed.path),
+        "dataset": source.key,
+        "size": sum(stat.st_size for stat in stats),
+        "mtime": max(stat.st_mtime_ns for stat in stats),
+        "shape": list(source.shape),
+        "dtype": str(source.dtype),
+    }
+    return {**found, "sha256": _content(files, parsed.path)} if verify else found
+
+
+def _files(location: Location, key: str) -> list[Path]:
+    if location.format != "zarr":
+        return [location.path]
+    from emseg.volumes.ome_zarr import metadata_files
+
+    inside = (path for path in (location.path / key).rglob("*") if path.is_file())
+    return sorted({*inside, *metadata_files(location.path, key)})
+
+
+def _content(files: Iterable[Path], root: Path) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            part = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest.update(f"{file.relative_to(root)} {part}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,99 @@
+"""Where a volume is: a file or folder of a known format and the data set inside it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from emseg.errors import UserError, nearest, unknown_name
+
+Format = Literal["hdf5", "zarr", "tiff"]
+
+_FORMATS: dict[str, Format] = {
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".hdf": "hdf5",
+    ".zarr": "zarr",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+}
+
+# The data set that is written, and that is taken where a file holds several and none is named.
+MAIN = "main"
+
+
+@dataclass(frozen=True)
+class Location:
+    path: Path
+    key: str
+    format: Format
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.key}" if self.key else str(self.path)
+
+
+def parse_location(location: str | Path) -> Location:
+    """The file, the key inside it ("" when not named) and the format, told by the suffix.
+
+    A key follows the file after a colon or a slash: `a.h5:volumes/raw`, `a.zarr/img`.
+    UserError for any other suffix.
+    """
+    text = str(location)
+    for end in [*(match.start() for match in re.finditer("[:/]", text)), len(text)]:
+        path = Path(text[:end])
+        if end and path.suffix.lower() in _FORMATS:
+            return Location(path, text[end + 1 :].strip("/"), _FORMATS[path.suffix.lower()])
+    raise UserError(f"'{text}' names no volume: a file must end in one of {', '.join(_FORMATS)}")
+
+
+def output_format(path: Path) -> Literal["hdf5", "zarr"]:
+    """The format that a file to be written has by its suffix; UserError for TIFF and others."""
+    found = _FORMATS.get(path.suffix.lower())
+    if found is None or found == "tiff":
+        allowed = [suffix for suffix, name in _FORMATS.items() if name != "tiff"]
+        raise UserError(f"cannot write '{path}': a volume must end in one of {', '.join(allowed)}")
+    return found
+
+
+def require_there(location: Location) -> None:
+    """Nothing when the file (for zarr: the folder) is there, else UserError with the nearest."""
+    path = location.path
+    if not path.exists():
+        raise _missing(path)
+    if path.is_dir() != (location.format == "zarr"):
+        kind, wanted = ("folder", "file") if path.is_dir() else ("file", "folder")
+        raise UserError(f"'{path}' is a {kind}; a volume of this suffix is a {wanted}")
+
+
+def pick_dataset(keys: Sequence[str], wanted: str, *, where: Path) -> str:
+    """The one of `keys` meant by `wanted`, which may be empty or name a group.
+
+    A single data set below the group is taken, else the one called `main`; else UserError.
+    """
+    prefix = f"{wanted}/" if wanted else ""
+    below = [key for key in keys if key.startswith(prefix)]
+    if wanted in keys:
+        return wanted
+    if len(below) == 1:
+        return below[0]
+    if prefix + MAIN in below:
+        return prefix + MAIN
+    if not keys:
+        raise UserError(f"'{where}' holds no data set")
+    if wanted and not below:
+        raise unknown_name("data set", wanted, keys, where=f"'{where}'")
+    raise UserError(
+        f"'{where}' holds several data sets; name one as '{where}:{below[0]}' "
+        f"(there are: {', '.join(sorted(below))})"
+    )
+
+
+def _missing(path: Path) -> UserError:
+    part = path
+    while not part.parent.is_dir():
+        part = part.parent
+    guess = nearest(part.name, (entry.name for entry in part.parent.iterdir()))
+    cause = "" if part == path else f", for there is no folder '{part}'"
+    hint = f"; did you mean '{part.parent / guess}'?" if guess else ""
+    return UserError(f"'{path}' does not exist{cause}{hint}")

@@ -1,0 +1,57 @@
+"""The array behind a volume, by the format of its file."""
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from emseg.errors import UserError
+from emseg.volumes.location import Location, require_there
+
+
+class Source(Protocol):
+    """What a volume reads from: an array in memory (gives views) or a file (gives new arrays)."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray: ...
+
+
+class StoredSource(Source, Protocol):
+    """A source in a file, with the key that was found and the attributes stored there."""
+
+    key: str
+    attributes: dict[str, Any]
+
+
+def open_source(location: Location) -> StoredSource:
+    """The stored array; UserError when file or key are missing, broken, empty or no numbers."""
+    require_there(location)
+    source = _open(location)
+    check_array(source, where=f"'{location}'")
+    return source
+
+
+def check_array(source: Source, *, where: str) -> None:
+    """Nothing, or UserError for an array without voxels or of anything but numbers."""
+    if source.dtype.kind not in "biuf":
+        raise UserError(f"{where} holds {source.dtype}, not numbers")
+    if 0 in source.shape:
+        raise UserError(f"{where} is empty: shape {tuple(source.shape)}")
+
+
+def _open(location: Location) -> StoredSource:
+    # A format's library is imported when a file of it is opened, not before.
+    if location.format == "hdf5":
+        from emseg.volumes.hdf5 import Hdf5Array
+
+        return Hdf5Array(location.path, location.key)
+    if location.format == "zarr":
+        from emseg.volumes.ome_zarr import ZarrArray
+
+        return ZarrArray(location.path, location.key)
+    from emseg.volumes.tiff import TiffStack
+
+    if location.key:
+        raise UserError(f"'{location.path}' is a TIFF file: it holds no '{location.key}'")
+    return TiffStack(location.path)

@@ -1,0 +1,155 @@
+"""TIFF stacks: mapped into memory when uncompressed, else decoded page by page on demand."""
+
+import itertools
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from emseg.errors import UserError
+from emseg.volumes.attributes import NANOMETRES
+
+
+class TiffStack:
+    """The one series of a TIFF file, opened lazily and anew in every process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.key = path, ""
+        self._opened: tifffile.TiffFile | np.memmap | None = None
+        self._process, self._lock = os.getpid(), threading.Lock()
+        with _complaints(path), tifffile.TiffFile(path) as file:
+            series = _only_series(file, path)
+            _check_whole(series, path)
+            self._mapped = series.dataoffset is not None and series.keyframe.is_memmappable
+            self.shape: tuple[int, ...] = tuple(series.shape)
+            self.dtype: np.dtype = np.dtype(series.dtype)
+            self.attributes = _axes(series, path) | _resolution(file, series)
+            if not self._mapped:
+                _decode(series.pages[0], path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None, "_lock": None}
+
+    def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
+        # A file handle that crossed a fork shares its position with the parent, and a lock that
+        # was held at the fork stays held.
+        if self._opened is None or self._process != os.getpid():
+            self._process, self._lock = os.getpid(), threading.Lock()
+            self._opened = self._open()
+        if isinstance(self._opened, np.memmap):
+            return np.array(self._opened[region])
+        with self._lock:
+            return self._pages(self._opened, region)
+
+    def _open(self) -> tifffile.TiffFile | np.memmap:
+        if self._mapped:
+            return tifffile.memmap(self.path, mode="r")
+        return tifffile.TiffFile(self.path)
+
+    def _pages(self, file: tifffile.TiffFile, region: tuple[slice, ...]) -> np.ndarray:
+        series = file.series[0]
+        depth = len(self.shape) - len(series.keyframe.shape)
+        leading, inner = region[:depth], region[depth:]
+        out = np.empty([part.stop - part.start for part in region], self.dtype)
+        for index in itertools.product(*(range(part.start, part.stop) for part in leading)):
+            page = series.pages[int(np.ravel_multi_index(index, self.shape[:depth]))]
+            place = tuple(i - part.start for i, part in zip(index, leading, strict=True))
+            out[place] = _decode(page, self.path)[inner]
+        return out
+
+
+@contextmanager
+def _complaints(path: Path) -> Iterator[None]:
+    # tifffile logs a broken chain of pages and goes on with the pages before the break.
+    records: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("tifffile")
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # A damaged file breaks the parser anywhere.
+        raise UserError(f"cannot open '{path}' as TIFF: {error}") from error
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+    broken = ("invalid page offset", "invalid value offset", "corrupted")
+    if any(sign in record for record in records for sign in broken):
+        raise _truncated(path)
+
+
+def _truncated(path: Path) -> UserError:
+    return UserError(f"'{path}' is truncated or damaged: pages are missing; fetch it again")
+
+
+def _only_series(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
+    if len(file.series) != 1:
+        shapes = ", ".join(str(tuple(series.shape)) for series in file.series)
+        raise UserError(f"'{path}' holds {len(file.series)} images ({shapes}), not one stack")
+    return file.series[0]
+
+
+def _check_whole(series: tifffile.TiffPageSeries, path: Path) -> None:
+    last = series.pages[-1]
+    ends = [o + n for o, n in zip(last.dataoffsets, last.databytecounts, strict=True)]
+    if series.dataoffset is not None:
+        ends.append(series.dataoffset + series.nbytes)
+    if max(ends, default=0) > path.stat().st_size:
+        raise _truncated(path)
+
+
+def _decode(page: tifffile.TiffPage, path: Path) -> np.ndarray:
+    try:
+        return page.asarray()
+    except Exception as error:  # Codecs raise classes of their own.
+        raise UserError(f"cannot decode '{path}': {error}") from error
+
+
+def _axes(series: tifffile.TiffPageSeries, path: Path) -> dict[str, Any]:
+    letters = series.axes.lower().replace("s", "c")
+    if len(letters) == 3:
+        # Stacks come with sections filed under z, time, channel or no name at all.
+        if letters.endswith("c"):
+            raise UserError(f"'{path}' is one colour image of shape {series.shape}, not a stack")
+        return {"axes": "zyx"}
+    if letters.endswith("yxc"):
+        letters = "zyxc"
+    return {"axes": letters} if sorted(letters) == list("cxyz") else {}
+
+
+def _resolution(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> dict[str, Any]:
+    # Only the metadata of ImageJ and OME say how far apart the sections are.
+    if file.is_imagej:
+        size = _imagej_size(file.imagej_metadata, file.pages[0].tags)
+    elif file.is_ome:
+        size = _ome_size(tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"])
+    else:
+        size = None
+    return {"resolution": size} if size else {}
+
+
+def _imagej_size(metadata: dict[str, Any], tags: tifffile.TiffTags) -> list[float] | None:
+    factor = NANOMETRES.get(str(metadata.get("unit", "")).lower())
+    pixels = [tags[name].value for name in ("YResolution", "XResolution") if name in tags]
+    if factor is None or "spacing" not in metadata or len(pixels) != 2:
+        return None
+    return [metadata["spacing"] * factor] + [factor * per / count for count, per in pixels]
+
+
+def _ome_size(pixels: dict[str, Any]) -> list[float] | None:
+    size = []
+    for axis in "ZYX":
+        factor = NANOMETRES.get(str(pixels.get(f"PhysicalSize{axis}Unit", "µm")).lower())
+        if factor is None or f"PhysicalSize{axis}" not in pixels:
+            return None
+        size.append(float(pixels[f"PhysicalSize{axis}"]) * factor)
+    return size

@@ -1,0 +1,166 @@
+"""A volume: a lazily read array that knows its axes, voxel size and place."""
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import EllipsisType
+from typing import Any
+
+import numpy as np
+
+from emseg.volumes.attributes import (
+    checked_voxel_size,
+    resolve_axes,
+    stored_offset,
+    stored_voxel_size,
+)
+from emseg.volumes.location import parse_location
+from emseg.volumes.source import Source, check_array, open_source
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A region of a stored array with three spatial axes and, perhaps, channels.
+
+    `shape` and `axes` ("zyx" or "xyz") are spatial, in stored order. `channels` is None or their
+    number; they come first whatever their stored place. `voxel_size` and `offset` (of the first
+    voxel) are in nm and stored-axis order, None when unknown. Pickles without its file handle and
+    reopens it in worker processes, forked or spawned.
+    """
+
+    location: str
+    shape: tuple[int, int, int]
+    axes: str
+    voxel_size: tuple[float, ...] | None
+    offset: tuple[float, ...] | None
+    attributes: dict[str, Any] = field(repr=False)
+    _source: Source = field(repr=False)
+    _channel_axis: int | None = field(repr=False)
+    _first: tuple[int, int, int] = field(default=(0, 0, 0), repr=False)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._source.dtype.newbyteorder("=")
+
+    @property
+    def channels(self) -> int | None:
+        return None if self._channel_axis is None else self._source.shape[self._channel_axis]
+
+    def read(self, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
+        """The region as a new array, (Z, Y, X) or (C, Z, Y, X), in native byte order.
+
+        ValueError when the region is empty or reaches outside the volume (see read_padded).
+        """
+        low, high = self._checked(start, stop)
+        region = [slice(f + a, f + b) for f, a, b in zip(self._first, low, high, strict=True)]
+        if self._channel_axis is not None:
+            region.insert(self._channel_axis, slice(0, self.channels))
+        block = self._source[tuple(region)]
+        if self._channel_axis is not None:
+            block = np.moveaxis(block, self._channel_axis, 0)
+        # A block of an array in memory is a view of it; those from files are new.
+        view = isinstance(self._source, np.ndarray)
+        return np.array(block, dtype=self.dtype, order="C", copy=True if view else None)
+
+    def crop(self, start: Sequence[int], stop: Sequence[int]) -> "Volume":
+        """A view of a region, lazy as the whole, its offset moved by start x voxel size."""
+        low, high = self._checked(start, stop)
+        offset = None
+        if self.voxel_size is not None:
+            origin = self.offset or (0.0, 0.0, 0.0)
+            steps = zip(origin, low, self.voxel_size, strict=True)
+            offset = tuple(o + a * size for o, a, size in steps)
+        return replace(
+            self,
+            shape=tuple(b - a for a, b in zip(low, high, strict=True)),
+            offset=offset,
+            _first=tuple(f + a for f, a in zip(self._first, low, strict=True)),
+        )
+
+    def __getitem__(self, key: EllipsisType | tuple[slice, ...]) -> np.ndarray:
+        """The region of plain slices over the spatial axes, or with `...` the whole, as an array.
+
+        Slices count as numpy's do; a step or a lone index raises ValueError.
+        """
+        parts = (slice(None),) * 3 if key is ... else key
+        if not isinstance(parts, tuple) or not all(isinstance(part, slice) for part in parts):
+            raise ValueError(f"index a volume by three slices or '...', not by {key!r}")
+        bounds = [part.indices(size) for part, size in zip(parts, self.shape, strict=True)]
+        if any(step != 1 for _, _, step in bounds):
+            raise ValueError(f"a volume is not read in steps: {key!r}")
+        return self.read([start for start, _, _ in bounds], [stop for _, stop, _ in bounds])
+
+    def _checked(
+        self, start: Sequence[int], stop: Sequence[int]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        low = tuple(operator.index(value) for value in start)
+        high = tuple(operator.index(value) for value in stop)
+        if len(low) != 3 or len(high) != 3:
+            raise ValueError(f"a region has three axes, not {low} to {high}")
+        if not all(0 <= a < b <= n for a, b, n in zip(low, high, self.shape, strict=True)):
+            raise ValueError(f"region {low} to {high} is not inside {self.location} {self.shape}")
+        return low, high
+
+
+def open_volume(
+    location: str | Path, *, axes: str | None = None, voxel_size: Sequence[float] | None = None
+) -> Volume:
+    """The volume at a location, none of its voxels read.
+
+    Locations: `a.h5`, `a.h5:key` or `a.h5/key` (also .hdf5, .hdf), `a.zarr`, `a.zarr/key` or
+    `a.zarr:key` (zarr 2 and 3, OME-Zarr 0.4 and 0.5), `a.tif`. Without a key, a lone data set is
+    taken, else `main`. `axes` names the stored axes ("zyx", "xyz", "czyx", "zyxc" ...), and like
+    `voxel_size` (nm, stored-axis order) it wins over what the file says. UserError when anything
+    is missing, ambiguous, empty or broken.
+    """
+    parsed = parse_location(location)
+    source = open_source(parsed)
+    found = str(replace(parsed, key=source.key))
+    where, attributes = f"'{found}'", source.attributes
+    declared = attributes.get("axes") if axes is None else axes
+    spatial, channel_axis = resolve_axes(source.shape, declared, where=where)
+    return Volume(
+        location=found,
+        shape=_spatial_shape(source, channel_axis),
+        axes=spatial,
+        voxel_size=stored_voxel_size(attributes, where=where)
+        if voxel_size is None
+        else checked_voxel_size(voxel_size, where=where),
+        offset=stored_offset(attributes, where=where),
+        attributes=attributes,
+        _source=source,
+        _channel_axis=channel_axis,
+    )
+
+
+def from_array(
+    array: np.ndarray, *, axes: str | None = None, voxel_size: Sequence[float] | None = None
+) -> Volume:
+    """The array, not copied, as a volume; arguments and errors as for open_volume."""
+    where = "the array"
+    check_array(array, where=where)
+    spatial, channel_axis = resolve_axes(array.shape, axes, where=where)
+    return Volume(
+        location=where,
+        shape=_spatial_shape(array, channel_axis),
+        axes=spatial,
+        voxel_size=None if voxel_size is None else checked_voxel_size(voxel_size, where=where),
+        offset=None,
+        attributes={},
+        _source=array,
+        _channel_axis=channel_axis,
+    )
+
+
+def read_attributes(location: str | Path) -> dict[str, Any]:
+    """What is stored with the data set, as plain dicts, lists, strings, numbers and None.
+
+    Axes, resolution and offset (nm) that only OME or ImageJ metadata hold are among them.
+    """
+    return open_source(parse_location(location)).attributes
+
+
+def _spatial_shape(source: Source, channel_axis: int | None) -> tuple[int, int, int]:
+    sizes = [size for axis, size in enumerate(source.shape) if axis != channel_axis]
+    return sizes[0], sizes[1], sizes[2]
