@@ -1,0 +1,72 @@
+"""Adapted Rand error, in the two definitions that are in use."""
+
+from typing import Literal
+
+import numpy as np
+
+from emseg.evaluation.table import Contingency, table_of
+
+
+def adapted_rand(
+    segmentation: np.ndarray | None,
+    truth: np.ndarray | None,
+    *,
+    variant: Literal["snemi", "skimage"] = "snemi",
+    table: Contingency | None = None,
+) -> dict[str, float]:
+    """The adapted Rand error (0 best, 1 worst) with its precision and recall.
+
+    1 - 2 * joint / (ours + theirs), over squared overlaps: `joint` of the pairs of ids, `ours` of
+    the segments, `theirs` of the truth's objects. Precision is joint / ours (pairs of voxels in
+    one segment that are in one object), recall joint / theirs, in both variants. Truth 0 and -1
+    are left out. Names: `adapted_rand`, `adapted_rand_precision`, `adapted_rand_recall`, with
+    `_skimage` at the end for that variant.
+
+    `snemi`: SNEMI3D's and CREMI's evaluation. Segmentation 0 is no segment: its c voxels add
+    c / n to `joint` and to `ours`, n being all voxels, without a truth too. `skimage`:
+    scikit-image's adapted_rand_error with truth 0 ignored. Segmentation 0 is a segment and pairs
+    of a voxel with itself do not count; scikit-image calls precision what is recall here, and the
+    other way round. A precision or recall of no pairs at all is 1.
+
+    Labels are integers of any dtype and one shape; with a `table` of them the arrays are not
+    looked at. No labelled voxel is a UserError.
+    """
+    table = table_of(segmentation, truth, table)
+    sums = _snemi_sums(table) if variant == "snemi" else _skimage_sums(table)
+    joint, ours, theirs = sums
+    suffix = "" if variant == "snemi" else "_skimage"
+    return {
+        f"adapted_rand{suffix}": 1.0 - _ratio(2 * joint, ours + theirs),
+        f"adapted_rand_precision{suffix}": _ratio(joint, ours),
+        f"adapted_rand_recall{suffix}": _ratio(joint, theirs),
+    }
+
+
+def _snemi_sums(table: Contingency) -> tuple[float, float, float]:
+    segmented = table.segmentation != 0
+    per_segment = np.bincount(table.segmentation_index[segmented], weights=table.counts[segmented])
+    alone = table.background / table.voxels
+    return (
+        _squares(table.counts[segmented]) + alone,
+        _squares(per_segment) + alone,
+        _squares(table.truth_sizes),
+    )
+
+
+def _skimage_sums(table: Contingency) -> tuple[float, float, float]:
+    voxels = table.labelled
+    return (
+        _squares(table.counts) - voxels,
+        _squares(table.segmentation_sizes) - voxels,
+        _squares(table.truth_sizes) - voxels,
+    )
+
+
+def _squares(counts: np.ndarray) -> float:
+    # In float64: the square of a large cube's voxels is beyond int64.
+    values = counts.astype(np.float64)
+    return float(values @ values)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 1.0
