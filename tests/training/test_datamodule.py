@@ -7,8 +7,15 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from emseg.data.augment import Pipeline
+from emseg.data.augment_geometry import Flip
+from emseg.data.augment_intensity import GaussianNoise
+from emseg.data.dataset import PatchDataset
+from emseg.data.labelled import LabelledVolume
+from emseg.data.targets import Affinity
 from emseg.errors import UserError
 from emseg.training.datamodule import PatchDataModule, SampleStream
+from emseg.volumes import open_volume, write_volume
 
 # Lightning remarks on small runs: few workers, no logger, no progress.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -169,6 +176,41 @@ def test_ranks_share_out_consecutive_samples(world_size: int) -> None:
     in_order = [i for step in zip(*epochs, strict=True) for batch in step for i in batch]
     assert in_order == list(range(10, 10 + 8 * 2 * world_size))
     assert {stream.state_dict()["next_index"] for stream in streams} == {10 + 16 * world_size}
+
+
+@pytest.mark.parametrize("preload", [False, True])
+@pytest.mark.parametrize(("world_size", "num_workers"), [(1, 0), (1, 2), (2, 1)])
+def test_patches_do_not_depend_on_who_makes_them(
+    tmp_path: Path, preload: bool, world_size: int, num_workers: int
+) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("image", "label"):
+        array = rng.integers(0, 9, (6, 20, 20), dtype=np.uint8)
+        write_volume(tmp_path / f"{name}.h5", array, axes="zyx", voxel_size=None, attributes={})
+    patches = PatchDataset(
+        [LabelledVolume(open_volume(tmp_path / "image.h5"), open_volume(tmp_path / "label.h5"))],
+        patch_size=(4, 8, 8),
+        seed=5,
+        target=Affinity(offsets=[(1, 0, 0), (0, 0, 3)]),
+        augment=Pipeline(transforms={"flip": Flip(), "noise": GaussianNoise()}),
+        preload=preload,
+    )
+    expected = [patches[index] for index in range(8)]
+    for rank in range(world_size):
+        stream = SampleStream(
+            patches,
+            batch_size=2,
+            batches_per_epoch=4 // world_size,
+            rank=rank,
+            world_size=world_size,
+            num_workers=num_workers,
+        )
+        for number, batch in enumerate(stream):
+            first = 2 * (number * world_size + rank)
+            for key, values in batch.items():
+                together = np.stack([expected[first][key], expected[first + 1][key]])
+                np.testing.assert_array_equal(values.numpy(), together)
+        stream.close()
 
 
 def test_epoch_left_early_goes_on_with_what_was_not_handed_out() -> None:

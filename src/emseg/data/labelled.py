@@ -31,14 +31,17 @@ class LabelledVolume:
 def check_shapes(volume: LabelledVolume) -> None:
     """Nothing, or a UserError when a part of the volume has the wrong shape or type."""
     image, label, mask = volume.image, volume.label, volume.mask
-    if 0 in image.shape:
-        raise UserError(f"{image.location} is empty: its shape is {image.shape}")
     for part in (label, mask):
         if part is None:
             continue
         if part.shape != image.shape:
             raise UserError(
                 f"{part.location} has shape {part.shape}, its image {image.location} {image.shape}"
+            )
+        if part.axes != image.axes:
+            raise UserError(
+                f"{part.location} has axes {part.axes}, its image {image.location} {image.axes}: "
+                "name the stored order of both with axes"
             )
         if part.dtype.kind not in "iub":
             raise UserError(f"{part.location} holds {part.dtype}: labels and masks are integers")
@@ -67,10 +70,11 @@ def check_voxels(volume: LabelledVolume, *, intensity_range: Sequence[float] | N
 def in_memory(volume: LabelledVolume) -> LabelledVolume:
     """The same volume read once: image in its stored dtype, labels and mask as one int32 array."""
     labels = _labels(volume, (0, 0, 0), volume.image.shape)
-    image = volume.image
+    spatial = volume.image.axes
+    stored = spatial if volume.image.channels is None else f"c{spatial}"
     return LabelledVolume(
-        image=from_array(image[...], axes=image.axes, voxel_size=image.voxel_size),
-        label=from_array(labels, axes=image.axes, voxel_size=image.voxel_size),
+        image=from_array(volume.image[...], axes=stored),
+        label=from_array(labels, axes=spatial),
         weight=volume.weight,
     )
 

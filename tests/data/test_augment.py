@@ -1,0 +1,178 @@
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emseg.data.augment import Pipeline, Sample, Transform
+from emseg.data.augment_geometry import Flip, Permute, Rot90
+from emseg.data.augment_intensity import Brightness, Contrast, Gamma, GaussianNoise
+from emseg.errors import UserError
+
+GEOMETRY = st.one_of(
+    st.builds(Flip, axes=st.sampled_from([(0, 1, 2), (2,), (1, 0)]), p=st.floats(0, 1)),
+    st.builds(Rot90, axes=st.permutations(range(3)).map(lambda a: tuple(a[:2])), p=st.floats(0, 1)),
+    st.builds(Permute, axes=st.sampled_from([(0, 1, 2), (2, 1)]), p=st.floats(0, 1)),
+)
+INTENSITY = [
+    Brightness(shift=(-0.4, 0.4), p=1),
+    Contrast(gain=(0.2, 3), p=1),
+    Gamma(gamma=(0.3, 3), p=1),
+    GaussianNoise(sigma=(0.1, 0.5), p=1),
+]
+
+
+def numbered(shape: tuple[int, int, int], channels: int = 1) -> Sample:
+    """Every voxel another label, and an image painted from the labels."""
+    labels = np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
+    return Sample(painted(labels, channels), labels)
+
+
+def painted(labels: np.ndarray, channels: int) -> np.ndarray:
+    image = (labels / np.float32(labels.size)).astype(np.float32)
+    return np.stack([image / (channel + 1) for channel in range(channels)])
+
+
+def random_sample(seed: int) -> Sample:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(-1, 5, (4, 6, 6), dtype=np.int32)
+    return Sample(rng.random((1, 4, 6, 6), dtype=np.float32), labels)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    transforms=st.lists(GEOMETRY, max_size=4),
+    channels=st.integers(1, 2),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_image_and_labels_move_together(
+    transforms: list[Transform], channels: int, seed: int
+) -> None:
+    pipeline = Pipeline(transforms={str(i): t for i, t in enumerate(transforms)})
+    moved = pipeline(numbered((4, 4, 4), channels), np.random.default_rng(seed))
+    np.testing.assert_array_equal(moved.image, painted(moved.labels, channels))
+    assert sorted(moved.labels.ravel()) == list(range(64))
+    assert moved.labels.dtype == np.int32 and moved.image.dtype == np.float32
+
+
+def seen(pipeline: Pipeline, shape: tuple[int, int, int], count: int) -> Counter[bytes]:
+    """How often which arrangement of the labels comes out."""
+    rng = np.random.default_rng(0)
+    found = (pipeline(numbered(shape), rng).labels for _ in range(count))
+    return Counter(np.ascontiguousarray(labels).tobytes() for labels in found)
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "symmetries"), [((1, 2), (1, 2, 2), 8), ((0, 1, 2), (2, 2, 2), 48)]
+)
+def test_flips_and_permutations_give_all_symmetries_alike(
+    axes: tuple[int, ...], shape: tuple[int, int, int], symmetries: int
+) -> None:
+    pipeline = Pipeline(transforms={"flip": Flip(axes=axes), "permute": Permute(axes=axes)})
+    count = 100 * symmetries
+    found = seen(pipeline, shape, count)
+    assert len(found) == symmetries
+    # Five standard deviations around 100 draws each.
+    assert all(abs(times - 100) < 50 for times in found.values())
+
+
+def test_quarter_turns_are_those_of_the_plane() -> None:
+    sample = numbered((2, 3, 3))
+    turned = [np.rot90(sample.labels, turns, (1, 2)) for turns in (1, 2, 3)]
+    found = seen(Pipeline(transforms={"turn": Rot90(axes=(1, 2), p=1)}), (2, 3, 3), 300)
+    assert set(found) == {np.ascontiguousarray(t).tobytes() for t in turned}
+    assert min(found.values()) > 60
+
+
+@pytest.mark.parametrize("p", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("kind", [Flip, Rot90, Brightness, Contrast, Gamma, GaussianNoise])
+def test_transform_fires_with_its_probability(kind: type[Transform], p: float) -> None:
+    transform = kind(axes=(2,), p=p) if kind is Flip else kind(p=p)
+    rng = np.random.default_rng(1)
+    count, changed = 400, 0
+    for _ in range(count):
+        before = random_sample(3)
+        after = transform(random_sample(3), rng)
+        changed += not np.array_equal(before.image, after.image)
+    assert abs(changed - count * p) <= 5 * np.sqrt(count * p * (1 - p))
+
+
+@pytest.mark.parametrize("transform", INTENSITY)
+def test_intensities_saturate_and_labels_stay(transform: Transform) -> None:
+    rng = np.random.default_rng(2)
+    for seed in range(20):
+        before, after = random_sample(seed), transform(random_sample(seed), rng)
+        assert after.image.min() >= 0 and after.image.max() <= 1
+        assert after.image.dtype == np.float32
+        np.testing.assert_array_equal(before.labels, after.labels)
+
+
+def test_intensities_are_what_they_say() -> None:
+    rng = np.random.default_rng(3)
+    before = random_sample(1).image * np.float32(0.2) + np.float32(0.4)
+
+    def after(transform: Transform) -> np.ndarray:
+        return transform(Sample(before.copy(), random_sample(1).labels), rng).image
+
+    shifted = after(Brightness(shift=(0.05, 0.05), p=1))
+    np.testing.assert_allclose(shifted, before + 0.05, atol=1e-6)
+    stretched = after(Contrast(gain=(1.5, 1.5), p=1))
+    np.testing.assert_allclose(stretched, 1.5 * (before - before.mean()) + before.mean(), atol=1e-6)
+    np.testing.assert_allclose(after(Gamma(gamma=(2, 2), p=1)), before**2, atol=1e-6)
+    noise = np.concatenate(
+        [after(GaussianNoise(sigma=(0.1, 0.1), p=1)) - before for _ in range(30)]
+    )
+    # 4320 values: five standard errors of mean and deviation.
+    assert abs(noise.mean()) < 0.008
+    assert abs(noise.std() - 0.1) < 0.006
+
+
+def test_gamma_darkens_as_often_as_it_lightens() -> None:
+    rng = np.random.default_rng(4)
+    grey = np.full((1, 1, 1, 1), 0.5, np.float32)
+    labels = np.zeros((1, 1, 1), np.int32)
+    gamma = Gamma(gamma=(1 / 4, 4), p=1)
+    darker = sum(gamma(Sample(grey.copy(), labels), rng).image.item() < 0.5 for _ in range(1000))
+    assert abs(darker - 500) < 80
+
+
+class Needs(Transform):
+    def __init__(self, margin: tuple[int, int, int], equal_axes: tuple[int, ...] = ()) -> None:
+        self.margin, self.equal_axes = margin, equal_axes
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        return sample
+
+
+def test_margins_add_up_and_exchanged_axes_share_the_largest() -> None:
+    assert Pipeline().margin == (0, 0, 0)
+    two = {"a": Needs((1, 0, 5)), "b": Needs((0, 2, 4))}
+    assert Pipeline(transforms=two).margin == (1, 2, 9)
+    assert Pipeline(transforms={**two, "turn": Rot90(axes=(1, 2))}).margin == (1, 9, 9)
+
+
+@pytest.mark.parametrize("transform", [Rot90(axes=(1, 2)), Permute(axes=(2, 1))])
+def test_exchanged_axes_must_have_one_size(transform: Transform) -> None:
+    pipeline = Pipeline(transforms={"turn": transform})
+    pipeline.check((16, 32, 32))
+    with pytest.raises(UserError, match=r"augment.transforms.turn .*\[16, 32, 64\]"):
+        pipeline.check((16, 32, 64))
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        *itertools.product([Flip, Rot90, Permute, Gamma, GaussianNoise], [{"p": 1.1}, {"p": -0.1}]),
+        *itertools.product([Flip, Rot90, Permute], [{"axes": (0, 3)}, {"axes": (1, 1)}]),
+        (Rot90, {"axes": (0, 1, 2)}),
+        (Brightness, {"shift": (0.2, 0.1)}),
+        (Contrast, {"gain": (-1, 1)}),
+        (Gamma, {"gamma": (0, 1)}),
+        (GaussianNoise, {"sigma": (0.1,)}),
+    ],
+)
+def test_impossible_settings_are_refused(kind: type[Transform], arguments: dict) -> None:
+    with pytest.raises(UserError, match=kind.__name__):
+        kind(**arguments)

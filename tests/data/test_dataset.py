@@ -1,0 +1,224 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emseg.data.augment import Pipeline, Sample, Transform
+from emseg.data.augment_geometry import Flip, Permute
+from emseg.data.augment_intensity import GaussianNoise
+from emseg.data.dataset import PatchDataset
+from emseg.data.labelled import LabelledVolume
+from emseg.data.targets import Affinity
+from emseg.errors import UserError
+from emseg.volumes import Volume, from_array, open_volume, write_volume
+from reference.affinity import affinities_by_voxel, eroded_by_voxel
+
+OFFSETS = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 3)]
+CUBE = Pipeline(transforms={"flip": Flip(), "permute": Permute(axes=(1, 2))})
+
+
+def volume(
+    shape: Sequence[int] = (8, 12, 12), *, first: int = 0, seed: int = 0, **settings: object
+) -> LabelledVolume:
+    """Blocky labels from `first` up with unlabelled voxels, and an image painted from them."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 6, [-(-size // 3) for size in shape])
+    label = np.kron(blocks, np.ones((3, 3, 3), int))[tuple(map(slice, shape))].astype(np.int64)
+    label = np.where(label > 0, label + first, 0)
+    label[rng.random(label.shape) < 0.05] = -1
+    return LabelledVolume(from_array(painted(label)), from_array(label), **settings)
+
+
+def painted(label: np.ndarray) -> np.ndarray:
+    return (label + 1).astype(np.uint8)
+
+
+def dataset(*volumes: LabelledVolume, **settings: object) -> PatchDataset:
+    target = Affinity(offsets=OFFSETS, erosion=(0, 1, 1))
+    choices = {"patch_size": (4, 6, 6), "seed": 7, "target": target, "augment": CUBE, **settings}
+    return PatchDataset(volumes or [volume()], **choices)
+
+
+def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+    assert one.keys() == other.keys()
+    for key in one:
+        np.testing.assert_array_equal(one[key], other[key])
+
+
+def test_sample_has_the_promised_shapes_and_types() -> None:
+    sample = dataset()[0]
+    shapes = {key: (array.shape, array.dtype) for key, array in sample.items()}
+    assert shapes == {
+        "image": ((1, 4, 6, 6), np.float32),
+        "target": ((4, 4, 6, 6), np.uint8),
+        "mask": ((4, 4, 6, 6), bool),
+        "label": ((4, 6, 6), np.int32),
+    }
+    assert all(array.flags.c_contiguous for array in sample.values())
+
+
+def test_image_target_and_mask_belong_to_the_label() -> None:
+    patches = dataset()
+    for index in range(25):
+        sample = patches[index]
+        label = sample["label"]
+        np.testing.assert_allclose(sample["image"][0], painted(label) / 255, rtol=1e-6)
+        eroded = eroded_by_voxel(label, (0, 1, 1))
+        values, mask = affinities_by_voxel(eroded, OFFSETS, "destination")
+        np.testing.assert_array_equal(sample["mask"], mask)
+        np.testing.assert_array_equal(sample["target"][mask], values[mask])
+
+
+def test_patches_are_cut_from_the_volume() -> None:
+    source = volume()
+    stored = source.label[...]
+    windows = np.lib.stride_tricks.sliding_window_view(stored, (4, 6, 6)).reshape(-1, 4, 6, 6)
+    known = {window.tobytes() for window in windows.astype(np.int32)}
+    patches = dataset(source, augment=None)
+    assert all(patches[index]["label"].tobytes() in known for index in range(50))
+
+
+def test_sample_depends_on_seed_namespace_and_index_alone() -> None:
+    augment = Pipeline(transforms={**CUBE.transforms, "noise": GaussianNoise(p=0.5)})
+    one, other = dataset(augment=augment), dataset(augment=augment)
+    forwards = [one[index] for index in range(8)]
+    np.random.seed(0)
+    backwards = [other[index] for index in reversed(range(8))]
+    for first, second in zip(forwards, reversed(backwards), strict=True):
+        assert_same(first, second)
+    for different in (dataset(augment=augment, seed=8), dataset(augment=augment, namespace=1)):
+        assert not np.array_equal(different[0]["image"], one[0]["image"])
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".zarr"])
+def test_lazy_reading_gives_what_memory_gives(tmp_path: Path, suffix: str) -> None:
+    source = volume()
+    for name, part in (("image", source.image), ("label", source.label)):
+        write_volume(
+            tmp_path / f"{name}{suffix}", part[...], axes="zyx", voxel_size=None, attributes={}
+        )
+
+    def stored(name: str) -> Volume:
+        return open_volume(tmp_path / f"{name}{suffix}")
+
+    lazy = dataset(LabelledVolume(stored("image"), stored("label")), preload=False)
+    memory = dataset(LabelledVolume(stored("image"), stored("label")), preload=True)
+    for index in range(6):
+        assert_same(lazy[index], memory[index])
+        assert_same(lazy[index], dataset(source)[index])
+
+
+@pytest.mark.parametrize("preload", [False, True])
+def test_image_channels_stay_together(preload: bool) -> None:
+    source = volume()
+    image = source.image[...]
+    two = from_array(np.stack([image, 255 - image], axis=-1), axes="zyxc")
+    patches = dataset(LabelledVolume(two, source.label), preload=preload)
+    assert patches.channels == 2
+    for index in range(5):
+        sample = patches[index]["image"]
+        np.testing.assert_array_equal(sample[:1], dataset(source)[index]["image"])
+        np.testing.assert_allclose(sample.sum(axis=0), 1, rtol=1e-6)
+
+
+def test_volumes_are_drawn_by_their_weights() -> None:
+    low, high = volume(weight=1.0), volume(first=100, weight=4.0)
+    patches = dataset(low, high, augment=None)
+    count = 300
+    from_high = sum(int(patches[index]["label"].max()) > 100 for index in range(count))
+    assert abs(from_high - 0.8 * count) < 5 * np.sqrt(count * 0.8 * 0.2)
+
+
+class Shift(Transform):
+    """Moves image and labels by up to two voxels; what wraps around must never be seen."""
+
+    margin = (0, 2, 2)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        steps = tuple(int(step) for step in rng.integers(-2, 3, 2))
+        rolled = [np.roll(array, steps, (-2, -1)) for array in (sample.image, sample.labels)]
+        return Sample(*rolled)
+
+
+def test_margin_is_read_and_cut_away() -> None:
+    # Columns count up, so that a wrapped one would break the count.
+    label = np.broadcast_to(np.arange(1, 13), (8, 12, 12)).copy()
+    source = LabelledVolume(from_array(painted(label)), from_array(label))
+    patches = dataset(source, augment=Pipeline(transforms={"shift": Shift()}))
+    for index in range(30):
+        found = patches[index]["label"]
+        assert found.shape == (4, 6, 6)
+        np.testing.assert_array_equal(np.diff(found, axis=2), 1)
+
+
+def test_small_volume_is_reflected_when_asked() -> None:
+    source = volume((3, 12, 12))
+    with pytest.raises(
+        UserError, match=r"\(3, 12, 12\) is smaller than a patch \[4, 6, 6\].*pad_small"
+    ):
+        dataset(source)
+    sample = dataset(source, pad_small=True, augment=None)[3]
+    assert (sample["label"][0] == -1).all() and (sample["label"][1:] != -1).any()
+    np.testing.assert_array_equal(sample["image"][0, 0], sample["image"][0, 2])
+
+
+def test_margin_counts_as_part_of_the_patch() -> None:
+    with pytest.raises(
+        UserError, match=r"\[4, 14, 14\] \(with the augmentation's margin \[0, 2, 2\]\)"
+    ):
+        dataset(patch_size=(4, 10, 10), augment=Pipeline(transforms={"shift": Shift()}))
+
+
+def broken(**parts: np.ndarray) -> LabelledVolume:
+    good = {"image": np.zeros((8, 12, 12), np.uint8), "label": np.zeros((8, 12, 12), np.uint8)}
+    return LabelledVolume(**{name: from_array(array) for name, array in (good | parts).items()})
+
+
+def two_channels() -> LabelledVolume:
+    image = from_array(np.zeros((2, 8, 12, 12), np.uint8), axes="czyx")
+    return LabelledVolume(image, volume().label)
+
+
+@pytest.mark.parametrize(
+    ("volumes", "settings", "message"),
+    [
+        ([], {}, "no volume"),
+        ([broken(label=np.zeros((8, 12, 11), np.uint8))], {}, "shape"),
+        ([broken(label=np.zeros((8, 12, 12), np.float32))], {}, "float32"),
+        ([broken(image=np.full((8, 12, 12), np.nan, np.float32))], {}, "NaN"),
+        ([broken(label=np.full((8, 12, 12), -3, np.int32))], {}, "label -3"),
+        ([volume(weight=1.0), volume()], {}, "weight"),
+        ([volume(), two_channels()], {}, "2 channels"),
+        ([volume()], {"patch_size": (4, 6)}, "patch_size"),
+        ([volume()], {"patch_size": (4, 6, 0)}, "patch_size"),
+        ([volume()], {"patch_size": (4, 6, 5)}, "permute"),
+        ([volume()], {"patch_size": (4, 3, 3)}, "leaves every patch"),
+        ([volume()], {"intensity_range": (1, 0)}, "intensity_range"),
+    ],
+)
+@pytest.mark.parametrize("preload", [False, True])
+def test_mistakes_are_told_before_the_first_sample(
+    volumes: list[LabelledVolume], settings: dict, message: str, preload: bool
+) -> None:
+    target = Affinity(offsets=OFFSETS)
+    choices = {"patch_size": (4, 6, 6), "seed": 7, "target": target, "augment": CUBE, **settings}
+    with pytest.raises(UserError, match=message) as error:
+        PatchDataset(volumes, preload=preload, **choices)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.real
+def test_real_volume_is_sampled_lazily(real_data: Path) -> None:
+    file = real_data / "fib25" / "training_sample2_crop128.h5"
+    source = LabelledVolume(
+        open_volume(f"{file}:volumes/raw"), open_volume(f"{file}:volumes/labels/neuron_ids")
+    )
+    choices = {
+        "patch_size": (32, 48, 48),
+        "augment": Pipeline(transforms={"permute": Permute(axes=(1, 2))}),
+    }
+    lazy, memory = (dataset(source, preload=p, **choices) for p in (False, True))
+    for index in range(3):
+        assert_same(lazy[index], memory[index])
+    assert 0 < memory[0]["target"].mean() < 1

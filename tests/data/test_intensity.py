@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from emseg.data import intensity
+from emseg.data.intensity import check_intensities, to_unit
+from emseg.errors import UserError
+from emseg.volumes import from_array
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
+def test_unsigned_integers_are_divided_by_their_maximum(dtype: type) -> None:
+    most = np.iinfo(dtype).max
+    unit = to_unit(np.array([[[0, most // 5, most]]], dtype=dtype))
+    assert unit.dtype == np.float32
+    np.testing.assert_allclose(unit.ravel(), [0, 0.2, 1], rtol=1e-6)
+    assert unit.max() <= 1
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_are_taken_as_they_are_but_copied(dtype: type) -> None:
+    stored = np.array([[[0, 0.25, 1]]], dtype=dtype)
+    unit = to_unit(stored)
+    np.testing.assert_array_equal(unit, stored)
+    assert unit.dtype == np.float32 and not np.shares_memory(unit, stored)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_range_becomes_zero_to_one_and_saturates(dtype: type) -> None:
+    unit = to_unit(np.array([5, 10, 15, 50, 60], dtype=dtype), intensity_range=(10, 50))
+    np.testing.assert_allclose(unit, [0, 0, 0.125, 1, 1], atol=1e-7)
+
+
+def volume(values: object, dtype: type) -> object:
+    return from_array(np.array(values, dtype=dtype).reshape(-1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "bounds", "message"),
+    [
+        ([0, np.nan, 1], np.float32, None, "NaN"),
+        ([0, np.nan, 1], np.float32, (0, 1), "NaN"),
+        ([0, np.inf, 1], np.float16, (0, 1), "infinite"),
+        ([-2, 0, 3.5], np.float64, None, r"from -2 to 3.5.*intensity_range"),
+        ([0, 1, 2], np.int16, None, "signed int16.*intensity_range"),
+        ([0, 1, 1], np.bool_, None, "no image"),
+        ([0, 1, 2], np.uint8, (3, 3), "lo < hi"),
+    ],
+)
+def test_what_cannot_come_to_zero_to_one_is_refused(
+    values: list, dtype: type, bounds: tuple[float, float] | None, message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        check_intensities(volume(values, dtype), intensity_range=bounds)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bounds"), [(np.uint8, None), (np.float32, None), (np.int16, (-5, 5))]
+)
+def test_good_intensities_pass(dtype: type, bounds: tuple[float, float] | None) -> None:
+    check_intensities(volume([0, 1, 1], dtype), intensity_range=bounds)
+
+
+def test_every_slab_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intensity, "SLAB_VOXELS", 12)
+    stored = np.zeros((5, 2, 3), np.float32)
+    assert [slab.shape[0] for slab in intensity.slabs(from_array(stored))] == [2, 2, 1]
+    stored[4, 1, 2] = np.nan
+    with pytest.raises(UserError, match="NaN"):
+        check_intensities(from_array(stored))

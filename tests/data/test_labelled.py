@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emseg.data.labelled import LabelledVolume, check_shapes, check_voxels, in_memory, read_region
+from emseg.errors import UserError
+from emseg.volumes import from_array
+
+SHAPE = (3, 4, 5)
+WHOLE = ((0, 0, 0), SHAPE)
+
+
+def labelled(
+    label: np.ndarray | None = None,
+    *,
+    image: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
+    **settings: float,
+) -> LabelledVolume:
+    image = np.zeros(SHAPE, np.uint8) if image is None else image
+    label = np.zeros(SHAPE, np.uint32) if label is None else label
+    return LabelledVolume(
+        from_array(image),
+        from_array(label),
+        mask=None if mask is None else from_array(mask),
+        **settings,
+    )
+
+
+def same_objects(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two label arrays differ in the names of their objects at most."""
+    pairs = set(zip(one.ravel().tolist(), other.ravel().tolist(), strict=True))
+    fixed = all((a <= 0 or b <= 0) <= (a == b) for a, b in pairs)
+    return fixed and len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
+)
+def test_labels_of_any_integer_come_as_int32(dtype: type) -> None:
+    ids = np.random.default_rng(0).integers(0, 6, SHAPE)
+    stored = (ids * (np.iinfo(dtype).max // 6)).astype(dtype)
+    _, labels = read_region(labelled(stored), *WHOLE)
+    assert labels.dtype == np.int32
+    assert same_objects(labels, ids)
+
+
+def test_ids_that_fit_are_kept() -> None:
+    stored = np.random.default_rng(0).integers(0, 2**31, SHAPE, dtype=np.uint64)
+    np.testing.assert_array_equal(read_region(labelled(stored), *WHOLE)[1], stored)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 1000), dtype=st.sampled_from([np.int32, np.uint64]))
+def test_unlabelled_ids_and_masked_voxels_become_minus_one(seed: int, dtype: type) -> None:
+    rng = np.random.default_rng(seed)
+    stored = rng.integers(0, 4, SHAPE).astype(dtype)
+    mask = rng.integers(0, 3, SHAPE).astype(np.uint8)
+    transparent = np.iinfo(dtype).max - 2
+    stored[0, :2] = transparent
+    expected = np.where((mask == 0) | (stored == transparent), -1, stored.astype(np.int64))
+    volume = labelled(stored, mask=mask, unlabelled=int(transparent))
+    np.testing.assert_array_equal(read_region(volume, *WHOLE)[1], expected)
+    memory = in_memory(volume)
+    np.testing.assert_array_equal(memory.label[...], expected)
+    np.testing.assert_array_equal(read_region(memory, *WHOLE)[1], expected)
+
+
+def test_minus_one_and_a_named_background_are_unlabelled() -> None:
+    stored = np.random.default_rng(0).integers(-1, 3, SHAPE)
+    volume = labelled(stored, unlabelled=0)
+    check_voxels(volume, intensity_range=None)
+    expected = np.where(stored == 0, -1, stored)
+    np.testing.assert_array_equal(read_region(volume, *WHOLE)[1], expected)
+
+
+def test_beyond_the_volume_the_image_is_reflected_and_nothing_labelled() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, SHAPE, dtype=np.uint8)
+    stored = rng.integers(0, 9, SHAPE, dtype=np.uint32)
+    region, labels = read_region(labelled(stored, image=image), (-1, 1, -2), (4, 3, 6))
+    padded = np.pad(image, [(1, 1), (0, 0), (2, 1)], mode="reflect")[:, 1:3]
+    np.testing.assert_allclose(region[0], padded / 255, rtol=1e-6)
+    expected = np.pad(stored.astype(int), [(1, 1), (0, 0), (2, 1)], constant_values=-1)[:, 1:3]
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_region_is_new_memory() -> None:
+    image, stored = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.int32)
+    region, labels = read_region(labelled(stored, image=image), *WHOLE)
+    region += 1
+    labels += 1
+    assert not image.any() and not stored.any()
+
+
+@pytest.mark.parametrize(
+    ("volume", "message"),
+    [
+        (labelled(np.zeros((3, 4, 6), np.uint8)), r"\(3, 4, 6\).*\(3, 4, 5\)"),
+        (labelled(mask=np.zeros((1, 4, 5), np.uint8)), r"\(1, 4, 5\).*\(3, 4, 5\)"),
+        (labelled(np.zeros(SHAPE, np.float32)), "float32.*integers"),
+        (labelled(mask=np.zeros(SHAPE, np.float64)), "float64.*integers"),
+        (labelled(weight=0.0), "weight 0.0"),
+        (
+            LabelledVolume(
+                from_array(np.zeros(SHAPE, np.uint8)),
+                from_array(np.zeros(SHAPE, np.uint8), axes="xyz"),
+            ),
+            "axes xyz.* zyx",
+        ),
+        (
+            LabelledVolume(
+                from_array(np.zeros(SHAPE, np.uint8)),
+                from_array(np.zeros((2, *SHAPE), np.uint8), axes="czyx"),
+            ),
+            "2 channels",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(volume: LabelledVolume, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        check_shapes(volume)
+    assert "\n" not in str(error.value)
+
+
+def test_other_negative_labels_are_refused() -> None:
+    stored = np.zeros(SHAPE, np.int64)
+    stored[2, 3, 4] = -7
+    check_voxels(labelled(stored, unlabelled=-7), intensity_range=None)
+    with pytest.raises(UserError, match="label -7"):
+        check_voxels(labelled(stored), intensity_range=None)
