@@ -1,0 +1,111 @@
+"""Binary cross-entropy of logits, balanced between the classes."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from emseg.errors import UserError
+from emseg.losses.ranks import sum_over_ranks
+
+
+class PerChannelBCEWithLogits(nn.Module):
+    """The sum over channels of each channel's mean binary cross-entropy where the mask is true.
+
+    Called with logits, target (0 or 1) and mask, all `(B, C, Z, Y, X)`; computed in float32, over
+    the batch of all ranks. With `auto_pos_weight` the positives of a channel weigh
+    min(negatives / positives, `max_pos_weight`), or 1 where either are absent: the cap is
+    one-sided, so that in affinities, mostly positive, positives weigh less than 1.
+    `channel_weights` multiplies the channels' terms. The class balance is that of PyTorch
+    Connectomics.
+    """
+
+    def __init__(
+        self,
+        *,
+        auto_pos_weight: bool = True,
+        max_pos_weight: float = 10.0,
+        channel_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        _check_cap(max_pos_weight)
+        if channel_weights is not None and (not channel_weights or min(channel_weights) < 0):
+            raise UserError(
+                f"loss.channel_weights is {list(channel_weights)}; it needs one weight of at "
+                "least 0 for each channel"
+            )
+        self.auto_pos_weight = auto_pos_weight
+        self.max_pos_weight = max_pos_weight
+        self.channel_weights = None if channel_weights is None else list(channel_weights)
+
+    def forward(self, logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        positive, valid = _counts(target, mask)
+        weight = torch.ones_like(valid)
+        if self.auto_pos_weight:
+            weight = _pos_weight(positive, valid - positive, cap=self.max_pos_weight)
+        means = _sums(logits, target, mask, pos_weight=weight) / valid.clamp(min=1)
+        if self.channel_weights is None:
+            return means.sum()
+        if len(self.channel_weights) != len(means):
+            raise UserError(
+                f"loss.channel_weights has {len(self.channel_weights)} entries for "
+                f"{len(means)} channels"
+            )
+        return (means * means.new_tensor(self.channel_weights)).sum()
+
+
+class WeightedBCEWithLogits(nn.Module):
+    """The mean binary cross-entropy over all entries where the mask is true, channels together.
+
+    Called with logits, target (0 or 1) and mask, all `(B, C, Z, Y, X)`; computed in float32, over
+    the batch of all ranks. With `auto_pos_weight` all positives weigh
+    min(negatives / positives, `max_pos_weight`), or 1 where either are absent.
+    """
+
+    def __init__(self, *, auto_pos_weight: bool = False, max_pos_weight: float = 10.0) -> None:
+        super().__init__()
+        _check_cap(max_pos_weight)
+        self.auto_pos_weight = auto_pos_weight
+        self.max_pos_weight = max_pos_weight
+
+    def forward(self, logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        positive, valid = _counts(target, mask).sum(1, keepdim=True)  # of one "channel", all
+        weight = torch.ones_like(valid)
+        if self.auto_pos_weight:
+            weight = _pos_weight(positive, valid - positive, cap=self.max_pos_weight)
+        sums = _sums(logits, target, mask, pos_weight=weight)
+        return sums.sum() / valid.squeeze(0).clamp(min=1)
+
+
+def _counts(target: Tensor, mask: Tensor) -> Tensor:
+    """Positives and valid entries of each channel, `(2, C)`."""
+    valid = mask.float()
+    axes = _all_but_channels(valid)
+    return sum_over_ranks(torch.stack([(target * valid).sum(axes), valid.sum(axes)]))
+
+
+def _pos_weight(positive: Tensor, negative: Tensor, *, cap: float) -> Tensor:
+    ratio = (negative / positive.clamp(min=1)).clamp(max=cap)
+    return torch.where((positive > 0) & (negative > 0), ratio, 1.0)
+
+
+def _sums(logits: Tensor, target: Tensor, mask: Tensor, *, pos_weight: Tensor) -> Tensor:
+    per_channel = pos_weight.view(-1, *[1] * (logits.ndim - 2))
+    entries = F.binary_cross_entropy_with_logits(
+        logits.float(),
+        target.float(),
+        weight=mask.float(),
+        pos_weight=per_channel,
+        reduction="none",
+    )
+    return sum_over_ranks(entries.sum(_all_but_channels(entries)))
+
+
+def _all_but_channels(x: Tensor) -> tuple[int, ...]:
+    return (0, *range(2, x.ndim))
+
+
+def _check_cap(max_pos_weight: float) -> None:
+    if max_pos_weight <= 0:
+        raise UserError(f"loss.max_pos_weight is {max_pos_weight}; it must be above 0")

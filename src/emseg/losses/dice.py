@@ -1,0 +1,40 @@
+"""Overlap of probabilities and target."""
+
+from torch import Tensor, nn
+
+from emseg.errors import UserError
+from emseg.losses.ranks import masked_mean, sum_over_ranks
+
+
+class Dice(nn.Module):
+    """One minus the soft Dice coefficient of the logits' sigmoid, where the mask is true.
+
+    Called with logits, target (0 or 1) and mask, all `(B, C, Z, Y, X)`; computed in float32.
+    `smooth` is added to numerator and denominator. Each sample and channel has its coefficient,
+    and their losses are averaged over those with any valid voxel; with `batch` the samples of all
+    ranks are one, and only channels are averaged, so that a sample without foreground does not
+    push towards zero by itself.
+    """
+
+    def __init__(self, *, smooth: float = 1e-5, batch: bool = False) -> None:
+        super().__init__()
+        if smooth <= 0:
+            raise UserError(f"loss.smooth is {smooth}; it must be above 0")
+        self.smooth = smooth
+        self.batch = batch
+
+    def forward(self, logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        space = tuple(range(2, logits.ndim))
+        mask = mask.float()
+        probability = logits.float().sigmoid() * mask
+        truth = target.float() * mask
+        valid = mask.sum(space)
+        overlap = (probability * truth).sum(space)
+        size = probability.sum(space) + truth.sum(space)
+        if self.batch:
+            valid, overlap, size = (
+                sum_over_ranks(part.sum(0, keepdim=True)) for part in (valid, overlap, size)
+            )
+        loss = 1 - (2 * overlap + self.smooth) / (size + self.smooth)
+        # Batch sums are alike on all ranks, and so is their mean over ranks.
+        return masked_mean(loss, valid > 0)

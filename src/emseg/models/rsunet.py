@@ -1,0 +1,188 @@
+"""The residual symmetric U-Net of Lee et al. 2017 (arXiv 1706.00120)."""
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from emseg.errors import UserError
+from emseg.models.group_norm import GroupNorm
+
+Norm = Literal["group", "batch", "instance", "none"]
+Activation = Literal["elu", "relu", "silu"]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "silu": nn.SiLU}
+
+
+class RSUNet(nn.Module):
+    """Logits `(N, out_channels, Z, Y, X)` of images `(N, in_channels, Z, Y, X)` of the same size.
+
+    An encoder and a decoder of residual blocks, one level for each of `width`; `down_factors[l]`
+    leads from level l to level l + 1, and every axis of the input must be a multiple of `stride`.
+    The first `depth_2d` levels convolve with `kernel_2d`, the others with 3 x 3 x 3. Decoder and
+    encoder are joined by addition. All convolutions but the last are without bias.
+
+    `num_groups` is for norm `group`, and lowered where it does not divide a level's width.
+    `stem` is what meets the image first: `conv`, a plain convolution, or `preactivated`, a norm
+    and an activation before it, as PyTorch Connectomics has it: needed for its weights and
+    parameter counts, but it makes the output blind to the absolute intensity.
+
+    With `deep_supervision` a training forward returns a list of logits, finest first: those above,
+    then one of each coarser decoder level at that level's resolution.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        width: Sequence[int] = (18, 36, 48, 64, 80),
+        down_factors: Sequence[Sequence[int]] = ((1, 2, 2),) * 4,
+        depth_2d: int = 1,
+        kernel_2d: Sequence[int] = (1, 3, 3),
+        norm: Norm = "group",
+        num_groups: int = 4,
+        activation: Activation = "elu",
+        deep_supervision: bool = False,
+        stem: Literal["conv", "preactivated"] = "conv",
+    ) -> None:
+        super().__init__()
+        _check(width, down_factors, depth_2d, kernel_2d, num_groups)
+        factors = [tuple(factor) for factor in down_factors]
+        self.stride = tuple(prod(axis) for axis in zip(*factors, strict=True)) or (1, 1, 1)
+        kernels = [tuple(kernel_2d)] * depth_2d + [(3, 3, 3)] * (len(width) - depth_2d)
+
+        def preactivation(channels: int) -> nn.Module:
+            return _preactivation(channels, norm, num_groups, activation)
+
+        def block(before: int, after: int, level: int) -> nn.Module:
+            return _ConvBlock(before, after, kernels[level], preactivation)
+
+        first = block(in_channels, width[0], 0)
+        if stem == "conv":
+            first.enter[0] = nn.Identity()
+        self.encoder = nn.ModuleList([first])
+        self.decoder = nn.ModuleList()
+        self.pools = nn.ModuleList()
+        self.joins = nn.ModuleList()
+        self.heads = nn.ModuleList()
+        for level, factor in enumerate(factors):
+            narrow, wide = width[level], width[level + 1]
+            self.pools.append(nn.MaxPool3d(factor))
+            self.encoder.append(block(narrow, wide, level + 1))
+            self.joins.append(_UpAdd(wide, narrow))
+            self.decoder.append(block(narrow, narrow, level))
+            if level == 0 or deep_supervision:
+                head = nn.Conv3d(narrow, out_channels, 1)
+                self.heads.append(nn.Sequential(preactivation(narrow), head))
+        _initialise(self)
+
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        skips = [self.encoder[0](image)]
+        for pool, encode in zip(self.pools, self.encoder[1:], strict=True):
+            skips.append(encode(pool(skips[-1])))
+        x = skips[-1]
+        outputs: list[Tensor] = []
+        for level in reversed(range(len(self.decoder))):
+            x = self.decoder[level](self.joins[level](x, skips[level]))
+            if level == 0 or (self.training and level < len(self.heads)):
+                outputs.insert(0, self.heads[level](x))
+        return outputs if self.training and len(self.heads) > 1 else outputs[0]
+
+
+class _ConvBlock(nn.Module):
+    """Four preactivated convolutions, the middle two bridged by an identity."""
+
+    def __init__(
+        self,
+        before: int,
+        after: int,
+        kernel: tuple[int, ...],
+        preactivation: Callable[[int], nn.Module],
+    ) -> None:
+        super().__init__()
+
+        def convolution(channels: int) -> nn.Sequential:
+            conv = nn.Conv3d(
+                channels, after, kernel, padding=tuple(k // 2 for k in kernel), bias=False
+            )
+            return nn.Sequential(preactivation(channels), conv)
+
+        self.enter = convolution(before)
+        self.residual = nn.Sequential(convolution(after), convolution(after))
+        self.leave = convolution(after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.enter(x)
+        return self.leave(x + self.residual(x))
+
+
+class _UpAdd(nn.Module):
+    def __init__(self, wide: int, narrow: int) -> None:
+        super().__init__()
+        self.project = nn.Conv3d(wide, narrow, 1, bias=False)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        # Both maps are linear, one over channels and one over space, so they commute; projecting
+        # first leaves the interpolation fewer channels.
+        x = self.project(x)
+        return skip + F.interpolate(x, size=skip.shape[2:], mode="trilinear", align_corners=False)
+
+
+def _preactivation(
+    channels: int, norm: Norm, num_groups: int, activation: Activation
+) -> nn.Sequential:
+    return nn.Sequential(
+        _normalisation(channels, norm, num_groups),
+        # In place it would spoil what it reads where no norm has made a copy.
+        _ACTIVATIONS[activation](inplace=norm != "none"),
+    )
+
+
+def _normalisation(channels: int, norm: Norm, num_groups: int) -> nn.Module:
+    if norm == "batch":
+        return nn.BatchNorm3d(channels)
+    if norm == "instance":
+        # The same function as an affine instance norm, which has no channels-last kernel.
+        return GroupNorm(channels, channels)
+    if norm == "group":
+        groups = next(g for g in range(min(num_groups, channels), 0, -1) if channels % g == 0)
+        return GroupNorm(groups, channels)
+    return nn.Identity()
+
+
+def _initialise(net: nn.Module) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _check(
+    width: Sequence[int],
+    down_factors: Sequence[Sequence[int]],
+    depth_2d: int,
+    kernel_2d: Sequence[int],
+    num_groups: int,
+) -> None:
+    if not width or min(width) < 1:
+        raise UserError(f"model.width is {list(width)}; it needs a positive width for each level")
+    if len(down_factors) != len(width) - 1:
+        raise UserError(
+            f"model.down_factors has {len(down_factors)} entries; {len(width)} widths need "
+            f"{len(width) - 1}, one between each two levels"
+        )
+    for factor in down_factors:
+        if len(factor) != 3 or min(factor) < 1:
+            raise UserError(
+                f"model.down_factors holds {list(factor)}; an entry is three numbers of at least 1"
+            )
+    if not 0 <= depth_2d <= len(width):
+        raise UserError(f"model.depth_2d is {depth_2d}; allowed: 0 to {len(width)}, the levels")
+    if len(kernel_2d) != 3 or any(k < 1 or k % 2 == 0 for k in kernel_2d):
+        raise UserError(f"model.kernel_2d is {list(kernel_2d)}; it needs three odd numbers")
+    if num_groups < 1:
+        raise UserError(f"model.num_groups is {num_groups}; it must be at least 1")

@@ -1,0 +1,1 @@
+"""Training: what is fitted, the batches, schedules, averages of weights, and checkpoints."""

@@ -1,0 +1,187 @@
+"""What happens beside training: checkpoints, image panels, a word on how far it is."""
+
+import sys
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+
+from emseg.progress import LINE_EVERY
+
+Batch = Mapping[str, Tensor]
+
+
+def checkpoint_callbacks(
+    folder: str | Path,
+    *,
+    monitor: str,
+    mode: Literal["min", "max"],
+    save_top_k: int,
+    save_last: bool,
+    every_n_steps: int | None,
+) -> list[Callback]:
+    """The callbacks that write checkpoints into `folder`.
+
+    The `save_top_k` best by `monitor` (a training metric is looked at after each epoch, another
+    after each validation); `last.ckpt` after each epoch; and with `every_n_steps` one more, kept,
+    after each so many optimizer steps, when `last.ckpt` is renewed too.
+    """
+    after_epoch = monitor.startswith("train")
+    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
+    best = ModelCheckpoint(
+        filename=f"{{step}}-{{{monitor}:.4f}}",
+        monitor=monitor,
+        mode=mode,
+        save_top_k=save_top_k,
+        save_on_train_epoch_end=after_epoch,
+        **common,
+    )
+    callbacks: list[Callback] = [best]
+    if save_last:
+        last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **common)
+        callbacks.append(last)
+    if every_n_steps is not None:
+        regular = ModelCheckpoint(
+            filename="{step}",
+            every_n_train_steps=every_n_steps,
+            save_top_k=-1,
+            save_last=save_last,
+            **common,
+        )
+        callbacks.append(regular)
+    return callbacks
+
+
+class TrainingProgress(Callback):
+    """Tells on standard error the step, voxels per second, loss and time left.
+
+    On a terminal in one line that is renewed, elsewhere in a new one every ten seconds.
+    """
+
+    def __init__(self) -> None:
+        self._status: Any = None
+        self._start = self._told = 0.0
+        self._first = self._voxels = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start = self._told = time.monotonic()
+        self._first, self._voxels = trainer.global_step, 0
+        if trainer.is_global_zero and sys.stderr.isatty():
+            from rich.console import Console
+
+            self._status = Console(stderr=True).status("training")
+            self._status.start()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        self._voxels += batch["image"].numel() * trainer.world_size
+        now = time.monotonic()
+        every = LINE_EVERY if self._status is None else LINE_EVERY / 10
+        if not trainer.is_global_zero or now - self._told < every:
+            return
+        self._told = now
+        line = self._line(trainer, seconds=now - self._start)
+        if self._status is None:
+            print(line, file=sys.stderr, flush=True)
+        else:
+            self._status.update(line)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def _line(self, trainer: pl.Trainer, *, seconds: float) -> str:
+        step, total = trainer.global_step, trainer.estimated_stepping_batches
+        steps_per_second = (step - self._first) / seconds
+        left = "?"
+        if steps_per_second > 0 and total < float("inf"):
+            left = str(timedelta(seconds=int((total - step) / steps_per_second)))
+        loss = float(trainer.callback_metrics["train_loss_total_step"])
+        rate = self._voxels / seconds / 1e6
+        return f"train: {step}/{total}, {rate:.3g} Mvoxel/s, loss {loss:.4g}, {left} left"
+
+
+class ImagePanels(Callback):
+    """Pictures for TensorBoard of raw image, target and prediction, side by side.
+
+    In every `every_n_epochs`-th epoch, from the first on, of the first `n_images` of its first
+    training batch and of its first validation batch, `n_slices` across axis 0 each; of several
+    channels the first three are red, green and blue, and what the mask hides is grey.
+    """
+
+    def __init__(self, *, every_n_epochs: int, n_images: int, n_slices: int) -> None:
+        self._every_n_epochs = every_n_epochs
+        self._n_images = n_images
+        self._n_slices = n_slices
+        self._kept: dict[str, dict[str, Tensor]] = {}
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        self._keep("train", trainer, batch)
+
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if not trainer.sanity_checking:
+            self._keep("val", trainer, batch)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for split, batch in self._kept.items():
+            for number, prediction in enumerate(self._predict(trainer, pl_module, batch["image"])):
+                target = torch.where(batch["mask"][number].bool(), batch["target"][number], 0.5)
+                parts = [batch["image"][number], target, prediction]
+                panel = _panel([part.float().cpu() for part in parts], n_slices=self._n_slices)
+                for logger in trainer.loggers:
+                    if isinstance(logger, TensorBoardLogger):
+                        logger.experiment.add_image(f"{split}/{number}", panel, trainer.global_step)
+        self._kept = {}
+
+    def _keep(self, split: str, trainer: pl.Trainer, batch: Batch) -> None:
+        due = trainer.current_epoch % self._every_n_epochs == 0
+        if due and trainer.is_global_zero and split not in self._kept:
+            names = ("image", "target", "mask")
+            self._kept[split] = {name: batch[name][: self._n_images] for name in names}
+
+    def _predict(
+        self, trainer: pl.Trainer, module: pl.LightningModule, images: Tensor
+    ) -> list[Tensor]:
+        module.eval()
+        # One by one: more than a training batch might not fit beside the optimizer's state.
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            logits = [module(image[None])[0] for image in images]
+        module.train()
+        return [one.float().sigmoid() for one in logits]
+
+
+def _panel(parts: list[Tensor], *, n_slices: int) -> Tensor:
+    # Parts (C, Z, Y, X) beside each other and slices below each other; (3, rows, columns).
+    depth = parts[0].shape[1]
+    positions = [(2 * i + 1) * depth // (2 * n_slices) for i in range(n_slices)]
+    rows = [torch.cat([_rgb(part[:, z]) for part in parts], dim=2) for z in positions]
+    return torch.cat(rows, dim=1).clamp(0, 1)
+
+
+def _rgb(section: Tensor) -> Tensor:
+    if len(section) == 1:
+        return section.expand(3, -1, -1)
+    missing = max(3 - len(section), 0)
+    return torch.cat([section[:3], section.new_zeros(missing, *section.shape[1:])])

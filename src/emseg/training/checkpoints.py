@@ -1,0 +1,84 @@
+"""Checkpoints as files: their contents and the network's weights in them."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from emseg.errors import UserError
+
+_NET = "net."
+_NAMED = 3
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The contents of a checkpoint, tensors on the CPU.
+
+    Only tensors and plain containers are unpickled: reading a file runs no code from it.
+    UserErrors: no such file, a truncated or foreign one, one that holds other objects.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} {'is a folder' if path.is_dir() else 'does not exist'}")
+    try:
+        contents = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"checkpoint {path} is refused: {_first_line(error)}; allowed are tensors and plain "
+            "containers"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"checkpoint {path} cannot be read: {_first_line(error)}") from error
+    if not isinstance(contents, dict) or "state_dict" not in contents:
+        raise UserError(f"{path} is no training checkpoint: it has no 'state_dict'")
+    return contents
+
+
+def net_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The network's state, under the network's own names: the averaged one where training kept it.
+
+    UserError when the checkpoint holds no network.
+    """
+    state = checkpoint["state_dict"]
+    weights = {name.removeprefix(_NET): v for name, v in state.items() if name.startswith(_NET)}
+    if not weights:
+        names = ", ".join(list(state)[:_NAMED]) or "nothing"
+        raise UserError(f"the checkpoint holds no weights under '{_NET}' (but {names})")
+    return weights
+
+
+def load_weights(net: nn.Module, weights: Mapping[str, Tensor], *, source: str | Path) -> None:
+    """Nothing; `net` has the weights.
+
+    A `UserError` names what differs where they are of another architecture; `net` is then as it
+    was.
+    """
+    own = net.state_dict()
+    differences = {
+        "missing": [name for name in own if name not in weights],
+        "unknown": [name for name in weights if name not in own],
+        "of another shape": [
+            f"{name} {list(weights[name].shape)} for {list(own[name].shape)}"
+            for name in own
+            if name in weights and weights[name].shape != own[name].shape
+        ],
+    }
+    told = [f"{len(names)} {kind} ({_some(names)})" for kind, names in differences.items() if names]
+    if told:
+        raise UserError(
+            f"the weights in {source} are of another architecture than the config's model: "
+            f"{'; '.join(told)}"
+        )
+    net.load_state_dict(dict(weights))
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__

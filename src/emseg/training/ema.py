@@ -1,0 +1,49 @@
+"""The exponential moving average of the weights."""
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import WeightAveraging
+from torch import Tensor
+
+from emseg.errors import UserError
+
+
+class Ema(WeightAveraging):
+    """A callback that averages the weights over optimizer steps, for validation and checkpoints.
+
+    After the first optimizer step, and each of the first `warmup_steps`, the average is the live
+    weights; after each later one it is `decay * average + (1 - decay) * live`. Buffers are those of
+    the live module, copied. Validation uses the average when `validate_with_ema`. In a checkpoint
+    `state_dict` is the average and `current_model_state` the live weights, with which a resumed
+    run goes on; after training the module holds the average.
+    """
+
+    def __init__(
+        self, *, decay: float = 0.999, warmup_steps: int = 0, validate_with_ema: bool = True
+    ) -> None:
+        if not 0 <= decay < 1:
+            raise UserError(f"optimization.ema.decay is {decay}; it must be in [0, 1)")
+        if warmup_steps < 0:
+            raise UserError(
+                f"optimization.ema.warmup_steps is {warmup_steps}; it must be 0 or more"
+            )
+        self._decay = decay
+        self._warmup_steps = warmup_steps
+        self._validate_with_ema = validate_with_ema
+        # Without use_buffers PyTorch's AveragedModel copies all buffers, integer ones whole.
+        super().__init__(use_buffers=False, multi_avg_fn=self._average)
+
+    @torch.no_grad()
+    def _average(
+        self, average: list[Tensor], live: list[Tensor], updates_before: Tensor | int
+    ) -> None:
+        weight = 1.0 if updates_before < self._warmup_steps else 1 - self._decay
+        torch._foreach_lerp_(average, live, weight)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._validate_with_ema:
+            super().on_validation_epoch_start(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._validate_with_ema:
+            super().on_validation_epoch_end(trainer, pl_module)

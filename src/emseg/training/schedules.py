@@ -1,0 +1,80 @@
+"""Learning rates by optimizer step."""
+
+from collections.abc import Callable
+from math import cos, pi
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from emseg.errors import UserError
+
+
+def warmup_cosine_lr(
+    optimizer: Optimizer,
+    *,
+    total_steps: int,
+    steps_per_epoch: int,
+    warmup_epochs: float = 3.0,
+    warmup_steps: int | None = None,
+    warmup_start_lr: float = 1e-5,
+    min_lr: float = 1e-6,
+) -> LambdaLR:
+    """A schedule that rises linearly from `warmup_start_lr`, then falls on half a cosine.
+
+    The optimizer's own learning rate is the top, reached after the warm-up; `min_lr` is reached
+    after `total_steps` and kept. `warmup_steps`, where given, replaces `warmup_epochs`. Steps are
+    optimizer steps.
+    """
+    warmup = round(warmup_epochs * steps_per_epoch) if warmup_steps is None else warmup_steps
+    key = "warmup_epochs" if warmup_steps is None else "warmup_steps"
+    if not 0 <= warmup < total_steps:
+        raise UserError(
+            f"optimization.scheduler.{key} makes a warm-up of {warmup} steps; it must be at least "
+            f"0 and below the training's {total_steps}"
+        )
+
+    def lr(step: int, top: float) -> float:
+        if step < warmup:
+            return warmup_start_lr + (top - warmup_start_lr) * step / warmup
+        return _half_cosine((step - warmup) / (total_steps - warmup), top=top, bottom=min_lr)
+
+    floors = (
+        {"min_lr": min_lr, "warmup_start_lr": warmup_start_lr} if warmup else {"min_lr": min_lr}
+    )
+    return _schedule(optimizer, lr, floors)
+
+
+def cosine(optimizer: Optimizer, *, total_steps: int, min_lr: float = 1e-5) -> LambdaLR:
+    """A schedule that falls on half a cosine from the optimizer's learning rate to `min_lr`.
+
+    `min_lr` is reached after `total_steps` optimizer steps and kept.
+    """
+
+    def lr(step: int, top: float) -> float:
+        return _half_cosine(step / total_steps, top=top, bottom=min_lr)
+
+    return _schedule(optimizer, lr, {"min_lr": min_lr})
+
+
+def constant(optimizer: Optimizer) -> LambdaLR:
+    """A schedule that keeps the optimizer's learning rate."""
+    return LambdaLR(optimizer, lambda step: 1.0)
+
+
+def _half_cosine(progress: float, *, top: float, bottom: float) -> float:
+    return bottom + (top - bottom) * (1 + cos(pi * min(progress, 1.0))) / 2
+
+
+def _schedule(
+    optimizer: Optimizer, lr: Callable[[int, float], float], floors: dict[str, float]
+) -> LambdaLR:
+    tops = [float(group["lr"]) for group in optimizer.param_groups]
+    if min(tops) <= 0:
+        raise UserError(f"optimization.optimizer.lr is {min(tops):g}; it must be above 0")
+    for name, floor in floors.items():
+        if not 0 <= floor <= min(tops):
+            raise UserError(
+                f"optimization.scheduler.{name} is {floor:g}; it must be between 0 and the "
+                f"optimizer's learning rate, {min(tops):g}"
+            )
+    return LambdaLR(optimizer, [lambda step, top=top: lr(step, top) / top for top in tops])
