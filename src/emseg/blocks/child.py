@@ -134,8 +134,9 @@ class ChildWorker:
     def _kill(self) -> None:
         # A child that is gone is left alone: its number may be another process's by now.
         if self._process is not None and self._process.is_alive():
+            assert self._process.pid is not None
             try:
-                os.killpg(self._process.ident, signal.SIGKILL)
+                os.killpg(self._process.pid, signal.SIGKILL)
             except ProcessLookupError:
                 self._process.kill()
             self._process.join()

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -114,7 +114,7 @@ def _agglomerate(
 ) -> Iterator[np.ndarray]:
     from waterz import agglomerate
 
-    segmentations = agglomerate(
+    segmentations: Iterator[Any] = agglomerate(
         affinities,
         thresholds,
         aff_threshold_low=low,

@@ -69,16 +69,13 @@ def shift_edges(
     sign = 1 if to_side == "destination" else -1
     shifted = np.zeros_like(array)
     for channel, offset in enumerate(offsets):
-        steps = [sign * step for step in offset]
-        to = tuple(slice(max(step, 0), size + min(step, 0)) for step, size in _sizes(steps, array))
-        at = tuple(slice(max(-step, 0), size - max(step, 0)) for step, size in _sizes(steps, array))
-        if all(abs(step) < size for step, size in _sizes(steps, array)):
-            shifted[(channel, *to)] = array[(channel, *at)]
+        moves = [(sign * step, size) for step, size in zip(offset, array.shape[1:], strict=True)]
+        if any(abs(step) >= size for step, size in moves):
+            continue
+        to = tuple(slice(max(step, 0), size + min(step, 0)) for step, size in moves)
+        at = tuple(slice(max(-step, 0), size - max(step, 0)) for step, size in moves)
+        shifted[channel][to] = array[channel][at]
     return shifted
-
-
-def _sizes(steps: Sequence[int], array: np.ndarray) -> list[tuple[int, int]]:
-    return list(zip(steps, array.shape[1:], strict=True))
 
 
 def _require_int32(labels: np.ndarray) -> None:
