@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from emseg.errors import UserError
-from emseg.inference.blending import FLOOR, weight_map
+from emseg.inference.blending import FLOOR, SCALE, weight_map
 
 BLENDINGS = ("constant", "gaussian", "bump", "distance_transform")
 
@@ -31,13 +31,19 @@ def test_weights_follow_their_formula_down_to_the_floor(blending, window):
     expected = np.maximum(expected / expected.max(), FLOOR)
     weights = weight_map(window, blending)
     assert weights.dtype == np.float32
-    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+    np.testing.assert_array_equal(weights, np.rint(weights))
+    np.testing.assert_allclose(weights / weights.max(), expected, rtol=0, atol=1 / SCALE)
 
 
 def test_no_weight_of_a_large_bump_vanishes():
     weights = weight_map((18, 256, 256), "bump")
-    assert weights.min() == np.float32(FLOOR)
-    assert weights.max() == 1
+    assert FLOOR <= weights.min() / weights.max() < 1.01 * FLOOR
+
+
+def test_distances_stay_the_whole_numbers_that_they_are():
+    weights = weight_map((128, 4, 128), "distance_transform")
+    np.testing.assert_array_equal(np.unique(weights), [1, 2])
+    assert weight_map((128, 128, 128), "distance_transform").max() == 64
 
 
 def test_an_unknown_blending_names_the_nearest():

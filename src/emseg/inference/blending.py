@@ -12,12 +12,15 @@ from emseg.kernels.symmetry import Offset, edge_span
 
 Blending = Literal["constant", "gaussian", "bump", "distance_transform"]
 
-# The least weight, relative to the greatest: no voxel's sum is lost in float32 rounding.
+# The least weight relative to the greatest, so that float32 sums lose no voxel.
 FLOOR = 1e-3
+# Weights are whole numbers: float32 adds up 256 windows of the greatest without rounding, and what
+# is constant stays so to the last bit.
+SCALE = 1 << 16
 
 
 def weight_map(window: tuple[int, ...], blending: Blending) -> np.ndarray:
-    """The weight of each voxel of a window, float32, greatest 1, least 1e-3.
+    """The weight of each voxel of a window, float32 whole numbers, none below 1e-3 of the greatest.
 
     `constant`: 1. `gaussian`: sigma of an eighth of the window (MONAI). `bump`: exp(-1/(1 - u^2))
     with u from -1 to 1 over the window and its rim (Wu et al. 2021, chunkflow).
@@ -26,9 +29,13 @@ def weight_map(window: tuple[int, ...], blending: Blending) -> np.ndarray:
     if blending not in get_args(Blending):
         raise unknown_name("blending", blending, get_args(Blending))
     profiles = [_profile(n, blending) for n in window]
-    join = np.minimum if blending == "distance_transform" else np.multiply
-    weights = reduce(join.outer, profiles)
-    return np.maximum(weights / weights.max(), FLOOR).astype(np.float32)
+    if blending == "distance_transform":
+        weights = reduce(np.minimum.outer, profiles)
+    else:
+        weights = reduce(np.multiply.outer, profiles)
+    if blending in ("gaussian", "bump"):
+        weights = np.rint(weights * (SCALE / weights.max()))
+    return np.maximum(weights, np.ceil(FLOOR * weights.max())).astype(np.float32)
 
 
 def _profile(n: int, blending: Blending) -> np.ndarray:

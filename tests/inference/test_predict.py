@@ -1,0 +1,411 @@
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emseg.errors import UserError
+from emseg.inference.accumulator import Accumulator, accumulator_bytes
+from emseg.inference.blending import weight_map
+from emseg.inference.predict import predict
+from emseg.inference.windows import window_grid
+from emseg.volumes import from_array, read_padded
+from reference.stitching import stitched
+
+BLENDINGS = ("constant", "gaussian", "bump", "distance_transform")
+OFFSETS = [(0, 0, 1), (2, 0, 0), (0, -3, 0), (1, 2, 0), (0, 0, 0), (0, 0, 1)]
+
+sizes = st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12))
+grids = {
+    "window_size": st.tuples(st.integers(1, 8), st.integers(1, 8), st.integers(1, 8)),
+    "overlap": st.sampled_from([0, 0.25, 0.5, 0.75, (0.75, 0, 0.5)]),
+    "pad": st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4)),
+    "snap_to_edge": st.booleans(),
+    "padding_mode": st.sampled_from(["reflect", "replicate", "constant"]),
+    "sw_batch_size": st.integers(1, 5),
+}
+
+
+def as_float(array):
+    return array.astype(np.float32)
+
+
+def ones(batch):
+    return torch.ones((len(batch), len(OFFSETS), *batch.shape[2:]))
+
+
+def pointwise(batch):
+    return torch.cat([batch, 1 - batch, batch**2], dim=1)
+
+
+def window_bound(batch):
+    """A network whose values depend on the window: on its mean and on the place in it."""
+    n, _, *window = batch.shape
+    ramp = torch.arange(np.prod(window), dtype=torch.float32).reshape(window) / np.prod(window)
+    mean = batch.mean(dim=(1, 2, 3, 4)).reshape(n, 1, 1, 1, 1)
+    return torch.cat([(k + 1) * mean + ramp * batch for k in range(len(OFFSETS))], dim=1)
+
+
+def noise(shape, seed=0):
+    return np.random.default_rng(seed).random(shape, dtype=np.float32)
+
+
+@settings(deadline=None, max_examples=120)
+@given(
+    shape=sizes,
+    blending=st.sampled_from(BLENDINGS),
+    affinities=st.booleans(),
+    edge_side=st.sampled_from(["source", "destination"]),
+    options=st.fixed_dictionaries(grids),
+)
+def test_constant_in_constant_out(shape, blending, affinities, edge_side, options):
+    result = predict(
+        ones,
+        np.zeros(shape, np.uint8),
+        channels=len(OFFSETS),
+        normalize=as_float,
+        blending=blending,
+        activation="none",
+        offsets=OFFSETS if affinities else None,
+        edge_side=edge_side,
+        **options,
+    )
+    assert result.shape == (len(OFFSETS), *shape)
+    assert result.dtype == np.float32
+    np.testing.assert_array_equal(result, 1)
+
+
+@pytest.mark.parametrize("blending", BLENDINGS)
+@pytest.mark.parametrize("overlap", [0, 0.25, 0.5, 0.75])
+@pytest.mark.parametrize("pad", [None, (3, 7, 7)])
+def test_constant_in_constant_out_in_wide_windows(blending, overlap, pad):
+    result = predict(
+        ones,
+        np.zeros((13, 37, 34), np.uint8),
+        channels=len(OFFSETS),
+        window_size=(6, 16, 16),
+        normalize=as_float,
+        overlap=overlap,
+        blending=blending,
+        pad=pad,
+        activation="none",
+        offsets=OFFSETS,
+    )
+    np.testing.assert_array_equal(result, 1)
+
+
+@pytest.mark.parametrize("blending", BLENDINGS)
+@pytest.mark.parametrize(
+    ("dtype", "expected", "step"),
+    [("float32", 0.7, 1e-6), ("float16", 0.7, 2**-11), ("uint8", 178, 1)],
+)
+def test_a_constant_probability_survives_the_output_dtype(blending, dtype, expected, step):
+    logit = float(np.log(0.7 / 0.3))
+    result = predict(
+        lambda batch: torch.full_like(batch, logit),
+        np.zeros((9, 13, 11), np.uint8),
+        channels=1,
+        window_size=(4, 6, 5),
+        normalize=as_float,
+        overlap=0.75,
+        blending=blending,
+        output_dtype=dtype,
+    )
+    assert result.dtype == dtype
+    assert np.abs(result.astype(np.float64) - expected).max() <= step
+
+
+def test_uint8_reaches_both_ends():
+    image = np.repeat([-100.0, 100.0], 4).astype(np.float32).reshape(2, 2, 2)
+    result = predict(
+        lambda batch: batch,
+        image,
+        channels=1,
+        window_size=(2, 2, 2),
+        normalize=as_float,
+        output_dtype="uint8",
+    )
+    np.testing.assert_array_equal(result[0], np.where(image > 0, 255, 0))
+
+
+@settings(deadline=None, max_examples=60)
+@given(shape=sizes, blending=st.sampled_from(BLENDINGS), options=st.fixed_dictionaries(grids))
+def test_a_pointwise_network_gives_the_same_in_any_windows(shape, blending, options):
+    image = noise(shape)
+    result = predict(
+        pointwise,
+        image,
+        channels=3,
+        normalize=as_float,
+        blending=blending,
+        activation="none",
+        **options,
+    )
+    whole = pointwise(torch.from_numpy(image)[None, None])[0].numpy()
+    np.testing.assert_allclose(result, whole, rtol=0, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    shape=sizes,
+    blending=st.sampled_from(BLENDINGS),
+    edge_side=st.sampled_from(["source", "destination"]),
+    options=st.fixed_dictionaries(grids),
+)
+def test_the_rolling_blend_equals_the_blend_of_the_whole(shape, blending, edge_side, options):
+    image = noise(shape)
+    window = options["window_size"]
+    result = predict(
+        window_bound,
+        image,
+        channels=len(OFFSETS),
+        normalize=as_float,
+        blending=blending,
+        activation="none",
+        offsets=OFFSETS,
+        edge_side=edge_side,
+        **options,
+    )
+    geometry = {key: options[key] for key in ("window_size", "overlap", "pad", "snap_to_edge")}
+
+    def window_values(corner):
+        stop = [c + w for c, w in zip(corner, window, strict=True)]
+        patch = read_padded(from_array(image), corner, stop, mode=options["padding_mode"])
+        return window_bound(torch.from_numpy(patch)[None, None])[0].numpy()
+
+    expected = stitched(
+        window_values,
+        shape=shape,
+        window=window,
+        starts=window_grid(shape, **geometry).starts,
+        weights=weight_map(window, blending),
+        offsets=OFFSETS,
+        edge_side=edge_side,
+    )
+    np.testing.assert_allclose(result, expected, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("snap", [False, True])
+@pytest.mark.parametrize("pad", [None, (3, 2, 2)])
+def test_a_resumed_run_gives_the_same_bits_from_any_plane(snap, pad):
+    image = noise((17, 9, 10))
+    options = {
+        "channels": len(OFFSETS),
+        "window_size": (6, 5, 4),
+        "normalize": as_float,
+        "sw_batch_size": 4,
+        "snap_to_edge": snap,
+        "pad": pad,
+        "offsets": OFFSETS,
+    }
+    whole = predict(window_bound, image, **options)
+    for first in range(len(image) + 1):
+        taken = []
+        none = predict(
+            window_bound,
+            image,
+            first_plane=first,
+            write=lambda start, planes, taken=taken: taken.append((start, planes)),
+            **options,
+        )
+        assert none is None
+        stops = [start + planes.shape[1] for start, planes in taken]
+        assert [start for start, _ in taken] == [first, *stops][: len(taken)]
+        assert (stops or [first])[-1] == len(image)
+        for start, planes in taken:
+            np.testing.assert_array_equal(planes, whole[:, start:][:, : planes.shape[1]])
+    np.testing.assert_array_equal(
+        predict(window_bound, image, first_plane=5, **options), whole[:, 5:]
+    )
+
+
+def test_a_resumed_run_predicts_no_window_that_is_behind_it():
+    seen = []
+
+    def counting(batch):
+        seen.append(len(batch))
+        return batch
+
+    predict(
+        counting,
+        np.zeros((20, 4, 4), np.uint8),
+        channels=1,
+        window_size=(4, 4, 4),
+        normalize=as_float,
+        first_plane=12,
+    )
+    # Starts 0, 2, .. 16: those from 10 on reach plane 12.
+    assert sum(seen) == 4
+
+
+def test_memory_does_not_grow_with_the_depth():
+    def peak(depth):
+        # A volume of any depth in the memory of one plane.
+        image = np.broadcast_to(noise((1, 40, 40)), (depth, 40, 40))
+        tracemalloc.start()
+        try:
+            predict(
+                lambda batch: batch,
+                image,
+                channels=1,
+                window_size=(8, 40, 40),
+                normalize=as_float,
+                write=lambda start, planes: None,
+            )
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(16)
+    assert peak(320) - peak(32) < 40 * 40 * 4 * 100
+
+
+@pytest.mark.parametrize("depth", [4, 8, 500])
+def test_the_accumulator_holds_what_it_promises(depth):
+    shape, window = (depth, 11, 13), (8, 4, 4)
+    sums = Accumulator(
+        window_grid(shape, window_size=window),
+        offsets=OFFSETS,
+        edge_side="source",
+        blending="bump",
+        dtype="float32",
+        device="cpu",
+        first=0,
+    )
+    promised = accumulator_bytes(shape, window_size=window, channels=len(OFFSETS))
+    section = len(OFFSETS) * 11 * 13 * 4
+    assert promised == sums.sums.nbytes + 4 * section == (min(depth, 8) + 4) * section
+
+
+def test_the_next_batch_is_read_while_the_network_works():
+    loads = threading.Semaphore(0)
+    waited = []
+
+    def normalize(patch):
+        loads.release()
+        return as_float(patch)
+
+    def net(batch):
+        # For the k-th batch k + 1 patches must have been read, the last batch excepted.
+        waited.append([loads.acquire(timeout=20) for _ in range(2 if not waited else 1)])
+        return batch
+
+    def last_or(net):
+        return lambda batch: net(batch) if len(waited) < 3 else batch
+
+    predict(
+        last_or(net),
+        np.zeros((16, 4, 4), np.uint8),
+        channels=1,
+        window_size=(4, 4, 4),
+        normalize=normalize,
+        overlap=0,
+    )
+    assert waited == [[True, True], [True], [True]]
+
+
+def test_image_channels_reach_the_network():
+    image = noise((2, 6, 7, 8))
+    result = predict(
+        lambda batch: batch[:, :1] - batch[:, 1:],
+        from_array(image, axes="czyx"),
+        channels=1,
+        window_size=(4, 4, 4),
+        normalize=as_float,
+        activation="none",
+    )
+    np.testing.assert_allclose(result[0], image[0] - image[1], rtol=0, atol=1e-6)
+
+
+def test_mixed_precision_wraps_the_network_alone():
+    conv = torch.nn.Conv3d(1, 1, 1).requires_grad_(False)
+    dtypes = []
+
+    def net(batch):
+        assert torch.is_inference_mode_enabled()
+        logits = conv(batch)
+        dtypes.append((batch.dtype, logits.dtype))
+        return logits
+
+    result = predict(
+        net,
+        noise((4, 4, 4)),
+        channels=1,
+        window_size=(4, 4, 4),
+        normalize=as_float,
+        autocast_dtype=torch.bfloat16,
+    )
+    assert set(dtypes) == {(torch.float32, torch.bfloat16)}
+    assert result.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("activation", "function"),
+    [
+        ("sigmoid", lambda x: 1 / (1 + np.exp(-x))),
+        ("scale_sigmoid", lambda x: 1 / (1 + np.exp(-x / 5))),
+        ("tanh", np.tanh),
+        ("none", lambda x: x),
+        ("softmax", lambda x: np.exp(x) / np.exp(x).sum(axis=0)),
+    ],
+)
+def test_windows_are_activated(activation, function):
+    image = noise((4, 4, 4)) * 6 - 3
+    result = predict(
+        pointwise,
+        image,
+        channels=3,
+        window_size=(4, 4, 4),
+        normalize=as_float,
+        activation=activation,
+    )
+    logits = np.stack([image, 1 - image, image**2])
+    np.testing.assert_allclose(result, function(logits), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"output_dtype": "uint16"}, "output_dtype 'uint16'"),
+        ({"output_dtype": "uint8", "activation": "tanh"}, "uint8.*tanh"),
+        ({"activation": "sigmiod"}, "did you mean 'sigmoid'"),
+        ({"padding_mode": "reflct"}, "did you mean 'reflect'"),
+        ({"blending": "bumb"}, "did you mean 'bump'"),
+        ({"sw_batch_size": 0}, "sw_batch_size 0"),
+        ({"offsets": [(0, 0, 1)] * 2}, "offsets"),
+        ({"offsets": [(0, 1)]}, "offsets"),
+        ({"window_size": (4, 4)}, "window_size"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_before_the_network_runs(change, named):
+    def never(batch):
+        raise AssertionError("the network ran")
+
+    options = {"channels": 1, "window_size": (4, 4, 4), "normalize": as_float, **change}
+    with pytest.raises(UserError, match=named):
+        predict(never, np.zeros((4, 4, 4), np.uint8), **options)
+
+
+def test_a_network_of_another_shape_is_refused():
+    with pytest.raises(UserError, match=r"\(1, 4, 4, 4\).*\(2, 4, 4, 4\)"):
+        predict(
+            lambda batch: batch,
+            np.zeros((4, 4, 4), np.uint8),
+            channels=2,
+            window_size=(4, 4, 4),
+            normalize=as_float,
+        )
+
+
+def test_a_network_that_returns_nan_stops_the_run():
+    with pytest.raises(UserError, match="plane 0 is not finite"):
+        predict(
+            lambda batch: batch * torch.nan,
+            np.ones((4, 4, 4), np.uint8),
+            channels=1,
+            window_size=(4, 4, 4),
+            normalize=as_float,
+        )
