@@ -1,0 +1,117 @@
+"""What the inside of a synthetic neurite looks like: grey values of the electron microscope."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from scipy.ndimage import gaussian_filter
+
+CYTOPLASM = np.float32(168)
+MEMBRANE = np.float32(48)
+EXTRACELLULAR = np.float32(150)
+MITOCHONDRION = np.float32(98)
+VESICLE_LATTICE_NM = np.float32(52)
+GRAIN_SHAPE = (16, 128, 128)  # repeats after this many voxels
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """Texture of one volume; `tone` and `vesicles` have one entry a tree number."""
+
+    tone: np.ndarray  # float32: brightness of the cytoplasm against the mean
+    vesicles: np.ndarray  # float32: how likely a place for a vesicle is taken
+    grain: np.ndarray  # GRAIN_SHAPE float32, unit variance: proteins, ribosomes, stain
+    key: int  # of the hash behind vesicles and noise
+
+
+def make_tissue(trees: int, *, rng: np.random.Generator) -> Tissue:
+    tone = rng.normal(0, 9, trees + 1) - 30 * (rng.random(trees + 1) < 0.15)
+    vesicles = np.where(rng.random(trees + 1) < 0.3, 0.4, 0.04)
+    grain = gaussian_filter(rng.standard_normal(GRAIN_SHAPE), (0.4, 1.1, 1.1), mode="wrap")
+    return Tissue(
+        tone.astype(np.float32),
+        vesicles.astype(np.float32),
+        (grain / grain.std()).astype(np.float32),
+        int(rng.integers(2**63)),
+    )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _hash(key, a, b, c):
+    mixed = (
+        key
+        ^ (np.uint64(a) * np.uint64(0x9E3779B97F4A7C15))
+        ^ (np.uint64(b) * np.uint64(0xC2B2AE3D27D4EB4F))
+        ^ (np.uint64(c) * np.uint64(0x165667B19E3779F9))
+    )
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True, inline="always")
+def gaussian_noise(key, a, b, c):
+    """Nearly normal noise of unit variance: four uniform numbers out of one hash."""
+    mixed = _hash(key, a, b, c)
+    low = np.uint64(0xFFFF)
+    total = (mixed & low) + ((mixed >> np.uint64(16)) & low) + ((mixed >> np.uint64(32)) & low)
+    total += mixed >> np.uint64(48)
+    return (np.float32(np.int64(total)) - np.float32(131070)) * np.float32(2.6429e-5)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _byte(mixed, place):
+    part = (mixed >> np.uint64(8 * place)) & np.uint64(255)
+    return np.float32(np.int64(part)) * np.float32(1 / 255)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _vesicle(value, taken, key):
+    """How dark a vesicle makes this place: 1 on its membrane, 0 off it; below 0 in its lumen."""
+    pitch = VESICLE_LATTICE_NM
+    a = math.floor(value[0] / pitch)
+    b = math.floor(value[1] / pitch)
+    c = math.floor(value[2] / pitch)
+    mixed = _hash(key, np.int64(a), np.int64(b), np.int64(c))
+    if _byte(mixed, 0) >= taken:
+        return np.float32(0)
+    radius = np.float32(13) + np.float32(7) * _byte(mixed, 1)
+    play = pitch - np.float32(2) * radius - np.float32(6)
+    dz = value[0] - np.float32(a) * pitch - radius - np.float32(3) - play * _byte(mixed, 2)
+    dy = value[1] - np.float32(b) * pitch - radius - np.float32(3) - play * _byte(mixed, 3)
+    dx = value[2] - np.float32(c) * pitch - radius - np.float32(3) - play * _byte(mixed, 4)
+    off = math.sqrt(dz * dz + dy * dy + dx * dx) - radius
+    if off < np.float32(-6):
+        return np.float32(-0.15)
+    return max(np.float32(0), np.float32(1) - abs(off) * np.float32(1 / 7))
+
+
+@njit(cache=True, nogil=True, inline="always")
+def cytoplasm(value, speck, tone, taken, organelles, key):
+    """Grey value inside a neurite at the place value[:3] (nm) with texture fields value[3:5]."""
+    v = CYTOPLASM + tone + np.float32(13) * speck
+    if organelles > 0:
+        v -= organelles * np.float32(62) * _vesicle(value, taken * organelles, key)
+        # Endoplasmic reticulum: thin dark sheets that look like membranes and bound nothing.
+        sheet = abs(value[3] - np.float32(0.9))
+        if sheet < np.float32(0.09) and value[4] > np.float32(0.1):
+            v -= organelles * np.float32(55) * (np.float32(1) - sheet * np.float32(1 / 0.09))
+    return v
+
+
+@njit(cache=True, nogil=True, inline="always")
+def mitochondrion(v, depth, value, speck, organelles):
+    """Grey value at `depth` nm under a mitochondrion's surface (negative: outside of it)."""
+    if depth < np.float32(-5):
+        return v
+    if depth < np.float32(7):
+        inside = MITOCHONDRION - np.float32(38)
+    else:
+        fold = math.sin(
+            np.float32(0.17) * (value[1] + np.float32(0.6) * value[0])
+            + np.float32(0.06) * value[2]
+            + np.float32(1.5) * value[3]
+        )
+        inside = MITOCHONDRION + np.float32(16) * fold + np.float32(12) * speck
+    return v + organelles * (inside - v)
