@@ -1,0 +1,150 @@
+"""The command line: arguments, one-line errors, and the way to the stages."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from emseg.errors import UserError, unknown_name
+
+MODES = ("train", "test", "tune", "tune-test", "infer", "decode", "evaluate")
+VERBS = ("demo", "synth", "download")
+NEEDS_WEIGHTS = ("test", "tune", "tune-test", "infer")
+
+EXAMPLES = """\
+examples:
+  emseg --config tutorials/neuron_fib25/neuron_fib25.yaml
+  emseg --config … --mode test --checkpoint outputs/<experiment_name>/<timestamp>/checkpoints/last.ckpt
+  emseg --config … --mode tune --checkpoint … tune.n_trials=50
+  emseg --config … model=rsunet_iso optimization/optimizer=sgd data.dataloader.batch_size=2
+  emseg --config … --print-config
+  emseg demo                      end to end on a synthetic volume, a few minutes on a CPU
+  emseg synth snemi DIR           a synthetic data set in the layout of a recipe
+  emseg download snemi            the real one
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0, 2 after a user's mistake (one line on standard error), 130 when interrupted.
+
+    `EMSEG_DEBUG=1` shows the traceback behind the line.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if words and words[0] in VERBS:
+            _run_verb(words[0], words[1:])
+        else:
+            _run_config(_parse(words), command=shlex.join(["emseg", *words]))
+    except UserError as error:
+        if os.environ.get("EMSEG_DEBUG") == "1":
+            raise
+        print(f"emseg: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("emseg: interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UserError(f"{message} (emseg --help shows the forms)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="emseg",
+        description="Train, infer, decode, evaluate and tune the segmentation of EM volumes.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--config", type=Path, metavar="FILE", help="the tutorial, or a run's own config.yaml")
+    add("--mode", default="train", metavar="MODE", help=f"one of {', '.join(MODES)} (train)")
+    add("--checkpoint", type=Path, metavar="CKPT", help="train: go on from it; else: its weights")
+    add("--input", type=Path, metavar="FILE", help="decode: a prediction; evaluate: a segmentation")
+    add("--force", action="store_true", help="run the stages even where their results are there")
+    add("--verify", action="store_true", help="fingerprint inputs by content, not by size and time")
+    add("--print-config", action="store_true", help="print the composed config, then stop")
+    add("--check", action="store_true", help="compose, check and build on no device, then stop")
+    add("--conf", type=Path, action="append", default=[], metavar="DIR", help="more choices")
+    add("--allow", action="append", default=[], metavar="PREFIX", help="trust targets under PREFIX")
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="model=rsunet, system.seed=1, …")
+    return parser
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    if not words:
+        words = ["--help"]
+    arguments = _parser().parse_intermixed_args(words)
+    for word in arguments.overrides:
+        if "=" not in word:
+            raise unknown_name("command", word, VERBS) if word.isalpha() else UserError(
+                f"'{word}' is no override: write KEY=VALUE"
+            )
+    if arguments.mode not in MODES:
+        raise unknown_name("mode", arguments.mode, MODES, where="--mode")
+    if arguments.config is None:
+        raise UserError("--config FILE is missing (or one of the verbs: demo, synth, download)")
+    return arguments
+
+
+def _run_config(arguments: argparse.Namespace, *, command: str) -> None:
+    from emseg.config import check_targets, dump, load
+
+    mode = arguments.mode
+    loaded = load(
+        arguments.config,
+        mode=mode,
+        overrides=arguments.overrides,
+        conf=arguments.conf,
+        allow=arguments.allow,
+    )
+    for note in loaded.notes:
+        print(f"emseg: {note}", file=sys.stderr)
+    if arguments.print_config:
+        print(dump(loaded.saved), end="")
+        return
+    if not arguments.check:
+        _check_inputs(arguments)
+    check_targets(loaded, mode)
+    if arguments.check:
+        print(f"{arguments.config}: the config is sound for --mode {mode}")
+        return
+    from emseg.stages import run
+
+    run(
+        loaded,
+        mode,
+        checkpoint=arguments.checkpoint,
+        source=arguments.input,
+        force=arguments.force,
+        verify=arguments.verify,
+        command=command,
+    )
+
+
+def _check_inputs(arguments: argparse.Namespace) -> None:
+    mode, checkpoint, source = arguments.mode, arguments.checkpoint, arguments.input
+    if source is not None and mode not in ("decode", "evaluate"):
+        raise UserError(f"--input is for --mode decode and evaluate, not for {mode}")
+    if mode in NEEDS_WEIGHTS and checkpoint is None:
+        raise UserError(f"--mode {mode} needs --checkpoint CKPT")
+    if mode in ("decode", "evaluate") and (checkpoint is None) == (source is None):
+        raise UserError(f"--mode {mode} needs one of --checkpoint CKPT and --input FILE")
+    for flag, path in (("--checkpoint", checkpoint), ("--input", source)):
+        if path is not None and not path.exists():
+            raise UserError(f"{flag} {path}: no such file")
+
+
+def _run_verb(verb: str, words: list[str]) -> None:
+    from emseg.stages import verbs
+
+    usage = {"demo": "emseg demo [DIR]", "synth": "emseg synth LAYOUT DIR", "download": "emseg download DATASET [DIR]"}
+    least, most = {"demo": (0, 1), "synth": (2, 2), "download": (1, 2)}[verb]
+    if not least <= len(words) <= most or any(word.startswith("-") for word in words):
+        raise UserError(f"usage: {usage[verb]}")
+    getattr(verbs, verb)(*words)

@@ -1,0 +1,77 @@
+"""The trained network: a checkpoint's weights in the config's model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from emseg.config import build
+from emseg.config.schema import Root
+from emseg.data.targets import Target
+from emseg.errors import UserError
+from emseg.stages.artifacts import weights_hash
+from emseg.training.checkpoints import load_weights, net_weights, read_checkpoint
+
+AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network in eval mode, the target it was trained for, and where its weights come from."""
+
+    net: nn.Module
+    target: Target
+    step: int
+    weights: str
+    patch_size: tuple[int, ...]
+    autocast: torch.dtype | None
+
+
+def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> Trained:
+    """The config's network with the checkpoint's weights (the EMA's where there is one).
+
+    UserErrors: a file that is no checkpoint, weights of another architecture (the differing keys
+    are named), a target other than the one the checkpoint was trained for.
+    """
+    stored = read_checkpoint(checkpoint)
+    target = build(root.target, kind="target", allow=allow)
+    facts = stored["emseg"]
+    _require_same_target(target, facts, checkpoint)
+    net = build(
+        root.model,
+        kind="model",
+        allow=allow,
+        in_channels=facts["in_channels"],
+        out_channels=target.out_channels,
+    )
+    state = net_weights(stored)
+    load_weights(net, state, source=checkpoint)
+    return Trained(
+        net=net.eval(),
+        target=target,
+        step=stored["global_step"],
+        weights=weights_hash(state),
+        patch_size=tuple(facts["patch_size"]),
+        autocast=AUTOCAST[root.optimization.precision],
+    )
+
+
+def target_facts(target: Target) -> dict[str, Any]:
+    """What a checkpoint and a prediction say of their channels, in plain containers."""
+    offsets = getattr(target, "offsets", None)
+    return {
+        "channels": list(target.names),
+        "offsets": None if offsets is None else [list(offset) for offset in offsets],
+        "edge_side": getattr(target, "edge_side", None),
+    }
+
+
+def _require_same_target(target: Target, facts: dict[str, Any], checkpoint: Path) -> None:
+    for key, wanted in target_facts(target).items():
+        if facts[key] != wanted:
+            raise UserError(
+                f"{checkpoint} was trained for target {key} {facts[key]}, the config has {wanted}"
+            )

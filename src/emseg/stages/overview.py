@@ -1,0 +1,78 @@
+"""overview.png: raw, affinity, segmentation and truth side by side, so that a result can be seen."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from emseg.stages.decode import nearest_channels
+from emseg.stages.sources import Source
+from emseg.volumes import Volume, open_volume, read_attributes
+from emseg.volumes.atomic import replacing
+
+PANEL_INCHES = 3.2
+
+
+def write_overview(
+    path: Path,
+    sources: Sequence[Source],
+    *,
+    predictions: Mapping[str, Path],
+    segmentations: Mapping[str, Path],
+) -> None:
+    """Write the picture: three slices of axis 0 a volume (a quarter, half, three quarters deep).
+
+    The affinity panel shows the mean of the two nearest in-plane channels, so that membranes are
+    dark as they are in the raw image; other predictions show their first channel.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = [
+        (source, int(source.image.shape[0] * depth)) for source in sources for depth in (0.25, 0.5, 0.75)
+    ]
+    figure = Figure(figsize=(4 * PANEL_INCHES, len(rows) * PANEL_INCHES), layout="tight")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(rows), 4, squeeze=False)
+    for line, (source, index) in zip(axes, rows, strict=True):
+        panels = _panels(source, index, predictions.get(source.name), segmentations.get(source.name))
+        for axis, (title, image) in zip(line, panels.items(), strict=True):
+            axis.set_axis_off()
+            axis.set_title(f"{source.name} {title} [{index}]", fontsize=8)
+            if image is not None:
+                axis.imshow(image, cmap="gray", interpolation="nearest")
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=110, format="png")
+
+
+def label_colours(labels: np.ndarray) -> np.ndarray:
+    """RGB uint8 (…, 3) of labels: a colour that depends on the id alone, black for 0."""
+    scrambled = labels.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    shifts = np.array([16, 32, 48], np.uint64)
+    bright = (scrambled[..., None] >> shifts).astype(np.uint8) // 4 * 3 + 64
+    return np.where(labels[..., None] == 0, 0, bright).astype(np.uint8)
+
+
+def _panels(
+    source: Source, index: int, prediction: Path | None, segmentation: Path | None
+) -> dict[str, np.ndarray | None]:
+    raw = _section(source.image, index)
+    panels: dict[str, np.ndarray | None] = {"raw": raw[0] if raw.ndim == 3 else raw}
+    panels["affinity"] = None if prediction is None else _affinity(prediction, index)
+    for title, volume in (
+        ("segmentation", None if segmentation is None else open_volume(segmentation)),
+        ("truth", source.label),
+    ):
+        panels[title] = None if volume is None else label_colours(_section(volume, index))
+    return panels
+
+
+def _affinity(prediction: Path, index: int) -> np.ndarray:
+    offsets = read_attributes(prediction).get("offsets")
+    section = _section(open_volume(prediction), index).astype(np.float32)
+    return section[nearest_channels(offsets)[1:]].mean(0) if offsets else section[0]
+
+
+def _section(volume: Volume, index: int) -> np.ndarray:
+    section = volume.read((index, 0, 0), (index + 1, *volume.shape[1:]))
+    return section[..., 0, :, :]

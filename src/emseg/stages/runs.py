@@ -1,0 +1,130 @@
+"""Run folders: outputs/<experiment_name>/<timestamp>/ and what identifies a run in it."""
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from emseg import __version__
+from emseg.errors import UserError
+from emseg.volumes import check_writable
+from emseg.volumes.atomic import replacing
+
+OUTPUTS = Path("outputs")
+# Tells the processes that rank 0 starts which folder it has made.
+HANDED_DOWN = "EMSEG_RUN_FOLDER"
+NAMED_VERSIONS = ("torch", "pytorch-lightning", "numpy", "numba", "hydra-core", "zarr", "waterz")
+
+
+def process_rank() -> int:
+    """The rank among the processes of a distributed run, from the launcher's variables; else 0."""
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return 0
+
+
+def start_run(experiment_name: str) -> Path:
+    """A new folder outputs/<experiment_name>/<timestamp>/, made by rank 0 and known to all ranks.
+
+    Ranks that a launcher such as torchrun starts by itself get a placeholder: they write nothing,
+    and the checkpoint callback is told the folder by rank 0.
+    """
+    if HANDED_DOWN in os.environ:
+        return Path(os.environ[HANDED_DOWN])
+    base = OUTPUTS / experiment_name
+    if process_rank() != 0:
+        return base / "rank0-decides"
+    run = _make_stamped(base)
+    os.environ[HANDED_DOWN] = str(run)
+    return run
+
+
+def run_of(path: Path) -> Path | None:
+    """The run folder that a checkpoint or an artifact lies in, or None when it lies in no run."""
+    for folder in path.absolute().parents:
+        if (folder / "config.yaml").is_file() and (folder / "run.log").is_file():
+            return folder
+    return None
+
+
+def run_for(checkpoint: Path, experiment_name: str, *, config: str) -> Path:
+    """The run that the checkpoint lies in; for a checkpoint from elsewhere a new one."""
+    run = run_of(checkpoint)
+    if run is None:
+        run = start_run(experiment_name)
+        write_config(run, config)
+    return run
+
+
+def results_of(run: Path, step: int) -> Path:
+    """`results_step=<step>/` in the run; a UserError when it cannot be written to."""
+    folder = run / f"results_step={step}"
+    check_writable(folder)
+    return folder
+
+
+def write_config(run: Path, text: str) -> None:
+    """Put the config into the folder as `config.yaml`, whole or not at all."""
+    with replacing(run / "config.yaml") as partial:
+        partial.write_text(text)
+
+
+def log_start(run: Path, *, command: str, seed: int) -> None:
+    """Append to `run.log` what was asked and with what: command, versions, commit, seed."""
+    facts: dict[str, Any] = {
+        "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "command": command,
+        "emseg": __version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in NAMED_VERSIONS},
+        "seed": seed,
+    }
+    with (run / "run.log").open("a") as log:
+        log.writelines(f"{name}: {value}\n" for name, value in facts.items())
+        log.write("\n")
+
+
+def say(message: str, *, run: Path | None = None) -> None:
+    """Tell the user on standard error, and keep it in the run's log."""
+    print(f"emseg: {message}", file=sys.stderr, flush=True)
+    if run is not None:
+        with (run / "run.log").open("a") as log:
+            log.write(message + "\n")
+
+
+def _make_stamped(base: Path) -> Path:
+    stamp = time.strftime("%Y%m%d_%H%M%S")
+    for attempt in range(100):
+        run = base / (stamp if attempt == 0 else f"{stamp}_{attempt}")
+        try:
+            run.mkdir(parents=True)
+        except FileExistsError:
+            continue  # another run of this experiment began in the same second
+        except OSError as error:
+            raise UserError(f"cannot make the run folder {run}: {error.strerror}") from error
+        return run
+    raise UserError(f"{base} has a hundred runs of {stamp}: give another experiment_name")
+
+
+def _commit() -> str:
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True
+        )
+    except FileNotFoundError:
+        return "no git"
+    return found.stdout.strip() or "not a checkout"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"
