@@ -1,7 +1,7 @@
 """Arrays in zarr folders (formats 2 and 3, OME-Zarr 0.4 and 0.5 read; 3 and 0.5 written)."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -159,7 +159,8 @@ def _place_of(scales: Mapping[str, Any], scale: Mapping[str, Any]) -> dict[str, 
     letters = ["c" if axis.get("type") == "channel" else axis["name"] for axis in axes]
     size, origin = np.ones(len(axes)), np.zeros(len(axes))
     # Transforms apply in order, those of the whole multiscale after those of the one scale.
-    for transform in _transforms(scale) + _transforms(scales):
+    transforms = _transforms(scale) + _transforms(scales)
+    for transform in transforms:
         if transform["type"] == "scale":
             size, origin = size * transform["scale"], origin * transform["scale"]
         elif transform["type"] == "translation":
@@ -169,9 +170,10 @@ def _place_of(scales: Mapping[str, Any], scale: Mapping[str, Any]) -> dict[str, 
     units = [NANOMETRES.get(axes[index].get("unit", "")) for index in spatial]
     if None not in units:
         place["resolution"] = [float(size[i] * u) for i, u in zip(spatial, units, strict=True)]
-        place["offset"] = [float(origin[i] * u) for i, u in zip(spatial, units, strict=True)]
+        if any(transform["type"] == "translation" for transform in transforms):
+            place["offset"] = [float(origin[i] * u) for i, u in zip(spatial, units, strict=True)]
     return place
 
 
-def _transforms(node: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
+def _transforms(node: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(node.get("coordinateTransformations", []))

@@ -142,7 +142,10 @@ class PartialVolume:
     def _recorded(self) -> int | None:
         if not self._ledger.is_file() or not self._folder.is_dir():
             return None
-        ledger = json.loads(self._ledger.read_text())
+        try:
+            ledger = json.loads(self._ledger.read_text())
+        except ValueError:  # Cut short by a loss of power, which a rename does not outlast.
+            return None
         return ledger["done"] if ledger["of"] == self._identity else None
 
     def _start_anew(self) -> None:

@@ -1,0 +1,219 @@
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emseg.errors import UserError
+from emseg.volumes import PartialVolume, open_volume, partial, read_attributes, write_volume
+from emseg.volumes import atomic as atomic_module
+
+SHAPE = (2, 13, 10, 12)
+DATA = np.random.default_rng(0).random(SHAPE, np.float32)
+PLACE = {"axes": "czyx", "voxel_size": (30, 6, 6)}
+FORK = multiprocessing.get_context("fork")
+
+
+def opened(path, **changes):
+    arguments = {
+        "shape": SHAPE,
+        "dtype": "float32",
+        "chunks": (1, 4, 10, 12),
+        **PLACE,
+        "attributes": {"fingerprint": "abc", "offsets": [[0, 0, 1]]},
+    }
+    return PartialVolume(path, **(arguments | changes))
+
+
+def fill(volume, thickness):
+    while volume._next < SHAPE[1]:
+        start = volume._next
+        volume.write(start, DATA[:, start : start + thickness])
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.zarr"])
+def test_the_volume_appears_when_finished(tmp_path, name):
+    volume = opened(tmp_path / name)
+    fill(volume, 5)
+    assert volume.done() == 13 and not (tmp_path / name).exists()
+    assert volume.finish() == tmp_path / name
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    found = open_volume(tmp_path / name)
+    np.testing.assert_array_equal(found[...], DATA)
+    assert (found.voxel_size, found.channels) == ((30, 6, 6), 2)
+    place = {"axes": "czyx", "resolution": [30, 6, 6]}
+    expected = {"fingerprint": "abc", "offsets": [[0, 0, 1]], **place}
+    assert read_attributes(tmp_path / name) == expected
+
+
+@settings(deadline=None, max_examples=25)
+@given(data=st.data())
+def test_slabs_of_any_thickness_with_stops_between(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("slabs") / "a.zarr"
+    volume = opened(path)
+    while (start := volume._next) < SHAPE[1]:
+        stop = data.draw(st.integers(start + 1, SHAPE[1]))
+        volume.write(start, DATA[:, start:stop])
+        assert volume.done() == (stop if stop == SHAPE[1] else stop - stop % 4)
+        if data.draw(st.booleans()):
+            done = volume.done()
+            volume = opened(path)
+            assert volume.done() == done
+    volume.finish()
+    np.testing.assert_array_equal(open_volume(path)[...], DATA)
+
+
+def test_a_volume_without_channels(tmp_path):
+    volume = opened(tmp_path / "a.h5", shape=SHAPE[1:], axes="zyx", chunks=(4, 8, 8))
+    volume.write(0, DATA[0])
+    volume.finish()
+    np.testing.assert_array_equal(open_volume(tmp_path / "a.h5")[...], DATA[0])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attributes": {"fingerprint": "other"}},
+        {"dtype": "float64"},
+        {"chunks": (1, 2, 8, 8)},
+        {"shape": (2, 14, 10, 12)},
+        {"axes": "cxyz"},
+    ],
+)
+def test_another_fingerprint_or_layout_starts_anew(tmp_path, changes):
+    opened(tmp_path / "a.h5").write(0, DATA[:, :8])
+    assert opened(tmp_path / "a.h5").done() == 8
+    assert opened(tmp_path / "a.h5", **changes).done() == 0
+    assert opened(tmp_path / "a.h5").done() == 0
+
+
+@pytest.mark.parametrize("loss", ["ledger", "folder", "half a ledger"])
+def test_what_is_left_without_its_other_half_starts_anew(tmp_path, loss):
+    opened(tmp_path / "a.zarr").write(0, DATA[:, :8])
+    if loss == "folder":
+        atomic_module.discard(tmp_path / "a.zarr.partial")
+    elif loss == "ledger":
+        (tmp_path / "a.zarr.partial.json").unlink()
+    else:
+        (tmp_path / "a.zarr.partial.json").write_text('{"of": {"finger')
+    volume = opened(tmp_path / "a.zarr")
+    assert volume.done() == 0
+    fill(volume, 13)
+    volume.finish()
+    np.testing.assert_array_equal(open_volume(tmp_path / "a.zarr")[...], DATA)
+
+
+def test_the_fingerprint_is_required(tmp_path):
+    with pytest.raises(KeyError, match="fingerprint"):
+        opened(tmp_path / "a.h5", attributes={})
+
+
+def test_slabs_must_follow_and_fit(tmp_path):
+    volume = opened(tmp_path / "a.h5")
+    with pytest.raises(ValueError, match="does not follow 0"):
+        volume.write(4, DATA[:, :4])
+    with pytest.raises(ValueError, match="does not follow"):
+        volume.write(0, DATA[:, :4, :9])
+    with pytest.raises(ValueError, match="does not follow"):
+        volume.write(0, DATA[:1, :4])
+    with pytest.raises(ValueError, match="does not follow"):
+        volume.write(0, np.concatenate([DATA, DATA], axis=1))
+    with pytest.raises(ValueError, match="float64"):
+        volume.write(0, DATA[:, :4].astype(np.float64))
+    with pytest.raises(ValueError, match="filled to 0 of 13"):
+        volume.finish()
+
+
+def test_a_folder_that_refuses_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^cannot write '[^\n]*'[^\n]*$"):
+        opened(tmp_path / "file" / "a.h5")
+
+
+# Every call by which a partial volume changes the disk, in the order of a whole run; a child is
+# killed before the n-th of them, for every n.
+def _die_before(call, counter, at):
+    def wrapped(*args, **kwargs):
+        counter[0] += 1
+        if counter[0] == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*args, **kwargs)
+
+    return wrapped
+
+
+def _run_and_die(path, at):
+    from emseg.volumes import ome_zarr
+
+    counter = [0]
+    for owner, name in [
+        (Path, "write_text"),
+        (Path, "replace"),
+        (Path, "rename"),
+        (Path, "unlink"),
+        (partial, "discard"),
+        (atomic_module, "discard"),
+        (ome_zarr, "create_zarr"),
+        (ome_zarr.zarr.Array, "__setitem__"),
+    ]:
+        setattr(owner, name, _die_before(getattr(owner, name), counter, at))
+    volume = opened(path)
+    fill(volume, 4)
+    volume.finish()
+    os._exit(0)
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.zarr"])
+def test_a_kill_before_any_step_loses_nothing_that_was_done(tmp_path, name):
+    for at in range(1, 100):
+        path = tmp_path / str(at) / name
+        write_volume(path, DATA * 0, attributes={"fingerprint": "old"}, **PLACE)
+        child = FORK.Process(target=_run_and_die, args=(path, at))
+        child.start()
+        child.join()
+        if path.exists():
+            finished = read_attributes(path)["fingerprint"] == "abc"
+            expected = DATA if finished else DATA * 0
+            np.testing.assert_array_equal(open_volume(path)[...], expected)
+        if child.exitcode == 0:
+            break
+        assert child.exitcode == -signal.SIGKILL
+        volume = opened(path)
+        fill(volume, 4)
+        volume.finish()
+        np.testing.assert_array_equal(open_volume(path)[...], DATA)
+        assert {entry.name for entry in path.parent.iterdir()} <= {name, f"{name}.replaced"}
+    assert 15 < at < 99
+
+
+def _write_slowly(path):
+    volume = opened(path, shape=(64, 64, 64), axes="zyx", chunks=(2, 64, 64))
+    for start in range(volume.done(), 64):
+        volume.write(start, np.full((1, 64, 64), start, np.float32))
+    volume.finish()
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.zarr"])
+def test_kills_at_any_time_only_cost_time(tmp_path, name):
+    rng, path, lives, done = np.random.default_rng(0), tmp_path / name, 0, 0
+    while not path.exists():
+        child = FORK.Process(target=_write_slowly, args=(path,))
+        child.start()
+        # Ever longer lives, so that a slow machine gets there too.
+        child.join(rng.uniform(0.002, 0.02) * (1 + lives / 10))
+        child.kill()
+        child.join()
+        lives += 1
+        ledger = tmp_path / f"{name}.partial.json"
+        if ledger.exists() and not path.exists():
+            now = opened(path, shape=(64, 64, 64), axes="zyx", chunks=(2, 64, 64)).done()
+            assert now >= done
+            done = now
+        assert lives < 500
+    assert lives > 1
+    expected = np.broadcast_to(np.arange(64, dtype=np.float32)[:, None, None], (64, 64, 64))
+    np.testing.assert_array_equal(open_volume(path)[...], expected)

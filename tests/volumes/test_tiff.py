@@ -1,0 +1,124 @@
+import contextlib
+import pickle
+
+import numpy as np
+import pytest
+import tifffile
+
+from emseg.errors import UserError
+from emseg.volumes import open_volume
+
+RAW = np.random.default_rng(0).integers(0, 255, (9, 32, 40), np.uint8)
+
+LAYOUTS = {
+    "plain": {},
+    "deflate": {"compression": "zlib"},
+    "deflate, predictor": {"compression": "zlib", "predictor": True},
+    "tiles": {"compression": "zlib", "tile": (16, 16)},
+    "one page at a time": {"compression": "zlib", "metadata": None},
+    "big": {"bigtiff": True},
+    "big-endian": {"byteorder": ">"},
+    "imagej": {"imagej": True, "metadata": {"axes": "ZYX"}},
+}
+
+
+def save(path, array, **options):
+    tifffile.imwrite(path, array, photometric="minisblack", **options)
+    return path
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_every_layout_reads_as_the_library_does(tmp_path, layout, dtype):
+    array = RAW.astype(dtype) * 3
+    path = save(tmp_path / "a.tif", array, **LAYOUTS[layout])
+    volume = pickle.loads(pickle.dumps(open_volume(path)))
+    block = volume.read((2, 3, 5), (7, 30, 6))
+    np.testing.assert_array_equal(block, tifffile.imread(path)[2:7, 3:30, 5:6])
+    assert block.dtype == dtype and block.dtype.isnative and block.flags.writeable
+    np.testing.assert_array_equal(volume[...], array)
+
+
+def test_uncompressed_stacks_are_mapped_and_others_decoded_by_section(tmp_path, monkeypatch):
+    plain = open_volume(save(tmp_path / "plain.tif", RAW))
+    packed = open_volume(save(tmp_path / "packed.tif", RAW, compression="zlib"))
+    decoded = []
+    one = tifffile.TiffPage.asarray
+    monkeypatch.setattr(
+        tifffile.TiffPage, "asarray", lambda page: decoded.append(page.index) or one(page)
+    )
+    monkeypatch.setattr(tifffile.TiffFrame, "asarray", tifffile.TiffPage.asarray)
+    for volume in (plain, packed):
+        np.testing.assert_array_equal(volume.read((4, 0, 0), (6, 8, 8)), RAW[4:6, :8, :8])
+    assert decoded == [4, 5]
+
+
+def test_imagej_and_ome_tell_the_voxel_size(tmp_path):
+    imagej = {"spacing": 0.03, "unit": "um", "axes": "ZYX"}
+    resolution = (1 / 0.006, 1 / 0.008)
+    save(tmp_path / "a.tif", RAW, imagej=True, resolution=resolution, metadata=imagej)
+    assert open_volume(tmp_path / "a.tif").voxel_size == pytest.approx((30, 8, 6))
+    ome = {f"PhysicalSize{axis}": size for axis, size in zip("ZYX", (0.03, 8, 6), strict=True)}
+    ome |= {"PhysicalSizeYUnit": "nm", "PhysicalSizeXUnit": "nm", "axes": "ZYX"}
+    save(tmp_path / "b.ome.tif", RAW, metadata=ome)
+    assert open_volume(tmp_path / "b.ome.tif").voxel_size == pytest.approx((30, 8, 6))
+    assert open_volume(tmp_path / "b.ome.tif", voxel_size=(3, 2, 1)).voxel_size == (3, 2, 1)
+    save(tmp_path / "c.tif", RAW, resolution=(72, 72), resolutionunit="INCH")
+    assert open_volume(tmp_path / "c.tif").voxel_size is None
+
+
+@pytest.mark.parametrize("axes", ["CZYX", "ZCYX"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_channels_that_the_file_names_come_first(tmp_path, axes, compression):
+    array = np.stack([RAW, RAW + 1], axis=axes.index("C"))
+    path = tmp_path / "a.ome.tif"
+    save(path, array, metadata={"axes": axes}, compression=compression)
+    volume = open_volume(path)
+    assert (volume.channels, volume.shape) == (2, RAW.shape)
+    expected = np.stack([RAW, RAW + 1])[:, 3:5, 1:9, 2:4]
+    np.testing.assert_array_equal(volume.read((3, 1, 2), (5, 9, 4)), expected)
+
+
+def test_unnamed_axes_of_four_have_to_be_told(tmp_path):
+    path = save(tmp_path / "a.tif", np.stack([RAW, RAW]))
+    with pytest.raises(UserError, match="axes=czyx"):
+        open_volume(path)
+    assert open_volume(path, axes="czyx").channels == 2
+
+
+def test_colour_sections_are_channels_and_a_colour_image_is_no_stack(tmp_path):
+    colour = np.stack([RAW, RAW, RAW], axis=-1)
+    tifffile.imwrite(tmp_path / "a.tif", colour, photometric="rgb")
+    np.testing.assert_array_equal(open_volume(tmp_path / "a.tif")[...], np.moveaxis(colour, -1, 0))
+    tifffile.imwrite(tmp_path / "b.tif", colour[0], photometric="rgb")
+    with pytest.raises(UserError, match="one colour image"):
+        open_volume(tmp_path / "b.tif")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.8, 0.97, 0.999])
+def test_a_truncated_stack_is_refused_or_has_every_voxel(tmp_path, layout, part):
+    path = save(tmp_path / "a.tif", RAW, **LAYOUTS[layout])
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
+    if part == 0.999:
+        # What is missing may be page tags that repeat those of the first page.
+        with contextlib.suppress(UserError):
+            np.testing.assert_array_equal(open_volume(path)[...], RAW)
+    else:
+        with pytest.raises(UserError, match=r"^[^\n]*a\.tif[^\n]*$"):
+            open_volume(path)
+
+
+def test_other_content_is_refused(tmp_path):
+    (tmp_path / "text.tif").write_text("no image here")
+    with pytest.raises(UserError, match="cannot open '.*text.tif' as TIFF"):
+        open_volume(tmp_path / "text.tif")
+    with tifffile.TiffWriter(tmp_path / "two.tif") as writer:
+        writer.write(RAW[:4], photometric="minisblack")
+        writer.write(RAW[:4, :8, :8], photometric="minisblack")
+    with pytest.raises(UserError, match="holds 2 images"):
+        open_volume(tmp_path / "two.tif")
+    with pytest.raises(UserError, match="2 axes"):
+        open_volume(save(tmp_path / "flat.tif", RAW[0]))
+    with pytest.raises(UserError, match="holds no 'main'"):
+        open_volume(save(tmp_path / "a.tif", RAW).with_name("a.tif:main"))
