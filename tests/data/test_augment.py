@@ -139,8 +139,10 @@ def test_gamma_darkens_as_often_as_it_lightens() -> None:
 
 
 class Needs(Transform):
-    def __init__(self, margin: tuple[int, int, int], equal_axes: tuple[int, ...] = ()) -> None:
-        self.margin, self.equal_axes = margin, equal_axes
+    margin = (0, 0, 0)
+
+    def __init__(self, margin: tuple[int, int, int]) -> None:
+        self.margin = margin
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         return sample
@@ -151,6 +153,15 @@ def test_margins_add_up_and_exchanged_axes_share_the_largest() -> None:
     two = {"a": Needs((1, 0, 5)), "b": Needs((0, 2, 4))}
     assert Pipeline(transforms=two).margin == (1, 2, 9)
     assert Pipeline(transforms={**two, "turn": Rot90(axes=(1, 2))}).margin == (1, 9, 9)
+
+
+def test_transform_may_be_taken_away_but_nothing_else_put_in_its_place() -> None:
+    pipeline = Pipeline(transforms={"turn": None, "shift": Needs((1, 2, 3))})
+    assert pipeline.margin == (1, 2, 3)
+    sample = numbered((1, 2, 3))
+    assert pipeline(sample, np.random.default_rng(0)) is sample
+    with pytest.raises(UserError, match="augment.transforms.turn: 3 is no transform"):
+        Pipeline(transforms={"turn": 3})
 
 
 @pytest.mark.parametrize("transform", [Rot90(axes=(1, 2)), Permute(axes=(2, 1))])

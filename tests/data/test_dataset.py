@@ -158,6 +158,8 @@ def test_small_volume_is_reflected_when_asked() -> None:
         UserError, match=r"\(3, 12, 12\) is smaller than a patch \[4, 6, 6\].*pad_small"
     ):
         dataset(source)
+    patches = dataset(source, volume(), pad_small=True, augment=None)
+    assert len(patches.notes) == 1 and "(3, 12, 12)" in patches.notes[0]
     sample = dataset(source, pad_small=True, augment=None)[3]
     assert (sample["label"][0] == -1).all() and (sample["label"][1:] != -1).any()
     np.testing.assert_array_equal(sample["image"][0, 0], sample["image"][0, 2])
@@ -165,7 +167,7 @@ def test_small_volume_is_reflected_when_asked() -> None:
 
 def test_margin_counts_as_part_of_the_patch() -> None:
     with pytest.raises(
-        UserError, match=r"\[4, 14, 14\] \(with the augmentation's margin \[0, 2, 2\]\)"
+        UserError, match=r"\[4, 14, 14\] with the augmentation's margin \[0, 2, 2\]:"
     ):
         dataset(patch_size=(4, 10, 10), augment=Pipeline(transforms={"shift": Shift()}))
 

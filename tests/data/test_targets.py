@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -61,3 +64,15 @@ def test_offset_longer_than_the_patch_is_refused() -> None:
     for patch in ((4, 9, 64), (16, 9, 27)):
         with pytest.raises(UserError, match="leaves every patch"):
             target.check(patch)
+
+
+def test_shipped_twelve_offsets_are_in_the_order_of_their_channels() -> None:
+    conf = Path(__file__).parents[2] / "conf" / "target" / "aff12.yaml"
+    node = yaml.safe_load(conf.read_text())
+    assert node.pop("_target_") == "emseg.data.targets.Affinity"
+    target = Affinity(**node)
+    names = ["x1", "y1", "z1", "z2", "z3", "z4", "x3", "x9", "x27", "y3", "y9", "y27"]
+    by_name = {"z": 0, "y": 1, "x": 2}
+    for offset, name in zip(target.offsets, names, strict=True):
+        assert offset[by_name[name[0]]] == sum(offset) == int(name[1:])
+    assert target.edge_side == "destination" and target.erosion == (0, 1, 1)

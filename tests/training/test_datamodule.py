@@ -24,6 +24,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWa
 class Numbers:
     """Every sample is its own number, and the random numbers its worker would draw."""
 
+    channels = 1
+
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         return {"index": np.int64(index), "drawn": np.float64(torch.rand(()).item())}
 

@@ -29,17 +29,28 @@ class Transform(Protocol):
     that it exchanges, on which the patch must have one size.
     """
 
-    margin: tuple[int, int, int] = (0, 0, 0)
-    equal_axes: tuple[int, ...] = ()
+    @property
+    def margin(self) -> tuple[int, int, int]:
+        return (0, 0, 0)
+
+    @property
+    def equal_axes(self) -> tuple[int, ...]:
+        return ()
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample: ...
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Pipeline:
-    """Named transforms, applied in the order in which they are named."""
+    """Named transforms, applied in the order in which they are named; None takes one away."""
 
-    transforms: dict[str, Transform] = field(default_factory=dict)
+    transforms: dict[str, Transform | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, transform in self.transforms.items():
+            if transform is not None and not callable(transform):
+                raise UserError(f"augment.transforms.{name}: {transform!r} is no transform")
+        self._active = {name: t for name, t in self.transforms.items() if t is not None}
 
     @property
     def margin(self) -> tuple[int, int, int]:
@@ -49,16 +60,16 @@ class Pipeline:
         all get the largest.
         """
         total = np.zeros(3, dtype=np.int64)
-        for transform in self.transforms.values():
+        for transform in self._active.values():
             total += transform.margin
-        exchanged = sorted({axis for t in self.transforms.values() for axis in t.equal_axes})
+        exchanged = sorted({axis for t in self._active.values() for axis in t.equal_axes})
         if exchanged:
             total[exchanged] = total[exchanged].max()
         return int(total[0]), int(total[1]), int(total[2])
 
     def check(self, patch_size: Sequence[int]) -> None:
         """Nothing, or a UserError when a transform exchanges axes of unequal size."""
-        for name, transform in self.transforms.items():
+        for name, transform in self._active.items():
             if len({patch_size[axis] for axis in transform.equal_axes}) > 1:
                 raise UserError(
                     f"augment.transforms.{name} exchanges axes {list(transform.equal_axes)}, on "
@@ -67,7 +78,7 @@ class Pipeline:
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The sample after every transform; its margin is still on it."""
-        for transform in self.transforms.values():
+        for transform in self._active.values():
             sample = transform(sample, rng)
         return sample
 

@@ -31,7 +31,7 @@ class Flip(Transform):
 class Rot90(Transform):
     """With probability `p`, one, two or three quarter turns in the plane of two axes."""
 
-    axes: Sequence[int] = (1, 2)
+    axes: tuple[int, int] = (1, 2)
     p: float = 0.5
 
     def __post_init__(self) -> None:

@@ -1,6 +1,5 @@
 """Changes of intensity; afterwards the image saturates at 0 and 1, as the detector did."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ from emseg.data.augment import Sample, Transform, check_interval, check_probabil
 class Brightness(Transform):
     """With probability `p`, one number drawn from `shift` is added to every voxel."""
 
-    shift: Sequence[float] = (-0.1, 0.1)
+    shift: tuple[float, float] = (-0.1, 0.1)
     p: float = 0.3
 
     def __post_init__(self) -> None:
@@ -31,7 +30,7 @@ class Brightness(Transform):
 class Contrast(Transform):
     """With probability `p`, the distance to the patch's mean is multiplied by one `gain`."""
 
-    gain: Sequence[float] = (0.9, 1.1)
+    gain: tuple[float, float] = (0.9, 1.1)
     p: float = 0.3
 
     def __post_init__(self) -> None:
@@ -55,7 +54,7 @@ class Gamma(Transform):
     The power's logarithm is uniform over `gamma`, so that [1/g, g] darkens and lightens alike.
     """
 
-    gamma: Sequence[float] = (0.9, 1.1)
+    gamma: tuple[float, float] = (0.9, 1.1)
     p: float = 0.3
 
     def __post_init__(self) -> None:
@@ -73,7 +72,7 @@ class Gamma(Transform):
 class GaussianNoise(Transform):
     """With probability `p`, independent normal noise; its `sigma` is drawn from an interval."""
 
-    sigma: Sequence[float] = (0.0, 0.05)
+    sigma: tuple[float, float] = (0.0, 0.05)
     p: float = 0.3
 
     def __post_init__(self) -> None:

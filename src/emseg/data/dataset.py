@@ -34,7 +34,8 @@ class PatchDataset:
     (the labels out there are unlabelled). `preload` reads the volumes into memory, images in their
     stored dtype: workers that are forked share it, spawned ones get a copy each.
 
-    Before the first sample, whatever is wrong with the volumes is a UserError that names the file.
+    Before the first sample, whatever is wrong with the volumes is a UserError that names the file;
+    `notes` tell the user which volumes are reflected.
     """
 
     def __init__(
@@ -54,15 +55,14 @@ class PatchDataset:
         self._target = target
         self._seed, self._namespace = seed, namespace
         self._intensity_range = intensity_range
-        self._patch_size = _checked_patch(patch_size, augment=self._augment, target=target)
-        margin = self._augment.margin
-        self._crop = tuple(size + 2 * m for size, m in zip(self._patch_size, margin, strict=True))
-        self._inside = tuple(
-            slice(m, m + size) for size, m in zip(self._patch_size, margin, strict=True)
+        _check_patch(patch_size, augment=self._augment, target=target)
+        margins = list(zip(patch_size, self._augment.margin, strict=True))
+        self._crop = tuple(size + 2 * margin for size, margin in margins)
+        self._inside = tuple(slice(margin, margin + size) for size, margin in margins)
+        _check_volumes(volumes, intensity_range=intensity_range)
+        self.notes = _small_volumes(
+            volumes, crop=self._crop, margin=self._augment.margin, pad_small=pad_small
         )
-        _check_volumes(volumes, crop=self._crop, margin=margin, pad_small=pad_small)
-        for volume in volumes:
-            check_voxels(volume, intensity_range=intensity_range)
         self._volumes = [in_memory(volume) if preload else volume for volume in volumes]
         self._positions = CropPositions(
             [volume.image.shape for volume in volumes], crop=self._crop, weights=_weights(volumes)
@@ -87,42 +87,52 @@ class PatchDataset:
         return {"image": image, "target": target, "mask": mask, "label": labels}
 
 
-def _checked_patch(
-    patch_size: Sequence[int], *, augment: Pipeline, target: Target
-) -> tuple[int, ...]:
+def _check_patch(patch_size: Sequence[int], *, augment: Pipeline, target: Target) -> None:
     if len(patch_size) != 3 or any(size < 1 for size in patch_size):
         raise UserError(
             f"data.dataloader.patch_size {list(patch_size)} must be three sizes of 1 or more voxels"
         )
     augment.check(patch_size)
     target.check(patch_size)
-    return tuple(patch_size)
 
 
 def _check_volumes(
+    volumes: Sequence[LabelledVolume], *, intensity_range: Sequence[float] | None
+) -> None:
+    if not volumes:
+        raise UserError("there is no volume to take patches from")
+    first = volumes[0].image
+    for volume in volumes:
+        check_shapes(volume)
+        if volume.image.channels != first.channels:
+            raise UserError(
+                f"{volume.image.location} has {volume.image.channels or 1} channels, "
+                f"{first.location} has {first.channels or 1}"
+            )
+        check_voxels(volume, intensity_range=intensity_range)
+
+
+def _small_volumes(
     volumes: Sequence[LabelledVolume],
     *,
     crop: Sequence[int],
     margin: Sequence[int],
     pad_small: bool,
-) -> None:
-    if not volumes:
-        raise UserError("there is no volume to take patches from")
-    for volume in volumes:
-        check_shapes(volume)
-        image = volume.image
-        if image.channels != volumes[0].image.channels:
+) -> list[str]:
+    """A note on each volume smaller than the crop, or a UserError when none may be."""
+    around = f" with the augmentation's margin {list(margin)}" if any(margin) else ""
+    notes = []
+    for image in (volume.image for volume in volumes):
+        if all(size >= need for size, need in zip(image.shape, crop, strict=True)):
+            continue
+        small = f"{image.location} of shape {image.shape} is smaller than a patch"
+        small += f" {list(crop)}{around}"
+        if not pad_small:
             raise UserError(
-                f"{image.location} has {image.channels or 1} channels, "
-                f"{volumes[0].image.location} has {volumes[0].image.channels or 1}"
+                f"{small}: lower data.dataloader.patch_size, or set data.pad_small=true to reflect"
             )
-        small = any(size < need for size, need in zip(image.shape, crop, strict=True))
-        if small and not pad_small:
-            around = f" (with the augmentation's margin {list(margin)})" if any(margin) else ""
-            raise UserError(
-                f"{image.location} of shape {image.shape} is smaller than a patch {list(crop)}"
-                f"{around}: lower data.dataloader.patch_size, or set data.pad_small=true to reflect"
-            )
+        notes.append(f"{small}: its image is reflected, with no labels out there")
+    return notes
 
 
 def _weights(volumes: Sequence[LabelledVolume]) -> list[float] | None:

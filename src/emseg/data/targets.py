@@ -48,7 +48,7 @@ class Affinity:
         *,
         offsets: Sequence[Sequence[int] | str],
         edge_side: Literal["source", "destination"] = "destination",
-        erosion: Sequence[int] = (0, 0, 0),
+        erosion: tuple[int, int, int] = (0, 0, 0),
     ) -> None:
         self.offsets: tuple[Offset, ...] = tuple(_offset(offset) for offset in offsets)
         if not self.offsets:
@@ -63,7 +63,7 @@ class Affinity:
                 f"target.erosion {list(erosion)} must be three radii of 0 or more voxels"
             )
         self.edge_side: Literal["source", "destination"] = edge_side
-        self.erosion: tuple[int, ...] = tuple(erosion)
+        self.erosion = tuple(erosion)
 
     @property
     def out_channels(self) -> int:

@@ -15,6 +15,9 @@ from emseg.errors import UserError
 class Samples(Protocol):
     """Samples by number, each a dict of arrays, as `emseg.data.dataset.PatchDataset` makes them."""
 
+    @property
+    def channels(self) -> int: ...
+
     def __getitem__(self, index: int) -> Mapping[str, Any]: ...
 
 
@@ -92,7 +95,7 @@ class PatchDataModule(pl.LightningDataModule):
     sample index, so that a run resumed at any micro-batch, with any number of workers, sees the
     samples it would have seen; with another number of devices or another batch size it goes on
     with the first sample not yet seen. Validation is samples 0 to `val_samples` - 1 of `val`,
-    always the same.
+    the same every time and on every device (the Trainer needs `use_distributed_sampler=False`).
 
     Workers are forked where the system can: preloaded volumes are then shared, not copied.
     """
@@ -123,6 +126,11 @@ class PatchDataModule(pl.LightningDataModule):
         self._num_workers, self._seed = num_workers, seed
         self._next_index = 0
         self._stream: SampleStream | None = None
+
+    @property
+    def channels(self) -> int:
+        """The number of image channels, which a network for these samples takes."""
+        return self._train.channels
 
     def train_dataloader(self) -> SampleStream:
         assert self.trainer is not None
