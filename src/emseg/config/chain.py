@@ -47,7 +47,7 @@ def read_chain(config: Path, groups: dict[str, set[str]], folders: Sequence[Path
         if isinstance(entry, dict)
         for group, choice in entry.items()
     }
-    layers = [Layer(base, {}, choices)]
+    layers = [Layer(base, body, choices)]
     for path, switched, body in _walk(config, folders, ()):
         choices = choices | known_choices(switched, choices, groups, where=str(path))
         layers.append(Layer(path, body, choices))

@@ -40,23 +40,23 @@ def list_groups(folders: Sequence[Path]) -> dict[str, set[str]]:
 
 
 def compose_choices(folders: Sequence[Path], choices: dict[str, Choice]) -> dict[str, Any]:
-    """`base.yaml` with the chosen files, as plain containers with interpolations unresolved.
+    """The chosen files, each at its key, as plain containers with interpolations unresolved.
 
-    Earlier folders win where two have the same file.
+    Earlier folders win where two have the same file. There is no primary config: Hydra looks for
+    one in the first folder alone, and `base.yaml` may stand in another.
     """
     first, *rest = [str(folder.resolve()) for folder in folders]
     paths = ",".join(json.dumps(f"file://{folder}", ensure_ascii=False) for folder in rest)
     overrides = [f"hydra.searchpath=[{paths}]"]
     for group, choice in choices.items():
-        overrides.append(
-            f"{group}=[{','.join(choice)}]" if isinstance(choice, list) else f"{group}={choice}"
-        )
+        value = f"[{','.join(choice)}]" if isinstance(choice, list) else choice
+        overrides.append(f"+{group}={value}")
     GlobalHydra.instance().clear()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with initialize_config_dir(first, version_base="1.3"):
-                composed = compose("base", overrides=overrides)
+                composed = compose(overrides=overrides)
     except yaml.MarkedYAMLError as error:
         name = error.problem_mark.name if error.problem_mark else first
         raise yaml_error(name, error) from error

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import is_dataclass
+from difflib import SequenceMatcher
 from typing import Any, get_args, get_origin, get_type_hints
 
+from emseg.config.chain import MODE_SECTIONS, PROFILES
 from emseg.config.leaves import LEAF_GROUPS, dotted
 from emseg.config.merge import SPLITS
 from emseg.config.schema import Root
-from emseg.errors import UserError, nearest
+from emseg.errors import UserError
 
 # A tree of allowed keys: None is a value or an open mapping, "*" any name that holds a mapping.
 Tree = dict[str, Any] | None
@@ -25,6 +27,8 @@ def key_tree(composed: dict[str, Any]) -> dict[str, Any]:
     for split in SPLITS:
         tree["data"][split] |= tree["data"][split]["*"]
     sections = {key: value for key, value in tree.items() if key != "tune"}
+    # a choice holds for the whole file
+    sections["system"] = {key: None for key in tree["system"] if key != "profile"}
     return tree | {"train": sections, "test": sections, "tune": tree["tune"] | sections}
 
 
@@ -84,6 +88,16 @@ def _unknown(
             continue
         if subtree is not None and isinstance(value, dict):
             yield from _unknown(value, subtree, here)
+        elif ".".join(here[1:] if here[0] in MODE_SECTIONS else here) in _SECTIONS:
+            raise UserError(_no_mapping(here, value))
+
+
+def _no_mapping(path: tuple[str, ...], value: Any) -> str:
+    key, group = ".".join(path), "/".join(path)
+    message = f"{key}: expected a mapping of keys, got {value!r}"
+    if group in (*LEAF_GROUPS, *PROFILES):
+        message += f"; a choice is {group}={value}, or 'override /{group}: {value}' in 'defaults'"
+    return message
 
 
 def _paths(tree: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -94,14 +108,23 @@ def _paths(tree: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, .
 
 
 def _nearest_path(path: tuple[str, ...], known: list[tuple[str, ...]]) -> tuple[str, ...] | None:
-    """Of the keys whose last part is most like the path's, the one that stands nearest to it."""
-    last = nearest(path[-1], {other[-1] for other in known})
-    alike = [other for other in known if other[-1] == last]
-    if not alike:
-        return None
+    """The key whose last part is most like the path's; one in the same place counts for more."""
 
-    def closeness(other: tuple[str, ...]) -> tuple[int, float]:
-        shared = sum(one == two for one, two in zip(path, other, strict=False))
-        return shared, -len(other)
+    def likeness(other: tuple[str, ...]) -> tuple[float, int, int]:
+        ratio = SequenceMatcher(None, path[-1], other[-1]).ratio()
+        shared = sum(one == two for one, two in zip(path[:-1], other[:-1], strict=False))
+        return ratio + 0.15 * (path[:-1] == other[:-1]), shared, -len(other)
 
-    return max(alike, key=closeness)
+    best = max(known, key=likeness)
+    return best if likeness(best)[0] >= 0.6 else None
+
+
+def _section_paths(tree: Tree, path: tuple[str, ...]) -> Iterator[str]:
+    for key, subtree in (tree or {}).items():
+        if subtree is not None and "*" not in subtree:
+            yield ".".join((*path, key))
+            yield from _section_paths(subtree, (*path, key))
+
+
+# The keys that must hold a mapping: the spine's sections and the leaves.
+_SECTIONS = {*_section_paths(_spine_tree(Root), ()), *map(dotted, LEAF_GROUPS)}

@@ -18,7 +18,7 @@ from emseg.config.conform import conform, defaults, typed
 from emseg.config.keys import check_keys, key_tree, refuse_targets
 from emseg.config.leaves import CODE_READ
 from emseg.config.merge import SPLITS, difference, merge, named_volumes
-from emseg.config.overrides import Override, assign, read_overrides
+from emseg.config.overrides import Override, assign, locate, read_overrides
 from emseg.config.schema import Root, Tune
 from emseg.errors import UserError, nearest, unknown_name
 
@@ -115,13 +115,14 @@ def _compose(config: Path, overrides: Sequence[str], folders: Sequence[Path]) ->
         body, dropped = kept(layer, choices)
         notes += dropped
         tree = merge(tree, _checked(body, keys, where=str(layer.path)))
+    values = [locate(tree, value) for value in values]
     for value in values:
         _checked(value.delta, keys, where=COMMAND_LINE)
-        if value.key.split(".")[0] in MODE_SECTIONS:
+        if value.path[0] in MODE_SECTIONS:
             assign(tree, value)
     for group in PROFILES:
         tree[group]["profile"] = choices[group]
-    rest = [value for value in values if value.key.split(".")[0] not in MODE_SECTIONS]
+    rest = [value for value in values if value.path[0] not in MODE_SECTIONS]
     return _Written(tree, rest, choices, notes)
 
 

@@ -14,16 +14,16 @@ from emseg.errors import UserError
 
 @dataclass(frozen=True)
 class Override:
-    """One value for one dotted key."""
+    """One value for the key at `path`."""
 
-    key: str
+    path: tuple[str, ...]
     value: Any
 
     @property
     def delta(self) -> dict[str, Any]:
         """The override as the nested mapping that a YAML file would hold."""
         node = self.value
-        for part in reversed(self.key.split(".")):
+        for part in reversed(self.path):
             node = {part: node}
         return node
 
@@ -50,30 +50,37 @@ def read_overrides(
         if group in groups:
             choices[group] = value if isinstance(value, list) else str(value)
         else:
-            values.append(Override(key, value))
+            values.append(Override(tuple(key.split(".")), value))
     return choices, values
 
 
+def locate(tree: dict[str, Any], override: Override) -> Override:
+    """The override with its path split as `tree` has it: keys of a search space hold dots."""
+    node: Any = tree
+    path: list[str] = []
+    rest = list(override.path)
+    while rest:
+        counts = range(len(rest), 0, -1) if isinstance(node, dict) else ()
+        count = next((count for count in counts if ".".join(rest[:count]) in node), 1)
+        path.append(".".join(rest[:count]))
+        node = node.get(path[-1]) if isinstance(node, dict) else None
+        rest = rest[count:]
+    return Override(tuple(path), override.value)
+
+
 def assign(root: dict[str, Any], override: Override) -> None:
-    """Sets the override's key in `root`, in place; a number reaches an element of a list."""
+    """Sets the override's value in `root`, in place; a number reaches an element of a list."""
     node: Any = root
-    parts = override.key.split(".")
-    while True:
-        if isinstance(node, list):
-            part, parts = _index(node, parts[0], override.key), parts[1:]
-            old = node[part]
-        elif isinstance(node, dict):
-            part, parts = _longest_key(node, parts)
-            old = node.get(part)
-        else:
-            raise UserError(f"{override.key}: '{node!r}' has no key '{'.'.join(parts)}'")
-        if not parts:
-            break
-        if old is None:
-            old = node[part] = {}
-        node = old
+    key = ".".join(override.path)
+    for part in override.path[:-1]:
+        index = _index(node, part, key)
+        if isinstance(node, dict) and node.get(part) is None:
+            node[part] = {}
+        node = node[index]
+    last = _index(node, override.path[-1], key)
+    old = node.get(last) if isinstance(node, dict) else None
     both = isinstance(old, dict) and isinstance(override.value, dict)
-    node[part] = merge(old, override.value) if both else override.value
+    node[last] = merge(old, override.value) if both else override.value
 
 
 def _parse(raw: str) -> Any:
@@ -85,16 +92,11 @@ def _parse(raw: str) -> Any:
     return raw if parsed.is_sweep_override() else parsed.value()
 
 
-def _index(node: list[Any], part: str, key: str) -> int:
+def _index(node: Any, part: str, key: str) -> int | str:
+    if isinstance(node, dict):
+        return part
+    if not isinstance(node, list):
+        raise UserError(f"{key}: {node!r} has no element or key '{part}'")
     if not part.isdigit() or int(part) >= len(node):
         raise UserError(f"{key}: '{part}' is no element of a list of {len(node)} (0 is the first)")
     return int(part)
-
-
-def _longest_key(node: dict[str, Any], parts: list[str]) -> tuple[str, list[str]]:
-    """The key of `node` that `parts` begin with: keys of a search space hold dots themselves."""
-    for count in range(len(parts), 0, -1):
-        joined = ".".join(parts[:count])
-        if joined in node:
-            return joined, parts[count:]
-    return parts[0], parts[1:]

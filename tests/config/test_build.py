@@ -1,0 +1,191 @@
+"""Leaves are built by name, below allowed prefixes, with arguments that fit."""
+
+from functools import partial
+from typing import Any, Literal
+
+import pytest
+
+from config.sample import Load
+from emseg.config.build import build, resolve
+from emseg.config.conform import conform
+from emseg.config.targets import USES, check_targets
+from emseg.errors import UserError
+
+NET = "emseg.sample_leaves.Net"
+FLIP = "emseg.sample_leaves.Flip"
+
+
+def test_classes_are_constructed_with_what_code_supplies() -> None:
+    node = {"_target_": NET, "init_from": "x.ckpt", "widths": [1, 2], "dropout": 1}
+    net = build(node, kind="model", in_channels=1, out_channels=12)
+    assert net.channels == (1, 12) and net.widths == (1, 2)
+    assert net.dropout == 1.0 and type(net.dropout) is float
+
+
+def test_functions_wait_for_their_data() -> None:
+    node = {"_target_": "emseg.sample_leaves.decode", "aff_threshold": [0, 1]}
+    facts: dict[str, Any] = {"offsets": [(0, 0, 1)], "edge_side": "source", "voxel_size": None}
+    decoder = build(node, kind="decoding", **facts)
+    assert isinstance(decoder, partial)
+    # `edge_side` and `voxel_size` are not asked for
+    assert decoder("prediction") == ("prediction", 0.5, (0.0, 1.0), [(0, 0, 1)])
+
+
+def test_optimizer_waits_for_params_or_takes_them() -> None:
+    import torch
+
+    node = {"_target_": "torch.optim.AdamW", "lr": 0.5}
+    waiting = build(node, kind="optimization.optimizer")
+    params = [torch.nn.Parameter(torch.zeros(1))]
+    assert isinstance(waiting, partial) and waiting(params).defaults["lr"] == 0.5
+    made = build(node, kind="optimization.optimizer", params=params)
+    assert isinstance(made, torch.optim.AdamW)
+
+
+def test_nested_leaves_are_built_first() -> None:
+    transforms = {"flip": {"_target_": FLIP, "p": 1}, "none": None}
+    node = {"_target_": "emseg.sample_leaves.Pipeline", "transforms": transforms}
+    pipeline = build(node, kind="augment")
+    assert pipeline.transforms["flip"].p == 1.0 and pipeline.transforms["none"] is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "node", "parts"),
+    [
+        ("model", {"_target_": NET, "nrom": "group"}, ["model.nrom", "did you mean 'norm'"]),
+        ("model", {"_target_": NET, "norm": "grop"}, ["model.norm", "'grop'", "mean 'group'"]),
+        ("model", {"_target_": NET, "widths": [1, "a"]}, ["model.widths", "[int, ...]"]),
+        ("model", {"_target_": NET, "dropout": True}, ["model.dropout", "number", "True"]),
+        ("model", {"_target_": NET, "dropout": -1}, ["model: dropout must be", "-1"]),
+        ("model", {"_target_": NET, "in_channels": 2}, ["model.in_channels", "supplied"]),
+        ("model", {"_target_": "emseg.sample_leaves.Nett"}, ["Nett", "did you mean 'Net'"]),
+        ("model", {}, ["model", "_target_"]),
+        ("target", {"_target_": "emseg.sample_leaves.Offsets"}, ["target.offsets", "no value"]),
+        (
+            "augment",
+            {
+                "_target_": "emseg.sample_leaves.Pipeline",
+                "transforms": {"a": {"_target_": FLIP, "q": 1}},
+            },
+            ["augment.transforms.a.q"],
+        ),
+        (
+            "augment",
+            {"_target_": "emseg.sample_leaves.Pipeline", "transforms": {"a": 3}},
+            ["augment.transforms", "Flip"],
+        ),
+        ("optimization.optimizer", {"_target_": "torch.optim.AdamW", "lrr": 1}, ["mean 'lr'"]),
+    ],
+)
+def test_wrong_arguments_are_named(kind: str, node: dict[str, Any], parts: list[str]) -> None:
+    supplied = {"in_channels": 1, "out_channels": 1} if kind == "model" else {}
+    with pytest.raises(UserError) as caught:
+        build(node, kind=kind, **supplied)
+    message = str(caught.value)
+    assert [part for part in parts if part not in message] == [], message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.eval",
+        "emseg_evil.Net",
+        "emseg.config.build.importlib.import_module",
+        "emseg.config.build.ALLOWED",
+        "emseg.config.build",
+        "torch.nn.modules.module.torch.load",
+        "torch.load",
+        "emseg.nowhere.Net",
+        None,
+        3,
+    ],
+)
+def test_targets_outside_the_prefixes_are_refused(target: Any) -> None:
+    with pytest.raises(UserError, match="_target_"):
+        resolve(target, key="model")
+
+
+def test_the_user_may_allow_a_prefix() -> None:
+    with pytest.raises(UserError, match="'fractions.Fraction' is not below emseg, monai"):
+        resolve("fractions.Fraction", key="model")
+    assert resolve("fractions.Fraction", key="model", allow=["fractions"]).__name__ == "Fraction"
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "expected"),
+    [
+        (1, float, 1.0),
+        ([1, 2], tuple[int, int], (1, 2)),
+        ([0, 1], tuple[int, int] | tuple[float, float], (0, 1)),
+        ([0, 0.5], tuple[int, int] | tuple[float, float], (0.0, 0.5)),
+        (None, int | None, None),
+        ({"a": 1}, dict[str, float], {"a": 1.0}),
+        ("all", Literal["all"] | list[int], "all"),
+        ([1], Literal["all"] | list[int], [1]),
+        ([[0, 1]], list[tuple[int, int]], [(0, 1)]),
+        (1, Literal[1, 2], 1),
+    ],
+)
+def test_conform_accepts(value: Any, annotation: Any, expected: Any) -> None:
+    fitted = conform("key", value, annotation)
+    assert fitted == expected and type(fitted) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation"),
+    [
+        (True, int),
+        (1.0, int),
+        ("1", int),
+        (1, str),
+        (1, bool),
+        ([1], tuple[int, int]),
+        ("ab", list[str]),
+        (True, Literal[1, 2]),
+        ("x", Literal["a"] | None),
+        ({"a": "b"}, dict[str, int]),
+        ({1: 1}, dict[str, int]),
+        (None, dict[str, int]),
+    ],
+)
+def test_conform_refuses(value: Any, annotation: Any) -> None:
+    with pytest.raises(UserError, match="^some.key: expected "):
+        conform("some.key", value, annotation)
+
+
+@pytest.mark.parametrize("mode", USES)
+def test_the_sample_passes_in_every_mode(load_text: Load, mode: str) -> None:
+    check_targets(load_text(mode=mode), mode)
+
+
+@pytest.mark.parametrize(
+    ("override", "fails_in"),
+    [
+        ("model.norm=grop", {"train", "test", "infer", "tune"}),
+        ("loss.max_weight=many", {"train"}),
+        ("augment.transforms.flip.p=often", {"train"}),
+        ("target.offsets=[1]", {"train", "test", "infer", "decode", "tune"}),
+        ("decoding.affinity_mask_path=3", {"test", "decode", "tune"}),
+        ("evaluation.metrics.rand.variant=sneim", {"test", "evaluate", "tune"}),
+        ("optimization.optimizer.lr=-1", {"train"}),
+    ],
+)
+def test_only_what_the_mode_uses_is_checked(
+    load_text: Load, override: str, fails_in: set[str]
+) -> None:
+    failed = set()
+    for mode in USES:
+        loaded = load_text(override, mode=mode)
+        try:
+            check_targets(loaded, mode)
+        except UserError as error:
+            assert override.rpartition(".")[0].split(".")[0] in str(error)
+            failed.add(mode)
+    assert failed == fails_in
+
+
+def test_a_disabled_evaluation_is_not_checked(load_text: Load) -> None:
+    overrides = ["evaluation.metrics.rand.variant=no", "evaluation.enabled=false"]
+    check_targets(load_text(*overrides, mode="test"), "test")

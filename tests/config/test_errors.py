@@ -1,0 +1,161 @@
+"""Every mistake is one line that names the key, the value, what is allowed and the nearest name."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import emseg
+from config.sample import TUTORIAL, Load, Write
+from emseg.config.load import load
+from emseg.errors import UserError
+
+
+def failure(load_text: Load, *overrides: str, text: str = TUTORIAL, mode: str = "train") -> str:
+    with pytest.raises(UserError) as caught:
+        load_text(*overrides, text=text, mode=mode)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("batch_sze=2", ["batch_sze", "did you mean 'data.dataloader.batch_size'"]),
+        ("data.dataloader.batch_sze=2", ["did you mean 'data.dataloader.batch_size'"]),
+        ("data.batch_sze=2", ["did you mean 'data.dataloader.batch_size'", "allowed in data:"]),
+        ("test.inference.window.overlp=0", ["did you mean 'test.inference.window.overlap'"]),
+        ("decoding.treshold=1", ["decoding.treshold", "did you mean 'decoding.threshold'"]),
+        ("optimization.optimizer.lrr=1", ["did you mean 'optimization.optimizer.lr'"]),
+        ("tune.n_trails=1", ["did you mean 'tune.n_trials'"]),
+        ("train.tune.n_trials=1", ["unknown key 'train.tune'"]),
+        ("data.test.imag=x", ["did you mean 'data.test.image'"]),
+        ("data.dataloader.batch_size=two", ["data.dataloader.batch_size", "'two'", "int"]),
+        ("data.dataloader.batch_size=0", ["data.dataloader.batch_size: 0", "above 0"]),
+        ("data.dataloader.batch_size=true", ["data.dataloader.batch_size", "True"]),
+        ("data.dataloader.patch_size=[16, 224]", ["patch_size", "[16, 224]", "[int, int, int]"]),
+        ("inference.window.overlap=1.5", ["inference.window.overlap: 1.5", "in [0, 1)"]),
+        ("test.inference.window.overlap=-1", ["window.overlap: -1.0", "mode test"]),
+        ("inference.window.blending=gausian", ["'gausian'", "bump", "did you mean 'gaussian'"]),
+        ("inference.model.select_channel=[6, 9", ["select_channel", "'[6, 9'", "[int, ...]"]),
+        ("data.train.axes=zyz", ["data.train.axes: 'zyz'", "zyx"]),
+        ("data.train.range=[0.5,1.5]", ["data.train.range: [0.5, 1.5]", "fractions"]),
+        ("data.test=x.h5", ["data.test", "'x.h5'"]),
+        ("decoding.aff_threshold.2=1", ["decoding.aff_threshold.2", "list of 2"]),
+        ("decoding.threshold.low=1", ["decoding.threshold.low", "0.4"]),
+        ("optimization.max_epochs=null", ["optimization.max_epochs", "max_steps"]),
+        ("model=wid", ["choice of model 'wid'", "did you mean 'wide'", "command line"]),
+        ("model=[net,wide]", ["model", "exactly one"]),
+        ("evaluation/metrics=[rand,nerl]", ["'nerl'", "voi"]),
+        ("system.profile=all-gpus", ["'all-gpus'", "did you mean 'all-gpu-cpu'"]),
+        ("optimization.optimizer=sgd", ["optimization.optimizer", "'sgd'", "optimizer=sgd"]),
+        ("modle=net", ["modle", "did you mean 'model'"]),
+        ("+data.dataloader.batch_sze=2", ["+data.dataloader.batch_sze=2", "neither added"]),
+        ("++model.x=2", ["++model.x=2", "model.x=value"]),
+        ("~data.train", ["~data.train"]),
+        ("--verbose", ["--verbose", "key=value"]),
+        ("model._target_=os.system", ["model._target_", "group's file"]),
+        ("target.weights={_target_: os.system}", ["target.weights._target_"]),
+        ("experiment_name=${nothing.there}", ["nothing.there"]),
+        ("experiment_name=a/b", ["experiment_name: 'a/b'", "folder"]),
+        ("test.system.profile=cpu", ["test.system.profile", "did you mean 'system.profile'"]),
+    ],
+)
+def test_mistakes_on_the_command_line(load_text: Load, override: str, parts: list[str]) -> None:
+    message = failure(load_text, override)
+    assert [part for part in parts if part not in message] == [], message
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("experiment_name: a\nbatch_sze: 3\n", ["sample.yaml", "data.dataloader.batch_size"]),
+        ("a: [1, 2\nb: 3\n", ["sample.yaml:2", "broken YAML"]),
+        ("a: 1\na: 2\n", ["sample.yaml:2", "duplicate key"]),
+        ("- a\n- b\n", ["sample.yaml", "mapping"]),
+        ("optimization: {max_epochs: 1}\n", ["experiment_name"]),
+        ("experiment_name: a\nmodel: wide\n", ["model", "'wide'", "override /model: wide"]),
+        ("experiment_name: a\nmodel: {_target_: os.system}\n", ["model._target_", "sample.yaml"]),
+        ("defaults: [/base, _self_, override /model: net]\n", ["sample.yaml", "last"]),
+        ("defaults: [/base, model: net, _self_]\n", ["model: net", "override /group"]),
+        ("defaults: [/base, override /modle: net, _self_]\n", ["did you mean 'model'"]),
+        ("defaults: [/base, override /model: nett, _self_]\n", ["'nett'", "did you mean 'net'"]),
+        ("defaults: [./sampl, _self_]\n", ["'./sampl'", "did you mean './sample'"]),
+        ("defaults: [sample, _self_]\n", ["sample.yaml", "inherits from itself"]),
+        ("experiment_name: a\ntest: {data: {test: {image: 3}}}\n", ["data.test.image", "3"]),
+        ("experiment_name: a\nsystem: null\n", ["system", "None"]),
+        (
+            "experiment_name: a\ndata: {train: {image: x, b: {image: y}}}\n",
+            ["data.train", "by name (b)"],
+        ),
+        ("experiment_name: a\noptimization: {max_steps: 9}\n", ["data.train", "no volume"]),
+        (
+            "experiment_name: a\ndata:\n  test:\n    image: ???\n    resolution: ???\n",
+            ["data.test.image, data.test.resolution"],
+        ),
+    ],
+)
+def test_mistakes_in_the_file(load_text: Load, text: str, parts: list[str]) -> None:
+    message = failure(load_text, text=text)
+    assert [part for part in parts if part not in message] == [], message
+
+
+def test_a_mistake_in_another_mode_is_found_at_once(load_text: Load) -> None:
+    text = TUTORIAL.replace("overlap: 0.25", "overlap: 7")
+    assert "inference.window.overlap: 7.0" in failure(load_text, text=text, mode="train")
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("tune.search_space.thresold={low: 0, high: 1}", "did you mean 'threshold'"),
+        ("tune.search_space.aff_threshold.0.low=0.9", "aff_threshold.0.low, high: [0.9, 0.5]"),
+        ("tune.search_space.threshold.choices=[1]", "tune.search_space.threshold.choices"),
+        ("tune=default", "nothing to tune"),
+        ("decoding=cc", "aff_threshold.0"),
+        ("mode", "key=value"),
+    ],
+)
+def test_mistakes_in_the_search_space(load_text: Load, override: str, part: str) -> None:
+    text = TUTORIAL.replace("profile: tune_cut", "") if override == "tune=default" else TUTORIAL
+    assert part in failure(load_text, override, text=text, mode="tune")
+
+
+def test_missing_files_name_the_nearest(write: Write, conf: Path) -> None:
+    written = write("neuron_snemi.yaml", TUTORIAL)
+    with pytest.raises(UserError, match=r"did you mean .*/neuron_snemi\.yaml"):
+        load(written.with_name("neuron_snem.yaml"), mode="train", overrides=[], conf=[conf])
+    with pytest.raises(UserError, match="no conf folder"):
+        load(written, mode="train", overrides=[], conf=[conf / "none"])
+    with pytest.raises(UserError, match="unknown mode 'trian'.*did you mean 'train'"):
+        load(written, mode="trian", overrides=[], conf=[conf])
+
+
+def test_broken_group_file_names_file_and_line(write: Write, conf: Path) -> None:
+    mine = write("conf/model/broken.yaml", "_target_: a\nwidths: [1,\n").parents[1]
+    config = write("t.yaml", "experiment_name: x\n")
+    with pytest.raises(UserError, match=r"model/broken\.yaml:3: broken YAML"):
+        load(config, mode="test", overrides=["model=broken"], conf=[mine, conf])
+
+
+def test_a_misspelt_key_is_found_without_heavy_imports(write: Write, conf: Path) -> None:
+    config = write("t.yaml", TUTORIAL)
+    code = (
+        "import sys; from pathlib import Path; from emseg.config.load import load\n"
+        f"try: load(Path({str(config)!r}), mode='train', overrides=['model.widht=1'],"
+        f" conf=[Path({str(conf)!r})])\n"
+        "except Exception as error: print(error)\n"
+        "print(sorted({'torch', 'monai', 'numpy', 'numba'} & set(sys.modules)))"
+    )
+    source = str(Path(emseg.__file__).parents[1])
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": source},
+    )
+    assert "did you mean 'model.widths'" in run.stdout and run.stdout.endswith("[]\n")
