@@ -45,11 +45,12 @@ class _ChannelsLast(torch.autograd.Function):
         groups = mean.shape[1]
         grad = grad.contiguous(memory_format=torch.channels_last_3d)
         x_rows, grad_rows = _rows(x), _rows(grad)
-        # Of each sample and group (or channel in it): sums of grad and grad * x over the voxels.
-        grad_sum = _sums(grad_rows, c).view(n, groups, -1)
-        product_sum = _sums(grad_rows * x_rows, c).view(n, groups, -1)
-        mean, rstd = (s.float().unsqueeze(-1) for s in (mean, rstd))
-        gamma = weight.float().view(1, groups, -1)
+        exact = torch.promote_types(x.dtype, torch.float32)
+        # Of each sample and channel: the sums of grad and of grad * x over the voxels.
+        grad_sum = _sums(grad_rows, c, exact).view(n, groups, -1)
+        product_sum = _sums(grad_rows * x_rows, c, exact).view(n, groups, -1)
+        mean, rstd = (s.to(exact).unsqueeze(-1) for s in (mean, rstd))
+        gamma = weight.to(exact).view(1, groups, -1)
         size = x[0].numel() // groups
         grad_all = (gamma * grad_sum).sum(-1, keepdim=True)
         product_all = (gamma * product_sum).sum(-1, keepdim=True)
@@ -77,7 +78,7 @@ def _rows(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 4, 1).reshape(n, voxels // tile, tile * c)
 
 
-def _sums(rows: Tensor, channels: int) -> Tensor:
+def _sums(rows: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
     # Sums of bfloat16 are accumulated in float32 and rounded once a column; asking for a float32
     # result would convert the whole array first.
-    return rows.sum(1).float().view(len(rows), -1, channels).sum(1)
+    return rows.sum(1).to(dtype).view(len(rows), -1, channels).sum(1)

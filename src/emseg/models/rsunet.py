@@ -51,7 +51,7 @@ class RSUNet(nn.Module):
         super().__init__()
         _check(width, down_factors, depth_2d, kernel_2d, num_groups)
         factors = [tuple(factor) for factor in down_factors]
-        self.stride = tuple(prod(axis) for axis in zip(*factors, strict=True)) or (1, 1, 1)
+        self.stride = tuple(prod(axis) for axis in zip(*factors, strict=True))
         kernels = [tuple(kernel_2d)] * depth_2d + [(3, 3, 3)] * (len(width) - depth_2d)
 
         def preactivation(channels: int) -> nn.Module:
@@ -168,8 +168,8 @@ def _check(
     kernel_2d: Sequence[int],
     num_groups: int,
 ) -> None:
-    if not width or min(width) < 1:
-        raise UserError(f"model.width is {list(width)}; it needs a positive width for each level")
+    if len(width) < 2 or min(width) < 1:
+        raise UserError(f"model.width is {list(width)}; it needs two or more positive numbers")
     if len(down_factors) != len(width) - 1:
         raise UserError(
             f"model.down_factors has {len(down_factors)} entries; {len(width)} widths need "

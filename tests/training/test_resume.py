@@ -1,0 +1,76 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_run import tiny_module, train
+
+from emseg.training.ema import Ema
+
+SCRIPT = Path(__file__).with_name("tiny_run.py")
+# All that a run goes on from: average, live weights, moments, schedule.
+STATES = (
+    "state_dict",
+    "current_model_state",
+    "optimizer_states",
+    "lr_schedulers",
+    "averaging_state",
+)
+
+
+def _run_script(*args) -> subprocess.CompletedProcess:
+    paths = [str(Path(__file__).parents[2] / "src"), str(Path(__file__).parents[1])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(SCRIPT), *map(str, args)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def _states(checkpoint: Path) -> dict:
+    contents = torch.load(checkpoint, weights_only=True)
+    return {name: contents[name] for name in STATES}
+
+
+def test_killed_and_resumed_run_ends_like_an_uninterrupted_one(tmp_path):
+    def to_the_end(folder, checkpoint=None):
+        module = tiny_module()
+        ema = Ema(decay=0.9, warmup_steps=3)
+        settings = {"accumulate": 2, "checkpoint": checkpoint, "callbacks": (ema,)}
+        train(module, folder, steps=40, **settings)
+        return module
+
+    whole = to_the_end(tmp_path / "whole")
+    broken = tmp_path / "broken"
+    killed = _run_script(broken, "--steps", 40, "--accumulate", 2, "--kill-after", 22)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    last = broken / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 20
+    resumed = to_the_end(broken, checkpoint=last)
+
+    wanted = _states(tmp_path / "whole" / "last.ckpt")
+    assert wanted["lr_schedulers"][0]["last_epoch"] == 40
+    torch.testing.assert_close(_states(last), wanted, rtol=0, atol=1e-6)
+    torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=1e-6)
+
+
+def test_two_processes_train_and_resume_like_one_with_the_doubled_batch(tmp_path):
+    train(
+        tiny_module(),
+        tmp_path / "one",
+        steps=10,
+        batch_size=4,
+        callbacks=(Ema(decay=0.9, warmup_steps=3),),
+    )
+    both = _run_script(tmp_path / "two", "--steps", 5, 10, "--devices", 2, "--batch-size", 2)
+    assert both.returncode == 0, both.stderr
+    found, wanted = (_states(tmp_path / name / "last.ckpt") for name in ("two", "one"))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [1])
+def test_loss_that_is_not_finite_on_one_process_stops_both(tmp_path, bad):
+    run = _run_script(tmp_path, "--steps", 5, "--devices", 2, "--batch-size", 1, "--bad", bad)
+    assert run.returncode != 0
+    assert run.stderr.count("emseg.errors.UserError: the training loss is nan at step 0") == 2
