@@ -143,6 +143,14 @@ def test_files_are_chunked_and_compressed(tmp_path):
     assert (tmp_path / "a.h5").stat().st_size < labels.nbytes / 20
 
 
+def test_a_file_can_be_open_elsewhere_in_the_process(tmp_path):
+    path = make(tmp_path / "a.h5", main=RAW)
+    volume = open_volume(path)
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(open_volume(path)[...], file["main"][...])
+    np.testing.assert_array_equal(volume[...], RAW)
+
+
 @pytest.mark.real
 def test_the_cremi_layout_of_real_files(real_data):
     path = real_data / "fib25" / "training_sample2.h5"

@@ -2,10 +2,11 @@
 
 from emseg.volumes.atomic import check_writable
 from emseg.volumes.identity import identity
+from emseg.volumes.layout import default_chunks
 from emseg.volumes.padding import read_padded
 from emseg.volumes.partial import PartialVolume
 from emseg.volumes.volume import Volume, from_array, open_volume, read_attributes
-from emseg.volumes.write import default_chunks, write_volume
+from emseg.volumes.write import write_volume
 
 __all__ = [
     "PartialVolume",

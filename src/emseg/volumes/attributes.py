@@ -117,8 +117,8 @@ def _unit_factors(attributes: Mapping[str, Any]) -> list[float] | None:
     units = attributes.get("units", attributes.get("unit", "nm"))
     names = [units] * 3 if isinstance(units, str) else units
     # In pixels, or a unit that is not known, the size in nm is not known.
-    factors = [NANOMETRES.get(str(name).lower()) for name in names]
-    return None if None in factors or len(factors) != 3 else factors
+    factors = [NANOMETRES[name] for name in map(str.lower, map(str, names)) if name in NANOMETRES]
+    return factors if len(factors) == len(names) == 3 else None
 
 
 def _three(values: Any, what: str, where: str) -> tuple[float, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from emseg.errors import UserError
 from emseg.volumes.attributes import plain
+from emseg.volumes.layout import Layout
 from emseg.volumes.location import pick_dataset
 
 # The attribute that names those of its neighbours that hold JSON, so that text stays text.
@@ -45,24 +46,19 @@ class Hdf5Array:
             raise UserError(f"cannot read '{self.path}:{self.key}': {error}") from error
 
 
-def write_hdf5(
-    path: Path,
-    slabs: Iterable[tuple[int, np.ndarray]],
-    *,
-    dataset: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    chunks: tuple[int, ...],
-    attributes: Mapping[str, Any],
-) -> None:
+def write_hdf5(path: Path, slabs: Iterable[tuple[int, np.ndarray]], layout: Layout) -> None:
     """A new file with one data set, filled with slabs (start, array) along axis -3."""
     with h5py.File(path, "w") as file:
         stored = file.create_dataset(
-            dataset, shape=shape, dtype=dtype, chunks=chunks, **_compression(dtype)
+            layout.dataset,
+            shape=layout.shape,
+            dtype=layout.dtype,
+            chunks=layout.chunks,
+            **_compression(layout.dtype),
         )
         for start, slab in slabs:
             stored[..., start : start + slab.shape[-3], :, :] = slab
-        _write_attributes(stored, attributes)
+        _write_attributes(stored, layout.attributes)
 
 
 def _compression(dtype: np.dtype) -> dict[str, Any]:
@@ -75,8 +71,9 @@ def _compression(dtype: np.dtype) -> dict[str, Any]:
 
 def _open(path: Path) -> h5py.File:
     try:
-        # Readers need no lock: files are replaced as a whole, and cluster disks may refuse locks.
-        return h5py.File(path, "r", locking=False)
+        # With the default locking: HDF5 refuses to open a file twice under different flags, and
+        # the user of a notebook may hold it open too.
+        return h5py.File(path, "r")
     except OSError as error:
         reason = str(error)
         if "truncated" in reason:

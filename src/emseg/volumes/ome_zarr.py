@@ -11,6 +11,7 @@ from zarr.codecs import ZstdCodec
 
 from emseg.errors import UserError
 from emseg.volumes.attributes import NANOMETRES, plain
+from emseg.volumes.layout import Layout
 from emseg.volumes.location import pick_dataset
 
 
@@ -31,38 +32,28 @@ class ZarrArray:
 
     def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
         try:
-            return self._array[region]
+            return np.asarray(self._array[region])
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(f"cannot read '{self.path / self.key}': {error}") from error
 
 
-def create_zarr(
-    folder: Path,
-    *,
-    dataset: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    chunks: tuple[int, ...],
-    attributes: Mapping[str, Any],
-) -> zarr.Array:
-    """The empty array `dataset` in a new zarr v3 group with OME-Zarr 0.5 metadata.
-
-    `attributes` hold `axes`, and `resolution` and `offset` in nm where they are known.
-    """
+def create_zarr(folder: Path, layout: Layout) -> zarr.Array:
+    """The empty data set in a new zarr v3 group with OME-Zarr 0.5 metadata."""
+    scales = [_multiscale(layout.dataset, layout.attributes)]
     group = zarr.create_group(
         store=str(folder),
         zarr_format=3,
-        attributes={"ome": {"version": "0.5", "multiscales": [_multiscale(dataset, attributes)]}},
+        attributes={"ome": {"version": "0.5", "multiscales": scales}},
     )
     return group.create_array(
-        dataset,
-        shape=shape,
-        dtype=dtype,
-        chunks=chunks,
+        layout.dataset,
+        shape=layout.shape,
+        dtype=layout.dtype,
+        chunks=layout.chunks,
         # Level 1 writes half again as fast as the default level, at the same size.
         compressors=ZstdCodec(level=1),
-        dimension_names=list(attributes["axes"]),
-        attributes=dict(attributes),
+        dimension_names=list(layout.attributes["axes"]),
+        attributes=layout.attributes,
     )
 
 

@@ -52,14 +52,14 @@ def _clamped(index: np.ndarray, size: int) -> np.ndarray:
 
 
 def _zero_padded(volume: Volume, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
-    channels = () if volume.channels is None else (volume.channels,)
-    shape = tuple(b - a for a, b in zip(start, stop, strict=True))
+    channels = [] if volume.channels is None else [volume.channels]
+    shape = [b - a for a, b in zip(start, stop, strict=True)]
     low = [max(a, 0) for a in start]
     high = [min(b, size) for b, size in zip(stop, volume.shape, strict=True)]
     if low == list(start) and high == list(stop):
         return volume.read(low, high)
-    out = np.zeros(channels + shape, volume.dtype)
+    out = np.zeros([*channels, *shape], volume.dtype)
     if all(a < b for a, b in zip(low, high, strict=True)):
-        inner = [slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True)]
-        out[(..., *inner)] = volume.read(low, high)
+        inner = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
+        out[..., *inner] = volume.read(low, high)
     return out

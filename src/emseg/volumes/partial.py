@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from emseg.volumes.atomic import discard, publish, replacing, writing
-from emseg.volumes.attributes import with_place
-from emseg.volumes.location import MAIN, output_format
-from emseg.volumes.write import check_layout
+from emseg.volumes.layout import make_layout
+from emseg.volumes.location import output_format
 
 
 class PartialVolume:
@@ -38,31 +37,34 @@ class PartialVolume:
     ) -> None:
         from emseg.volumes.ome_zarr import create_zarr, open_partial
 
-        check_layout(shape, axes)
         self.path = Path(path)
         self._format = output_format(self.path)
         self._folder = self.path.with_name(f"{self.path.name}.partial")
         self._ledger = self.path.with_name(f"{self.path.name}.partial.json")
-        self._layout: dict[str, Any] = {
-            "dataset": MAIN,
-            "shape": tuple(shape),
-            "dtype": np.dtype(dtype),
-            "chunks": tuple(chunks),
-            "attributes": with_place(attributes, axes=axes, voxel_size=voxel_size, offset=offset),
-        }
+        self._layout = make_layout(
+            shape,
+            dtype,
+            chunks=chunks,
+            axes=axes,
+            voxel_size=voxel_size,
+            offset=offset,
+            attributes=attributes,
+        )
         self._identity = {
             "fingerprint": attributes["fingerprint"],
-            "dtype": np.dtype(dtype).str,
-            **{"shape": list(shape), "chunks": list(chunks), "axes": axes},
+            "axes": axes,
+            "dtype": self._layout.dtype.str,
+            "shape": list(self._layout.shape),
+            "chunks": list(self._layout.chunks),
         }
         with writing(self.path):
             done = self._recorded()
             if done is None:
                 self._start_anew()
-                self._array = create_zarr(self._folder, **self._layout)
+                self._array = create_zarr(self._folder, self._layout)
                 self._record(0)
             else:
-                self._array = open_partial(self._folder, MAIN)
+                self._array = open_partial(self._folder, self._layout.dataset)
         self._done = self._next = done or 0
         self._row: np.ndarray | None = None
 
@@ -99,7 +101,7 @@ class PartialVolume:
             from emseg.volumes.hdf5 import write_hdf5
 
             with replacing(self.path) as temporary:
-                write_hdf5(temporary, self._slabs(), **self._layout)
+                write_hdf5(temporary, self._slabs(), self._layout)
         with writing(self.path):
             discard(self._folder)
             discard(self._ledger)
@@ -107,30 +109,30 @@ class PartialVolume:
 
     @property
     def _depth(self) -> int:
-        return self._layout["shape"][-3]
+        return self._layout.shape[-3]
 
     def _slabs(self) -> Iterator[tuple[int, np.ndarray]]:
-        step = self._layout["chunks"][-3]
+        step = self._layout.chunks[-3]
         for start in range(0, self._depth, step):
-            yield start, self._array[..., start : min(start + step, self._depth), :, :]
+            yield start, np.asarray(self._array[..., start : min(start + step, self._depth), :, :])
 
     def _buffer(self) -> np.ndarray:
-        *channels, depth, height, width = self._layout["shape"]
-        thickness = min(self._layout["chunks"][-3], depth - self._done)
+        *channels, depth, height, width = self._layout.shape
+        thickness = min(self._layout.chunks[-3], depth - self._done)
         if self._row is None or self._row.shape[-3] != thickness:
-            self._row = np.empty((*channels, thickness, height, width), self._layout["dtype"])
+            self._row = np.empty((*channels, thickness, height, width), self._layout.dtype)
         return self._row
 
     def _check_slab(self, start: int, array: np.ndarray) -> None:
-        *channels, depth, height, width = self._layout["shape"]
+        *channels, depth, height, width = self._layout.shape
         fits = array.shape == (*channels, array.shape[-3], height, width)
         if start != self._next or start + array.shape[-3] > depth or not fits:
             raise ValueError(
                 f"a slab of shape {array.shape} at {start} does not follow {self._next} "
-                f"in a volume of shape {self._layout['shape']}"
+                f"in a volume of shape {self._layout.shape}"
             )
-        if array.dtype != self._layout["dtype"]:
-            raise ValueError(f"a slab of {array.dtype} does not fit {self._layout['dtype']}")
+        if array.dtype != self._layout.dtype:
+            raise ValueError(f"a slab of {array.dtype} does not fit {self._layout.dtype}")
 
     def _store(self, row: np.ndarray) -> None:
         stop = self._done + row.shape[-3]

@@ -11,8 +11,11 @@ from emseg.volumes.location import Location, require_there
 class Source(Protocol):
     """What a volume reads from: an array in memory (gives views) or a file (gives new arrays)."""
 
-    shape: tuple[int, ...]
-    dtype: np.dtype
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
 
     def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray: ...
 

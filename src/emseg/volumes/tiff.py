@@ -107,7 +107,7 @@ def _check_whole(series: tifffile.TiffPageSeries, path: Path) -> None:
         raise _truncated(path)
 
 
-def _decode(page: tifffile.TiffPage, path: Path) -> np.ndarray:
+def _decode(page: tifffile.TiffPage | tifffile.TiffFrame, path: Path) -> np.ndarray:
     try:
         return page.asarray()
     except Exception as error:  # Codecs raise classes of their own.

@@ -30,14 +30,14 @@ class Volume:
     """
 
     location: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     axes: str
     voxel_size: tuple[float, ...] | None
     offset: tuple[float, ...] | None
     attributes: dict[str, Any] = field(repr=False)
     _source: Source = field(repr=False)
     _channel_axis: int | None = field(repr=False)
-    _first: tuple[int, int, int] = field(default=(0, 0, 0), repr=False)
+    _first: tuple[int, ...] = field(default=(0, 0, 0), repr=False)
 
     @property
     def dtype(self) -> np.dtype:
@@ -161,6 +161,5 @@ def read_attributes(location: str | Path) -> dict[str, Any]:
     return open_source(parse_location(location)).attributes
 
 
-def _spatial_shape(source: Source, channel_axis: int | None) -> tuple[int, int, int]:
-    sizes = [size for axis, size in enumerate(source.shape) if axis != channel_axis]
-    return sizes[0], sizes[1], sizes[2]
+def _spatial_shape(source: Source, channel_axis: int | None) -> tuple[int, ...]:
+    return tuple(size for axis, size in enumerate(source.shape) if axis != channel_axis)
