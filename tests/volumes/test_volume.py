@@ -75,6 +75,22 @@ def test_channels_come_first_wherever_they_are_stored(channel_axis):
     assert volume.read(*region).flags.c_contiguous
 
 
+@pytest.mark.parametrize("channel_axis", [0, 3])
+def test_only_the_selected_channels_are_read_in_their_order(channel_axis):
+    channels = np.stack([RAW, RAW + 1, RAW + 2]).astype(">u2")
+    axes = "czyx" if channel_axis == 0 else "zyxc"
+    volume = from_array(np.moveaxis(channels, 0, channel_axis), axes=axes)
+    region = (1, 2, 3), (4, 8, 13)
+    found = volume.crop((0, 1, 0), SHAPE).read((1, 1, 3), (4, 7, 13), channels=[2, 0])
+    np.testing.assert_array_equal(found, sliced(channels, *region)[[2, 0]])
+    assert found.dtype.isnative
+    for wrong in ([3], [-1]):
+        with pytest.raises(ValueError, match="channels"):
+            volume.read(*region, channels=wrong)
+    with pytest.raises(ValueError, match="channels"):
+        from_array(RAW).read(*region, channels=[0])
+
+
 def test_axes_named_xyz_keep_the_stored_order():
     volume = from_array(RAW, axes="xyz", voxel_size=(9, 9, 20))
     assert (volume.axes, volume.shape, volume.voxel_size) == ("xyz", SHAPE, (9, 9, 20))

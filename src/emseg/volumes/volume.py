@@ -47,13 +47,18 @@ class Volume:
     def channels(self) -> int | None:
         return None if self._channel_axis is None else self._source.shape[self._channel_axis]
 
-    def read(self, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
+    def read(
+        self, start: Sequence[int], stop: Sequence[int], *, channels: Sequence[int] | None = None
+    ) -> np.ndarray:
         """The region as a new array, (Z, Y, X) or (C, Z, Y, X), in native byte order.
 
-        ValueError when the region is empty or reaches outside the volume (see read_padded).
+        With `channels` only these are read, in the order given. ValueError when the region is
+        empty or reaches outside the volume (see read_padded), or a channel is not there.
         """
         low, high = self._checked(start, stop)
         region = [slice(f + a, f + b) for f, a, b in zip(self._first, low, high, strict=True)]
+        if channels is not None:
+            return self._selected(region, channels)
         if self._channel_axis is not None:
             region.insert(self._channel_axis, slice(0, self.channels))
         block = self._source[tuple(region)]
@@ -90,6 +95,16 @@ class Volume:
         if any(step != 1 for _, _, step in bounds):
             raise ValueError(f"a volume is not read in steps: {key!r}")
         return self.read([start for start, _, _ in bounds], [stop for _, stop, _ in bounds])
+
+    def _selected(self, region: list[slice], channels: Sequence[int]) -> np.ndarray:
+        axis, count = self._channel_axis, self.channels
+        if axis is None or count is None or not all(0 <= c < count for c in channels):
+            raise ValueError(f"channels {list(channels)} are not in {self.location} ({count})")
+        out = np.empty([len(channels), *(part.stop - part.start for part in region)], self.dtype)
+        for place, channel in zip(out, channels, strict=True):
+            one = self._source[(*region[:axis], slice(channel, channel + 1), *region[axis:])]
+            place[...] = one.squeeze(axis)
+        return out
 
     def _checked(
         self, start: Sequence[int], stop: Sequence[int]
