@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from config.sample import CONF, TUTORIAL, Load, Write
-from emseg.config.load import Loaded, load
+from emseg.config.loaded import Loaded, load
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from emseg.config.load import Loaded
+from emseg.config.loaded import Loaded
 
 CONF = {
     "base.yaml": """

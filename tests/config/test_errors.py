@@ -9,7 +9,7 @@ import pytest
 
 import emseg
 from config.sample import TUTORIAL, Load, Write
-from emseg.config.load import load
+from emseg.config.loaded import load
 from emseg.errors import UserError
 
 
@@ -144,7 +144,7 @@ def test_broken_group_file_names_file_and_line(write: Write, conf: Path) -> None
 def test_a_misspelt_key_is_found_without_heavy_imports(write: Write, conf: Path) -> None:
     config = write("t.yaml", TUTORIAL)
     code = (
-        "import sys; from pathlib import Path; from emseg.config.load import load\n"
+        "import sys; from pathlib import Path; from emseg.config.loaded import load\n"
         f"try: load(Path({str(config)!r}), mode='train', overrides=['model.widht=1'],"
         f" conf=[Path({str(conf)!r})])\n"
         "except Exception as error: print(error)\n"

@@ -6,8 +6,8 @@ from difflib import SequenceMatcher
 from typing import Any, get_args, get_origin, get_type_hints
 
 from emseg.config.chain import MODE_SECTIONS, PROFILES
+from emseg.config.deltas import SPLITS
 from emseg.config.leaves import LEAF_GROUPS, dotted
-from emseg.config.merge import SPLITS
 from emseg.config.schema import Root
 from emseg.errors import UserError
 

@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from emseg.config.chain import PROFILES, Choice
-from emseg.config.merge import merge
+from emseg.config.deltas import dereference, merge
 from emseg.errors import UserError
 
 
@@ -74,8 +74,9 @@ def assign(root: dict[str, Any], override: Override) -> None:
     key = ".".join(override.path)
     for part in override.path[:-1]:
         index = _index(node, part, key)
-        if isinstance(node, dict) and node.get(part) is None:
-            node[part] = {}
+        if isinstance(node, dict):
+            inner = node.get(part)
+            node[part] = {} if inner is None else dereference(root, inner)
         node = node[index]
     last = _index(node, override.path[-1], key)
     old = node.get(last) if isinstance(node, dict) else None

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from emseg.config.build import build
-from emseg.config.load import Loaded
+from emseg.config.construction import build
+from emseg.config.loaded import Loaded
 from emseg.config.schema import Root
 from emseg.errors import unknown_name
 

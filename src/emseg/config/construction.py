@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from emseg.config.conform import conform
+from emseg.config.annotations import conform
 from emseg.config.leaves import CODE_READ, SUPPLIED
 from emseg.errors import UserError, nearest, unknown_name
 

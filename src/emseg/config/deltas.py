@@ -1,5 +1,7 @@
 """Plain containers merged over one another, and the difference of two."""
 
+import copy
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -10,17 +12,22 @@ SPLITS = ("train", "val", "test")
 _VOLUME_KEYS = {item.name for item in fields(Volume)}
 
 
-def merge(base: Any, delta: Any, path: tuple[str, ...] = ()) -> Any:
+def merge(base: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
     """`delta` over `base`: mappings merge key by key, anything else is replaced.
 
-    One volume over several named ones (or the reverse) under `data.<split>` replaces them too.
+    As in OmegaConf, a mapping over a reference (`${data.train}`) merges with what that stands for.
+    One volume over several named ones (or the reverse) under `data.<split>` replaces them.
     """
-    if not (isinstance(base, dict) and isinstance(delta, dict)) or _other_kind(base, delta, path):
-        return delta
-    merged = dict(base)
-    for key, value in delta.items():
-        merged[key] = merge(base[key], value, (*path, key)) if key in base else value
-    return merged
+    return _merge(base, delta, (), base)
+
+
+def dereference(root: dict[str, Any], value: Any) -> Any:
+    """A copy of the mapping that a reference `${a.b}` names; any other value as it is."""
+    match = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
+    node: Any = root
+    for part in match[1].split(".") if match else ():
+        node = node.get(part) if isinstance(node, dict) else None
+    return copy.deepcopy(node) if match and isinstance(node, dict) else value
 
 
 def difference(base: Any, changed: Any, path: tuple[str, ...] = ()) -> Any:
@@ -56,6 +63,17 @@ def is_volume(node: dict[str, Any]) -> bool:
         key in _VOLUME_KEYS or not (value is None or isinstance(value, dict))
         for key, value in node.items()
     )
+
+
+def _merge(base: Any, delta: Any, path: tuple[str, ...], root: dict[str, Any]) -> Any:
+    if isinstance(delta, dict):
+        base = dereference(root, base)
+    if not (isinstance(base, dict) and isinstance(delta, dict)) or _other_kind(base, delta, path):
+        return delta
+    merged = dict(base)
+    for key, value in delta.items():
+        merged[key] = _merge(base[key], value, (*path, key), root) if key in base else value
+    return merged
 
 
 def _other_kind(base: dict[str, Any], delta: dict[str, Any], path: tuple[str, ...]) -> bool:

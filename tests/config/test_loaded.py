@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from config.sample import TUTORIAL, Load, Write
-from emseg.config.load import MODES, Loaded, load
+from emseg.config.loaded import MODES, Loaded, dump, load
 from emseg.errors import UserError
 
 
@@ -200,6 +199,16 @@ def test_named_volumes_replace_a_lone_one(load_text: Load) -> None:
     assert set(one.root.data.test) == {"a"}
 
 
+def test_a_reference_to_a_volume_can_be_refined(load_text: Load) -> None:
+    text = TUTORIAL.replace("test: {image: c.h5}", "test: '${data.train}'\n  val: '${data.train}'")
+    text = text.replace("test:\n  decoding", "test:\n  data: {test: {range: [1, 2]}}\n  decoding")
+    loaded = load_text("data.val.range=[3,4]", "data.train.label=z.h5", text=text, mode="test")
+    test, val = loaded.root.data.test[""], loaded.root.data.val[""]
+    assert (test.image, test.label, test.range) == ("a.h5", "b.h5", (1, 2))
+    assert (val.image, val.range) == ("a.h5", (3, 4))
+    assert load_text("data.train.label=z.h5", text=text).root.data.val[""].label == "z.h5"
+
+
 SAVED_OVERRIDES = [
     "model=plain",
     "model=net",
@@ -218,7 +227,8 @@ SAVED_OVERRIDES = [
     "tune.data.test.label=y.h5",
     "data.test.image=q (1).h5",
     "augment.transforms.flip=null",
-    "experiment_name=other",
+    "experiment_name='1e3'",
+    "experiment_name='off: # x'",
 ]
 
 
@@ -232,7 +242,7 @@ def test_the_saved_config_gives_the_same_roots(
     load_text: Load, write: Write, conf: Path, overrides: list[str]
 ) -> None:
     first = {mode: load_text(*overrides, mode=mode) for mode in ("train", "test", "tune")}
-    text = yaml.safe_dump(first["train"].saved, sort_keys=False)
+    text = dump(first["train"].saved)
     assert "_target_" not in text
     saved = write("outputs/run/config.yaml", text)
     for mode, loaded in first.items():
@@ -245,7 +255,7 @@ def test_the_saved_config_gives_the_same_roots(
 def test_a_saved_config_takes_overrides_and_switches(
     load_text: Load, write: Write, conf: Path
 ) -> None:
-    saved = write("run/config.yaml", yaml.safe_dump(load_text().saved))
+    saved = write("run/config.yaml", dump(load_text().saved))
 
     def again(*overrides: str) -> Loaded:
         return load(saved, mode="test", overrides=overrides, conf=[conf])

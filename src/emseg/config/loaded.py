@@ -9,15 +9,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from emseg.config.annotations import conform, defaults, typed
 from emseg.config.chain import MODE_SECTIONS, PROFILES, Choice, kept, known_choices, read_chain
-from emseg.config.compose import compose_choices, conf_folder, list_groups
-from emseg.config.conform import conform, defaults, typed
+from emseg.config.choices import compose_choices, conf_folder, list_groups
+from emseg.config.deltas import SPLITS, difference, merge, named_volumes
 from emseg.config.keys import check_keys, key_tree, refuse_targets
 from emseg.config.leaves import CODE_READ
-from emseg.config.merge import SPLITS, difference, merge, named_volumes
 from emseg.config.overrides import Override, assign, locate, read_overrides
 from emseg.config.schema import Root, Tune
 from emseg.errors import UserError, nearest, unknown_name
@@ -89,6 +90,24 @@ def load(
     return Loaded(
         root, _saved(plain, written.choices), written.notes, written.choices, tuple(allow)
     )
+
+
+def dump(saved: dict[str, Any]) -> str:
+    """The YAML text of a saved config, which `load` reads back to the same values."""
+    return yaml.dump(saved, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # OmegaConf reads more texts as numbers ("1e3") than the dumper knows of
+    style = "'" if text[:1] in set("+-.0123456789") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 @dataclass(frozen=True)
