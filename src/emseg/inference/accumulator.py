@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import Literal
 
 import numpy as np
@@ -104,9 +105,10 @@ class Accumulator:
     def _mean(self, plane: int, sums: torch.Tensor) -> torch.Tensor:
         rows = enumerate(self.grid.starts[0])
         reaching = [(i, plane - a) for i, a in rows if 0 <= plane - a < self.grid.window[0]]
-        total = sum(self._spread(row, index) for row, index in reaching)
+        total = reduce(torch.add, (self._spread(row, index) for row, index in reaching))
         mean = sums / total[self.kind]
-        if not bool(torch.isfinite(mean).all()):
+        # One value that is not finite makes the sum so.
+        if not math.isfinite(float(mean.sum())):
             raise UserError(
                 f"network output at plane {plane} is not finite: the weights hold NaN, or "
                 "optimization.precision is too narrow for them (bf16-mixed or 32-true is wider)"

@@ -7,10 +7,10 @@ import torch
 
 from emseg.errors import unknown_name
 
-Activation = Literal["sigmoid", "scale_sigmoid", "softmax", "tanh", "none"]
+Activation = Literal["sigmoid", "scale_sigmoid", "none"]
 
 # Activations whose values lie in [0, 1], as the integer output needs them.
-PROBABILITIES: tuple[Activation, ...] = ("sigmoid", "scale_sigmoid", "softmax")
+PROBABILITIES: tuple[Activation, ...] = ("sigmoid", "scale_sigmoid")
 
 
 def activation_function(name: Activation) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -21,10 +21,8 @@ def activation_function(name: Activation) -> Callable[[torch.Tensor], torch.Tens
     functions: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
         "sigmoid": torch.sigmoid,
         "scale_sigmoid": lambda logits: torch.sigmoid(0.2 * logits),
-        "softmax": lambda logits: torch.softmax(logits, dim=1),
-        "tanh": torch.tanh,
         "none": lambda logits: logits,
     }
     if name not in functions:
-        raise unknown_name("activation", name, get_args(Activation))
+        raise unknown_name("activation", name, get_args(Activation), where="inference")
     return functions[name]

@@ -27,7 +27,7 @@ def weight_map(window: tuple[int, ...], blending: Blending) -> np.ndarray:
     `distance_transform`: voxels to the nearest face, counted from 1 (BANIS).
     """
     if blending not in get_args(Blending):
-        raise unknown_name("blending", blending, get_args(Blending))
+        raise unknown_name("blending", blending, get_args(Blending), where="inference.window")
     profiles = [_profile(n, blending) for n in window]
     if blending == "distance_transform":
         weights = reduce(np.minimum.outer, profiles)

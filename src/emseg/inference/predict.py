@@ -65,7 +65,7 @@ def predict(
         image.shape, window_size=window_size, overlap=overlap, pad=pad, snap_to_edge=snap_to_edge
     )
     _check_options(output_dtype, activation, padding_mode, sw_batch_size)
-    edges = _edges(offsets, channels, len(grid.shape))
+    edges = _edges(offsets, edge_side, channels, len(grid.shape))
     forward = _activated(net, activation, (channels, *grid.window), device, autocast_dtype)
     if tta is not None:
         forward = merged_views(forward, tta, window=grid.window, offsets=edges, edge_side=edge_side)
@@ -91,19 +91,23 @@ def _check_options(
     dtype: OutputDtype, activation: Activation, padding: PaddingMode, batch_size: int
 ) -> None:
     if batch_size < 1:
-        raise UserError(f"inference sw_batch_size {batch_size}: must be at least 1")
+        raise UserError(f"inference.window.sw_batch_size {batch_size}: must be at least 1")
     if padding not in get_args(PaddingMode):
-        raise unknown_name("padding_mode", padding, get_args(PaddingMode))
+        raise unknown_name("padding_mode", padding, get_args(PaddingMode), where="inference.window")
     if dtype not in get_args(OutputDtype):
-        raise unknown_name("output_dtype", dtype, get_args(OutputDtype))
+        raise unknown_name("output_dtype", dtype, get_args(OutputDtype), where="inference")
     if dtype == "uint8" and activation not in PROBABILITIES:
         raise UserError(
-            f"output_dtype uint8 holds probabilities, not what activation '{activation}' gives "
+            f"inference.output_dtype uint8 holds probabilities, not activation '{activation}' "
             f"(allowed: activation {', '.join(PROBABILITIES)}, or output_dtype float16, float32)"
         )
 
 
-def _edges(offsets: Sequence[Sequence[int]] | None, channels: int, axes: int) -> list[Offset]:
+def _edges(
+    offsets: Sequence[Sequence[int]] | None, edge_side: EdgeSide, channels: int, axes: int
+) -> list[Offset]:
+    if edge_side not in get_args(EdgeSide):
+        raise unknown_name("edge_side", edge_side, get_args(EdgeSide))
     if offsets is None:
         return [(0,) * axes] * channels
     if len(offsets) != channels or any(len(offset) != axes for offset in offsets):
@@ -175,7 +179,7 @@ def _blocks(
         unit="voxel",
         each=math.prod(grid.shape) / total,
     )
-    for row, batches_of_row in groupby(loaded, key=lambda loaded: loaded[0][0][0]):
+    for row, batches_of_row in groupby(loaded, key=lambda pair: pair[0][0][0]):
         for windows, batch in batches_of_row:
             values = forward(batch).to(sums.sums.device)
             for window, patch in zip(windows, values, strict=True):

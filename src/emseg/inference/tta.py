@@ -29,7 +29,8 @@ class Ensemble:
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(EnsembleMode):
-            raise unknown_name("ensemble_mode", self.mode, get_args(EnsembleMode))
+            where = "inference.test_time_augmentation"
+            raise unknown_name("ensemble_mode", self.mode, get_args(EnsembleMode), where=where)
         if not self.views or self.views[0] != identity(len(self.views[0].flips)):
             raise UserError("test-time views must begin with the identity")
 
@@ -53,8 +54,8 @@ def merged_views(
         seen = tuple(window[axis] for axis in view.permutation)
         if seen != tuple(window):
             raise UserError(
-                f"test-time rotation90_axes turn the window {list(window)} into {list(seen)}: "
-                "rotated axes must have windows of one size"
+                "inference.test_time_augmentation.rotation90_axes turn the window "
+                f"{list(window)} into {list(seen)}: rotated axes must have windows of one size"
             )
     sources = [channel_sources(view, offsets, edge_side=edge_side) for view in ensemble.views]
     spans = [
@@ -70,14 +71,11 @@ def merged_views(
             for channel, (source, shift) in enumerate(channels):
                 span = spans[channel]
                 origin = [slice(s.start - d, s.stop - d) for s, d in zip(span, shift, strict=True)]
-                _merge(
-                    result[(slice(None), channel, *span)],
-                    back[(slice(None), source, *origin)],
-                    ensemble.mode,
-                )
+                into = result[:, channel][(slice(None), *span)]
+                _merge(into, back[:, source][(slice(None), *origin)], ensemble.mode)
         if ensemble.mode == "mean":
             for channel, span in enumerate(spans):
-                result[(slice(None), channel, *span)] /= len(ensemble.views)
+                result[:, channel][(slice(None), *span)] /= len(ensemble.views)
         return result
 
     return merged

@@ -59,17 +59,21 @@ def window_grid(
     axes = len(shape)
     overlaps = [overlap] * axes if isinstance(overlap, int | float) else list(overlap)
     pads = [0] * axes if pad is None else list(pad)
-    for key, values in (("window_size", window_size), ("overlap", overlaps), ("pad", pads)):
+    for key, values in (
+        ("window.window_size", window_size),
+        ("window.overlap", overlaps),
+        ("pad", pads),
+    ):
         if len(values) != axes:
-            raise UserError(f"inference {key} {list(values)}: must have {axes} values, one an axis")
+            raise UserError(f"inference.{key} {list(values)}: must have {axes} values, one an axis")
     if min(shape) < 1:
         raise UserError(f"volume of shape {tuple(shape)} is empty: nothing to predict")
     if min(window_size) < 1:
-        raise UserError(f"inference window_size {list(window_size)}: must be at least 1")
+        raise UserError(f"inference.window.window_size {list(window_size)}: must be at least 1")
     if not all(0 <= value < 1 for value in overlaps):
-        raise UserError(f"inference overlap {overlap}: must be at least 0 and less than 1")
+        raise UserError(f"inference.window.overlap {overlap}: must be at least 0 and less than 1")
     if min(pads) < 0:
-        raise UserError(f"inference pad {pads}: must be at least 0")
+        raise UserError(f"inference.pad {pads}: must be at least 0")
     starts = tuple(
         _starts(size, window, max(1, round(window * (1 - part))), margin, snap_to_edge)
         for size, window, part, margin in zip(shape, window_size, overlaps, pads, strict=True)
