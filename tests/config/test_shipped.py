@@ -1,0 +1,68 @@
+"""Every shipped choice composes, passes both checks, and lists what its callable takes."""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emseg.config import check_targets, load
+from emseg.config.chain import read_yaml
+from emseg.config.choices import conf_folder, list_groups, tutorials_folder
+from emseg.config.construction import resolve
+from emseg.config.leaves import LEAF_GROUPS, SUPPLIED, dotted
+
+FLAT = """
+experiment_name: shipped
+data: {train: {image: a.h5, label: b.h5}, test: {image: a.h5, label: b.h5}}
+optimization: {max_epochs: 10}
+"""
+CHOICES = [
+    (group, choice)
+    for group, choices in sorted(list_groups([conf_folder()]).items())
+    for choice in sorted(choices)
+]
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_choice_passes_both_checks(tmp_path: Path, group: str, choice: str) -> None:
+    config = tmp_path / "flat.yaml"
+    config.write_text(FLAT)
+    loaded = load(config, mode="train", overrides=[f"{group}={choice}"])
+    check_targets(loaded, "train")
+    check_targets(loaded, "test")
+
+
+@pytest.mark.parametrize(
+    ("group", "choice"), [(group, choice) for group, choice in CHOICES if group in LEAF_GROUPS]
+)
+def test_leaf_file_lists_every_argument(group: str, choice: str) -> None:
+    body = read_yaml(conf_folder() / group / f"{choice}.yaml")
+    if "defaults" in body:
+        pytest.skip("inherits another file of the group")
+    supplied = set(SUPPLIED[dotted(group)])
+    for place, node in _leaves(body, choice):
+        target = resolve(node["_target_"], key=place)
+        if not target.__module__.startswith("emseg."):
+            continue
+        takes = set(inspect.signature(target).parameters)
+        given = node.keys() - {"_target_"}
+        assert given <= takes - supplied, place
+        assert takes - supplied <= given, place
+
+
+@pytest.mark.parametrize(
+    "tutorial", sorted(tutorials_folder().rglob("*.yaml")), ids=lambda path: path.stem
+)
+def test_tutorial_passes_both_checks_in_its_modes(tutorial: Path) -> None:
+    for mode in ("train", "test"):
+        check_targets(load(tutorial, mode=mode, overrides=[]), mode)
+
+
+def _leaves(node: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield place, node
+        for key, value in node.items():
+            yield from _leaves(value, f"{place}.{key}")
