@@ -3,13 +3,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.losses import dice, mean_bce, per_channel_bce
 
 from emseg.errors import UserError
 from emseg.losses.bce import PerChannelBCEWithLogits, WeightedBCEWithLogits
 from emseg.losses.dice import Dice
 from emseg.losses.mse import MSE
 from emseg.losses.weighted_sum import WeightedSum
+from reference.losses import dice, mean_bce, per_channel_bce
 
 
 def _arrays(seed, *, positives=0.5, valid=0.8, shape=(2, 3, 2, 3, 4)):

@@ -2,12 +2,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.rsunet import rsunet as reference
 
 from emseg.errors import UserError
 from emseg.models.group_norm import GroupNorm
 from emseg.models.rsunet import RSUNet
 from emseg.models.stride import check_patch
+from reference.rsunet import rsunet as reference
 
 SMALL = {"width": [4, 6, 8], "down_factors": [[1, 2, 2], [2, 2, 2]]}
 

@@ -45,6 +45,17 @@ class Samples:
         return {"image": image, "target": target, "mask": mask}
 
 
+def tiny_net(*, out_channels: int = 2, norm: str = "group") -> RSUNet:
+    return RSUNet(
+        1,
+        out_channels,
+        width=[4, 4, 6],
+        down_factors=[[1, 2, 2]] * 2,
+        norm=norm,
+        deep_supervision=True,
+    )
+
+
 def tiny_module(**settings) -> Supervised:
     torch.manual_seed(0)
     schedule = partial(
@@ -61,7 +72,7 @@ def tiny_module(**settings) -> Supervised:
         "mse": MSE(activation="sigmoid"),
     }
     defaults = {
-        "net": RSUNet(1, 2, width=[4, 6], down_factors=[[1, 2, 2]], deep_supervision=True),
+        "net": tiny_net(),
         "loss": WeightedSum(losses=losses, weights=dict.fromkeys(losses, 0.5)),
         "make_optimizer": partial(torch.optim.AdamW, lr=1e-3),
         "make_scheduler": schedule,
