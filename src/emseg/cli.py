@@ -6,8 +6,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emseg.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    from emseg.config import Loaded
 
 MODES = ("train", "test", "tune", "tune-test", "infer", "decode", "evaluate")
 VERBS = ("demo", "synth", "download")
@@ -16,7 +20,7 @@ NEEDS_WEIGHTS = ("test", "tune", "tune-test", "infer")
 EXAMPLES = """\
 examples:
   emseg --config tutorials/neuron_fib25/neuron_fib25.yaml
-  emseg --config … --mode test --checkpoint outputs/<experiment_name>/<timestamp>/checkpoints/last.ckpt
+  emseg --config … --mode test --checkpoint outputs/<name>/<timestamp>/checkpoints/last.ckpt
   emseg --config … --mode tune --checkpoint … tune.n_trials=50
   emseg --config … model=rsunet_iso optimization/optimizer=sgd data.dataloader.batch_size=2
   emseg --config … --print-config
@@ -27,7 +31,7 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0, 2 after a user's mistake (one line on standard error), 130 when interrupted.
+    """The exit code: 0, 2 after a user's mistake (one line on standard error), 130 interrupted.
 
     `EMSEG_DEBUG=1` shows the traceback behind the line.
     """
@@ -82,8 +86,10 @@ def _parse(words: list[str]) -> argparse.Namespace:
     arguments = _parser().parse_intermixed_args(words)
     for word in arguments.overrides:
         if "=" not in word:
-            raise unknown_name("command", word, VERBS) if word.isalpha() else UserError(
-                f"'{word}' is no override: write KEY=VALUE"
+            raise (
+                unknown_name("command", word, VERBS)
+                if word.isalpha()
+                else UserError(f"'{word}' is no override: write KEY=VALUE")
             )
     if arguments.mode not in MODES:
         raise unknown_name("mode", arguments.mode, MODES, where="--mode")
@@ -93,16 +99,10 @@ def _parse(words: list[str]) -> argparse.Namespace:
 
 
 def _run_config(arguments: argparse.Namespace, *, command: str) -> None:
-    from emseg.config import check_targets, dump, load
+    from emseg.config import check_targets, dump
 
-    mode = arguments.mode
-    loaded = load(
-        arguments.config,
-        mode=mode,
-        overrides=arguments.overrides,
-        conf=arguments.conf,
-        allow=arguments.allow,
-    )
+    mode = "tune" if arguments.mode == "tune-test" else arguments.mode
+    loaded = _loaded(arguments, mode)
     for note in loaded.notes:
         print(f"emseg: {note}", file=sys.stderr)
     if arguments.print_config:
@@ -112,18 +112,31 @@ def _run_config(arguments: argparse.Namespace, *, command: str) -> None:
         _check_inputs(arguments)
     check_targets(loaded, mode)
     if arguments.check:
-        print(f"{arguments.config}: the config is sound for --mode {mode}")
+        print(f"{arguments.config}: the config is sound for --mode {arguments.mode}")
         return
     from emseg.stages import run
 
     run(
         loaded,
-        mode,
+        arguments.mode,
+        test=_loaded(arguments, "test") if mode == "tune" else None,
         checkpoint=arguments.checkpoint,
         source=arguments.input,
         force=arguments.force,
         verify=arguments.verify,
         command=command,
+    )
+
+
+def _loaded(arguments: argparse.Namespace, mode: str) -> "Loaded":
+    from emseg.config import load
+
+    return load(
+        arguments.config,
+        mode=mode,
+        overrides=arguments.overrides,
+        conf=arguments.conf,
+        allow=arguments.allow,
     )
 
 
@@ -143,7 +156,11 @@ def _check_inputs(arguments: argparse.Namespace) -> None:
 def _run_verb(verb: str, words: list[str]) -> None:
     from emseg.stages import verbs
 
-    usage = {"demo": "emseg demo [DIR]", "synth": "emseg synth LAYOUT DIR", "download": "emseg download DATASET [DIR]"}
+    usage = {
+        "demo": "emseg demo [DIR]",
+        "synth": "emseg synth LAYOUT DIR",
+        "download": "emseg download DATASET [DIR]",
+    }
     least, most = {"demo": (0, 1), "synth": (2, 2), "download": (1, 2)}[verb]
     if not least <= len(words) <= most or any(word.startswith("-") for word in words):
         raise UserError(f"usage: {usage[verb]}")

@@ -23,4 +23,6 @@ def unknown_name(what: str, name: str, allowed: Iterable[str], *, where: str = "
     guess = nearest(name, names)
     place = f" in {where}" if where else ""
     hint = f"; did you mean '{guess}'?" if guess else ""
-    return UserError(f"unknown {what} '{name}'{place}{hint} (allowed: {', '.join(names) or 'none'})")
+    return UserError(
+        f"unknown {what} '{name}'{place}{hint} (allowed: {', '.join(names) or 'none'})"
+    )

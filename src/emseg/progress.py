@@ -27,7 +27,13 @@ def _bar(
     items: Iterable[Item], total: int, label: str, unit: str, each: float, done: int
 ) -> Iterator[Item]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -41,7 +47,7 @@ def _bar(
         task = progress.add_task(label, total=total, completed=done, rate="")
         for count, item in enumerate(items, 1):
             yield item
-            rate = f"{_si(count * each / (time.monotonic() - start))} {unit}/s"
+            rate = f"{_si(count * each / (time.monotonic() - start))}{unit}/s"
             progress.update(task, advance=1, rate=rate)
 
 
@@ -54,12 +60,9 @@ def _lines(
         now = time.monotonic()
         if now - last >= LINE_EVERY:
             last, rate = now, count / (now - start)
-            left = (total - done - count) / rate
-            print(
-                f"{label}: {done + count}/{total}, {_si(rate * each)} {unit}/s, {_clock(left)} left",
-                file=sys.stderr,
-                flush=True,
-            )
+            left = _clock((total - done - count) / rate)
+            line = f"{label}: {done + count}/{total}, {_si(rate * each)}{unit}/s, {left} left"
+            print(line, file=sys.stderr, flush=True)
 
 
 def _si(value: float) -> str:

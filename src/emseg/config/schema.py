@@ -69,7 +69,7 @@ class Volume:
     axes: str | None = None
     name: str | None = None
     range: Range = None
-    weight: float = 1.0
+    weight: float | None = None
     unlabelled: int | None = None
 
     def __post_init__(self) -> None:

@@ -11,8 +11,11 @@ CYTOPLASM = np.float32(168)
 MEMBRANE = np.float32(48)
 EXTRACELLULAR = np.float32(150)
 MITOCHONDRION = np.float32(98)
-VESICLE_LATTICE_NM = np.float32(52)
-GRAIN_SHAPE = (16, 128, 128)  # repeats after this many voxels
+MITOCHONDRION_EDGE = np.float32(-5)  # nm: how far its dark rim reaches out
+GRAIN = np.float32(13)
+GRAIN_NM = 6.5  # its size
+VESICLES_PER_NM = np.float32(1 / 52)  # of the lattice that vesicles sit on
+GRAIN_SHAPE = (16, 128, 128)  # powers of two: it repeats after this many voxels
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,12 @@ class Tissue:
     key: int  # of the hash behind vesicles and noise
 
 
-def make_tissue(trees: int, *, rng: np.random.Generator) -> Tissue:
+def make_tissue(trees: int, *, voxel_size: np.ndarray, rng: np.random.Generator) -> Tissue:
     tone = rng.normal(0, 9, trees + 1) - 30 * (rng.random(trees + 1) < 0.15)
     vesicles = np.where(rng.random(trees + 1) < 0.3, 0.4, 0.04)
-    grain = gaussian_filter(rng.standard_normal(GRAIN_SHAPE), (0.4, 1.1, 1.1), mode="wrap")
+    grain = gaussian_filter(
+        rng.standard_normal(GRAIN_SHAPE, dtype=np.float32), GRAIN_NM / voxel_size, mode="wrap"
+    )
     return Tissue(
         tone.astype(np.float32),
         vesicles.astype(np.float32),
@@ -67,51 +72,44 @@ def _byte(mixed, place):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _vesicle(value, taken, key):
-    """How dark a vesicle makes this place: 1 on its membrane, 0 off it; below 0 in its lumen."""
-    pitch = VESICLE_LATTICE_NM
-    a = math.floor(value[0] / pitch)
-    b = math.floor(value[1] / pitch)
-    c = math.floor(value[2] / pitch)
+def vesicle(z, y, x, taken, key):
+    """Grey value that a vesicle adds at a place (nm); `taken` of the lattice's places hold one."""
+    a = math.floor(z * VESICLES_PER_NM)
+    b = math.floor(y * VESICLES_PER_NM)
+    c = math.floor(x * VESICLES_PER_NM)
     mixed = _hash(key, np.int64(a), np.int64(b), np.int64(c))
     if _byte(mixed, 0) >= taken:
         return np.float32(0)
+    pitch = np.float32(1) / VESICLES_PER_NM
     radius = np.float32(13) + np.float32(7) * _byte(mixed, 1)
-    play = pitch - np.float32(2) * radius - np.float32(6)
-    dz = value[0] - np.float32(a) * pitch - radius - np.float32(3) - play * _byte(mixed, 2)
-    dy = value[1] - np.float32(b) * pitch - radius - np.float32(3) - play * _byte(mixed, 3)
-    dx = value[2] - np.float32(c) * pitch - radius - np.float32(3) - play * _byte(mixed, 4)
+    edge = radius + np.float32(3)
+    play = pitch - np.float32(2) * edge
+    dz = z - np.float32(a) * pitch - edge - play * _byte(mixed, 2)
+    dy = y - np.float32(b) * pitch - edge - play * _byte(mixed, 3)
+    dx = x - np.float32(c) * pitch - edge - play * _byte(mixed, 4)
     off = math.sqrt(dz * dz + dy * dy + dx * dx) - radius
     if off < np.float32(-6):
-        return np.float32(-0.15)
-    return max(np.float32(0), np.float32(1) - abs(off) * np.float32(1 / 7))
+        return np.float32(9)
+    return np.float32(-62) * max(np.float32(0), np.float32(1) - abs(off) * np.float32(1 / 7))
 
 
 @njit(cache=True, nogil=True, inline="always")
-def cytoplasm(value, speck, tone, taken, organelles, key):
-    """Grey value inside a neurite at the place value[:3] (nm) with texture fields value[3:5]."""
-    v = CYTOPLASM + tone + np.float32(13) * speck
-    if organelles > 0:
-        v -= organelles * np.float32(62) * _vesicle(value, taken * organelles, key)
-        # Endoplasmic reticulum: thin dark sheets that look like membranes and bound nothing.
-        sheet = abs(value[3] - np.float32(0.9))
-        if sheet < np.float32(0.09) and value[4] > np.float32(0.1):
-            v -= organelles * np.float32(55) * (np.float32(1) - sheet * np.float32(1 / 0.09))
-    return v
+def reticulum(sheet, fade):
+    """Grey value that endoplasmic reticulum adds: dark sheets that bound nothing."""
+    off = abs(sheet - np.float32(0.9))
+    if off > np.float32(0.09) or fade < np.float32(0.1):
+        return np.float32(0)
+    return np.float32(-55) * (np.float32(1) - off * np.float32(1 / 0.09))
 
 
 @njit(cache=True, nogil=True, inline="always")
-def mitochondrion(v, depth, value, speck, organelles):
-    """Grey value at `depth` nm under a mitochondrion's surface (negative: outside of it)."""
-    if depth < np.float32(-5):
-        return v
+def mitochondrion(depth, z, y, x, sheet, speck):
+    """Grey value `depth` nm below a mitochondrion's surface: dark rim, cristae, dense matrix."""
     if depth < np.float32(7):
-        inside = MITOCHONDRION - np.float32(38)
-    else:
-        fold = math.sin(
-            np.float32(0.17) * (value[1] + np.float32(0.6) * value[0])
-            + np.float32(0.06) * value[2]
-            + np.float32(1.5) * value[3]
-        )
-        inside = MITOCHONDRION + np.float32(16) * fold + np.float32(12) * speck
-    return v + organelles * (inside - v)
+        return MITOCHONDRION - np.float32(38)
+    fold = math.sin(
+        np.float32(0.17) * (y + np.float32(0.6) * z)
+        + np.float32(0.06) * x
+        + np.float32(1.5) * sheet
+    )
+    return MITOCHONDRION + np.float32(16) * fold + np.float32(12) * speck

@@ -27,7 +27,7 @@ def run(
         train(loaded, checkpoint=checkpoint, command=command)
         return
     from emseg.stages import test as stages
-    from emseg.stages.tuning import tune_decoder
+    from emseg.stages.tune import tune_decoder
 
     session = stages.Session(loaded, force=force, verify=verify, command=command)
     if mode == "infer":

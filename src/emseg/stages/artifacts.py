@@ -31,9 +31,10 @@ def weights_hash(state: Mapping[str, torch.Tensor]) -> str:
     """A hash over the names, shapes, dtypes and values of a state dict, in the order of names."""
     digest = hashlib.sha256()
     for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
+        # A clone has plain strides, whatever the memory order the tensor was trained in.
+        tensor = state[name].detach().cpu().clone(memory_format=torch.contiguous_format)
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.view(torch.uint8).numpy() if tensor.ndim else _scalar_bytes(tensor))
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
@@ -57,7 +58,3 @@ def known_format(path: Path, attributes: Mapping[str, Any]) -> bool:
             f"{FORMAT_VERSION}); convert it with the emseg that wrote it, or move it away"
         )
     return True
-
-
-def _scalar_bytes(tensor: torch.Tensor) -> bytes:
-    return tensor.numpy().tobytes()

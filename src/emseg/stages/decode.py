@@ -78,7 +78,7 @@ def labels_by_value(
 
 
 def nearest_channels(offsets: Sequence[Sequence[int]]) -> list[int]:
-    """Per axis the channel with the shortest offset along it, in axis order (the first of equals)."""
+    """For each axis the channel with the shortest offset along it, the first of equals."""
     chosen = []
     for axis in range(3):
         along = [

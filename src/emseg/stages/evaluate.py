@@ -22,7 +22,9 @@ from emseg.volumes.atomic import replacing
 Scores = dict[str, float]
 
 
-def build_metrics(nodes: Mapping[str, dict[str, Any]], *, allow: Sequence[str] = ()) -> list[partial]:
+def build_metrics(
+    nodes: Mapping[str, dict[str, Any]], *, allow: Sequence[str] = ()
+) -> list[partial]:
     """The metrics of `evaluation.metrics`, each taking (segmentation, truth) and facts by name."""
     return [build(node, kind="evaluation.metrics", allow=allow) for node in nodes.values()]
 
@@ -123,7 +125,7 @@ def _score_volume(segmentation: Path, source: Source, metrics: Sequence[partial]
 
 
 def read_truth(source: Source) -> np.ndarray:
-    """The truth of a source with its unlabelled id and what its mask excludes set to 0 (ignored)."""
+    """The truth of a source, 0 (ignored) where it is unlabelled or outside the mask."""
     assert source.label is not None
     truth = source.label.read((0, 0, 0), source.label.shape)
     if source.config.unlabelled is not None:

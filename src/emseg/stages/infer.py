@@ -90,8 +90,7 @@ def _ensemble(config: Inference) -> Ensemble | None:
     asked = config.test_time_augmentation
     if not asked.enabled:
         return None
-    flips = range(3) if asked.flip_axes == "all" else asked.flip_axes or []
-    chosen = views(flip_axes=list(flips), rotation90_axes=asked.rotation90_axes or [])
+    chosen = views(asked.flip_axes or (), asked.rotation90_axes or ())
     return Ensemble(chosen, asked.ensemble_mode)
 
 
@@ -155,6 +154,6 @@ def _check_crop(config: Inference) -> None:
         lead, trail = config.crop_pad[2 * axis : 2 * axis + 2]
         if not (pad - 1 <= lead <= pad and trail == pad):
             raise UserError(
-                f"inference.crop_pad {list(config.crop_pad)} does not crop the pad {list(config.pad)} "
-                "back to the image's support; leave it null to have it derived"
+                f"inference.crop_pad {list(config.crop_pad)} does not crop the pad "
+                f"{list(config.pad)} back to the image's support; null derives it"
             )

@@ -1,4 +1,4 @@
-"""overview.png: raw, affinity, segmentation and truth side by side, so that a result can be seen."""
+"""overview.png: raw, affinity, segmentation and truth side by side."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,13 +29,17 @@ def write_overview(
     from matplotlib.figure import Figure
 
     rows = [
-        (source, int(source.image.shape[0] * depth)) for source in sources for depth in (0.25, 0.5, 0.75)
+        (source, int(source.image.shape[0] * depth))
+        for source in sources
+        for depth in (0.25, 0.5, 0.75)
     ]
     figure = Figure(figsize=(4 * PANEL_INCHES, len(rows) * PANEL_INCHES), layout="tight")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), 4, squeeze=False)
     for line, (source, index) in zip(axes, rows, strict=True):
-        panels = _panels(source, index, predictions.get(source.name), segmentations.get(source.name))
+        panels = _panels(
+            source, index, predictions.get(source.name), segmentations.get(source.name)
+        )
         for axis, (title, image) in zip(line, panels.items(), strict=True):
             axis.set_axis_off()
             axis.set_title(f"{source.name} {title} [{index}]", fontsize=8)

@@ -51,7 +51,10 @@ def within(source: Source, bounds: tuple[float, float] | None) -> Source:
     if bounds is None:
         return source
     start, stop = resolve_range(bounds, source.image.shape[0])
-    cut = [None if v is None else _cut(v, start, stop) for v in (source.image, source.label, source.mask)]
+    cut = [
+        None if v is None else _cut(v, start, stop)
+        for v in (source.image, source.label, source.mask)
+    ]
     assert cut[0] is not None
     return replace(source, image=cut[0], label=cut[1], mask=cut[2])
 
@@ -64,25 +67,35 @@ def _expand(key: str, volume: VolumeConfig, split: str) -> list[tuple[str, Volum
     whole = replace(volume, path=None, image=image, label=label, mask=mask)
     if not glob.has_magic(image):
         return [(key, whole)]
-    images = sorted(glob.glob(image))
+    images = _found(image)
     if not images:
         raise UserError(f"data.{split}: no file matches {image}")
     if volume.name is not None and len(images) > 1:
-        raise UserError(f"data.{split}.name: '{volume.name}' for the {len(images)} files of {image}")
+        raise UserError(
+            f"data.{split}.name: '{volume.name}' for the {len(images)} files of {image}"
+        )
     labels, masks = _matches(label, images, split), _matches(mask, images, split)
     return [
-        ("", replace(whole, image=i, label=l, mask=m))
-        for i, l, m in zip(images, labels, masks, strict=True)
+        ("", replace(whole, image=image, label=label, mask=mask))
+        for image, label, mask in zip(images, labels, masks, strict=True)
     ]
 
 
 def _matches(pattern: str | None, images: list[str], split: str) -> list[str | None]:
     if pattern is None:
         return [None] * len(images)
-    found: list[str | None] = [*sorted(glob.glob(pattern))]
+    found: list[str | None] = [*_found(pattern)]
     if len(found) != len(images):
-        raise UserError(f"data.{split}: {len(images)} images, but {len(found)} files match {pattern}")
+        raise UserError(
+            f"data.{split}: {len(images)} images, but {len(found)} files match {pattern}"
+        )
     return found
+
+
+def _found(pattern: str) -> list[str]:
+    # The key inside a file (`vol_*.h5:raw`) is no part of the file's name.
+    files, colon, key = pattern.partition(":")
+    return [f"{file}{colon}{key}" for file in sorted(glob.glob(files))]  # noqa: PTH207
 
 
 def _joined(volume: VolumeConfig, inner: str | None) -> str | None:
@@ -111,7 +124,8 @@ def _open(name: str, config: VolumeConfig) -> Source:
     for other in (source.label, source.mask):
         if other is not None and other.shape != image.shape:
             raise UserError(
-                f"{other.location} has shape {other.shape}, its image {image.location} {image.shape}"
+                f"{other.location} has shape {other.shape}, "
+                f"its image {image.location} {image.shape}"
             )
     return within(source, config.range)
 

@@ -8,7 +8,7 @@ from emseg.config import Loaded, dump
 from emseg.errors import UserError
 from emseg.stages.decode import DecodeJob, decode
 from emseg.stages.devices import resolve_devices
-from emseg.stages.evaluate import Scores, build_metrics, evaluate, table
+from emseg.stages.evaluate import Scores, evaluate, table
 from emseg.stages.infer import infer
 from emseg.stages.network import load_trained
 from emseg.stages.overview import write_overview
@@ -19,7 +19,7 @@ from emseg.training.checkpoints import read_checkpoint
 
 @dataclass(frozen=True)
 class Session:
-    """One call of the command line: the config it composed and how it wants stale results treated."""
+    """One call of the command line: its config, and what it does about results that are there."""
 
     loaded: Loaded
     force: bool
@@ -31,9 +31,7 @@ def test(session: Session, checkpoint: Path) -> dict[str, Scores]:
     """The scores by volume, after all three stages; each is skipped when its result is current."""
     sources = test_sources(session)
     predictions = infer_all(session, checkpoint)
-    segmentations = {
-        name: _decode(session, prediction) for name, prediction in predictions.items()
-    }
+    segmentations = {name: _decode(session, prediction) for name, prediction in predictions.items()}
     return _judge(session, sources, predictions, segmentations)
 
 

@@ -1,12 +1,8 @@
 """Train: from labelled volumes to checkpoints."""
 
-import os
-import warnings
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 
@@ -105,9 +101,7 @@ def _labelled(source: Source) -> LabelledVolume:
     if source.label is None:
         raise UserError(f"the training volume '{source.name}' has no label")
     config = source.config
-    return LabelledVolume(
-        source.image, source.label, source.mask, config.unlabelled, config.weight
-    )
+    return LabelledVolume(source.image, source.label, source.mask, config.unlabelled, config.weight)
 
 
 def _module(loaded: Loaded, target: Target, in_channels: int, devices: Devices) -> Supervised:
@@ -204,7 +198,9 @@ def _trainer(root: Root, devices: Devices, run: Path) -> pl.Trainer:
 
 def _total_steps(root: Root) -> int:
     schedule = root.optimization
-    by_epochs = None if schedule.max_epochs is None else schedule.max_epochs * schedule.n_steps_per_epoch
+    by_epochs = (
+        None if schedule.max_epochs is None else schedule.max_epochs * schedule.n_steps_per_epoch
+    )
     limits = [limit for limit in (schedule.max_steps, by_epochs) if limit is not None]
     if not limits:
         raise UserError("set optimization.max_epochs or optimization.max_steps")
