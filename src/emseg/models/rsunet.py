@@ -52,12 +52,13 @@ class RSUNet(nn.Module):
         _check(width, down_factors, depth_2d, kernel_2d, num_groups)
         factors = [tuple(factor) for factor in down_factors]
         self.stride = tuple(prod(axis) for axis in zip(*factors, strict=True))
-        kernels = [tuple(kernel_2d)] * depth_2d + [(3, 3, 3)] * (len(width) - depth_2d)
+        flat = (kernel_2d[0], kernel_2d[1], kernel_2d[2])
+        kernels = [flat] * depth_2d + [(3, 3, 3)] * (len(width) - depth_2d)
 
         def preactivation(channels: int) -> nn.Module:
             return _preactivation(channels, norm, num_groups, activation)
 
-        def block(before: int, after: int, level: int) -> nn.Module:
+        def block(before: int, after: int, level: int) -> _ConvBlock:
             return _ConvBlock(before, after, kernels[level], preactivation)
 
         first = block(in_channels, width[0], 0)
@@ -99,15 +100,14 @@ class _ConvBlock(nn.Module):
         self,
         before: int,
         after: int,
-        kernel: tuple[int, ...],
+        kernel: tuple[int, int, int],
         preactivation: Callable[[int], nn.Module],
     ) -> None:
         super().__init__()
+        padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
 
         def convolution(channels: int) -> nn.Sequential:
-            conv = nn.Conv3d(
-                channels, after, kernel, padding=tuple(k // 2 for k in kernel), bias=False
-            )
+            conv = nn.Conv3d(channels, after, kernel, padding=padding, bias=False)
             return nn.Sequential(preactivation(channels), conv)
 
         self.enter = convolution(before)

@@ -77,4 +77,8 @@ def _schedule(
                 f"optimization.scheduler.{name} is {floor:g}; it must be between 0 and the "
                 f"optimizer's learning rate, {min(tops):g}"
             )
-    return LambdaLR(optimizer, [lambda step, top=top: lr(step, top) / top for top in tops])
+
+    def factor(top: float) -> Callable[[int], float]:
+        return lambda step: lr(step, top) / top
+
+    return LambdaLR(optimizer, [factor(top) for top in tops])

@@ -45,7 +45,7 @@ class Supervised(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
-        self.net = net.to(memory_format=self.memory_format)
+        self.net = net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.loss = loss
         self.make_optimizer = make_optimizer
         self.make_scheduler = make_scheduler
@@ -57,7 +57,7 @@ class Supervised(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         total, parts = self._losses(batch)
-        lr = float(self.optimizers().param_groups[0]["lr"])
+        lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         if not torch.isfinite(total):
             raise UserError(
                 f"the training loss is {total.item()} at step {self.global_step} (learning rate "
