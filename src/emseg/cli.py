@@ -157,11 +157,11 @@ def _run_verb(verb: str, words: list[str]) -> None:
     from emseg.stages import verbs
 
     usage = {
-        "demo": "emseg demo [DIR]",
+        "demo": "emseg demo",
         "synth": "emseg synth LAYOUT DIR",
         "download": "emseg download DATASET [DIR]",
     }
-    least, most = {"demo": (0, 1), "synth": (2, 2), "download": (1, 2)}[verb]
+    least, most = {"demo": (0, 0), "synth": (2, 2), "download": (1, 2)}[verb]
     if not least <= len(words) <= most or any(word.startswith("-") for word in words):
         raise UserError(f"usage: {usage[verb]}")
     getattr(verbs, verb)(*words)

@@ -15,8 +15,8 @@ def run(
     force: bool,
     verify: bool,
     command: str,
-) -> None:
-    """Run the stages of `mode` on a checked config.
+) -> Path | None:
+    """The folder of the run that was trained; other modes return None and print their folder.
 
     `test` is the config composed for test, which tune compares its data with and tune-test goes
     on with; `source` is the prediction or segmentation that decode or evaluate begin with.
@@ -24,8 +24,7 @@ def run(
     if mode == "train":
         from emseg.stages.train import train
 
-        train(loaded, checkpoint=checkpoint, command=command)
-        return
+        return train(loaded, checkpoint=checkpoint, command=command)
     from emseg.stages import test as stages
     from emseg.stages.tune import tune_decoder
 
@@ -40,3 +39,4 @@ def run(
         stages.test(session, checkpoint)
     else:
         tune_decoder(session, test, checkpoint, then_test=mode == "tune-test")
+    return None

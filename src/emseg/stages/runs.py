@@ -34,11 +34,9 @@ def start_run(experiment_name: str) -> Path:
     Ranks that a launcher such as torchrun starts by itself get a placeholder: they write nothing,
     and the checkpoint callback is told the folder by rank 0.
     """
-    if HANDED_DOWN in os.environ:
-        return Path(os.environ[HANDED_DOWN])
     base = OUTPUTS / experiment_name
     if process_rank() != 0:
-        return base / "rank0-decides"
+        return Path(os.environ.get(HANDED_DOWN, base / "rank0-decides"))
     run = _make_stamped(base)
     os.environ[HANDED_DOWN] = str(run)
     return run
