@@ -15,7 +15,7 @@ from emseg.data.synthetic_neurites import Neurites
 
 @dataclass(frozen=True)
 class Pieces:
-    """Labels after the split into pieces, and what became of the 6-connected parts of the trees."""
+    """Labels of one piece each, beside the trees they were cut from."""
 
     labels: np.ndarray  # uint32: final ids
     trees: np.ndarray  # uint32: tree numbers as drawn, 0 where a sliver was given away
@@ -23,13 +23,15 @@ class Pieces:
 
 
 def one_piece_each(trees: np.ndarray, *, sliver_voxels: int) -> Pieces:
-    """Labels in which every id is one 6-connected piece.
+    """Labels in which every id is one 6-connected piece; `trees` is kept, and changed in place.
 
     The largest piece of a tree keeps the tree's number. Another piece of at least `sliver_voxels`
     voxels gets a new number; a smaller one goes to the neighbour (a piece that is not a sliver)
-    with most faces to it, or to the background where there is none. `trees` is changed in place.
+    with most faces to it, or to the background where there is none.
     """
-    pieces, count = cc3d.connected_components(trees, connectivity=6, return_N=True)
+    pieces, count = cc3d.connected_components(
+        trees, connectivity=6, out_dtype=np.uint32, return_N=True
+    )
     size, owner = _census(trees, pieces, count)
     order = np.argsort(-size, kind="stable")
     _, first = np.unique(owner[order], return_index=True)
@@ -41,12 +43,13 @@ def one_piece_each(trees: np.ndarray, *, sliver_voxels: int) -> Pieces:
     fresh = np.flatnonzero(~largest & ~sliver)
     fresh = fresh[fresh > 0]
     names[fresh] = owner.max() + 1 + np.arange(fresh.size)
-    voxels = np.argwhere(sliver[pieces]) if sliver.any() else np.empty((0, 3), np.int64)
+    voxels = _voxels_of(pieces, sliver, int(size[sliver].sum()))
     trees[tuple(voxels.T)] = 0
     for piece, neighbour in _neighbour_of(voxels, pieces, sliver).items():
         names[piece] = names[neighbour]
     names[0] = 0
-    return Pieces(_renamed(pieces, names), trees, np.unique(names[names > 0]))
+    _rename(pieces, names)
+    return Pieces(pieces, trees, np.unique(names[names > 0]))
 
 
 @njit(cache=True, nogil=True)
@@ -63,13 +66,28 @@ def _census(trees, pieces, count):
 
 
 @njit(cache=True, nogil=True)
-def _renamed(pieces, names):
-    labels = np.empty(pieces.shape, np.uint32)
+def _voxels_of(pieces, chosen, count):
+    voxels = np.empty((count, 3), np.int64)
+    if count == 0:
+        return voxels
+    found = 0
     for z in range(pieces.shape[0]):
         for y in range(pieces.shape[1]):
             for x in range(pieces.shape[2]):
-                labels[z, y, x] = names[pieces[z, y, x]]
-    return labels
+                if chosen[pieces[z, y, x]]:
+                    voxels[found, 0] = z
+                    voxels[found, 1] = y
+                    voxels[found, 2] = x
+                    found += 1
+    return voxels
+
+
+@njit(cache=True, nogil=True)
+def _rename(pieces, names):
+    for z in range(pieces.shape[0]):
+        for y in range(pieces.shape[1]):
+            for x in range(pieces.shape[2]):
+                pieces[z, y, x] = names[pieces[z, y, x]]
 
 
 def _neighbour_of(voxels: np.ndarray, pieces: np.ndarray, sliver: np.ndarray) -> dict[int, int]:

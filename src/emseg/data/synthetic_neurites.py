@@ -14,7 +14,7 @@ from numba import njit
 STEP = 0.5  # distance of consecutive centres, in radii
 SQUEEZE = 0.6  # a neurite squeezed below this part of its own radius ends there
 OVERLAP = 1.2  # a ball may reach this much into its neighbour before it is squeezed
-HEADINGS = 5  # directions tried at every step
+HEADINGS = 4  # directions tried at every step
 SEED_TRIALS = 12  # places tried for a new neurite; the roomiest is taken
 FAILED_SEEDS = 40  # seeds without room, in a row, after which the box counts as full
 BRANCH_EVERY = 6.0  # mean length between branches, in diameters

@@ -24,6 +24,7 @@ from emseg.data.synthetic_texture import (
     gaussian_noise,
     make_tissue,
     mitochondrion,
+    mix,
     reticulum,
     vesicle,
 )
@@ -108,7 +109,8 @@ def _render(
     left = np.empty(5, np.float32)
     right = np.empty(5, np.float32)
     half_px = np.float32(0.5) * voxel
-    far = np.float32(2) * (gap + membrane + voxel[0])
+    widest = math.sqrt(half_px[0] ** 2 + half_px[1] ** 2 + half_px[2] ** 2) + POINT_SPREAD_NM
+    far = np.float32(2) * (gap + membrane + np.float32(widest))
     for gz in range(first.shape[0] - 1):
         layers = 1 if step[0] == 1 else 2
         for gy in range(first.shape[1] - 1):
@@ -164,6 +166,7 @@ def _render(
                         y = ty - shift[z, 0]
                         if y < 0 or y >= raw.shape[1]:
                             continue
+                        row_key = mix(key, z, y, -1)
                         fy = np.float32(iy) / np.float32(step[1])
                         for k in range(5):
                             for side in range(2):
@@ -263,6 +266,6 @@ def _render(
                                 strength = min(max(strength, np.float32(0.3)), np.float32(1))
                                 v += (MEMBRANE - v) * dark * strength
                             if noise > 0:
-                                v += noise * gaussian_noise(key, z, y, x)
+                                v += noise * gaussian_noise(row_key, x)
                             raw[z, y, x] = min(max(v, np.float32(0)), np.float32(255))
                             labels[z, y, x] = name

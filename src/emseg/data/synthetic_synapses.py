@@ -1,6 +1,7 @@
 """Synapses of a synthetic volume: clefts at contacts, pre- and post-synaptic masks beside them."""
 
 import math
+import mmap
 from dataclasses import dataclass
 
 import edt
@@ -36,8 +37,7 @@ def place_synapses(
     rng: np.random.Generator,
 ) -> Synapses:
     """Synapses at random contacts of two neurites, painted into `raw` in place."""
-    masks = [np.zeros(labels.shape, np.uint32) for _ in range(3)]
-    synapses = Synapses(masks[0], masks[1], masks[2], {})
+    synapses = Synapses(*(_sparse_zeros(labels.shape) for _ in range(3)), partners={})
     wanted = int(round(per_um3 * labels.size * float(np.prod(voxel_size)) * 1e-9))
     apart = 2 * math.hypot(CONTACT_NM, CLEFT_NM + SIDE_NM)
     sites = np.empty((0, 3))
@@ -54,6 +54,11 @@ def place_synapses(
         if _place(raw, labels, synapses, site, toward, flipped, voxel_size, key):
             sites = np.vstack([sites, site * voxel_size])
     return synapses
+
+
+def _sparse_zeros(shape: tuple[int, ...]) -> np.ndarray:
+    """uint32 zeros in small pages, which take memory only where something is written."""
+    return np.frombuffer(mmap.mmap(-1, 4 * math.prod(shape)), np.uint32).reshape(shape)
 
 
 def _contact_from(labels: np.ndarray, start: np.ndarray, axis: int) -> np.ndarray | None:
@@ -80,7 +85,7 @@ def _place(
     key: int,
 ) -> bool:
     """Writes one synapse, unless a part of it would be too small."""
-    half = np.ceil((CONTACT_NM + SIDE_NM) / voxel_size).astype(int)
+    half = np.ceil(CONTACT_NM / voxel_size).astype(int)
     low = np.maximum(site - half, 0)
     high = np.minimum(site + half + 1, labels.shape)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))

@@ -43,22 +43,27 @@ def make_tissue(trees: int, *, voxel_size: np.ndarray, rng: np.random.Generator)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _hash(key, a, b, c):
-    mixed = (
-        key
-        ^ (np.uint64(a) * np.uint64(0x9E3779B97F4A7C15))
-        ^ (np.uint64(b) * np.uint64(0xC2B2AE3D27D4EB4F))
-        ^ (np.uint64(c) * np.uint64(0x165667B19E3779F9))
-    )
+def _scatter(mixed):
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))
 
 
 @njit(cache=True, nogil=True, inline="always")
-def gaussian_noise(key, a, b, c):
+def mix(key, a, b, c):
+    """A hash of three integers: 64 bits that look random."""
+    return _scatter(
+        key
+        ^ (np.uint64(a) * np.uint64(0x9E3779B97F4A7C15))
+        ^ (np.uint64(b) * np.uint64(0xC2B2AE3D27D4EB4F))
+        ^ (np.uint64(c) * np.uint64(0x165667B19E3779F9))
+    )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def gaussian_noise(row_key, x):
     """Nearly normal noise of unit variance: four uniform numbers out of one hash."""
-    mixed = _hash(key, a, b, c)
+    mixed = _scatter(row_key + np.uint64(x) * np.uint64(0x9E3779B97F4A7C15))
     low = np.uint64(0xFFFF)
     total = (mixed & low) + ((mixed >> np.uint64(16)) & low) + ((mixed >> np.uint64(32)) & low)
     total += mixed >> np.uint64(48)
@@ -77,7 +82,7 @@ def vesicle(z, y, x, taken, key):
     a = math.floor(z * VESICLES_PER_NM)
     b = math.floor(y * VESICLES_PER_NM)
     c = math.floor(x * VESICLES_PER_NM)
-    mixed = _hash(key, np.int64(a), np.int64(b), np.int64(c))
+    mixed = mix(key, np.int64(a), np.int64(b), np.int64(c))
     if _byte(mixed, 0) >= taken:
         return np.float32(0)
     pitch = np.float32(1) / VESICLES_PER_NM
