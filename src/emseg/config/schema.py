@@ -83,6 +83,8 @@ class Volume:
 
 @dataclass(kw_only=True)
 class Dataloader:
+    """One device's batches; `patch_size` in voxels, in stored-axis order."""
+
     batch_size: int = 4
     patch_size: Axes3 = (16, 224, 224)
 
@@ -115,6 +117,8 @@ class Data:
 
 @dataclass(kw_only=True)
 class Ema:
+    """The moving average of the weights: the live ones for `warmup_steps`, then `decay`."""
+
     enabled: bool = False
     decay: float = 0.999
     warmup_steps: int = 0
@@ -199,6 +203,8 @@ class TestTimeAugmentation:
 
 @dataclass(kw_only=True)
 class Inference:
+    """From a volume to a prediction on the volume's own support."""
+
     window: Window = field(default_factory=Window)
     pad: Axes3 = (0, 0, 0)
     crop_pad: tuple[int, int, int, int, int, int] | None = None
@@ -215,6 +221,8 @@ class Inference:
 
 @dataclass(kw_only=True)
 class Evaluation:
+    """What a segmentation is measured by; a metric's name is free."""
+
     enabled: bool = True
     metrics: dict[str, Leaf] = field(default_factory=dict)
 
@@ -263,6 +271,8 @@ class Tune:
 
 @dataclass(kw_only=True)
 class Checkpoint:
+    """Which weights are kept: the `save_top_k` best by `monitor`, the last, every n-th step."""
+
     monitor: str = "train_loss_total_epoch"
     mode: Literal["min", "max"] = "min"
     save_top_k: int = 3
@@ -276,6 +286,8 @@ class Checkpoint:
 
 @dataclass(kw_only=True)
 class Images:
+    """Panels of raw, target and prediction in TensorBoard."""
+
     every_n_epochs: int = 10
     n_images: int = 8
     n_slices: int = 2
@@ -287,6 +299,8 @@ class Images:
 
 @dataclass(kw_only=True)
 class Logging:
+    """How often TensorBoard hears of the training."""
+
     log_every_n_steps: int = 50
     images: Images = field(default_factory=Images)
 
@@ -296,6 +310,8 @@ class Logging:
 
 @dataclass(kw_only=True)
 class Monitor:
+    """What a training leaves behind."""
+
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     logging: Logging = field(default_factory=Logging)
 

@@ -25,6 +25,8 @@ MAIN = "main"
 
 @dataclass(frozen=True)
 class Location:
+    """A file (for zarr a folder) and the key inside it, "" where none is named."""
+
     path: Path
     key: str
     format: Format
