@@ -7,7 +7,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emseg.errors import UserError
 from emseg.inference.accumulator import Accumulator, accumulator_bytes
 from emseg.inference.blending import weight_map
 from emseg.inference.predict import predict
@@ -358,49 +357,3 @@ def test_windows_are_activated(activation, function):
     )
     logits = np.stack([image, 1 - image, image**2])
     np.testing.assert_allclose(result, function(logits), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"output_dtype": "uint16"}, "output_dtype 'uint16'"),
-        ({"output_dtype": "uint8", "activation": "none"}, "uint8.*none"),
-        ({"activation": "sigmiod"}, "did you mean 'sigmoid'"),
-        ({"padding_mode": "reflct"}, "did you mean 'reflect'"),
-        ({"blending": "bumb"}, "did you mean 'bump'"),
-        ({"sw_batch_size": 0}, "sw_batch_size 0"),
-        ({"offsets": [(0, 0, 1)] * 2}, "offsets"),
-        ({"offsets": [(0, 1)]}, "offsets"),
-        ({"edge_side": "dest"}, "did you mean 'destination'"),
-        ({"window_size": (4, 4)}, "window_size"),
-    ],
-)
-def test_options_that_do_not_fit_are_refused_before_the_network_runs(change, named):
-    def never(batch):
-        raise AssertionError("the network ran")
-
-    options = {"channels": 1, "window_size": (4, 4, 4), "normalize": as_float, **change}
-    with pytest.raises(UserError, match=named):
-        predict(never, np.zeros((4, 4, 4), np.uint8), **options)
-
-
-def test_a_network_of_another_shape_is_refused():
-    with pytest.raises(UserError, match=r"\(1, 4, 4, 4\).*\(2, 4, 4, 4\)"):
-        predict(
-            lambda batch: batch,
-            np.zeros((4, 4, 4), np.uint8),
-            channels=2,
-            window_size=(4, 4, 4),
-            normalize=as_float,
-        )
-
-
-def test_a_network_that_returns_nan_stops_the_run():
-    with pytest.raises(UserError, match="plane 0 is not finite"):
-        predict(
-            lambda batch: batch * torch.nan,
-            np.ones((4, 4, 4), np.uint8),
-            channels=1,
-            window_size=(4, 4, 4),
-            normalize=as_float,
-        )
