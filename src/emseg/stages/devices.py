@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from emseg.config.schema import System
+from emseg.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -27,23 +28,37 @@ class Devices:
 def resolve_devices(system: System) -> Devices:
     """The devices for `system`: -1 means all; more than there are is cut with a warning.
 
-    Without a GPU the processes are those that the launcher (torchrun) started, else one.
+    A launcher (torchrun) decides the number of processes, each with a GPU or all on the CPU. Else
+    there is one for each GPU, or one on the CPU.
     """
     there = torch.cuda.device_count()
     wanted = there if system.num_gpus == -1 else system.num_gpus
     warning = None
     if wanted > there:
-        warning = f"system.num_gpus={wanted}, but this machine has {there}: going on with {there}"
+        instead = there or "the CPU"
+        warning = f"system.num_gpus={wanted}, but this machine has {there}: going on with {instead}"
         wanted = there
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    nodes = int(os.environ.get("WORLD_SIZE", local)) // local
-    count = wanted or local
+    # Only a launcher says this; Lightning, for the processes that it starts, does not.
+    launched = int(os.environ.get("LOCAL_WORLD_SIZE", 0))
+    nodes = int(os.environ["WORLD_SIZE"]) // launched if launched else 1
+    if wanted and launched:
+        wanted = _shared_out(launched, there)
+    count = wanted or launched or 1
     cores = len(os.sched_getaffinity(0))
     # The process that trains needs a core of its own; on a GPU it mostly waits.
     workers = max(cores // count - (wanted == 0), 0)
     if system.num_workers != -1:
         workers = system.num_workers
     return Devices("gpu" if wanted else "cpu", count, nodes, workers, warning)
+
+
+def _shared_out(processes: int, gpus: int) -> int:
+    if processes > gpus:
+        raise UserError(
+            f"{processes} processes were launched on a machine with {gpus} GPUs: launch at most "
+            f"{gpus}, or set system.num_gpus=0"
+        )
+    return processes
 
 
 def stand_resolved(saved: dict[str, Any], devices: Devices, mode: str) -> None:

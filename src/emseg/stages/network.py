@@ -1,6 +1,6 @@
 """The trained network: a checkpoint's weights in the config's model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,8 @@ def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> 
     """
     stored = read_checkpoint(checkpoint)
     target = build(root.target, kind="target", allow=allow)
-    facts = stored["emseg"]
-    _require_same_target(target, facts, checkpoint)
+    facts = trained_facts(stored, source=checkpoint)
+    require_same_target(target, facts, source=checkpoint)
     net = build(
         root.model,
         kind="model",
@@ -69,9 +69,21 @@ def target_facts(target: Target) -> dict[str, Any]:
     }
 
 
-def _require_same_target(target: Target, facts: dict[str, Any], checkpoint: Path) -> None:
+def trained_facts(stored: Mapping[str, Any], *, source: Path) -> dict[str, Any]:
+    """What training wrote into a checkpoint beside the weights; a UserError when it is not ours."""
+    if "emseg" not in stored:
+        raise UserError(
+            f"{source} does not say what it was trained for: it is no checkpoint of emseg "
+            "(model.init_from takes weights alone)"
+        )
+    facts: dict[str, Any] = stored["emseg"]
+    return facts
+
+
+def require_same_target(target: Target, facts: Mapping[str, Any], *, source: Path) -> None:
+    """Nothing, or a UserError when a checkpoint's channels mean something else than `target`'s."""
     for key, wanted in target_facts(target).items():
         if facts[key] != wanted:
             raise UserError(
-                f"{checkpoint} was trained for target {key} {facts[key]}, the config has {wanted}"
+                f"{source} was trained for target {key} {facts[key]}, the config has {wanted}"
             )

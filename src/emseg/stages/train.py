@@ -1,10 +1,10 @@
 """Train: from labelled volumes to checkpoints."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import TensorBoardLogger
+import torch
 
 from emseg import __version__
 from emseg.config import Loaded, build, dump
@@ -13,16 +13,15 @@ from emseg.data.augment import Pipeline
 from emseg.data.dataset import PatchDataset
 from emseg.data.labelled import LabelledVolume
 from emseg.data.targets import Target
-from emseg.errors import UserError
+from emseg.errors import UserError, unknown_name
 from emseg.models.stride import check_patch
 from emseg.stages.devices import Devices, resolve_devices, stand_resolved
-from emseg.stages.network import target_facts
+from emseg.stages.network import require_same_target, target_facts, trained_facts
 from emseg.stages.runs import log_start, process_rank, run_of, say, start_run, write_config
 from emseg.stages.sources import Source, open_sources, within
-from emseg.training.callbacks import ImagePanels, TrainingProgress, checkpoint_callbacks
+from emseg.stages.trainer import make_trainer, total_steps
 from emseg.training.checkpoints import load_weights, net_weights, read_checkpoint
 from emseg.training.datamodule import PatchDataModule
-from emseg.training.ema import Ema
 from emseg.training.supervised import Supervised
 
 # Enough validation patches for a steady mean where the config does not say how many.
@@ -33,22 +32,66 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
     """The run folder with its checkpoints. With `checkpoint` its run goes on in its own folder."""
     root = loaded.root
     devices = resolve_devices(root.system)
+    _check_precision(root, devices)
     pl.seed_everything(root.system.seed, verbose=False)
     target = build(root.target, kind="target", allow=loaded.allow)
     train_patches, val_patches = _datasets(loaded, target)
     data = _data(root, train_patches, val_patches, devices)
     module = _module(loaded, target, train_patches.channels, devices)
+    _check_monitor(root, module, target, validates=val_patches is not None)
+    if checkpoint is not None:
+        _check_resumable(checkpoint, root, module, target)
     run = _run_folder(loaded, checkpoint, devices, command)
-    trainer = _trainer(root, devices, run)
-    if process_rank() == 0:
-        if devices.warning:
-            say(devices.warning, run=run)
-        steps = f"{_total_steps(root)} steps on {devices.count} {devices.accelerator}"
-        say(f"training {steps} in {run}", run=run)
+    trainer = make_trainer(root, devices, run, validates=val_patches is not None)
+    notes = [*train_patches.notes, *(val_patches.notes if val_patches else [])]
+    steps = f"{total_steps(root)} steps on {devices.count} {devices.accelerator}"
+    _tell(run, [devices.warning, *notes, f"training {steps} in {run}"])
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-    if process_rank() == 0:
-        say(f"trained: {run / 'checkpoints' / 'last.ckpt'}", run=run)
+    _tell(run, [f"trained: {run / 'checkpoints'}"])
     return run
+
+
+def _tell(run: Path, lines: Iterable[str | None]) -> None:
+    for line in lines if process_rank() == 0 else ():
+        if line:
+            say(line, run=run)
+
+
+def _check_precision(root: Root, devices: Devices) -> None:
+    if root.optimization.precision == "16-mixed" and devices.accelerator == "cpu":
+        raise UserError("optimization.precision: 16-mixed needs a GPU, a CPU trains in bf16-mixed")
+
+
+def _check_monitor(root: Root, module: Supervised, target: Target, *, validates: bool) -> None:
+    """Nothing, or a UserError for a name that nothing will log: it would surface after an epoch."""
+    # The loss itself knows the names of its parts.
+    toy = torch.zeros(1, target.out_channels, 2, 2, 2)
+    loss = module.loss(toy, toy, toy.bool())
+    parts = [*loss[1]] if isinstance(loss, tuple) else []
+    names = ["train_loss_total_epoch", "train_loss_total_step"]
+    names += [f"train_loss_{part}" for part in parts]
+    if validates:
+        names += [f"val_loss_{part}" for part in ("total", *parts)]
+    monitor = root.monitor.checkpoint.monitor
+    if monitor.startswith("val_") and not validates:
+        raise UserError(
+            f"monitor.checkpoint.monitor={monitor} needs validation: set data.val or "
+            "data.split_val_range"
+        )
+    if monitor not in names:
+        raise unknown_name("logged value", monitor, names, where="monitor.checkpoint.monitor")
+
+
+def _check_resumable(checkpoint: Path, root: Root, module: Supervised, target: Target) -> None:
+    """Nothing, or a UserError when training with this config cannot go on from the checkpoint."""
+    stored = read_checkpoint(checkpoint)
+    require_same_target(target, trained_facts(stored, source=checkpoint), source=checkpoint)
+    load_weights(module.net, net_weights(stored), source=checkpoint)
+    if "current_model_state" in stored and not root.optimization.ema.enabled:
+        raise UserError(
+            f"{checkpoint} was trained with optimization.ema.enabled=true and cannot go on without "
+            "(model.init_from takes its weights into a new run)"
+        )
 
 
 def _datasets(loaded: Loaded, target: Target) -> tuple[PatchDataset, PatchDataset | None]:
@@ -134,7 +177,7 @@ def _module(loaded: Loaded, target: Target, in_channels: int, devices: Devices) 
             schedule.scheduler,
             kind="optimization.scheduler",
             allow=allow,
-            total_steps=_total_steps(root),
+            total_steps=total_steps(root),
             steps_per_epoch=schedule.n_steps_per_epoch,
         ),
         metadata=facts,
@@ -153,55 +196,3 @@ def _run_folder(loaded: Loaded, checkpoint: Path | None, devices: Devices, comma
         write_config(run, dump(loaded.saved))
         log_start(run, command=command, seed=root.system.seed)
     return run
-
-
-def _trainer(root: Root, devices: Devices, run: Path) -> pl.Trainer:
-    schedule, images = root.optimization, root.monitor.logging.images
-    per_step = schedule.accumulate_grad_batches
-    validate = schedule.val_check_interval
-    callbacks: list[Callback] = [
-        *checkpoint_callbacks(run / "checkpoints", **vars(root.monitor.checkpoint)),
-        TrainingProgress(),
-    ]
-    if images.n_images:
-        callbacks.append(ImagePanels(**vars(images)))
-    if schedule.ema.enabled:
-        ema = schedule.ema
-        callbacks.append(
-            Ema(
-                decay=ema.decay,
-                warmup_steps=ema.warmup_steps,
-                validate_with_ema=ema.validate_with_ema,
-            )
-        )
-    return pl.Trainer(
-        accelerator=devices.accelerator,
-        devices=devices.count,
-        num_nodes=devices.nodes,
-        strategy="ddp" if devices.count * devices.nodes > 1 else "auto",
-        max_steps=_total_steps(root),
-        max_epochs=-1,
-        precision=schedule.precision,
-        gradient_clip_val=schedule.gradient_clip_val,
-        accumulate_grad_batches=per_step,
-        val_check_interval=None if validate is None else validate * per_step,
-        check_val_every_n_epoch=1 if validate is None else None,
-        log_every_n_steps=root.monitor.logging.log_every_n_steps,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        logger=TensorBoardLogger(run, name="tensorboard", version=""),
-        callbacks=callbacks,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-
-
-def _total_steps(root: Root) -> int:
-    schedule = root.optimization
-    by_epochs = (
-        None if schedule.max_epochs is None else schedule.max_epochs * schedule.n_steps_per_epoch
-    )
-    limits = [limit for limit in (schedule.max_steps, by_epochs) if limit is not None]
-    if not limits:
-        raise UserError("set optimization.max_epochs or optimization.max_steps")
-    return min(limits)

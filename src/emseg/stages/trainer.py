@@ -1,0 +1,85 @@
+"""The Lightning trainer that a config describes."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from emseg.config.schema import Root
+from emseg.errors import UserError
+from emseg.stages.devices import Devices
+from emseg.training.callbacks import ImagePanels, TrainingProgress, checkpoint_callbacks
+from emseg.training.ema import Ema
+
+# What Lightning warns of although it is as it should be, or nothing that a user can change.
+NO_NEWS = (
+    "`isinstance.treespec, LeafSpec.` is deprecated",
+    "The number of training batches .* is smaller than the logging interval",
+    "The 'val_dataloader' does not have many workers",
+    "Checkpoint directory .* exists and is not empty",
+)
+
+
+def make_trainer(root: Root, devices: Devices, run: Path, *, validates: bool) -> pl.Trainer:
+    """A trainer that writes checkpoints and TensorBoard's files into `run`."""
+    _quieten()
+    schedule, images = root.optimization, root.monitor.logging.images
+    per_step = schedule.accumulate_grad_batches
+    validate = schedule.val_check_interval
+    callbacks: list[Callback] = [
+        *checkpoint_callbacks(run / "checkpoints", **vars(root.monitor.checkpoint)),
+        TrainingProgress(),
+    ]
+    if images.n_images:
+        callbacks.append(ImagePanels(**vars(images)))
+    if schedule.ema.enabled:
+        ema = schedule.ema
+        callbacks.append(
+            Ema(
+                decay=ema.decay,
+                warmup_steps=ema.warmup_steps,
+                validate_with_ema=ema.validate_with_ema,
+            )
+        )
+    return pl.Trainer(
+        accelerator=devices.accelerator,
+        devices=devices.count,
+        num_nodes=devices.nodes,
+        strategy="ddp" if devices.count * devices.nodes > 1 else "auto",
+        max_steps=total_steps(root),
+        max_epochs=-1,
+        precision=schedule.precision,
+        gradient_clip_val=schedule.gradient_clip_val,
+        accumulate_grad_batches=per_step,
+        val_check_interval=None if validate is None else validate * per_step,
+        check_val_every_n_epoch=1 if validate is None else None,
+        log_every_n_steps=root.monitor.logging.log_every_n_steps,
+        num_sanity_val_steps=0,
+        limit_val_batches=1.0 if validates else 0,
+        use_distributed_sampler=False,
+        logger=TensorBoardLogger(run, name="tensorboard", version=""),
+        callbacks=callbacks,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def total_steps(root: Root) -> int:
+    """The optimizer steps of the whole training: the smaller of what epochs and steps allow."""
+    schedule = root.optimization
+    by_epochs = (
+        None if schedule.max_epochs is None else schedule.max_epochs * schedule.n_steps_per_epoch
+    )
+    limits = [limit for limit in (schedule.max_steps, by_epochs) if limit is not None]
+    if not limits:
+        raise UserError("set optimization.max_epochs or optimization.max_steps")
+    return min(limits)
+
+
+def _quieten() -> None:
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in NO_NEWS:
+        warnings.filterwarnings("ignore", message=message)

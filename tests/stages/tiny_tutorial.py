@@ -1,0 +1,58 @@
+"""The demo's tutorial cut down to a fraction of a second, and volumes for it."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from emseg.config.choices import tutorials_folder
+from emseg.volumes import write_volume
+
+DEMO = tutorials_folder() / "demo.yaml"
+MAIN = Path(__file__).parents[2] / "scripts" / "main.py"
+SHAPE = (12, 40, 40)
+TINY = (
+    "system.num_workers=0",
+    "data.dataloader.patch_size=[4,16,16]",
+    "model.width=[4,6]",
+    "model.down_factors=[[1,2,2]]",
+    "optimization.max_steps=2",
+    "optimization.n_steps_per_epoch=2",
+    "optimization.val_steps_per_epoch=1",
+    "optimization.scheduler.warmup_epochs=0.5",
+    "optimization.ema.warmup_steps=1",
+    "inference.window.window_size=[4,16,16]",
+    "monitor.logging.images.n_images=1",
+)
+
+
+def write_volumes(folder: Path) -> None:
+    """Cells with dark membranes, under the names that the demo's tutorial reads."""
+    data = folder / "datasets" / "demo"
+    data.mkdir(parents=True)
+    for seed, split in enumerate(("train", "val", "test")):
+        raw, labels = cells(SHAPE, seed=seed)
+        for name, array in (("raw", raw), ("labels", labels)):
+            file = data / f"{split}_{name}.h5"
+            write_volume(file, array, axes="zyx", voxel_size=(30, 6, 6), attributes={})
+
+
+def cells(shape: tuple[int, int, int], *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Raw uint8 and labels uint32: a dozen Voronoi cells, dark where two of them meet."""
+    rng = np.random.default_rng(seed)
+    seeds = np.zeros(shape, np.uint32)
+    seeds[tuple(rng.integers(0, shape, (12, 3)).T)] = np.arange(1, 13)
+    _, nearest = ndimage.distance_transform_edt(
+        seeds == 0, sampling=(3, 1, 1), return_indices=True
+    )
+    labels = seeds[tuple(nearest)]
+    membrane = ndimage.maximum_filter(labels, 3) != ndimage.minimum_filter(labels, 3)
+    raw = np.where(membrane, 60, 190) + rng.normal(0, 12, shape)
+    return raw.clip(0, 255).astype(np.uint8), labels
+
+
+def environment() -> dict[str, str]:
+    """For a process of its own: this source tree, one thread."""
+    source = str(Path(__file__).parents[2] / "src")
+    return os.environ | {"PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
