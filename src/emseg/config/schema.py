@@ -16,7 +16,8 @@ Axes3 = tuple[int, int, int]
 Range = tuple[int, int] | tuple[float, float] | None
 Leaf = dict[str, Any]
 
-AXIS_ORDERS = ["".join(order) for order in permutations("xyz")]
+# Stored axes, c being the channels of an image.
+AXIS_ORDERS = ["".join(order) for axes in ("xyz", "cxyz") for order in permutations(axes)]
 
 
 def _require(ok: bool, key: str, value: object, allowed: str) -> None:
@@ -75,7 +76,7 @@ class Volume:
     def __post_init__(self) -> None:
         resolution = self.resolution or (1.0,)
         _require(min(resolution) > 0, "resolution", self.resolution, "above 0 nm on every axis")
-        allowed = f"one of {', '.join(AXIS_ORDERS)}"
+        allowed = "x, y and z in stored order (zyx), with c for channels (czyx, zyxc)"
         _require(self.axes is None or self.axes in AXIS_ORDERS, "axes", self.axes, allowed)
         _require_range("range", self.range)
         _require_positive(self, "weight")
@@ -172,7 +173,7 @@ class Window:
 
 @dataclass(kw_only=True)
 class InferenceModel:
-    """What the decoder sees of the prediction: null is all channels, in order."""
+    """What the decoder sees: null is each axis's nearest affinity, or all of other channels."""
 
     select_channel: list[int] | None = None
 
@@ -266,6 +267,8 @@ class Tune:
 
     def __post_init__(self) -> None:
         _require_positive(self, "n_trials", "trial_timeout")
+        fine = self.study_name is None or not {"/", "\\"} & set(self.study_name)
+        _require(fine and self.study_name != "", "study_name", self.study_name, "a name for a file")
         _require(self.n_startup_trials >= 0, "n_startup_trials", self.n_startup_trials, "0 or more")
 
 
