@@ -221,3 +221,35 @@ def test_impossible_sizes_are_refused(name: str, value: int) -> None:
     settings = {"batch_size": 1, "batches_per_epoch": 1} | {name: value}
     with pytest.raises(UserError, match=f"{name}={value} must be"):
         PatchDataModule(Numbers(), **settings)
+
+
+class Spoilt(Numbers):
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        if index == 4:
+            raise UserError("sample 4 cannot be read")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_users_mistake_in_a_worker_comes_out_as_it_was_said(split: str, num_workers: int) -> None:
+    spoilt = {"train": Spoilt(), "val": Numbers()} if split == "train" else {"val": Spoilt()}
+    data = PatchDataModule(
+        **{"train": Numbers(), **spoilt},
+        batch_size=3,
+        batches_per_epoch=2,
+        val_samples=6,
+        num_workers=num_workers,
+    )
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        max_steps=2,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    with pytest.raises(UserError, match="^sample 4 cannot be read$"):
+        trainer.fit(Recorder(), data)

@@ -64,7 +64,7 @@ def predict(
     grid = window_grid(
         image.shape, window_size=window_size, overlap=overlap, pad=pad, snap_to_edge=snap_to_edge
     )
-    _check_options(output_dtype, activation, padding_mode, sw_batch_size)
+    check_options(output_dtype, activation, padding_mode, sw_batch_size)
     edges = _edges(offsets, edge_side, channels, len(grid.shape))
     forward = _activated(net, activation, (channels, *grid.window), device, autocast_dtype)
     if tta is not None:
@@ -87,9 +87,10 @@ def predict(
     return None
 
 
-def _check_options(
+def check_options(
     dtype: OutputDtype, activation: Activation, padding: PaddingMode, batch_size: int
 ) -> None:
+    """Nothing, or a UserError for settings of `predict` that are unknown or do not go together."""
     if batch_size < 1:
         raise UserError(f"inference.window.sw_batch_size {batch_size}: must be at least 1")
     if padding not in get_args(PaddingMode):

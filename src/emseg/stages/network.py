@@ -1,5 +1,6 @@
 """The trained network: a checkpoint's weights in the config's model."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ from emseg.config import build
 from emseg.config.schema import Root
 from emseg.data.targets import Target
 from emseg.errors import UserError
-from emseg.stages.artifacts import weights_hash
 from emseg.training.checkpoints import load_weights, net_weights, read_checkpoint
 
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -26,6 +26,7 @@ class Trained:
     target: Target
     step: int
     weights: str
+    in_channels: int
     patch_size: tuple[int, ...]
     autocast: torch.dtype | None
 
@@ -53,7 +54,8 @@ def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> 
         net=net.eval(),
         target=target,
         step=stored["global_step"],
-        weights=weights_hash(state),
+        weights=_hash(state),
+        in_channels=facts["in_channels"],
         patch_size=tuple(facts["patch_size"]),
         autocast=AUTOCAST[root.optimization.precision],
     )
@@ -87,3 +89,14 @@ def require_same_target(target: Target, facts: Mapping[str, Any], *, source: Pat
             raise UserError(
                 f"{source} was trained for target {key} {facts[key]}, the config has {wanted}"
             )
+
+
+def _hash(state: Mapping[str, torch.Tensor]) -> str:
+    """Over the names, shapes, dtypes and values, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        # A clone has plain strides, whatever the memory order the tensor was trained in.
+        tensor = state[name].detach().cpu().clone(memory_format=torch.contiguous_format)
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

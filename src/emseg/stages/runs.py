@@ -5,14 +5,14 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from emseg import __version__
 from emseg.errors import UserError
-from emseg.volumes import check_writable
-from emseg.volumes.atomic import replacing
+from emseg.volumes.atomic import replacing, writing
 
 OUTPUTS = Path("outputs")
 # Tells the processes that rank 0 starts which folder it has made.
@@ -60,10 +60,8 @@ def run_for(checkpoint: Path, experiment_name: str, *, config: str) -> Path:
 
 
 def results_of(run: Path, step: int) -> Path:
-    """`results_step=<step>/` in the run; a UserError when it cannot be written to."""
-    folder = run / f"results_step={step}"
-    check_writable(folder)
-    return folder
+    """Where the run keeps the results of the checkpoint of that step."""
+    return run / f"results_step={step}"
 
 
 def write_config(run: Path, text: str) -> None:
@@ -83,17 +81,20 @@ def log_start(run: Path, *, command: str, seed: int) -> None:
         **{name: _version(name) for name in NAMED_VERSIONS},
         "seed": seed,
     }
-    with (run / "run.log").open("a") as log:
-        log.writelines(f"{name}: {value}\n" for name, value in facts.items())
-        log.write("\n")
+    _log(run, [*(f"{name}: {value}" for name, value in facts.items()), ""])
 
 
 def say(message: str, *, run: Path | None = None) -> None:
     """Tell the user on standard error, and keep it in the run's log."""
     print(f"emseg: {message}", file=sys.stderr, flush=True)
     if run is not None:
-        with (run / "run.log").open("a") as log:
-            log.write(message + "\n")
+        _log(run, [message])
+
+
+def _log(run: Path, lines: Iterable[str]) -> None:
+    path = run / "run.log"
+    with writing(path), path.open("a") as log:
+        log.writelines(line + "\n" for line in lines)
 
 
 def _make_stamped(base: Path) -> Path:

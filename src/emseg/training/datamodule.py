@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Subset, default_collate
 
 from emseg.errors import UserError
 
@@ -56,7 +56,7 @@ class SampleStream:
         if self._batches is None:
             self._batches = iter(self._loader())
         for _ in range(self._batches_per_epoch):
-            batch = next(self._batches)
+            batch = _sound(next(self._batches))
             self.next_index += self._world_size * self._batch_size
             yield batch
 
@@ -81,7 +81,7 @@ class SampleStream:
             stride=self._world_size * self._batch_size,
         )
         return DataLoader(
-            self._samples,  # type: ignore[arg-type]  # PyTorch asks a map of samples for no more
+            _Batches(self._samples),  # type: ignore[arg-type]
             batch_sampler=batches,  # type: ignore[arg-type]
             **_loader_settings(self._num_workers, seed=self._seed + self._rank),
         )
@@ -151,7 +151,7 @@ class PatchDataModule(pl.LightningDataModule):
             return []
         workers = min(self._num_workers, -(-self._val_samples // self._batch_size))
         return DataLoader(
-            Subset(self._val, range(self._val_samples)),  # type: ignore[arg-type]
+            Subset(_Batches(self._val), range(self._val_samples)),  # type: ignore[arg-type]
             batch_size=self._batch_size,
             persistent_workers=workers > 0,
             **_loader_settings(workers, seed=self._seed),
@@ -164,9 +164,39 @@ class PatchDataModule(pl.LightningDataModule):
     def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
         self._next_index = state_dict["next_index"]
 
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return _sound(batch)
+
     def teardown(self, stage: str) -> None:
         if self._stream is not None:
             self._stream.close()
+
+
+class _Batches:
+    """Lists of samples, or the UserError of one of them in their place.
+
+    Raised in a worker, it would reach us as a text with PyTorch's traceback in it. As a value it
+    comes whole, and is raised where a batch is taken.
+    """
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+
+    def __getitems__(self, indices: list[int]) -> list[Mapping[str, Any]] | UserError:
+        try:
+            return [self._samples[index] for index in indices]
+        except UserError as error:
+            return error
+
+
+def _sound(batch: Any) -> Any:
+    if isinstance(batch, UserError):
+        raise batch
+    return batch
+
+
+def _collated(samples: list[Mapping[str, Any]] | UserError) -> Any:
+    return samples if isinstance(samples, UserError) else default_collate(samples)
 
 
 def _consecutive(first: int, *, size: int, stride: int) -> Iterator[list[int]]:
@@ -180,6 +210,7 @@ def _loader_settings(num_workers: int, *, seed: int) -> dict[str, Any]:
     fork = "fork" in multiprocessing.get_all_start_methods()
     return {
         "num_workers": num_workers,
+        "collate_fn": _collated,
         "generator": torch.Generator().manual_seed(seed),
         "multiprocessing_context": ("fork" if fork else "spawn") if num_workers else None,
         "pin_memory": torch.cuda.is_available(),
