@@ -4,9 +4,13 @@ import os
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy import ndimage
 
+from emseg.config import check_targets, load
 from emseg.config.choices import tutorials_folder
+from emseg.stages.train import train
+from emseg.training.checkpoints import net_weights, read_checkpoint
 from emseg.volumes import write_volume
 
 DEMO = tutorials_folder() / "demo.yaml"
@@ -43,9 +47,7 @@ def cells(shape: tuple[int, int, int], *, seed: int) -> tuple[np.ndarray, np.nda
     rng = np.random.default_rng(seed)
     seeds = np.zeros(shape, np.uint32)
     seeds[tuple(rng.integers(0, shape, (12, 3)).T)] = np.arange(1, 13)
-    _, nearest = ndimage.distance_transform_edt(
-        seeds == 0, sampling=(3, 1, 1), return_indices=True
-    )
+    _, nearest = ndimage.distance_transform_edt(seeds == 0, sampling=(3, 1, 1), return_indices=True)
     labels = seeds[tuple(nearest)]
     membrane = ndimage.maximum_filter(labels, 3) != ndimage.minimum_filter(labels, 3)
     raw = np.where(membrane, 60, 190) + rng.normal(0, 12, shape)
@@ -56,3 +58,15 @@ def environment() -> dict[str, str]:
     """For a process of its own: this source tree, one thread."""
     source = str(Path(__file__).parents[2] / "src")
     return os.environ | {"PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
+
+
+def train_tiny(*overrides: str, checkpoint: Path | None = None) -> Path:
+    """The run folder of the cut-down demo with overrides, below the current folder."""
+    loaded = load(DEMO, mode="train", overrides=[*TINY, *overrides])
+    check_targets(loaded, "train")
+    return train(loaded, checkpoint=checkpoint, command="emseg")
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The network's weights in a checkpoint."""
+    return net_weights(read_checkpoint(checkpoint))

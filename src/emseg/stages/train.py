@@ -38,7 +38,7 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
     train_patches, val_patches = _datasets(loaded, target)
     data = _data(root, train_patches, val_patches, devices)
     module = _module(loaded, target, train_patches.channels, devices)
-    _check_monitor(root, module, target, validates=val_patches is not None)
+    _check_checkpoints(root, module, target, validates=val_patches is not None)
     if checkpoint is not None:
         _check_resumable(checkpoint, root, module, target)
     run = _run_folder(loaded, checkpoint, devices, command)
@@ -62,8 +62,14 @@ def _check_precision(root: Root, devices: Devices) -> None:
         raise UserError("optimization.precision: 16-mixed needs a GPU, a CPU trains in bf16-mixed")
 
 
-def _check_monitor(root: Root, module: Supervised, target: Target, *, validates: bool) -> None:
-    """Nothing, or a UserError for a name that nothing will log: it would surface after an epoch."""
+def _check_checkpoints(root: Root, module: Supervised, target: Target, *, validates: bool) -> None:
+    """Nothing, or a UserError where training would keep nothing, or only find out at its end."""
+    config = root.monitor.checkpoint
+    if not (config.save_top_k or config.save_last or config.every_n_steps):
+        raise UserError(
+            "monitor.checkpoint: with save_top_k=0, save_last=false and every_n_steps=null no "
+            "checkpoint is kept; set one of them"
+        )
     # The loss itself knows the names of its parts.
     toy = torch.zeros(1, target.out_channels, 2, 2, 2)
     loss = module.loss(toy, toy, toy.bool())
@@ -72,14 +78,15 @@ def _check_monitor(root: Root, module: Supervised, target: Target, *, validates:
     names += [f"train_loss_{part}" for part in parts]
     if validates:
         names += [f"val_loss_{part}" for part in ("total", *parts)]
-    monitor = root.monitor.checkpoint.monitor
-    if monitor.startswith("val_") and not validates:
+    if config.monitor.startswith("val_") and not validates:
         raise UserError(
-            f"monitor.checkpoint.monitor={monitor} needs validation: set data.val or "
+            f"monitor.checkpoint.monitor={config.monitor} needs validation: set data.val or "
             "data.split_val_range"
         )
-    if monitor not in names:
-        raise unknown_name("logged value", monitor, names, where="monitor.checkpoint.monitor")
+    if config.monitor not in names:
+        raise unknown_name(
+            "logged value", config.monitor, names, where="monitor.checkpoint.monitor"
+        )
 
 
 def _check_resumable(checkpoint: Path, root: Root, module: Supervised, target: Target) -> None:

@@ -1,0 +1,249 @@
+"""Training through its stage: what it leaves in the run folder, and what it refuses before."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_tutorial import DEMO, TINY, train_tiny, weights, write_volumes
+
+from emseg import cli
+from emseg.config import load
+from emseg.errors import UserError
+from emseg.training.checkpoints import read_checkpoint
+from emseg.training.supervised import Supervised
+
+LABELLED = "image: datasets/demo/train_raw.h5, label: datasets/demo/train_labels.h5"
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("volumes")
+    write_volumes(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def workplace(volumes, tmp_path, monkeypatch):
+    (tmp_path / "datasets").symlink_to(volumes / "datasets")
+    monkeypatch.chdir(tmp_path)
+
+
+def _names(run: Path) -> set[str]:
+    return {path.name for path in (run / "checkpoints").iterdir()}
+
+
+def _scalars(run: Path) -> EventAccumulator:
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0, "scalars": 0})
+    return events.Reload()
+
+
+@pytest.mark.parametrize("profile", ["all-gpu-cpu", "single-gpu-cpu", "cpu"])
+def test_saved_config_gives_the_same_root_with_devices_resolved(profile, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
+    overrides = [*TINY, f"system={profile}", "system.num_workers=-1"]
+    run = train_tiny(f"system={profile}", "system.num_workers=-1")
+    for mode in ("train", "test", "tune"):
+        asked = load(DEMO, mode=mode, overrides=overrides).root
+        resolved = replace(asked, system=replace(asked.system, num_gpus=0, num_workers=1))
+        assert load(run / "config.yaml", mode=mode, overrides=[]).root == resolved
+
+
+def test_more_gpus_than_there_are_give_one_warning(monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    run = train_tiny("system.num_gpus=4")
+    line = "system.num_gpus=4, but this machine has 0: going on with the CPU"
+    assert capsys.readouterr().err.count(line) == 1
+    assert (run / "run.log").read_text().count(line) == 1
+    assert yaml.safe_load((run / "config.yaml").read_text())["system"]["num_gpus"] == 0
+
+
+def test_curves_and_panels_are_logged():
+    run = train_tiny(
+        "optimization.max_steps=4",
+        "data.split_train_range=[0,8]",
+        "data.split_val_range=[8,12]",
+        "monitor.logging.log_every_n_steps=1",
+        "monitor.logging.images.every_n_epochs=1",
+        "loss=bce_dice",
+    )
+    events = _scalars(run)
+    by_step = {"train_loss_total_step", "train_loss_bce", "train_loss_dice", "lr"}
+    by_epoch = {"train_loss_total_epoch", "val_loss_total", "val_loss_bce", "val_loss_dice"}
+    assert set(events.Tags()["scalars"]) == by_step | by_epoch | {"epoch"}
+    assert {len(events.Scalars(tag)) for tag in by_step} == {4}
+    assert {len(events.Scalars(tag)) for tag in by_epoch} == {2}
+    assert set(events.Tags()["images"]) == {"train/0", "val/0"}
+    assert len(events.Images("train/0")) == 2
+
+
+def test_checkpoints_are_the_best_the_last_and_every_nth():
+    run = train_tiny(
+        "optimization.max_steps=8",
+        "optimization.n_steps_per_epoch=3",
+        "monitor.checkpoint.save_top_k=2",
+        "monitor.checkpoint.every_n_steps=2",
+    )
+    best = {name for name in _names(run) if "train_loss_total_epoch=" in name}
+    assert len(best) == 2
+    assert _names(run) - best == {
+        "last.ckpt",
+        "step=2.ckpt",
+        "step=4.ckpt",
+        "step=6.ckpt",
+        "step=8.ckpt",
+    }
+    for name in _names(run):
+        step = torch.load(run / "checkpoints" / name, weights_only=True)["global_step"]
+        # The training ended in mid-epoch; last.ckpt is of its very end.
+        assert step == 8 if name == "last.ckpt" else f"step={step}" in name
+
+
+def test_checkpoints_by_the_validation_loss():
+    run = train_tiny(
+        "data.split_val_range=[8,12]",
+        "monitor.checkpoint.monitor=val_loss_total",
+        "monitor.checkpoint.save_last=false",
+    )
+    (name,) = _names(run)
+    assert name.startswith("step=2-val_loss_total=")
+
+
+def test_init_from_takes_weights_and_nothing_else():
+    source = train_tiny() / "checkpoints" / "last.ckpt"
+    run = train_tiny(
+        f"model.init_from='{source}'",
+        "optimization.max_steps=1",
+        "optimization.optimizer.lr=1e-12",
+        "optimization.scheduler.warmup_epochs=0",
+        "optimization.scheduler.min_lr=0",
+        "optimization.ema.enabled=false",
+    )
+    stored = read_checkpoint(run / "checkpoints" / "last.ckpt")
+    assert stored["global_step"] == 1
+    assert {float(s["step"]) for s in stored["optimizer_states"][0]["state"].values()} == {1.0}
+    before, after = weights(source), weights(run / "checkpoints" / "last.ckpt")
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-9)
+
+
+def test_init_from_another_architecture_names_the_keys():
+    source = train_tiny() / "checkpoints" / "last.ckpt"
+    with pytest.raises(UserError, match=r"another architecture .*encoder\.1.*6.*for.*8"):
+        train_tiny(f"model.init_from='{source}'", "model.width=[4,8]")
+
+
+def test_validation_by_range_is_validation_on_a_volume_of_that_range():
+    by_range = train_tiny("data.split_train_range=[0,8]", "data.split_val_range=[8,12]")
+    by_volume = train_tiny("data.train.range=[0,8]", f"data.val={{{LABELLED}, range: [8,12]}}")
+    losses = [_scalars(run).Scalars("val_loss_total")[0].value for run in (by_range, by_volume)]
+    assert losses[0] == losses[1]
+    whole = train_tiny("data.split_train_range=[0,8]", f"data.val={{{LABELLED}}}")
+    assert _scalars(whole).Scalars("val_loss_total")[0].value != losses[0]
+
+
+def test_validation_interval_counts_optimizer_steps(monkeypatch):
+    steps = []
+    original = Supervised.validation_step
+
+    def counted(module, batch, index):
+        steps.append(module.global_step)
+        return original(module, batch, index)
+
+    monkeypatch.setattr(Supervised, "validation_step", counted)
+    run = train_tiny(
+        "data.split_val_range=[8,12]",
+        "optimization.max_steps=7",
+        "optimization.n_steps_per_epoch=4",
+        "optimization.accumulate_grad_batches=3",
+        "optimization.val_check_interval=2",
+        "optimization.val_steps_per_epoch=3",
+    )
+    assert steps == [2, 2, 2, 4, 4, 4, 6, 6, 6]
+    stored = read_checkpoint(run / "checkpoints" / "last.ckpt")
+    # Seven steps of three micro-batches of two samples.
+    assert stored["PatchDataModule"]["next_index"] == 42
+
+
+def test_reflected_volume_is_said(capsys):
+    run = train_tiny("data.pad_small=true", "data.train.range=[0,3]")
+    assert "its image is reflected" in capsys.readouterr().err
+    assert "its image is reflected" in (run / "run.log").read_text()
+
+
+def test_resumed_run_goes_on_in_its_folder():
+    run = train_tiny("optimization.max_steps=3")
+    config = (run / "config.yaml").read_text()
+    last = run / "checkpoints" / "last.ckpt"
+    assert train_tiny("optimization.max_steps=3", checkpoint=last).resolve() == run.resolve()
+    assert (run / "config.yaml").read_text() == config
+    train_tiny("optimization.max_steps=5", checkpoint=last)
+    assert read_checkpoint(last)["global_step"] == 5
+    assert len([name for name in _names(run) if "train_loss" in name]) == 3
+    assert load(run / "config.yaml", mode="train", overrides=[]).root.optimization.max_steps == 5
+    # Three best of the whole run: of the first part's two epochs and the second's one.
+    assert (run / "run.log").read_text().count("command: emseg") == 3
+    assert len(list(run.parent.iterdir())) == 1
+
+
+def test_run_whose_training_did_not_end_goes_on_where_it_is_taken_to():
+    elsewhere = Path("copied.ckpt")
+    run = train_tiny()
+    shutil.copy(run / "checkpoints" / "last.ckpt", elsewhere)
+    resumed = train_tiny("optimization.max_steps=3", checkpoint=elsewhere)
+    assert resumed != run
+    assert read_checkpoint(resumed / "checkpoints" / "last.ckpt")["global_step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["monitor.checkpoint.monitor=train_loss_totl_epoch"], "did you mean 'train_loss_total_e"),
+        (["monitor.checkpoint.monitor=val_loss_total"], "needs validation: set data.val or"),
+        (["optimization.precision=16-mixed"], "precision: 16-mixed needs a GPU"),
+        (
+            ["monitor.checkpoint.save_last=false", "monitor.checkpoint.save_top_k=0"],
+            "no checkpoint",
+        ),
+        (["data.dataloader.patch_size=[4,17,17]"], r"\[4, 17, 17\] is not divisible"),
+        (["data.train.label=datasets/demo/train_labels.h5:no"], "'no'.*main"),
+    ],
+)
+def test_refused_before_a_run_is_made(overrides, message):
+    with pytest.raises(UserError, match=message):
+        train_tiny("system.num_gpus=0", *overrides)
+    assert not Path("outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.width=[4,8]"], "another architecture .*encoder.1"),
+        (["optimization.ema.enabled=false"], "cannot go on without"),
+        (["target.edge_side=source"], "trained for target edge_side destination"),
+    ],
+)
+def test_checkpoint_that_the_config_cannot_go_on_from_is_refused(overrides, message):
+    run = train_tiny()
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with pytest.raises(UserError, match=message):
+        train_tiny(*overrides, checkpoint=run / "checkpoints" / "last.ckpt")
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_foreign_and_truncated_checkpoints_are_refused(capsys):
+    torch.save({"state_dict": {"net.x": torch.zeros(1)}}, "foreign.ckpt")
+    run = train_tiny()
+    whole = (run / "checkpoints" / "last.ckpt").read_bytes()
+    Path("truncated.ckpt").write_bytes(whole[: len(whole) // 2])
+    capsys.readouterr()
+    for name, message in (("foreign", "no checkpoint of emseg"), ("truncated", "cannot be read")):
+        arguments = ["--config", str(DEMO), "--checkpoint", f"{name}.ckpt", *TINY]
+        assert cli.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1

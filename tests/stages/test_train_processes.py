@@ -1,0 +1,122 @@
+"""Training in processes of its own: killed and resumed, and shared by two of them."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_tutorial import DEMO, MAIN, TINY, environment, train_tiny, weights, write_volumes
+
+from emseg.training.checkpoints import read_checkpoint
+
+KILLED_MAIN = Path(__file__).with_name("killed_main.py")
+# All that a run goes on from: average, live weights, moments, schedule, the next sample.
+STATES = (
+    "state_dict",
+    "current_model_state",
+    "averaging_state",
+    "optimizer_states",
+    "lr_schedulers",
+    "PatchDataModule",
+)
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    write_volumes(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    # As the other processes: the number of threads changes the order of sums.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _start(script: Path, *arguments: str, processes: int = 1) -> subprocess.CompletedProcess:
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
+        command += ["--master_port=0", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
+    command += [str(script), *arguments]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=180)
+
+
+def _train(*overrides: str) -> list[str]:
+    return ["--config", str(DEMO), *TINY, *overrides]
+
+
+def _only_run(experiment: str) -> Path:
+    (run,) = Path("outputs", experiment).iterdir()
+    return run
+
+
+def _last(run: Path) -> Path:
+    return run / "checkpoints" / "last.ckpt"
+
+
+def _assert_same_states(checkpoint: Path, reference: Path) -> None:
+    ours, theirs = read_checkpoint(checkpoint), read_checkpoint(reference)
+    torch.testing.assert_close(
+        {name: ours[name] for name in STATES},
+        {name: theirs[name] for name in STATES},
+        rtol=0,
+        atol=1e-6,
+    )
+
+
+def test_killed_and_resumed_run_ends_like_an_uninterrupted_one():
+    length = (
+        "optimization.max_steps=40",
+        "optimization.n_steps_per_epoch=15",
+        "monitor.checkpoint.every_n_steps=20",
+        "system.num_workers=1",
+    )
+    whole = train_tiny(*length, "experiment_name=whole")
+    command = _train(*length, "experiment_name=broken")
+    killed = _start(KILLED_MAIN, "22", *command)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run = _only_run("broken")
+    config = (run / "config.yaml").read_text()
+    assert read_checkpoint(_last(run))["global_step"] == 20
+
+    resumed = _start(MAIN, *command, "--checkpoint", str(_last(run)))
+    assert resumed.returncode == 0, resumed.stderr
+    _assert_same_states(_last(run), _last(whole))
+    assert _only_run("broken") == run
+    assert (run / "config.yaml").read_text() == config
+    log = (run / "run.log").read_text()
+    assert log.count("command: ") == 2
+    assert "last.ckpt" in log
+
+
+def test_two_processes_train_and_resume_like_one_with_the_doubled_batch():
+    length = (
+        "optimization.max_steps=10",
+        "optimization.n_steps_per_epoch=4",
+        "optimization.precision=32-true",
+        "monitor.checkpoint.every_n_steps=6",
+        "data.split_train_range=[0,8]",
+        "data.split_val_range=[8,12]",
+    )
+    one = train_tiny(*length, "data.dataloader.batch_size=2", "experiment_name=one")
+    command = _train(*length, "data.dataloader.batch_size=1", "experiment_name=two")
+    killed = _start(KILLED_MAIN, "7", *command, processes=2)
+    assert killed.returncode != 0
+    run = _only_run("two")
+    assert read_checkpoint(_last(run))["global_step"] == 6
+
+    resumed = _start(MAIN, *command, "--checkpoint", str(_last(run)), processes=2)
+    assert resumed.returncode == 0, resumed.stderr
+    assert _only_run("two") == run
+    ours, theirs = weights(_last(run)), weights(_last(one))
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-5)
+    stored = [read_checkpoint(_last(each)) for each in (run, one)]
+    assert stored[0]["PatchDataModule"] == stored[1]["PatchDataModule"]
+    # Rank 0 alone speaks and writes.
+    assert resumed.stderr.count("emseg: training 10 steps on 2 cpu") == 1
+    assert len(list((run / "tensorboard").glob("events*"))) == 2
+    assert set(os.listdir()) == {"datasets", "outputs"}
