@@ -1,6 +1,5 @@
 """Training in processes of its own: killed and resumed, and shared by two of them."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -119,4 +118,4 @@ def test_two_processes_train_and_resume_like_one_with_the_doubled_batch():
     # Rank 0 alone speaks and writes.
     assert resumed.stderr.count("emseg: training 10 steps on 2 cpu") == 1
     assert len(list((run / "tensorboard").glob("events*"))) == 2
-    assert set(os.listdir()) == {"datasets", "outputs"}
+    assert {path.name for path in Path().iterdir()} == {"datasets", "outputs"}
