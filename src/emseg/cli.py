@@ -148,9 +148,12 @@ def _check_inputs(arguments: argparse.Namespace) -> None:
         raise UserError(f"--mode {mode} needs --checkpoint CKPT")
     if mode in ("decode", "evaluate") and (checkpoint is None) == (source is None):
         raise UserError(f"--mode {mode} needs one of --checkpoint CKPT and --input FILE")
-    for flag, path in (("--checkpoint", checkpoint), ("--input", source)):
-        if path is not None and not path.exists():
-            raise UserError(f"{flag} {path}: no such file")
+    if checkpoint is not None and not checkpoint.exists():
+        raise UserError(f"--checkpoint {checkpoint}: no such file")
+    if source is not None:
+        from emseg.volumes.location import parse_location, require_there
+
+        require_there(parse_location(source))
 
 
 def _run_verb(verb: str, words: list[str]) -> None:

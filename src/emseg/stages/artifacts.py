@@ -2,59 +2,81 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from emseg.errors import UserError
-from emseg.volumes import read_attributes
+from emseg.volumes import identity, read_attributes
+from emseg.volumes.atomic import discard, writing
 
 # Raised when the layout of an artifact changes; others are refused, never guessed.
 FORMAT_VERSION = 1
 
 # Raised by hand when a stage's output changes for the same inputs.
-STAGE_VERSIONS = {"infer": 1, "decode": 1, "evaluate": 1}
+STAGE_VERSIONS = {"infer": 1, "decode": 1, "evaluate": 1, "tune": 1}
+
+# What a volume may be written as; a stage leaves one of them.
+SUFFIXES = (".h5", ".zarr")
 
 
 def fingerprint(stage: str, facts: Mapping[str, Any]) -> str:
     """A hash of everything that decides the stage's result: equal facts, equal fingerprint.
 
-    `facts` are plain containers (numbers, strings, lists, mappings, None).
+    `facts` are plain containers (numbers, strings, lists, mappings, None). Input files count by
+    path, size and time, never by content: `--verify` looks at that beside the fingerprint (see
+    `same_contents`), so that turning it on or off makes no result stale.
     """
     text = json.dumps({"stage": stage, "version": STAGE_VERSIONS[stage], **facts}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def weights_hash(state: Mapping[str, torch.Tensor]) -> str:
-    """A hash over the names, shapes, dtypes and values of a state dict, in the order of names."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        # A clone has plain strides, whatever the memory order the tensor was trained in.
-        tensor = state[name].detach().cpu().clone(memory_format=torch.contiguous_format)
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+def contents(inputs: Iterable[str | Path]) -> dict[str, str]:
+    """A hash of each input file's bytes, stored with every result at the time it is made."""
+    return {str(location): identity(location, verify=True)["sha256"] for location in inputs}
 
 
-def is_current(path: Path, wanted: str) -> bool:
-    """True when the artifact is there and carries the wanted fingerprint.
+def same_contents(stored: Mapping[str, Any], inputs: Iterable[str | Path]) -> bool:
+    """True when a result was made from just these bytes: what `--verify` asks in addition."""
+    return bool(stored.get("contents") == contents(inputs))
 
-    An artifact of an unknown format version is an error: it is not ours to overwrite.
+
+def find_current(
+    folder: Path, name: str, wanted: str, *, inputs: Iterable[str | Path], verify: bool
+) -> Path | None:
+    """The artifact `name` (HDF5 or zarr) in the folder if it has the wanted fingerprint, or None.
+
+    With `verify` the contents of its inputs must be those it was made from, too. An artifact of an
+    unknown format version is a UserError: it is not ours to overwrite.
     """
-    if not path.exists():
-        return False
-    attributes = read_attributes(path)
-    return attributes.get("fingerprint") == wanted and known_format(path, attributes)
+    for path in existing(folder, name):
+        stored = read_attributes(path)
+        check_format(path, stored)
+        if stored.get("fingerprint") == wanted and (not verify or same_contents(stored, inputs)):
+            return path
+    return None
 
 
-def known_format(path: Path, attributes: Mapping[str, Any]) -> bool:
-    """True; a UserError when the artifact was written in a format this emseg does not know."""
-    found = attributes.get("format_version")
+def existing(folder: Path, name: str) -> list[Path]:
+    """The files of an artifact that are there: none, or one, as HDF5 or as zarr."""
+    return [path for path in (folder / f"{name}{end}" for end in SUFFIXES) if path.exists()]
+
+
+def supersede(path: Path) -> None:
+    """Remove what an earlier run left of the artifact in the other format."""
+    for older in existing(path.parent, path.stem):
+        if older != path:
+            with writing(older):
+                discard(older)
+
+
+def check_format(path: Path, stored: Mapping[str, Any]) -> None:
+    """Nothing, or a UserError when an artifact was written in a format this emseg does not know."""
+    found = stored.get("format_version")
+    if found is None:
+        raise UserError(f"{path} was not written by emseg (it has no format_version)")
     if found != FORMAT_VERSION:
         raise UserError(
-            f"{path}: format_version {found} is unknown to this emseg (it writes "
-            f"{FORMAT_VERSION}); convert it with the emseg that wrote it, or move it away"
+            f"{path}: format_version {found} is unknown to this emseg (it knows {FORMAT_VERSION}); "
+            "convert it with the emseg that wrote it, or move it away"
         )
-    return True

@@ -1,7 +1,7 @@
 """Decode: from a prediction (C, Z, Y, X) to a segmentation (Z, Y, X)."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,16 @@ from emseg import __version__
 from emseg.config import build
 from emseg.decoding import sweep_of
 from emseg.errors import UserError
-from emseg.stages.artifacts import FORMAT_VERSION, fingerprint, is_current, known_format
+from emseg.stages.artifacts import (
+    FORMAT_VERSION,
+    check_format,
+    contents,
+    find_current,
+    fingerprint,
+    supersede,
+)
 from emseg.stages.runs import say
-from emseg.volumes import identity, open_volume, read_attributes, write_volume
+from emseg.volumes import Volume, identity, open_volume, write_volume
 
 
 @dataclass(frozen=True)
@@ -33,13 +40,14 @@ class DecodeJob:
 
 def decode(job: DecodeJob, *, segmentation: Path, force: bool, verify: bool) -> Path:
     """The path of the segmentation, written unless one with the same fingerprint is there."""
-    attributes = read_attributes(job.prediction)
-    known_format(job.prediction, attributes)
-    wanted = fingerprint("decode", _facts(job, attributes, verify=verify))
-    if not force and is_current(segmentation, wanted):
-        say(f"{segmentation.name} is up to date: decoding skipped")
-        return segmentation
-    predicted = open_volume(job.prediction)
+    predicted = open_prediction(job.prediction)
+    wanted, inputs = fingerprint("decode", decode_facts(job)), _files(job)
+    if not force:
+        folder, name = segmentation.parent, segmentation.stem
+        current = find_current(folder, name, wanted, inputs=inputs, verify=verify)
+        if current is not None:
+            say(f"{current.name} is up to date: decoding skipped")
+            return current
     write_volume(
         segmentation,
         labels_of(job),
@@ -49,19 +57,43 @@ def decode(job: DecodeJob, *, segmentation: Path, force: bool, verify: bool) -> 
         attributes={
             "format_version": FORMAT_VERSION,
             "fingerprint": wanted,
+            "contents": contents(inputs),
             "kind": "segmentation",
             "decoding": job.decoding,
-            "select_channel": _channels(job, attributes),
+            "select_channel": _channels(job, predicted),
+            "step": predicted.attributes["step"],
             "emseg": __version__,
         },
     )
+    supersede(segmentation)
     return segmentation
+
+
+def open_prediction(path: Path) -> Volume:
+    """The prediction, lazily; a UserError when the file is none of emseg's."""
+    volume = open_volume(path)
+    check_format(path, volume.attributes)
+    if volume.attributes["kind"] != "prediction":
+        raise UserError(f"{path} is a {volume.attributes['kind']}, not a prediction")
+    return volume
+
+
+def decode_facts(job: DecodeJob) -> dict[str, Any]:
+    """All that decides the labels, as plain containers."""
+    predicted = open_prediction(job.prediction)
+    return {
+        "prediction": predicted.attributes["fingerprint"],
+        "select": _channels(job, predicted),
+        "decoding": job.decoding,
+        "files": [identity(file) for file in _files(job)],
+    }
 
 
 def labels_of(job: DecodeJob) -> np.ndarray:
     """The labels (Z, Y, X) that the job's decoder makes of the chosen channels."""
     decoder = build(job.decoding, kind="decoding", allow=job.allow)
-    return decoder(_selected(job), **_asked_facts(decoder, job))
+    prediction, facts = _data(job, decoder)
+    return decoder(prediction, **facts)
 
 
 def labels_by_value(
@@ -72,9 +104,8 @@ def labels_by_value(
     swept = sweep_of(decoder.func)
     if swept is None or swept.argument != name:
         raise UserError(f"the decoder {decoder.func.__name__} cannot sweep over '{name}'")
-    others = {key: value for key, value in decoder.keywords.items() if key != name}
-    facts = _asked_facts(decoder, job)
-    yield from swept.function(_selected(job), **{name: values}, **others, **facts)
+    prediction, facts = _data(job, decoder)
+    yield from swept.function(prediction, **{**decoder.keywords, **facts, name: values})
 
 
 def nearest_channels(offsets: Sequence[Sequence[int]]) -> list[int]:
@@ -92,54 +123,64 @@ def nearest_channels(offsets: Sequence[Sequence[int]]) -> list[int]:
     return chosen
 
 
-def _channels(job: DecodeJob, attributes: dict[str, Any]) -> list[int]:
-    count = len(attributes["channels"])
-    if job.select is None:
-        offsets = attributes.get("offsets")
-        return nearest_channels(offsets) if offsets else list(range(count))
-    outside = [channel for channel in job.select if not 0 <= channel < count]
+def chosen_channels(
+    select: Sequence[int] | None, facts: Mapping[str, Any], *, where: str | Path
+) -> list[int]:
+    """The channels for the decoder: those selected, else the nearest offsets, else all.
+
+    `facts` are a prediction's attributes, or what its target says of it; `where` is for errors.
+    """
+    names, offsets = facts["channels"], facts["offsets"]
+    if select is None:
+        return nearest_channels(offsets) if offsets else list(range(len(names)))
+    outside = [channel for channel in select if channel >= len(names)]
     if outside:
         raise UserError(
-            f"inference.model.select_channel: {outside[0]} is no channel of {job.prediction} "
-            f"(0 to {count - 1}: {', '.join(attributes['channels'])})"
+            f"inference.model.select_channel: {outside[0]} is no channel of {where} "
+            f"(0 to {len(names) - 1}: {', '.join(names)})"
         )
-    return list(job.select)
+    return list(select)
 
 
-def _selected(job: DecodeJob) -> np.ndarray:
-    volume = open_volume(job.prediction)
-    channels = _channels(job, read_attributes(job.prediction))
-    return volume.read((0, 0, 0), volume.shape, channels=channels)
+def asked_facts(
+    decoder: partial,
+    facts: Mapping[str, Any],
+    channels: Sequence[int],
+    *,
+    voxel_size: Sequence[float] | None,
+    where: str | Path,
+) -> dict[str, Any]:
+    """What the decoder's signature asks for by name, of the chosen channels."""
+    offsets = facts["offsets"] and [tuple(facts["offsets"][channel]) for channel in channels]
+    known = {"offsets": offsets, "edge_side": facts["edge_side"], "voxel_size": voxel_size}
+    parameters = inspect.signature(decoder.func).parameters
+    asked = {name: value for name, value in known.items() if name in parameters}
+    for name, value in asked.items():
+        if value is None and parameters[name].default is inspect.Parameter.empty:
+            raise UserError(f"{where} has no {name}, which {decoder.func.__name__} needs")
+    return asked
 
 
-def _asked_facts(decoder: partial, job: DecodeJob) -> dict[str, Any]:
-    attributes = read_attributes(job.prediction)
-    facts: dict[str, Any] = {
-        "edge_side": attributes.get("edge_side"),
-        "voxel_size": open_volume(job.prediction).voxel_size,
-    }
-    if attributes.get("offsets"):
-        facts["offsets"] = [tuple(attributes["offsets"][c]) for c in _channels(job, attributes)]
-    asked = inspect.signature(decoder.func).parameters
-    missing = [name for name in ("offsets", "edge_side") if name in asked and not facts.get(name)]
-    if missing:
-        raise UserError(
-            f"{job.prediction} does not say its {missing[0]}, which the decoder "
-            f"{decoder.func.__name__} needs: predict it with emseg"
-        )
-    return {name: value for name, value in facts.items() if name in asked}
+def _channels(job: DecodeJob, predicted: Volume) -> list[int]:
+    return chosen_channels(job.select, predicted.attributes, where=job.prediction)
 
 
-def _facts(job: DecodeJob, attributes: dict[str, Any], *, verify: bool) -> dict[str, Any]:
+def _data(job: DecodeJob, decoder: partial) -> tuple[np.ndarray, dict[str, Any]]:
+    """The chosen channels, and the facts that the decoder asks for."""
+    predicted = open_prediction(job.prediction)
+    channels = _channels(job, predicted)
+    facts = asked_facts(
+        decoder,
+        predicted.attributes,
+        channels,
+        voxel_size=predicted.voxel_size,
+        where=job.prediction,
+    )
+    return predicted.read((0, 0, 0), predicted.shape, channels=channels), facts
+
+
+def _files(job: DecodeJob) -> list[str]:
     # A file that the decoder reads decides the result as much as its arguments do.
-    files = {
-        key: identity(value, verify=verify)
-        for key, value in job.decoding.items()
-        if key.endswith("_path") and value is not None
-    }
-    return {
-        "prediction": attributes["fingerprint"],
-        "select": _channels(job, attributes),
-        "decoding": job.decoding,
-        "files": files,
-    }
+    return [
+        value for key, value in job.decoding.items() if key.endswith("_path") and value is not None
+    ]

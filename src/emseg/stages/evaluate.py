@@ -10,13 +10,20 @@ from typing import Any
 
 import numpy as np
 
+from emseg import __version__
 from emseg.config import build
 from emseg.errors import UserError
 from emseg.evaluation import contingency
-from emseg.stages.artifacts import FORMAT_VERSION, fingerprint, known_format
+from emseg.stages.artifacts import (
+    FORMAT_VERSION,
+    check_format,
+    contents,
+    fingerprint,
+    same_contents,
+)
 from emseg.stages.runs import say
 from emseg.stages.sources import Source
-from emseg.volumes import identity, open_volume, read_attributes
+from emseg.volumes import Volume, identity, open_volume
 from emseg.volumes.atomic import replacing
 
 Scores = dict[str, float]
@@ -26,7 +33,8 @@ def build_metrics(
     nodes: Mapping[str, dict[str, Any]], *, allow: Sequence[str] = ()
 ) -> list[partial]:
     """The metrics of `evaluation.metrics`, each taking (segmentation, truth) and facts by name."""
-    return [build(node, kind="evaluation.metrics", allow=allow) for node in nodes.values()]
+    kind = "evaluation.metrics"
+    return [build(node, kind=kind, name=f"{kind}.{k}", allow=allow) for k, node in nodes.items()]
 
 
 def score(
@@ -68,34 +76,38 @@ def evaluate(
     *,
     metrics: Mapping[str, dict[str, Any]],
     folder: Path,
-    context: Mapping[str, Any],
+    force: bool,
     verify: bool,
     allow: Sequence[str] = (),
-    force: bool = False,
 ) -> dict[str, Scores]:
     """Scores per volume (and `mean` over several), also kept as a record in metrics.json.
 
     A record's key is the fingerprint of segmentations, truths and metrics: a second
-    configuration adds a record, the same one is not computed again. `context` (decoder,
-    checkpoint step, …) is stored beside the scores.
+    configuration adds a record, the same one is not computed again.
     """
     labelled = [source for source in sources if source.label is not None]
     if not labelled:
         say("no volume has a label: evaluation skipped")
         return {}
+    segmented = {one.name: _open_segmentation(segmentations[one.name], one) for one in labelled}
     path = folder / "metrics.json"
     kept = _read_records(path)
-    key = fingerprint("evaluate", _facts(segmentations, labelled, metrics, verify=verify))
-    if force or key not in kept["records"]:
-        built = build_metrics(metrics, allow=allow)
-        volumes = {s.name: _score_volume(segmentations[s.name], s, built) for s in labelled}
-        if len(volumes) > 1:
-            volumes["mean"] = _mean(list(volumes.values()))
-        kept["records"][key] = {"volumes": volumes, "metrics": dict(metrics), **context}
+    key = fingerprint("evaluate", _facts(segmented, labelled, metrics))
+    inputs = _inputs(segmented, labelled)
+    record = kept["records"].get(key)
+    if force or record is None or (verify and not same_contents(record, inputs)):
+        record = {
+            "volumes": _score_volumes(segmented, labelled, build_metrics(metrics, allow=allow)),
+            "metrics": dict(metrics),
+            "segmentations": {name: _origin(volume) for name, volume in segmented.items()},
+            "contents": contents(inputs),
+            "emseg": __version__,
+        }
+        kept["records"][key] = record
         _write_records(path, kept)
     else:
         say(f"{path.name} holds this evaluation: not computed again")
-    return kept["records"][key]["volumes"]
+    return {name: _floats(scores) for name, scores in record["volumes"].items()}
 
 
 def table(scores: Mapping[str, Scores]) -> str:
@@ -104,24 +116,9 @@ def table(scores: Mapping[str, Scores]) -> str:
     width = max(len("volume"), *(len(volume) for volume in scores))
     lines = ["  ".join([f"{'volume':{width}}", *names])]
     for volume, row in scores.items():
-        numbers = [f"{float(row[name]):{len(name)}.4f}" for name in names]
+        numbers = [f"{row[name]:{len(name)}.4f}" for name in names]
         lines.append("  ".join([f"{volume:{width}}", *numbers]))
     return "\n".join(lines)
-
-
-def _score_volume(segmentation: Path, source: Source, metrics: Sequence[partial]) -> Scores:
-    labels, truth = open_volume(segmentation), source.label
-    assert truth is not None
-    if labels.shape != truth.shape:
-        raise UserError(
-            f"{segmentation} has shape {labels.shape}, the truth {truth.location} {truth.shape}"
-        )
-    return score(
-        labels.read((0, 0, 0), labels.shape),
-        read_truth(source),
-        metrics=metrics,
-        voxel_size=labels.voxel_size or truth.voxel_size,
-    )
 
 
 def read_truth(source: Source) -> np.ndarray:
@@ -135,34 +132,79 @@ def read_truth(source: Source) -> np.ndarray:
     return truth
 
 
-def _mean(rows: Sequence[Scores]) -> Scores:
-    return {name: float(np.mean([float(row[name]) for row in rows])) for name in rows[0]}
+def _open_segmentation(path: Path, source: Source) -> Volume:
+    volume, truth = open_volume(path), source.label
+    assert truth is not None
+    # A segmentation from elsewhere has no format of ours.
+    if "format_version" in volume.attributes:
+        check_format(path, volume.attributes)
+    if volume.channels is not None:
+        raise UserError(f"{volume.location} has {volume.channels} channels: it is no segmentation")
+    if volume.shape != truth.shape:
+        raise UserError(
+            f"{volume.location} has shape {volume.shape}, the truth {truth.location} {truth.shape}"
+        )
+    return volume
+
+
+def _score_volumes(
+    segmented: Mapping[str, Volume], sources: Sequence[Source], metrics: Sequence[partial]
+) -> dict[str, Scores]:
+    volumes = {
+        source.name: score(
+            segmented[source.name][...],
+            read_truth(source),
+            metrics=metrics,
+            voxel_size=source.image.voxel_size,
+        )
+        for source in sources
+    }
+    if len(volumes) > 1:
+        rows = list(volumes.values())
+        volumes["mean"] = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    return volumes
 
 
 def _facts(
-    segmentations: Mapping[str, Path],
-    sources: Sequence[Source],
-    metrics: Mapping[str, Any],
-    *,
-    verify: bool,
+    segmented: Mapping[str, Volume], sources: Sequence[Source], metrics: Mapping[str, Any]
 ) -> dict[str, Any]:
-    volumes = {}
-    for source in sources:
-        assert source.label is not None
-        volumes[source.name] = {
-            "segmentation": _identity_of(segmentations[source.name], verify=verify),
-            "truth": identity(source.label.location, verify=verify),
-            "mask": source.mask and identity(source.mask.location, verify=verify),
-            "unlabelled": source.config.unlabelled,
-            "range": source.config.range and list(source.config.range),
+    volumes = {
+        source.name: {
+            "segmentation": _fingerprint_of(segmented[source.name]),
+            "truth": truth_facts(source),
         }
+        for source in sources
+    }
     return {"volumes": volumes, "metrics": dict(metrics)}
 
 
-def _identity_of(segmentation: Path, *, verify: bool) -> Any:
-    # A segmentation from elsewhere has no fingerprint of ours.
-    own = read_attributes(segmentation).get("fingerprint")
-    return own or identity(segmentation, verify=verify)
+def truth_facts(source: Source) -> dict[str, Any]:
+    """All that decides what `read_truth` returns and how long its voxels are."""
+    assert source.label is not None
+    return {
+        "label": identity(source.label.location),
+        "mask": source.mask and identity(source.mask.location),
+        "unlabelled": source.config.unlabelled,
+        "range": source.config.range and list(source.config.range),
+        "voxel_size": source.image.voxel_size and list(source.image.voxel_size),
+    }
+
+
+def _inputs(segmented: Mapping[str, Volume], sources: Sequence[Source]) -> list[str]:
+    """The files whose bytes no fingerprint covers: truths, masks, segmentations from elsewhere."""
+    foreign = [volume for volume in segmented.values() if "fingerprint" not in volume.attributes]
+    read = [volume for source in sources for volume in (source.label, source.mask) if volume]
+    return [volume.location for volume in (*foreign, *read)]
+
+
+def _fingerprint_of(segmentation: Volume) -> Any:
+    return segmentation.attributes.get("fingerprint") or identity(segmentation.location)
+
+
+def _origin(segmentation: Volume) -> dict[str, Any]:
+    told = ("decoding", "select_channel", "step")
+    facts = {name: segmentation.attributes.get(name) for name in told}
+    return {"path": segmentation.location, **facts}
 
 
 def _read_records(path: Path) -> dict[str, Any]:
@@ -172,7 +214,7 @@ def _read_records(path: Path) -> dict[str, Any]:
         kept = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not JSON any more ({error}); move it away") from error
-    known_format(path, kept)
+    check_format(path, kept)
     return kept
 
 
@@ -181,10 +223,16 @@ def _write_records(path: Path, kept: Mapping[str, Any]) -> None:
         partial_path.write_text(json.dumps(_plain(kept), indent=2, allow_nan=False) + "\n")
 
 
+def _floats(scores: Mapping[str, float | str]) -> Scores:
+    return {name: float(value) for name, value in scores.items()}
+
+
 def _plain(value: Any) -> Any:
-    """JSON has no inf and nan: they are written as the strings that float() reads."""
+    """The value for JSON, which has no inf and nan: they become the strings that float() reads."""
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

@@ -15,33 +15,53 @@ from emseg.errors import UserError
 from emseg.inference.predict import predict
 from emseg.inference.tta import Ensemble
 from emseg.kernels.symmetry import views
-from emseg.stages.artifacts import FORMAT_VERSION, fingerprint, is_current
+from emseg.models.stride import check_patch
+from emseg.stages.artifacts import FORMAT_VERSION, contents, find_current, fingerprint, supersede
 from emseg.stages.devices import Devices, resolve_devices
 from emseg.stages.network import Trained, target_facts
-from emseg.stages.runs import say
 from emseg.stages.sources import Source
 from emseg.volumes import PartialVolume, default_chunks, identity
 
 GIB = 1 << 30
 
+# What the numbers of a prediction are, by the activation that made them.
+VALUES = {"sigmoid": "probability", "scale_sigmoid": "scaled", "none": "logit"}
 
-def infer(
-    source: Source, trained: Trained, root: Root, *, folder: Path, force: bool, verify: bool
-) -> Path:
-    """The path of `<volume>_prediction`: all channels on the image's own support.
 
-    HDF5, or zarr when the volume exceeds `system.memory`. A file with the same fingerprint is kept;
-    a run that was killed goes on from its last finished slab.
+def current_prediction(
+    source: Source, trained: Trained, root: Root, *, folder: Path, verify: bool
+) -> Path | None:
+    """The volume's prediction in the folder where it is what `infer` would make, else None."""
+    wanted = fingerprint("infer", _facts(source, trained, root))
+    inputs = [source.image.location]
+    return find_current(folder, _name(source), wanted, inputs=inputs, verify=verify)
+
+
+def check_image(source: Source, trained: Trained, root: Root) -> None:
+    """Nothing, or a UserError when the network cannot predict the volume: before any work."""
+    image, config = source.image, root.inference
+    channels = image.channels or 1
+    if channels != trained.in_channels:
+        raise UserError(
+            f"{image.location} has {channels} channels, the network was trained on "
+            f"{trained.in_channels}"
+        )
+    if hasattr(trained.net, "stride"):
+        check_patch(_window(trained, root), trained.net.stride, key="inference.window.window_size")
+    _check_crop(config)
+    check_intensities(image, intensity_range=root.data.intensity_range)
+
+
+def infer(source: Source, trained: Trained, root: Root, *, folder: Path) -> Path:
+    """The path of `<volume>_prediction`, newly made: all channels on the image's own support.
+
+    HDF5, or zarr when the prediction exceeds `system.memory`. An earlier one is replaced at the
+    end; a run that was killed goes on from its last finished slab.
     """
     config, image = root.inference, source.image
-    window = config.window.window_size or trained.patch_size
-    check_intensities(image, intensity_range=root.data.intensity_range)
-    attributes = _attributes(source, trained, root, window, verify=verify)
-    path = folder / f"{source.name}_prediction{_suffix(source, trained, root)}"
-    if not force and is_current(path, attributes["fingerprint"]):
-        say(f"{path.name} is up to date: inference skipped")
-        return path
     shape = (trained.target.out_channels, *image.shape)
+    path = folder / f"{_name(source)}{_suffix(shape, root)}"
+    attributes = _attributes(source, trained, root)
     partial = PartialVolume(
         path,
         shape=shape,
@@ -57,7 +77,7 @@ def infer(
         _placed(trained.net, devices),
         image,
         channels=trained.target.out_channels,
-        window_size=window,
+        window_size=_window(trained, root),
         normalize=lambda array: to_unit(array, intensity_range=root.data.intensity_range),
         sw_batch_size=config.window.sw_batch_size,
         overlap=config.window.overlap,
@@ -76,7 +96,16 @@ def infer(
         first_plane=partial.done(),
     )
     partial.finish()
+    supersede(path)
     return path
+
+
+def _name(source: Source) -> str:
+    return f"{source.name}_prediction"
+
+
+def _window(trained: Trained, root: Root) -> tuple[int, ...]:
+    return root.inference.window.window_size or trained.patch_size
 
 
 def _placed(net: nn.Module, devices: Devices) -> nn.Module:
@@ -94,31 +123,28 @@ def _ensemble(config: Inference) -> Ensemble | None:
     return Ensemble(chosen, asked.ensemble_mode)
 
 
-def _suffix(source: Source, trained: Trained, root: Root) -> str:
-    size = np.dtype(root.inference.output_dtype).itemsize
-    wanted = trained.target.out_channels * int(np.prod(source.image.shape)) * size
+def _suffix(shape: tuple[int, ...], root: Root) -> str:
+    size = int(np.prod(shape)) * np.dtype(root.inference.output_dtype).itemsize
     limit = root.system.memory
-    return ".zarr" if wanted > (limit * GIB if limit else available_memory()) else ".h5"
+    return ".zarr" if size > (limit * GIB if limit else available_memory()) else ".h5"
 
 
-def _attributes(
-    source: Source, trained: Trained, root: Root, window: tuple[int, ...], *, verify: bool
-) -> dict[str, Any]:
+def _facts(source: Source, trained: Trained, root: Root) -> dict[str, Any]:
+    """All that decides a prediction; not the devices, the batch or the number of workers."""
     config, image = root.inference, source.image
-    _check_crop(config)
-    facts = target_facts(trained.target)
     tta = config.test_time_augmentation
-    decides = {
+    return {
         "weights": trained.weights,
         # Settings such as the activation change the result without changing the weights.
         "model": {key: value for key, value in root.model.items() if key != "init_from"},
         "autocast": str(trained.autocast),
-        "image": identity(image.location, verify=verify),
+        "image": identity(image.location),
         "range": source.config.range and list(source.config.range),
-        "axes": image.axes,
+        "axes": source.config.axes or image.axes,
+        "voxel_size": image.voxel_size and list(image.voxel_size),
         "intensity_range": root.data.intensity_range and list(root.data.intensity_range),
-        **facts,
-        "window_size": list(window),
+        **target_facts(trained.target),
+        "window_size": list(_window(trained, root)),
         "overlap": config.window.overlap,
         "blending": config.window.blending,
         "padding_mode": config.window.padding_mode,
@@ -128,16 +154,19 @@ def _attributes(
         "output_dtype": config.output_dtype,
         "tta": vars(tta) if tta.enabled else None,
     }
-    values = {"sigmoid": "probability", "scale_sigmoid": "scaled", "none": "logit"}
+
+
+def _attributes(source: Source, trained: Trained, root: Root) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
-        "fingerprint": fingerprint("infer", decides),
+        "fingerprint": fingerprint("infer", _facts(source, trained, root)),
+        "contents": contents([source.image.location]),
         "kind": "prediction",
-        **facts,
-        "activation": values[config.activation],
-        "image": image.location,
+        **target_facts(trained.target),
+        "activation": VALUES[root.inference.activation],
+        "image": source.image.location,
         "step": trained.step,
-        "window_size": list(window),
+        "window_size": list(_window(trained, root)),
         "emseg": __version__,
     }
 

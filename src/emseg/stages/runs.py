@@ -46,7 +46,8 @@ def run_of(path: Path) -> Path | None:
     """The run folder that a checkpoint or an artifact lies in, or None when it lies in no run."""
     for folder in path.absolute().parents:
         if (folder / "config.yaml").is_file() and (folder / "run.log").is_file():
-            return folder
+            here = Path.cwd()
+            return folder.relative_to(here) if folder.is_relative_to(here) else folder
     return None
 
 

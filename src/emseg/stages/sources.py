@@ -9,6 +9,7 @@ from emseg.config.schema import Volume as VolumeConfig
 from emseg.data.sampling import resolve_range
 from emseg.errors import UserError
 from emseg.volumes import Volume, open_volume
+from emseg.volumes.location import parse_location
 
 # File stems that say nothing of what is in the file; the folder above is asked instead.
 TELLING_NOTHING = {"img", "image", "raw", "em", "main", "data", "volume"}
@@ -30,20 +31,26 @@ def open_sources(
 ) -> list[Source]:
     """The open volumes of `data.<split>`, globs expanded, each under a name of its own.
 
-    A lone unnamed volume is called `lone_name` when one is given. Two volumes of one name, a
-    missing file and a split without volumes are UserErrors.
+    A volume's own `name` counts first, then its key among several, then for a lone one `lone_name`
+    where given, else the image's file stem, or the nearest folder above that tells something. Two
+    volumes of one name, a missing file and a split without volumes are UserErrors.
     """
     expanded = [one for key, volume in volumes.items() for one in _expand(key, volume, split)]
     if not expanded:
         raise UserError(f"data.{split} names no volume: set data.{split}.image")
-    sources: dict[str, Source] = {}
+    named: dict[str, VolumeConfig] = {}
     for key, volume in expanded:
-        lone = len(expanded) == 1 and not key and not volume.name
-        name = volume.name or key or (lone_name if lone and lone_name else _stem(volume))
-        if name in sources:
-            raise UserError(f"data.{split}: two volumes are called '{name}': give each a name")
-        sources[name] = _open(name, volume)
-    return list(sources.values())
+        lone = lone_name if len(expanded) == 1 else None
+        name = volume.name or key or lone or _telling_name(volume.image)
+        if name in named:
+            raise UserError(
+                f"data.{split}: {named[name].image} and {volume.image} are both called '{name}': "
+                "give each a name"
+            )
+        if Path(name).name != name:
+            raise UserError(f"data.{split}: the name '{name}' is to be part of a file's name")
+        named[name] = volume
+    return [_open(name, volume) for name, volume in named.items()]
 
 
 def within(source: Source, bounds: tuple[float, float] | None) -> Source:
@@ -51,21 +58,26 @@ def within(source: Source, bounds: tuple[float, float] | None) -> Source:
     if bounds is None:
         return source
     start, stop = resolve_range(bounds, source.image.shape[0])
-    cut = [
-        None if v is None else _cut(v, start, stop)
-        for v in (source.image, source.label, source.mask)
-    ]
-    assert cut[0] is not None
-    return replace(source, image=cut[0], label=cut[1], mask=cut[2])
+    return replace(
+        source,
+        image=_cut(source.image, start, stop),
+        label=source.label and _cut(source.label, start, stop),
+        mask=source.mask and _cut(source.mask, start, stop),
+    )
+
+
+def _cut(volume: Volume, start: int, stop: int) -> Volume:
+    return volume.crop((start, 0, 0), (stop, *volume.shape[1:]))
 
 
 def _expand(key: str, volume: VolumeConfig, split: str) -> list[tuple[str, VolumeConfig]]:
-    image = _joined(volume, volume.image)
-    if image is None:
-        raise UserError(f"data.{split}{'.' + key if key else ''}.image is missing")
-    label, mask = _joined(volume, volume.label), _joined(volume, volume.mask)
+    """The volume with its key; for a glob one for each file, without a key."""
+    root = Path(volume.path or "")
+    image = str(root / volume.image)
+    label = volume.label and str(root / volume.label)
+    mask = volume.mask and str(root / volume.mask)
     whole = replace(volume, path=None, image=image, label=label, mask=mask)
-    if not glob.has_magic(image):
+    if not _is_pattern(image):
         return [(key, whole)]
     images = _found(image)
     if not images:
@@ -81,6 +93,11 @@ def _expand(key: str, volume: VolumeConfig, split: str) -> list[tuple[str, Volum
     ]
 
 
+def _is_pattern(location: str) -> bool:
+    path = parse_location(location).path
+    return glob.has_magic(str(path)) and not path.exists()
+
+
 def _matches(pattern: str | None, images: list[str], split: str) -> list[str | None]:
     if pattern is None:
         return [None] * len(images)
@@ -94,41 +111,36 @@ def _matches(pattern: str | None, images: list[str], split: str) -> list[str | N
 
 def _found(pattern: str) -> list[str]:
     # The key inside a file (`vol_*.h5:raw`) is no part of the file's name.
-    files, colon, key = pattern.partition(":")
-    return [f"{file}{colon}{key}" for file in sorted(glob.glob(files))]  # noqa: PTH207
+    location = parse_location(pattern)
+    files = sorted(glob.glob(str(location.path)))  # noqa: PTH207
+    return [str(replace(location, path=Path(file))) for file in files]
 
 
-def _joined(volume: VolumeConfig, inner: str | None) -> str | None:
-    if inner is None or volume.path is None:
-        return inner
-    return str(Path(volume.path) / inner)
-
-
-def _stem(volume: VolumeConfig) -> str:
-    path = Path((volume.image or "").partition(":")[0])
-    for name in (path.stem, *(parent.stem for parent in path.parents)):
-        if name and name not in TELLING_NOTHING:
-            return name
-    return "volume"
+def _telling_name(image: str) -> str:
+    path = parse_location(image).path.absolute()
+    names = [path.stem, *(folder.name for folder in path.parents)]
+    return next((name for name in names if name and name.lower() not in TELLING_NOTHING), path.stem)
 
 
 def _open(name: str, config: VolumeConfig) -> Source:
-    def opened(location: str | None) -> Volume | None:
-        if location is None:
-            return None
-        return open_volume(location, axes=config.axes, voxel_size=config.resolution)
-
-    image = opened(config.image)
-    assert image is not None
-    source = Source(name, image, opened(config.label), opened(config.mask), config)
-    for other in (source.label, source.mask):
-        if other is not None and other.shape != image.shape:
-            raise UserError(
-                f"{other.location} has shape {other.shape}, "
-                f"its image {image.location} {image.shape}"
-            )
-    return within(source, config.range)
+    image = open_volume(config.image, axes=config.axes, voxel_size=config.resolution)
+    label, mask = _companion(config.label, image, config), _companion(config.mask, image, config)
+    return within(Source(name, image, label, mask, config), config.range)
 
 
-def _cut(volume: Volume, start: int, stop: int) -> Volume:
-    return volume.crop((start, 0, 0), (stop, *volume.shape[1:]))
+def _companion(location: str | None, image: Volume, config: VolumeConfig) -> Volume | None:
+    """A label or mask: on the image's grid, but without its channels."""
+    if location is None:
+        return None
+    axes = config.axes and config.axes.replace("c", "")
+    other = open_volume(location, axes=axes, voxel_size=config.resolution)
+    if other.shape != image.shape:
+        raise UserError(
+            f"{other.location} has shape {other.shape}, its image {image.location} {image.shape}"
+        )
+    if other.axes != image.axes:
+        raise UserError(
+            f"{other.location} has axes {other.axes}, its image {image.location} {image.axes}: "
+            "name the stored order of both with axes"
+        )
+    return other

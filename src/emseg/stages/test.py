@@ -6,15 +6,18 @@ from pathlib import Path
 
 from emseg.config import Loaded, dump
 from emseg.errors import UserError
+from emseg.stages.artifacts import existing
 from emseg.stages.decode import DecodeJob, decode
 from emseg.stages.devices import resolve_devices
 from emseg.stages.evaluate import Scores, evaluate, table
-from emseg.stages.infer import infer
-from emseg.stages.network import load_trained
+from emseg.stages.infer import check_image, current_prediction, infer
+from emseg.stages.network import Trained, load_trained
 from emseg.stages.overview import write_overview
-from emseg.stages.runs import log_start, results_of, run_for, say, write_config
+from emseg.stages.runs import log_start, results_of, run_for, run_of, say, write_config
 from emseg.stages.sources import Source, open_sources
 from emseg.training.checkpoints import read_checkpoint
+from emseg.volumes import check_writable
+from emseg.volumes.location import parse_location
 
 
 @dataclass(frozen=True)
@@ -30,31 +33,14 @@ class Session:
 def test(session: Session, checkpoint: Path) -> dict[str, Scores]:
     """The scores by volume, after all three stages; each is skipped when its result is current."""
     sources = test_sources(session)
-    predictions = infer_all(session, checkpoint)
+    predictions = infer_sources(session, checkpoint, sources)
     segmentations = {name: _decode(session, prediction) for name, prediction in predictions.items()}
-    return _judge(session, sources, predictions, segmentations)
+    return _judge(session, sources, segmentations)
 
 
-def infer_all(
-    session: Session, checkpoint: Path, *, subfolder: str | None = None
-) -> dict[str, Path]:
-    """The prediction of each test volume, in `results_step=<step>/` of the checkpoint's run."""
-    root, sources = session.loaded.root, test_sources(session)
-    warning = resolve_devices(root.system).warning
-    if warning:
-        say(warning)
-    trained = load_trained(root, checkpoint, allow=session.loaded.allow)
-    run = run_for(checkpoint, root.experiment_name, config=dump(session.loaded.saved))
-    log_start(run, command=session.command, seed=root.system.seed)
-    folder = results_of(run, trained.step) / (subfolder or "")
-    folder.mkdir(exist_ok=True)
-    write_config(folder, dump(session.loaded.saved))
-    return {
-        source.name: infer(
-            source, trained, root, folder=folder, force=session.force, verify=session.verify
-        )
-        for source in sources
-    }
+def infer_all(session: Session, checkpoint: Path) -> dict[str, Path]:
+    """The prediction of each test volume."""
+    return infer_sources(session, checkpoint, test_sources(session))
 
 
 def decode_all(
@@ -64,7 +50,9 @@ def decode_all(
     if prediction is not None:
         found = {_volume_name(prediction, "prediction"): prediction}
     else:
-        found = _artifacts(session, checkpoint, "prediction", made_by="infer")
+        assert checkpoint is not None
+        sources = test_sources(session)
+        found = _artifacts(session, checkpoint, sources, kind="prediction", made_by="infer")
     return {name: _decode(session, path) for name, path in found.items()}
 
 
@@ -74,14 +62,41 @@ def evaluate_all(
     """The scores of each test volume's segmentation, or of the one `segmentation` given."""
     sources = test_sources(session)
     if segmentation is None:
-        found = _artifacts(session, checkpoint, "segmentation", made_by="decode")
-        return _judge(session, sources, {}, found)
+        assert checkpoint is not None
+        found = _artifacts(session, checkpoint, sources, kind="segmentation", made_by="decode")
+        return _judge(session, sources, found)
     name = _volume_name(segmentation, "segmentation")
     own = [source for source in sources if source.name == name or len(sources) == 1]
     if not own:
         names = ", ".join(source.name for source in sources)
         raise UserError(f"--input {segmentation}: data.test has no volume '{name}', but {names}")
-    return _judge(session, own, {}, {own[0].name: segmentation})
+    return _judge(session, own, {own[0].name: segmentation})
+
+
+def infer_sources(
+    session: Session, checkpoint: Path, sources: Sequence[Source], *, subfolder: str = ""
+) -> dict[str, Path]:
+    """The prediction of each volume, in `results_step=<step>/` of the checkpoint's run.
+
+    Volumes are checked before the first is predicted; a checkpoint from outside any run gets one.
+    """
+    root = session.loaded.root
+    trained = load_trained(root, checkpoint, allow=session.loaded.allow)
+    done = _current(session, run_of(checkpoint), trained, sources, subfolder)
+    missing = [source for source in sources if source.name not in done]
+    for source in missing:
+        check_image(source, trained, root)
+    run = run_for(checkpoint, root.experiment_name, config=dump(session.loaded.saved))
+    folder = results_of(run, trained.step) / subfolder
+    check_writable(folder)
+    log_start(run, command=session.command, seed=root.system.seed)
+    write_config(folder, dump(session.loaded.saved))
+    warning = resolve_devices(root.system).warning
+    if warning:
+        say(warning, run=run)
+    for source in missing:
+        done[source.name] = infer(source, trained, root, folder=folder)
+    return {source.name: done[source.name] for source in sources}
 
 
 def test_sources(session: Session) -> list[Source]:
@@ -96,25 +111,39 @@ def decode_job(session: Session, prediction: Path) -> DecodeJob:
     return DecodeJob(prediction, root.decoding, select, tuple(session.loaded.allow))
 
 
+def _current(
+    session: Session, run: Path | None, trained: Trained, sources: Sequence[Source], subfolder: str
+) -> dict[str, Path]:
+    """The predictions that need not be made again, by volume."""
+    if run is None or session.force:
+        return {}
+    root, verify = session.loaded.root, session.verify
+    folder = results_of(run, trained.step) / subfolder
+    done = {}
+    for source in sources:
+        path = current_prediction(source, trained, root, folder=folder, verify=verify)
+        if path is not None:
+            say(f"{path.name} is up to date: inference skipped")
+            done[source.name] = path
+    return done
+
+
 def _decode(session: Session, prediction: Path) -> Path:
-    name = _volume_name(prediction, "prediction")
+    path, name = parse_location(prediction).path, _volume_name(prediction, "prediction")
     return decode(
         decode_job(session, prediction),
         # As the prediction: HDF5 beside HDF5, zarr beside a zarr that was too large for it.
-        segmentation=prediction.with_name(f"{name}_segmentation{prediction.suffix}"),
+        segmentation=path.with_name(f"{name}_segmentation{path.suffix}"),
         force=session.force,
         verify=session.verify,
     )
 
 
 def _judge(
-    session: Session,
-    sources: Sequence[Source],
-    predictions: Mapping[str, Path],
-    segmentations: Mapping[str, Path],
+    session: Session, sources: Sequence[Source], segmentations: Mapping[str, Path]
 ) -> dict[str, Scores]:
     config = session.loaded.root.evaluation
-    folder = next(iter(segmentations.values())).parent
+    folder = parse_location(next(iter(segmentations.values()))).path.parent
     scores: dict[str, Scores] = {}
     if config.enabled:
         scores = evaluate(
@@ -122,13 +151,14 @@ def _judge(
             sources,
             metrics=config.metrics,
             folder=folder,
-            context={"decoding": session.loaded.root.decoding},
+            force=session.force,
             verify=session.verify,
             allow=session.loaded.allow,
-            force=session.force,
         )
     if scores:
         print(table(scores))
+    there = {source.name: existing(folder, f"{source.name}_prediction") for source in sources}
+    predictions = {name: paths[0] for name, paths in there.items() if paths}
     write_overview(
         folder / "overview.png", sources, predictions=predictions, segmentations=segmentations
     )
@@ -137,21 +167,22 @@ def _judge(
 
 
 def _artifacts(
-    session: Session, checkpoint: Path | None, kind: str, *, made_by: str
+    session: Session, checkpoint: Path, sources: Sequence[Source], *, kind: str, made_by: str
 ) -> dict[str, Path]:
-    assert checkpoint is not None
-    root = session.loaded.root
-    run = run_for(checkpoint, root.experiment_name, config=dump(session.loaded.saved))
+    """What an earlier stage made of each volume with the checkpoint."""
+    run = run_of(checkpoint)
+    if run is None:
+        raise UserError(f"{checkpoint} lies in no run: name what to go on from with --input FILE")
     folder = results_of(run, read_checkpoint(checkpoint)["global_step"])
     found = {}
-    for source in test_sources(session):
-        paths = [folder / f"{source.name}_{kind}{suffix}" for suffix in (".h5", ".zarr")]
-        there = [path for path in paths if path.exists()]
+    for source in sources:
+        there = existing(folder, f"{source.name}_{kind}")
         if not there:
-            raise UserError(f"{paths[0]} is not there: --mode {made_by} makes it")
+            raise UserError(f"{folder} has no {source.name}_{kind}: --mode {made_by} makes it")
         found[source.name] = there[0]
+    log_start(run, command=session.command, seed=session.loaded.root.system.seed)
     return found
 
 
 def _volume_name(path: Path, kind: str) -> str:
-    return path.stem.removesuffix(f"_{kind}")
+    return parse_location(path).path.stem.removesuffix(f"_{kind}")

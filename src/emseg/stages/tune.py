@@ -2,22 +2,27 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from emseg.config import Loaded
 from emseg.errors import UserError
 from emseg.stages.runs import run_of, say
-from emseg.stages.study import Task, search
-from emseg.stages.test import Session, decode_job, infer_all, test, test_sources
+from emseg.stages.study import search
+from emseg.stages.test import Session, decode_job, infer_sources, test, test_sources
+from emseg.stages.trial import Task
 from emseg.volumes.atomic import replacing
 
 
-def tune_decoder(session: Session, tested: Loaded, checkpoint: Path, *, then_test: bool) -> dict:
+def tune_decoder(
+    session: Session, tested: Loaded, checkpoint: Path, *, then_test: bool
+) -> dict[str, Any]:
     """The decoder's leaf with the best parameters; with `then_test` the test is run with it.
 
     The leaf is also written as `<run>/tune/decoding/<study_name>.yaml`, a choice that
-    `--conf <run>/tune decoding=<study_name>` picks.
+    `--conf <run>/tune decoding=<study_name>` picks. Predictions of volumes that are not those of
+    the test lie in a folder of their own, `results_step=<step>/tune/`.
     """
     root = session.loaded.root
     sources = test_sources(session)
@@ -27,7 +32,7 @@ def tune_decoder(session: Session, tested: Loaded, checkpoint: Path, *, then_tes
     same = root.data.test == tested.root.data.test
     if same:
         say("warning: the decoder is tuned on the test data; set tune.data.test to other volumes")
-    predictions = infer_all(session, checkpoint, subfolder=None if same else "tune")
+    predictions = infer_sources(session, checkpoint, sources, subfolder="" if same else "tune")
     run = run_of(next(iter(predictions.values())))
     assert run is not None
     config = replace(root.tune, study_name=root.tune.study_name or f"{root.experiment_name}_tuning")
@@ -41,6 +46,16 @@ def tune_decoder(session: Session, tested: Loaded, checkpoint: Path, *, then_tes
         partial.write_text(yaml.safe_dump(best, sort_keys=False))
     say(f"best decoder: add --conf {run / 'tune'} decoding={config.study_name} to --mode test")
     if then_test:
-        decided = replace(tested, root=replace(tested.root, decoding=best))
-        test(replace(session, loaded=decided), checkpoint)
+        test(replace(session, loaded=_with_decoder(tested, best)), checkpoint)
     return best
+
+
+def _with_decoder(loaded: Loaded, decoding: dict[str, Any]) -> Loaded:
+    """The config with the decoder's arguments, also where it is saved beside the results."""
+    arguments = {key: value for key, value in decoding.items() if key != "_target_"}
+    section = loaded.saved.get("test", {}) | {"decoding": arguments}
+    return replace(
+        loaded,
+        root=replace(loaded.root, decoding=decoding),
+        saved=loaded.saved | {"test": section},
+    )
