@@ -1,7 +1,8 @@
 import numpy as np
 from skimage.metrics import adapted_rand_error
+from skimage.segmentation import watershed
 
-from emseg.data.baseline import raw_watershed
+from emseg.data.baseline import _flood, raw_watershed
 from emseg.data.synthetic import synthesize
 
 
@@ -12,7 +13,8 @@ def test_bright_cells_behind_dark_walls_are_found_whole():
     truth[:, :, 30:] += 2
     raw[:, 28:32] = 20
     raw[:, :, 28:32] = 20
-    labels = raw_watershed(raw, voxel_size=(30, 6, 6), threshold=0.85)
+    raw += np.random.default_rng(0).integers(0, 20, raw.shape, np.uint8)
+    labels = raw_watershed(raw, voxel_size=(30, 6, 6), bright=0.8, seed_distance_nm=120)
     assert labels.dtype == np.int32
     assert adapted_rand_error(truth, labels)[0] < 0.02
     assert labels.min() == 1
@@ -22,3 +24,13 @@ def test_intensity_alone_does_not_segment_a_synthetic_volume():
     v = synthesize((24, 128, 128), seed=0)
     labels = raw_watershed(v.raw, voxel_size=v.voxel_size)
     assert adapted_rand_error(v.labels, labels)[0] > 0.4
+
+
+def test_the_flood_is_the_watershed_of_scikit_image():
+    rng = np.random.default_rng(0)
+    height = rng.permutation(np.arange(216) % 251).reshape(6, 6, 6).astype(np.uint8)
+    seeds = np.zeros(height.shape, np.int32)
+    seeds[1, 1, 1], seeds[4, 2, 3], seeds[2, 5, 5] = 1, 2, 3
+    expected = watershed(height, seeds)
+    _flood(seeds, height)
+    np.testing.assert_array_equal(seeds, expected)

@@ -214,22 +214,22 @@ def test_one_piece_each_keeps_pieces_and_gives_slivers_to_a_neighbour(trees, sli
     labels = one_piece_each(trees, sliver_voxels=sliver_voxels).labels
     parts = cc3d.connected_components(drawn, connectivity=6)
     sizes = np.bincount(parts.ravel())
-    kept = {}
-    for part in range(1, sizes.size):
-        tree = drawn[parts == part][0]
-        rivals = sizes[np.setdiff1d(parts[drawn == tree], [0])]
-        if sizes[part] >= sliver_voxels or sizes[part] == rivals.max():
-            kept[part] = set(labels[parts == part].tolist())
-    given_away = [p for p in range(1, sizes.size) if 0 in kept.get(p, {0}) or len(kept[p]) > 1]
-    names = [kept[p] for p in kept if p not in given_away]
-    assert all(len(name) == 1 for name in names)
-    assert len({tuple(name) for name in names}) == len(names)
-    for part in given_away:
-        assert sizes[part] < sliver_voxels
-        ring = binary_dilation(parts == part) & (parts != part)
-        beside = {p: (parts[ring] == p).any() for p in kept if p not in given_away}
-        allowed = {next(iter(kept[p])) for p, touches in beside.items() if touches} or {0}
-        assert set(labels[parts == part].tolist()) <= allowed
+    names = {}
+    for tree in np.unique(drawn[drawn > 0]):
+        own = np.unique(parts[drawn == tree])
+        largest = own[sizes[own].argmax()]
+        assert (labels[parts == largest] == tree).all()
+        for part in own[(own == largest) | (sizes[own] >= sliver_voxels)]:
+            found = np.unique(labels[parts == part])
+            assert found.size == 1
+            names[part] = found[0]
+    assert len(set(names.values())) == len(names)
+    for part in np.setdiff1d(parts[parts > 0], list(names)):
+        voxels = parts == part
+        beside = np.unique(parts[binary_dilation(voxels) & ~voxels])
+        allowed = {names[p] for p in beside if p in names} or {0}
+        assert np.unique(labels[voxels]).size == 1
+        assert labels[voxels][0] in allowed
     assert not labels[drawn == 0].any()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from emseg.data.synthetic_labels import make_skeletons, one_piece_each
 from emseg.data.synthetic_lattice import unbend
-from emseg.data.synthetic_render import MARGIN, make_scene, render
+from emseg.data.synthetic_scene import MARGIN, make_scene, render
 from emseg.data.synthetic_synapses import place_synapses
 from emseg.errors import UserError
 
@@ -114,7 +114,9 @@ def synthesize(
     )
     sliver = math.ceil((SLIVER * neurite_diameter_nm) ** 3 / float(np.prod(sizes)))
     pieces = one_piece_each(trees, sliver_voxels=sliver)
-    places = unbend(scene.lattice, scene.neurites.centre, voxel_size=sizes)
+    places = unbend(
+        scene.lattice, scene.neurites.centre, voxel_size=sizes, margin=np.zeros(3, np.int64)
+    )
     skeletons = make_skeletons(pieces, scene.neurites, places, voxel_size=sizes, shift=shift)
     synapses = place_synapses(
         raw,

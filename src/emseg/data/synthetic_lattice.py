@@ -85,7 +85,8 @@ def make_lattice(
     )
     scale = step * voxel_size
     lattice = Lattice(step, start, position, fields.astype(np.float32), *_empty(nodes))
-    places = unbend(lattice, neurites.centre, voxel_size=voxel_size)
+    # What stands inside `shape` must not depend on `pad`.
+    places = unbend(lattice, neurites.centre, voxel_size=voxel_size, margin=margin)
     at = (places / voxel_size - start) / step
     _claim(
         at, neurites.centre, neurites.radius, neurites.tree, position, scale,
@@ -109,21 +110,29 @@ def _empty(nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.full(nodes, -1, np.int32), np.full(nodes, -1, np.int32)
 
 
-def unbend(lattice: Lattice, points: np.ndarray, *, voxel_size: np.ndarray) -> np.ndarray:
-    """Tissue coordinates (nm, voxel 0 at 0) whose bent position is `points` (N, 3)."""
-    start = lattice.start * voxel_size
-    return _invert(points, lattice.position, start, lattice.step * voxel_size)
+def unbend(
+    lattice: Lattice, points: np.ndarray, *, voxel_size: np.ndarray, margin: np.ndarray
+) -> np.ndarray:
+    """Tissue coordinates (nm, voxel 0 at 0) whose bent position is `points` (N, 3).
+
+    Beyond the lattice, less `margin` nodes on each side, the displacement is that of its border.
+    """
+    scale = lattice.step * voxel_size
+    return _invert(points, lattice.position, lattice.start * voxel_size, scale, margin)
 
 
 @njit(cache=True, nogil=True)
-def _invert(points, position, start, scale):
+def _invert(points, position, start, scale, margin):
     places = points.astype(np.float64)
     bend = np.empty(3)
+    last = np.empty(3)
+    for axis in range(3):
+        last[axis] = position.shape[axis] - margin[axis] - 1.001
     for n in range(points.shape[0]):
         for _ in range(8):
-            z = min(max((places[n, 0] - start[0]) / scale[0], 0.0), position.shape[0] - 1.001)
-            y = min(max((places[n, 1] - start[1]) / scale[1], 0.0), position.shape[1] - 1.001)
-            x = min(max((places[n, 2] - start[2]) / scale[2], 0.0), position.shape[2] - 1.001)
+            z = min(max((places[n, 0] - start[0]) / scale[0], margin[0]), last[0])
+            y = min(max((places[n, 1] - start[1]) / scale[1], margin[1]), last[1])
+            x = min(max((places[n, 2] - start[2]) / scale[2], margin[2]), last[2])
             iz, iy, ix = int(z), int(y), int(x)
             bend[0] = -start[0] - scale[0] * z
             bend[1] = -start[1] - scale[1] * y

@@ -14,14 +14,14 @@ from numba import njit
 STEP = 0.5  # distance of consecutive centres, in radii
 SQUEEZE = 0.6  # a neurite squeezed below this part of its own radius ends there
 OVERLAP = 1.2  # a ball may reach this much into its neighbour before it is squeezed
-HEADINGS = 4  # directions tried at every step
+HEADINGS = 3  # directions tried at every step
 SEED_TRIALS = 12  # places tried for a new neurite; the roomiest is taken
 FAILED_SEEDS = 40  # seeds without room, in a row, after which the box counts as full
 BRANCH_EVERY = 6.0  # mean length between branches, in diameters
 BRANCHES = 8  # of a tree, at most
 OWN_BLIND = 14  # the newest balls of a neurite, which do not stand in its way
 RADIUS_RANGE = (0.65, 1.7)  # of the mean radius
-MITOCHONDRION_FROM = 0.8  # thinner neurites, in mean radii, hold no mitochondrion
+MITOCHONDRION_FROM = 0.65  # thinner neurites, in mean radii, hold no mitochondrion
 
 
 @dataclass(frozen=True)
@@ -213,12 +213,12 @@ def _place_mitochondria(radius, tree, parent, diameter, rng):
         if left > 0:
             left -= step
             if left <= 0:
-                left = -(1.0 + 5.0 * rng.random()) * diameter
+                left = -(1.0 + 3.0 * rng.random()) * diameter
         else:
             left += step
             if left >= 0 and radius[ball] > MITOCHONDRION_FROM * 0.5 * diameter:
                 left = (0.8 + 2.0 * rng.random()) * diameter
-                filling = 0.45 + 0.25 * rng.random()
+                filling = 0.5 + 0.3 * rng.random()
             else:
                 left = min(left, -1e-3)
         remaining[ball] = left

@@ -1,36 +1,104 @@
-"""Labels and grey values of a synthetic volume, drawn from packed neurites.
+"""The kernel that draws labels and grey values of a synthetic volume.
 
 A voxel compares the balls known at the corners of its lattice cell. The difference of its weighted
 distances to the nearest two neurites gives the distance to the membrane between them and how that
-membrane stands to the section. Axis 0 is the section axis.
+membrane stands to the section. Axis 0 is the section axis. All that the kernel inlines stands in
+this file, because numba's cache looks at no other.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 
-from emseg.data.synthetic_lattice import Lattice, make_lattice
-from emseg.data.synthetic_neurites import Neurites, grow_neurites
-from emseg.data.synthetic_texture import (
-    CYTOPLASM,
-    EXTRACELLULAR,
-    GRAIN,
-    GRAIN_SHAPE,
-    MEMBRANE,
-    MITOCHONDRION_EDGE,
-    Tissue,
-    gaussian_noise,
-    make_tissue,
-    mitochondrion,
-    mix,
-    reticulum,
-    vesicle,
-)
+from emseg.data.synthetic_texture import GRAIN_SHAPE
 
-MARGIN = 1.5  # tissue grown around the volume, in diameters
+CYTOPLASM = np.float32(168)
+MEMBRANE = np.float32(48)
+EXTRACELLULAR = np.float32(150)
+MITOCHONDRION = np.float32(98)
+MITOCHONDRION_EDGE = np.float32(-5)  # nm: how far its dark rim reaches out
+GRAIN = np.float32(13)
+VESICLES_PER_NM = np.float32(1 / 52)  # of the lattice that vesicles sit on
 POINT_SPREAD_NM = 2.0  # half width of the microscope's blur in the section
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _scatter(mixed):
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True, inline="always")
+def mix(key, a, b, c):
+    """A hash of three integers: 64 bits that look random."""
+    return _scatter(
+        key
+        ^ (np.uint64(a) * np.uint64(0x9E3779B97F4A7C15))
+        ^ (np.uint64(b) * np.uint64(0xC2B2AE3D27D4EB4F))
+        ^ (np.uint64(c) * np.uint64(0x165667B19E3779F9))
+    )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def gaussian_noise(row_key, x):
+    """Nearly normal noise of unit variance: four uniform numbers out of one hash."""
+    mixed = _scatter(row_key + np.uint64(x) * np.uint64(0x9E3779B97F4A7C15))
+    low = np.uint64(0xFFFF)
+    total = (mixed & low) + ((mixed >> np.uint64(16)) & low) + ((mixed >> np.uint64(32)) & low)
+    total += mixed >> np.uint64(48)
+    return (np.float32(np.int64(total)) - np.float32(131070)) * np.float32(2.6429e-5)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _byte(mixed, place):
+    part = (mixed >> np.uint64(8 * place)) & np.uint64(255)
+    return np.float32(np.int64(part)) * np.float32(1 / 255)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def vesicle(z, y, x, taken, key):
+    """Grey value that a vesicle adds at a place (nm); `taken` of the lattice's places hold one."""
+    a = math.floor(z * VESICLES_PER_NM)
+    b = math.floor(y * VESICLES_PER_NM)
+    c = math.floor(x * VESICLES_PER_NM)
+    mixed = mix(key, np.int64(a), np.int64(b), np.int64(c))
+    if _byte(mixed, 0) >= taken:
+        return np.float32(0)
+    pitch = np.float32(1) / VESICLES_PER_NM
+    radius = np.float32(13) + np.float32(7) * _byte(mixed, 1)
+    edge = radius + np.float32(3)
+    play = pitch - np.float32(2) * edge
+    dz = z - np.float32(a) * pitch - edge - play * _byte(mixed, 2)
+    dy = y - np.float32(b) * pitch - edge - play * _byte(mixed, 3)
+    dx = x - np.float32(c) * pitch - edge - play * _byte(mixed, 4)
+    off = math.sqrt(dz * dz + dy * dy + dx * dx) - radius
+    if off < np.float32(-6):
+        return np.float32(9)
+    return np.float32(-62) * max(np.float32(0), np.float32(1) - abs(off) * np.float32(1 / 7))
+
+
+@njit(cache=True, nogil=True, inline="always")
+def reticulum(sheet, fade):
+    """Grey value that endoplasmic reticulum adds: dark sheets that bound nothing."""
+    off = abs(sheet - np.float32(0.5))
+    if off > np.float32(0.13) or fade < np.float32(-0.6):
+        return np.float32(0)
+    return np.float32(-65) * (np.float32(1) - off * np.float32(1 / 0.13))
+
+
+@njit(cache=True, nogil=True, inline="always")
+def mitochondrion(depth, z, y, x, sheet, speck):
+    """Grey value `depth` nm below a mitochondrion's surface: dark rim, cristae, dense matrix."""
+    if depth < np.float32(7):
+        return MITOCHONDRION - np.float32(38)
+    fold = math.sin(
+        np.float32(0.17) * (y + np.float32(0.6) * z)
+        + np.float32(0.06) * x
+        + np.float32(1.5) * sheet
+    )
+    return MITOCHONDRION + np.float32(16) * fold + np.float32(12) * speck
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -39,65 +107,8 @@ def _covered(offset, width, half):
     return max(min(offset + half, width) - max(offset - half, -width), np.float32(0)) / (2 * half)
 
 
-@dataclass(frozen=True)
-class Scene:
-    """All that is drawn; section i shows the tissue from `shift[i]` (section, row, column) on."""
-
-    neurites: Neurites
-    lattice: Lattice
-    tissue: Tissue
-    voxel_size: np.ndarray  # nm
-    shift: np.ndarray  # (sections, 2) int64, voxels of the section plane
-
-
-def make_scene(
-    shape: tuple[int, int, int],
-    *,
-    voxel_size: np.ndarray,
-    shift: np.ndarray,
-    diameter_nm: float,
-    rng: np.random.Generator,
-) -> Scene:
-    margin = MARGIN * diameter_nm
-    high = np.array(shape) * voxel_size + margin
-    neurites = grow_neurites(np.full(3, -margin), high, diameter_nm=diameter_nm, rng=rng)
-    lattice = make_lattice(
-        neurites,
-        shape=shape,
-        voxel_size=voxel_size,
-        pad=tuple(np.abs(shift).max(axis=0).tolist()),
-        diameter_nm=diameter_nm,
-        rng=rng,
-    )
-    tissue = make_tissue(int(neurites.tree.max()), voxel_size=voxel_size, rng=rng)
-    return Scene(neurites, lattice, tissue, voxel_size, shift)
-
-
-def render(
-    scene: Scene,
-    shape: tuple[int, int, int],
-    *,
-    membrane_nm: float,
-    extracellular_nm: float,
-    noise: float,
-    organelles: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Raw (uint8) and labels (uint32: tree numbers, 0 in the extracellular space)."""
-    raw = np.empty(shape, np.uint8)
-    labels = np.empty(shape, np.uint32)
-    neurites, lattice, tissue = scene.neurites, scene.lattice, scene.tissue
-    _render(
-        raw, labels, lattice.first, lattice.second, lattice.position, lattice.fields, lattice.step,
-        lattice.start, neurites.centre, neurites.radius, neurites.tree, neurites.parent,
-        neurites.mitochondrion, scene.shift, scene.voxel_size.astype(np.float32), tissue.tone,
-        tissue.vesicles, tissue.grain, np.uint64(tissue.key), np.float32(membrane_nm / 2),
-        np.float32(extracellular_nm / 2), np.float32(noise), np.float32(organelles),
-    )  # fmt: skip
-    return raw, labels
-
-
 @njit(cache=True, nogil=True)
-def _render(
+def draw(
     raw, labels, first, second, position, fields, step, start, centre, radius, tree, parent, mito,
     shift, voxel, tone, vesicles, grain, key, membrane, gap, noise, organelles,
 ):  # fmt: skip

@@ -8,7 +8,7 @@ import edt
 import numpy as np
 from numba import njit
 
-from emseg.data.synthetic_texture import vesicle
+from emseg.data.synthetic_render import vesicle
 
 CONTACT_NM = 110.0  # radius of the patch of membrane that a synapse takes
 CLEFT_NM = 16.0  # depth of the cleft mask on either side of the contact
