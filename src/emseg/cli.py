@@ -4,9 +4,10 @@ import argparse
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from emseg.errors import UserError, unknown_name
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from emseg.config import Loaded
 
 MODES = ("train", "test", "tune", "tune-test", "infer", "decode", "evaluate")
-VERBS = ("demo", "synth", "download")
 NEEDS_WEIGHTS = ("test", "tune", "tune-test", "infer")
 
 EXAMPLES = """\
@@ -30,10 +30,25 @@ examples:
 """
 
 
+class Verb(NamedTuple):
+    """How a verb is written, and how many words it takes."""
+
+    usage: str
+    least: int
+    most: int
+
+
+VERBS = {
+    "demo": Verb("emseg demo", 0, 0),
+    "synth": Verb("emseg synth LAYOUT DIR", 2, 2),
+    "download": Verb("emseg download DATASET [DIR]", 1, 2),
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0, 2 after a user's mistake (one line on standard error), 130 interrupted.
 
-    `EMSEG_DEBUG=1` shows the traceback behind the line.
+    `EMSEG_DEBUG=1` shows the traceback before the line.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -43,8 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _run_config(_parse(words), command=shlex.join(["emseg", *words]))
     except UserError as error:
         if os.environ.get("EMSEG_DEBUG") == "1":
-            raise
-        print(f"emseg: {error}", file=sys.stderr)
+            traceback.print_exc()
+        # What a library said, and the error quotes, may have had several lines.
+        print("emseg:", " ".join(str(error).splitlines()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("emseg: interrupted; what was finished is kept", file=sys.stderr)
@@ -53,6 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
+    @property
+    def flags(self) -> list[str]:
+        return [*self._option_string_actions]
+
     def error(self, message: str) -> None:  # type: ignore[override]
         raise UserError(f"{message} (emseg --help shows the forms)")
 
@@ -81,21 +101,30 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _parse(words: list[str]) -> argparse.Namespace:
-    if not words:
-        words = ["--help"]
-    arguments = _parser().parse_intermixed_args(words)
+    parser = _parser()
+    for word in words:
+        flag = word.partition("=")[0]
+        if flag.startswith("-") and flag not in parser.flags:
+            raise unknown_name("flag", flag, parser.flags)
+    arguments = parser.parse_intermixed_args(words or ["--help"])
     for word in arguments.overrides:
         if "=" not in word:
-            raise (
-                unknown_name("command", word, VERBS)
-                if word.isalpha()
-                else UserError(f"'{word}' is no override: write KEY=VALUE")
-            )
+            raise _misplaced(word)
     if arguments.mode not in MODES:
         raise unknown_name("mode", arguments.mode, MODES, where="--mode")
     if arguments.config is None:
         raise UserError("--config FILE is missing (or one of the verbs: demo, synth, download)")
     return arguments
+
+
+def _misplaced(word: str) -> UserError:
+    if word in MODES:
+        return UserError(f"'{word}' is a mode: write --config FILE --mode {word}")
+    if word in VERBS:
+        return UserError(f"'{word}' comes first and takes no --config: {VERBS[word].usage}")
+    if word.replace("-", "").isalpha():
+        return unknown_name("command", word, VERBS)
+    return UserError(f"'{word}' is no override: write KEY=VALUE")
 
 
 def _run_config(arguments: argparse.Namespace, *, command: str) -> None:
@@ -157,14 +186,12 @@ def _check_inputs(arguments: argparse.Namespace) -> None:
 
 
 def _run_verb(verb: str, words: list[str]) -> None:
+    usage, least, most = VERBS[verb]
+    if words in (["--help"], ["-h"]):
+        print(f"usage: {usage}")
+        return
+    if not least <= len(words) <= most or any(word.startswith("-") for word in words):
+        raise UserError(f"'{' '.join(words)}' is not what {verb} takes: {usage}")
     from emseg.stages import verbs
 
-    usage = {
-        "demo": "emseg demo",
-        "synth": "emseg synth LAYOUT DIR",
-        "download": "emseg download DATASET [DIR]",
-    }
-    least, most = {"demo": (0, 0), "synth": (2, 2), "download": (1, 2)}[verb]
-    if not least <= len(words) <= most or any(word.startswith("-") for word in words):
-        raise UserError(f"usage: {usage[verb]}")
     getattr(verbs, verb)(*words)

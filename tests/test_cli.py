@@ -1,0 +1,293 @@
+"""The command line as it is typed: forms, where they lead, and what a mistake in them brings."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import emseg.stages
+from emseg.cli import main
+from emseg.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+TUTORIAL = """\
+experiment_name: typed
+data: {train: {image: raw.h5, label: labels.h5}, test: {image: raw.h5, label: labels.h5}}
+optimization: {max_epochs: 10}
+test: {inference: {window: {overlap: 0.25}}}
+tune: {metric: voi_sum, search_space: {thresholds: {low: 0.1, high: 0.9}}}
+"""
+
+FILES = ("last.ckpt", "p.h5", "s.h5")
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A tutorial in an otherwise empty working folder; what its flags may name lies beside it."""
+    monkeypatch.chdir(tmp_path)
+    Path("t.yaml").write_text(TUTORIAL)
+    for name in FILES:
+        Path(name).touch()
+    return "t.yaml"
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the stages would have been run with; they are not."""
+    calls: list[dict[str, Any]] = []
+
+    def take(loaded: Any, mode: str, **others: Any) -> None:
+        calls.append({"root": loaded.root, "mode": mode, **others})
+
+    monkeypatch.setattr(emseg.stages, "run", take)
+    return calls
+
+
+def mistake(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line that the words bring on standard error."""
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("emseg: ") and printed.err.count("\n") == 1, printed.err
+    return printed.err
+
+
+CHECKPOINT = ("--checkpoint", "last.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("words", "mode"),
+    [
+        ((), "train"),
+        (("--mode", "train", *CHECKPOINT), "train"),
+        (("--mode", "test", *CHECKPOINT), "test"),
+        (("--mode", "infer", *CHECKPOINT), "infer"),
+        (("--mode", "tune", *CHECKPOINT), "tune"),
+        (("--mode", "tune-test", *CHECKPOINT), "tune-test"),
+        (("--mode", "decode", *CHECKPOINT), "decode"),
+        (("--mode", "evaluate", *CHECKPOINT), "evaluate"),
+        (("--mode=decode", "--input", "p.h5"), "decode"),
+        (("--mode", "evaluate", "--input=s.h5:labels"), "evaluate"),
+    ],
+)
+def test_modes_lead_to_their_stages(
+    config: str, ran: list[dict[str, Any]], words: tuple[str, ...], mode: str
+) -> None:
+    assert main(["--config", config, *words]) == 0
+    (call,) = ran
+    assert call["mode"] == mode
+    assert call["checkpoint"] == (Path("last.ckpt") if CHECKPOINT[0] in words else None)
+    assert (call["source"] is not None) == any("--input" in word for word in words)
+    assert (call["test"] is not None) == mode.startswith("tune")
+    # The mode's own section counts: test and tune have another overlap than train.
+    assert call["root"].inference.window.overlap == (0.5 if mode == "train" else 0.25)
+    assert call["command"].startswith("emseg --config t.yaml")
+
+
+def test_flags_reach_the_stages(config: str, ran: list[dict[str, Any]]) -> None:
+    assert main(["--config", config, "--force", "--verify", "--mode", "test", *CHECKPOINT]) == 0
+    assert main(["--config", config, "--mode", "test", *CHECKPOINT]) == 0
+    assert [(call["force"], call["verify"]) for call in ran] == [(True, True), (False, False)]
+
+
+OVERRIDES = (
+    "system.num_gpus=4",
+    "data.dataloader.batch_size=2",
+    "inference.model.select_channel=[6, 9, 4]",
+    "inference.test_time_augmentation.enabled=true",
+    "evaluation.enabled=false",
+    "model=rsunet_iso",
+    "optimization/optimizer=sgd",
+    "decoding=affinity_cc",
+    "decoding.affinity_mask_path=null",
+)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--config", "t.yaml", *OVERRIDES),
+        (*OVERRIDES, "--config", "t.yaml"),
+        (*OVERRIDES[:4], "--config", "t.yaml", *OVERRIDES[4:], "--verify"),
+    ],
+)
+def test_overrides_stand_before_or_after_flags(
+    config: str, ran: list[dict[str, Any]], words: tuple[str, ...]
+) -> None:
+    assert main(words) == 0
+    root = ran[0]["root"]
+    assert (root.system.num_gpus, root.data.dataloader.batch_size) == (4, 2)
+    assert root.inference.model.select_channel == [6, 9, 4]
+    assert root.inference.test_time_augmentation.enabled and not root.evaluation.enabled
+    assert root.model["width"] == [16, 32, 48]
+    assert root.optimization.optimizer["_target_"] == "torch.optim.SGD"
+    assert root.decoding["affinity_mask_path"] is None
+
+
+def test_the_pages_commands_are_understood(
+    ran: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("last.ckpt").touch()
+    snemi = ["--config", str(REPOSITORY / "tutorials/neuron_snemi/neuron_snemi.yaml")]
+    test = [*snemi, "--mode", "test", *CHECKPOINT]
+    assert main([*snemi, "system.num_gpus=4", "data.dataloader.batch_size=2"]) == 0
+    assert main([*test, "inference.model.select_channel=[6, 9, 4]"]) == 0
+    assert main([*test, "inference.test_time_augmentation.enabled=true"]) == 0
+    assert main([*test, "evaluation.enabled=false"]) == 0
+    assert [call["mode"] for call in ran] == ["train", "test", "test", "test"]
+
+
+def test_the_printed_config_is_a_config(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--print-config", "system.seed=7", "optimization/optimizer=sgd", "model=rsunet_iso"]
+    assert main(["--config", config, *words]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "" and "seed: 7" in printed.out
+    Path("printed.yaml").write_text(printed.out)
+    assert main(["--config", "printed.yaml", "--print-config"]) == 0
+    assert capsys.readouterr().out == printed.out
+
+
+def test_check_builds_and_stops(
+    config: str, ran: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--config", config, "--check", "--mode", "tune"]) == 0
+    assert "t.yaml: the config is sound for --mode tune" in capsys.readouterr().out
+    assert ran == []
+    assert "model.norm" in mistake(capsys, "--config", config, "--check", "model.norm=grup")
+
+
+def test_a_dropped_setting_is_said(
+    config: str, ran: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(config).write_text(TUTORIAL + "model: {num_groups: 2}\n")
+    assert main(["--config", config, "model=rsunet_iso"]) == 0
+    told = capsys.readouterr().err
+    assert told.startswith("emseg: ") and "num_groups" in told and told.count("\n") == 1
+
+
+def test_no_words_ask_for_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 0
+    printed = capsys.readouterr()
+    assert printed.err == "" and "--config FILE" in printed.out and "emseg demo" in printed.out
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["demoo"], ["unknown command 'demoo'", "did you mean 'demo'", "synth"]),
+        (["--config", "t.yaml", "demo"], ["'demo' comes first", "emseg demo"]),
+        (["--config", "t.yaml", "test"], ["'test' is a mode", "--mode test"]),
+        (["tune-test", "--config", "t.yaml"], ["'tune-test' is a mode", "--mode tune-test"]),
+        (["--config", "t.yaml", "t2.yaml"], ["'t2.yaml' is no override", "KEY=VALUE"]),
+        (["--config", "t.yaml", "--mode", "tets"], ["mode 'tets'", "did you mean 'test'"]),
+        (["--config", "t.yaml", "--checkpont", "a"], ["--checkpont", "mean '--checkpoint'"]),
+        (["--config", "t.yaml", "--print-confg"], ["did you mean '--print-config'"]),
+        (["--config", "t.yaml", "-v"], ["unknown flag '-v'", "--verify"]),
+        (["--config"], ["--config", "expected one argument"]),
+        (["system.seed=1"], ["--config FILE is missing"]),
+        (["--config", "u.yaml"], ["no config file u.yaml", "did you mean t.yaml"]),
+        (["--config", "t.yaml", "--mode", "test"], ["--mode test needs --checkpoint"]),
+        (["--config", "t.yaml", "--mode", "decode"], ["--checkpoint CKPT and --input FILE"]),
+        (
+            ["--config", "t.yaml", "--mode", "test", "--checkpoint", "lost.ckpt"],
+            ["--checkpoint lost.ckpt", "no such file"],
+        ),
+        (["--config", "t.yaml", "--input", "p.h5"], ["--input", "decode and evaluate", "train"]),
+        (["--config", "t.yaml", "--conf", "nowhere"], ["no conf folder", "nowhere"]),
+        (["--config", "t.yaml", "modle=rsunet"], ["modle", "did you mean 'model'"]),
+        (["demo", "fast"], ["'fast'", "emseg demo"]),
+        (["synth", "snemi"], ["'snemi'", "emseg synth LAYOUT DIR"]),
+        (["synth", "snemii", "there"], ["'snemii'", "did you mean 'snemi'"]),
+        (["synth"], ["emseg synth LAYOUT DIR"]),
+        (["download"], ["emseg download DATASET [DIR]"]),
+        (["download", "--all"], ["'--all'", "emseg download DATASET [DIR]"]),
+        (["download", "snem"], ["'snem'", "did you mean 'snemi'"]),
+    ],
+)
+def test_a_mistyped_form_is_one_line(
+    config: str,
+    ran: list[dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    parts: list[str],
+) -> None:
+    told = mistake(capsys, *words)
+    assert [part for part in parts if part not in told] == [], told
+    assert ran == []
+    assert {path.name for path in Path().iterdir()} == {"t.yaml", *FILES}
+
+
+def test_a_verb_says_how_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["synth", "--help"]) == 0
+    assert capsys.readouterr().out == "usage: emseg synth LAYOUT DIR\n"
+
+
+def _failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def fail(*args: Any, **others: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(emseg.stages, "run", fail)
+
+
+def test_interrupted_is_130(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _failing(monkeypatch, KeyboardInterrupt())
+    assert main(["--config", config]) == 130
+    assert capsys.readouterr().err == "emseg: interrupted; what was finished is kept\n"
+
+
+def test_a_quoted_library_stays_on_one_line(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _failing(monkeypatch, UserError("cannot open 'a.h5':\nno\nfile"))
+    assert mistake(capsys, "--config", config) == "emseg: cannot open 'a.h5': no file\n"
+
+
+def test_debug_shows_the_traceback(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _failing(monkeypatch, UserError("a mistake"))
+    monkeypatch.setenv("EMSEG_DEBUG", "1")
+    assert main(["--config", config]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Traceback") and told.endswith("emseg: a mistake\n")
+
+
+HEAVY = {"torch", "numpy", "h5py", "zarr", "numba", "scipy", "pytorch_lightning"}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "without"),
+    [
+        (["--help"], 0, HEAVY | {"omegaconf", "hydra", "yaml"}),
+        (["--config", "t.yaml", "data.dataloader.batch_sze=1"], 2, HEAVY),
+        (["--config", "t.yaml", "model.widht=[1]"], 2, HEAVY),
+    ],
+)
+def test_help_and_misspelt_keys_load_little(
+    config: str, words: list[str], code: int, without: set[str]
+) -> None:
+    program = (
+        "import sys, runpy\n"
+        "try: runpy.run_path(sys.argv.pop(1), run_name='__main__')\n"
+        "except SystemExit as ended: print(ended.code)\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(REPOSITORY / "scripts" / "main.py"), *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src")},
+    )
+    *_, exit_code, modules = ended.stdout.splitlines()
+    assert int(exit_code) == code
+    assert not without & set(modules.split())
