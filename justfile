@@ -1,16 +1,15 @@
-# just --list shows these; each is one line.
+# just --list shows these; each is one line. What works on data works in the folder it is called in.
+
+set positional-arguments
+set shell := ["bash", "-cu"]
 
 # install for work on emseg itself
 setup:
     pip install -c constraints.txt -e ".[dev]"
 
-# end to end on a synthetic volume
-demo:
-    python scripts/main.py demo
-
 # the test suite
 test *arguments:
-    pytest {{arguments}}
+    pytest "$@"
 
 # style and obvious mistakes
 lint:
@@ -20,18 +19,27 @@ lint:
 bench:
     for script in benchmarks/*.py; do python "$script" --quick || exit 1; done
 
+# end to end on a synthetic volume
+[no-cd]
+demo:
+    emseg demo
+
 # the curves and image panels of an experiment
+[no-cd]
 tensorboard name *arguments:
-    tensorboard --logdir "{{invocation_directory()}}/outputs/{{name}}" {{arguments}}
+    tensorboard --logdir "outputs/$1" "${@:2}"
 
 # train a tutorial
+[no-cd]
 train config *overrides:
-    python scripts/main.py --config {{config}} {{overrides}}
+    emseg --config "$@"
 
 # infer, decode and evaluate
+[no-cd]
 eval config checkpoint *overrides:
-    python scripts/main.py --config {{config}} --mode test --checkpoint {{checkpoint}} {{overrides}}
+    emseg --mode test --config "$1" --checkpoint "${@:2}"
 
 # search the decoder's arguments
+[no-cd]
 tune config checkpoint *overrides:
-    python scripts/main.py --config {{config}} --mode tune --checkpoint {{checkpoint}} {{overrides}}
+    emseg --mode tune --config "$1" --checkpoint "${@:2}"
