@@ -1,5 +1,6 @@
 """Infer: from a volume to a prediction file, window by window, resumable."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from emseg.stages.artifacts import FORMAT_VERSION, contents, find_current, finge
 from emseg.stages.devices import Devices, resolve_devices
 from emseg.stages.network import Trained, target_facts
 from emseg.stages.sources import Source
-from emseg.volumes import PartialVolume, default_chunks, identity
+from emseg.volumes import PartialVolume, Volume, default_chunks, identity
 
 GIB = 1 << 30
 
@@ -37,9 +38,8 @@ def current_prediction(
     return find_current(folder, _name(source), wanted, inputs=inputs, verify=verify)
 
 
-def check_image(source: Source, trained: Trained, root: Root) -> None:
+def check_image(image: Volume, trained: Trained, root: Root) -> None:
     """Nothing, or a UserError when the network cannot predict the volume: before any work."""
-    image, config = source.image, root.inference
     channels = image.channels or 1
     if channels != trained.in_channels:
         raise UserError(
@@ -48,7 +48,7 @@ def check_image(source: Source, trained: Trained, root: Root) -> None:
         )
     if hasattr(trained.net, "stride"):
         check_patch(_window(trained, root), trained.net.stride, key="inference.window.window_size")
-    _check_crop(config)
+    _check_crop(root.inference)
     check_intensities(image, intensity_range=root.data.intensity_range)
 
 
@@ -58,22 +58,37 @@ def infer(source: Source, trained: Trained, root: Root, *, folder: Path) -> Path
     HDF5, or zarr when the prediction exceeds `system.memory`. An earlier one is replaced at the
     end; a run that was killed goes on from its last finished slab.
     """
-    config, image = root.inference, source.image
+    image = source.image
     shape = (trained.target.out_channels, *image.shape)
     path = folder / f"{_name(source)}{_suffix(shape, root)}"
-    attributes = _attributes(source, trained, root)
     partial = PartialVolume(
         path,
         shape=shape,
-        dtype=config.output_dtype,
+        dtype=root.inference.output_dtype,
         chunks=default_chunks(shape),
         axes="c" + image.axes,
         voxel_size=image.voxel_size,
         offset=image.offset,
-        attributes=attributes,
+        attributes=_attributes(source, trained, root),
     )
+    predict_image(image, trained, root, write=partial.write, first_plane=partial.done())
+    partial.finish()
+    supersede(path)
+    return path
+
+
+def predict_image(
+    image: Volume,
+    trained: Trained,
+    root: Root,
+    *,
+    write: Callable[[int, np.ndarray], None] | None = None,
+    first_plane: int = 0,
+) -> np.ndarray | None:
+    """The prediction (C, Z, Y, X) as the config has it, or None when `write` takes the planes."""
+    config, facts = root.inference, target_facts(trained.target)
     devices = resolve_devices(root.system)
-    predict(
+    return predict(
         _placed(trained.net, devices),
         image,
         channels=trained.target.out_channels,
@@ -87,17 +102,14 @@ def infer(source: Source, trained: Trained, root: Root, *, folder: Path) -> Path
         pad=config.pad,
         activation=config.activation,
         output_dtype=config.output_dtype,
-        offsets=attributes["offsets"],
-        edge_side=attributes["edge_side"] or "destination",
+        offsets=facts["offsets"],
+        edge_side=facts["edge_side"] or "destination",
         tta=_ensemble(config),
         device=devices.torch_device,
         autocast_dtype=trained.autocast,
-        write=partial.write,
-        first_plane=partial.done(),
+        write=write,
+        first_plane=first_plane,
     )
-    partial.finish()
-    supersede(path)
-    return path
 
 
 def _name(source: Source) -> str:

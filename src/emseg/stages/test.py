@@ -85,7 +85,7 @@ def infer_sources(
     done = _current(session, run_of(checkpoint), trained, sources, subfolder)
     missing = [source for source in sources if source.name not in done]
     for source in missing:
-        check_image(source, trained, root)
+        check_image(source.image, trained, root)
     run = run_for(checkpoint, root.experiment_name, config=dump(session.loaded.saved))
     folder = results_of(run, trained.step) / subfolder
     check_writable(folder)
