@@ -57,6 +57,11 @@ def check_voxels(volume: LabelledVolume, *, intensity_range: Sequence[float] | N
     Only float images and signed labels are read for it, once.
     """
     check_intensities(volume.image, intensity_range=intensity_range)
+    check_labels(volume)
+
+
+def check_labels(volume: LabelledVolume) -> None:
+    """Nothing, or a UserError when the labels hold ids that mean nothing; signed ones are read."""
     if volume.label.dtype.kind == "i":
         for slab in slabs(volume.label):
             negative = slab[(slab < UNLABELLED) & (slab != volume.unlabelled)]

@@ -89,7 +89,7 @@ def evaluate(
     if not labelled:
         say("no volume has a label: evaluation skipped")
         return {}
-    segmented = {one.name: _open_segmentation(segmentations[one.name], one) for one in labelled}
+    segmented = {one.name: open_segmentation(segmentations[one.name], one) for one in labelled}
     path = folder / "metrics.json"
     kept = _read_records(path)
     key = fingerprint("evaluate", _facts(segmented, labelled, metrics))
@@ -121,6 +121,21 @@ def table(scores: Mapping[str, Scores]) -> str:
     return "\n".join(lines)
 
 
+def open_segmentation(path: Path, source: Source) -> Volume:
+    """The segmentation of a volume, lazily; a UserError unless it has the volume's shape."""
+    volume, image = open_volume(path), source.image
+    # A segmentation from elsewhere has no format of ours.
+    if "format_version" in volume.attributes:
+        check_format(path, volume.attributes)
+    if volume.channels is not None:
+        raise UserError(f"{volume.location} has {volume.channels} channels: it is no segmentation")
+    if volume.shape != image.shape:
+        raise UserError(
+            f"{volume.location} has shape {volume.shape}, the volume {image.location} {image.shape}"
+        )
+    return volume
+
+
 def read_truth(source: Source) -> np.ndarray:
     """The truth of a source, 0 (ignored) where it is unlabelled or outside the mask."""
     assert source.label is not None
@@ -130,21 +145,6 @@ def read_truth(source: Source) -> np.ndarray:
     if source.mask is not None:
         truth[source.mask.read((0, 0, 0), source.mask.shape) == 0] = 0
     return truth
-
-
-def _open_segmentation(path: Path, source: Source) -> Volume:
-    volume, truth = open_volume(path), source.label
-    assert truth is not None
-    # A segmentation from elsewhere has no format of ours.
-    if "format_version" in volume.attributes:
-        check_format(path, volume.attributes)
-    if volume.channels is not None:
-        raise UserError(f"{volume.location} has {volume.channels} channels: it is no segmentation")
-    if volume.shape != truth.shape:
-        raise UserError(
-            f"{volume.location} has shape {volume.shape}, the truth {truth.location} {truth.shape}"
-        )
-    return volume
 
 
 def _score_volumes(

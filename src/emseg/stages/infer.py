@@ -13,8 +13,8 @@ from emseg.blocks.memory import available_memory
 from emseg.config.schema import Inference, Root
 from emseg.data.intensity import check_intensities, to_unit
 from emseg.errors import UserError
-from emseg.inference.predict import predict
-from emseg.inference.tta import Ensemble
+from emseg.inference.predict import check_options, predict
+from emseg.inference.tta import Ensemble, merged_views
 from emseg.kernels.symmetry import views
 from emseg.models.stride import check_patch
 from emseg.stages.artifacts import FORMAT_VERSION, contents, find_current, fingerprint, supersede
@@ -46,9 +46,7 @@ def check_image(image: Volume, trained: Trained, root: Root) -> None:
             f"{image.location} has {channels} channels, the network was trained on "
             f"{trained.in_channels}"
         )
-    if hasattr(trained.net, "stride"):
-        check_patch(_window(trained, root), trained.net.stride, key="inference.window.window_size")
-    _check_crop(root.inference)
+    _check_settings(trained, root)
     check_intensities(image, intensity_range=root.data.intensity_range)
 
 
@@ -181,6 +179,32 @@ def _attributes(source: Source, trained: Trained, root: Root) -> dict[str, Any]:
         "window_size": list(_window(trained, root)),
         "emseg": __version__,
     }
+
+
+def _check_settings(trained: Trained, root: Root) -> None:
+    """Nothing, or a UserError for settings that the network, or each other, forbid."""
+    config, window, facts = root.inference, _window(trained, root), target_facts(trained.target)
+    if hasattr(trained.net, "stride"):
+        check_patch(window, trained.net.stride, key="inference.window.window_size")
+    _check_crop(config)
+    check_options(
+        config.output_dtype,
+        config.activation,
+        config.window.padding_mode,
+        config.window.sw_batch_size,
+    )
+    ensemble = _ensemble(config)
+    if ensemble is not None:
+        # Put together for what it refuses; nothing is predicted.
+        merged_views(
+            trained.net,
+            ensemble,
+            window=window,
+            offsets=[
+                tuple(one) for one in facts["offsets"] or [(0, 0, 0)] * len(facts["channels"])
+            ],
+            edge_side=facts["edge_side"] or "destination",
+        )
 
 
 def _check_crop(config: Inference) -> None:

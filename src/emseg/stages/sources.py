@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emseg.config.schema import Volume as VolumeConfig
+from emseg.data.labelled import LabelledVolume, check_shapes
 from emseg.data.sampling import resolve_range
 from emseg.errors import UserError
 from emseg.volumes import Volume, open_volume
@@ -25,6 +26,13 @@ class Source:
     mask: Volume | None
     config: VolumeConfig
 
+    def labelled(self) -> LabelledVolume:
+        """The image with its truth, as training takes them; a UserError when it has none."""
+        if self.label is None:
+            raise UserError(f"the volume '{self.name}' ({self.image.location}) has no label")
+        config = self.config
+        return LabelledVolume(self.image, self.label, self.mask, config.unlabelled, config.weight)
+
 
 def open_sources(
     volumes: Mapping[str, VolumeConfig], *, split: str, lone_name: str | None = None
@@ -33,7 +41,8 @@ def open_sources(
 
     A volume's own `name` counts first, then its key among several, then for a lone one `lone_name`
     where given, else the image's file stem, or the nearest folder above that tells something. Two
-    volumes of one name, a missing file and a split without volumes are UserErrors.
+    volumes of one name, a missing file, a truth that does not fit its image and a split without
+    volumes are UserErrors.
     """
     expanded = [one for key, volume in volumes.items() for one in _expand(key, volume, split)]
     if not expanded:
@@ -57,7 +66,10 @@ def within(source: Source, bounds: tuple[float, float] | None) -> Source:
     """The source cut to `bounds` along its first axis (voxels, or fractions of it)."""
     if bounds is None:
         return source
-    start, stop = resolve_range(bounds, source.image.shape[0])
+    try:
+        start, stop = resolve_range(bounds, source.image.shape[0])
+    except UserError as error:
+        raise UserError(f"{source.image.location}: {error}") from error
     return replace(
         source,
         image=_cut(source.image, start, stop),
@@ -124,23 +136,17 @@ def _telling_name(image: str) -> str:
 
 def _open(name: str, config: VolumeConfig) -> Source:
     image = open_volume(config.image, axes=config.axes, voxel_size=config.resolution)
-    label, mask = _companion(config.label, image, config), _companion(config.mask, image, config)
-    return within(Source(name, image, label, mask, config), config.range)
+    source = Source(
+        name, image, _companion(config.label, config), _companion(config.mask, config), config
+    )
+    if source.label is not None:
+        check_shapes(source.labelled())
+    return within(source, config.range)
 
 
-def _companion(location: str | None, image: Volume, config: VolumeConfig) -> Volume | None:
-    """A label or mask: on the image's grid, but without its channels."""
+def _companion(location: str | None, config: VolumeConfig) -> Volume | None:
+    """A label or mask: stored in the image's order of axes, but without its channels."""
     if location is None:
         return None
     axes = config.axes and config.axes.replace("c", "")
-    other = open_volume(location, axes=axes, voxel_size=config.resolution)
-    if other.shape != image.shape:
-        raise UserError(
-            f"{other.location} has shape {other.shape}, its image {image.location} {image.shape}"
-        )
-    if other.axes != image.axes:
-        raise UserError(
-            f"{other.location} has axes {other.axes}, its image {image.location} {image.axes}: "
-            "name the stored order of both with axes"
-        )
-    return other
+    return open_volume(location, axes=axes, voxel_size=config.resolution)

@@ -21,7 +21,6 @@ from emseg.stages.trial import (
     score_curve,
     task_facts,
     warm_up,
-    with_metric_alone,
     with_parameters,
 )
 
@@ -35,7 +34,6 @@ def search(tasks: Sequence[Task], config: Tune, *, folder: Path, seed: int) -> d
     its values and keeps the best. A trial that outlasts `trial_timeout` seconds, crashes, or asks
     for what the decoder refuses is pruned, so that the sampler never sees a made-up score.
     """
-    tasks = [with_metric_alone(task) for task in tasks]
     leaf = tasks[0].job.decoding
     wanted = split_space(config.search_space, tasks[0].job)
     with warnings.catch_warnings():

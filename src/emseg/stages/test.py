@@ -9,10 +9,11 @@ from emseg.errors import UserError
 from emseg.stages.artifacts import existing
 from emseg.stages.decode import DecodeJob, decode
 from emseg.stages.devices import resolve_devices
-from emseg.stages.evaluate import Scores, evaluate, table
+from emseg.stages.evaluate import Scores, evaluate, open_segmentation, table
 from emseg.stages.infer import check_image, current_prediction, infer
 from emseg.stages.network import Trained, load_trained
 from emseg.stages.overview import write_overview
+from emseg.stages.rehearsal import try_decoders, try_metrics
 from emseg.stages.runs import log_start, results_of, run_for, run_of, say, write_config
 from emseg.stages.sources import Source, open_sources
 from emseg.training.checkpoints import read_checkpoint
@@ -32,7 +33,10 @@ class Session:
 
 def test(session: Session, checkpoint: Path) -> dict[str, Scores]:
     """The scores by volume, after all three stages; each is skipped when its result is current."""
-    sources = test_sources(session)
+    sources, root, allow = test_sources(session), session.loaded.root, session.loaded.allow
+    try_decoders([root.decoding], sources, root, allow=allow)
+    if root.evaluation.enabled:
+        try_metrics(root.evaluation.metrics, sources, allow=allow)
     predictions = infer_sources(session, checkpoint, sources)
     segmentations = {name: _decode(session, prediction) for name, prediction in predictions.items()}
     return _judge(session, sources, segmentations)
@@ -70,6 +74,7 @@ def evaluate_all(
     if not own:
         names = ", ".join(source.name for source in sources)
         raise UserError(f"--input {segmentation}: data.test has no volume '{name}', but {names}")
+    open_segmentation(segmentation, own[0])
     return _judge(session, own, {own[0].name: segmentation})
 
 

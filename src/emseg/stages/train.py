@@ -11,7 +11,6 @@ from emseg.config import Loaded, build, dump
 from emseg.config.schema import Root
 from emseg.data.augment import Pipeline
 from emseg.data.dataset import PatchDataset
-from emseg.data.labelled import LabelledVolume
 from emseg.data.targets import Target
 from emseg.errors import UserError, unknown_name
 from emseg.models.stride import check_patch
@@ -135,7 +134,7 @@ def _patches(
     sources: list[Source], root: Root, target: Target, augment: Pipeline, *, namespace: int
 ) -> PatchDataset:
     return PatchDataset(
-        [_labelled(source) for source in sources],
+        [source.labelled() for source in sources],
         patch_size=root.data.dataloader.patch_size,
         seed=root.system.seed,
         target=target,
@@ -145,13 +144,6 @@ def _patches(
         pad_small=root.data.pad_small,
         preload=root.data.preload,
     )
-
-
-def _labelled(source: Source) -> LabelledVolume:
-    if source.label is None:
-        raise UserError(f"the training volume '{source.name}' has no label")
-    config = source.config
-    return LabelledVolume(source.image, source.label, source.mask, config.unlabelled, config.weight)
 
 
 def _module(loaded: Loaded, target: Target, in_channels: int, devices: Devices) -> Supervised:

@@ -38,15 +38,17 @@ def warm_up(tasks: Sequence[Task]) -> None:
         build(task.job.decoding, kind="decoding", allow=task.job.allow)
 
 
-def with_metric_alone(task: Task) -> Task:
-    """The task with the one metric that returns `tune.metric`; a UserError when none does."""
+def metric_alone(
+    metrics: Mapping[str, dict[str, Any]], name: str, *, allow: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Of the metrics the one that returns the number `name`; a UserError when none does."""
     names: list[str] = []
-    for key, node in task.metrics.items():
-        own = score_names(build_metrics({key: node}, allow=task.job.allow))
-        if task.metric in own:
-            return replace(task, metrics={key: node})
+    for key, node in metrics.items():
+        own = score_names(build_metrics({key: node}, allow=allow))
+        if name in own:
+            return {key: node}
         names += own
-    raise unknown_name("metric", task.metric, names, where="tune.metric")
+    raise unknown_name("metric", name, names, where="tune.metric")
 
 
 def task_facts(task: Task, searched: Sequence[str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Tune mode: predict once, search the decoder, keep the best as a choice, test with it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ import yaml
 
 from emseg.config import Loaded
 from emseg.errors import UserError
+from emseg.stages.rehearsal import try_decoders, try_metrics
 from emseg.stages.runs import run_of, say
+from emseg.stages.sources import Source
 from emseg.stages.study import search
 from emseg.stages.test import Session, decode_job, infer_sources, test, test_sources
-from emseg.stages.trial import Task
+from emseg.stages.trial import Task, metric_alone, with_parameters
 from emseg.volumes.atomic import replacing
 
 
@@ -30,6 +33,9 @@ def tune_decoder(
     if bare:
         raise UserError(f"tuning needs truth: data.test volume '{bare[0]}' has no label")
     same = root.data.test == tested.root.data.test
+    metric = metric_alone(root.evaluation.metrics, root.tune.metric, allow=session.loaded.allow)
+    try_metrics(metric, sources, allow=session.loaded.allow)
+    _try_space(session, sources)
     if same:
         say("warning: the decoder is tuned on the test data; set tune.data.test to other volumes")
     predictions = infer_sources(session, checkpoint, sources, subfolder="" if same else "tune")
@@ -37,8 +43,7 @@ def tune_decoder(
     assert run is not None
     config = replace(root.tune, study_name=root.tune.study_name or f"{root.experiment_name}_tuning")
     tasks = [
-        Task(decode_job(session, predictions[s.name]), s, root.evaluation.metrics, config.metric)
-        for s in sources
+        Task(decode_job(session, predictions[s.name]), s, metric, config.metric) for s in sources
     ]
     best = search(tasks, config, folder=run / "tune", seed=root.system.seed)
     choice = run / "tune" / "decoding" / f"{config.study_name}.yaml"
@@ -48,6 +53,25 @@ def tune_decoder(
     if then_test:
         test(replace(session, loaded=_with_decoder(tested, best)), checkpoint)
     return best
+
+
+def _try_space(session: Session, sources: Sequence[Source]) -> None:
+    """Nothing, or a UserError for a decoder, or an end of its space, that no trial could use.
+
+    Elements of lists (`aff_threshold.0`) are judged together, hence by the trials.
+    """
+    root, allow = session.loaded.root, session.loaded.allow
+    try_decoders([root.decoding], sources, root, allow=allow)
+    ends = [
+        with_parameters(root.decoding, {key: value})
+        for key, space in root.tune.search_space.items()
+        for value in space.choices or (space.low, space.high)
+        if "." not in key
+    ]
+    try:
+        try_decoders(ends, sources, root, allow=allow)
+    except UserError as error:
+        raise UserError(f"tune.search_space: {error}") from error
 
 
 def _with_decoder(loaded: Loaded, decoding: dict[str, Any]) -> Loaded:

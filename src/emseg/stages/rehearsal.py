@@ -1,0 +1,84 @@
+"""What follows a prediction, tried on toys beforehand: its mistakes show before hours of work."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from emseg.config import build
+from emseg.config.schema import Inference, Root
+from emseg.data.labelled import check_labels
+from emseg.errors import UserError
+from emseg.stages.decode import asked_facts, chosen_channels
+from emseg.stages.evaluate import build_metrics, score_names
+from emseg.stages.network import target_facts
+from emseg.stages.sources import Source
+from emseg.volumes import open_volume
+
+TOY_SHAPE = (4, 8, 8)
+
+
+def try_decoders(
+    decodings: Sequence[Mapping[str, Any]],
+    sources: Sequence[Source],
+    root: Root,
+    *,
+    allow: Sequence[str] = (),
+) -> None:
+    """Nothing, or the UserError that one of the `decodings` (leaves) would raise of a prediction.
+
+    Each is called with a toy of the values, channels and offsets that `root` will predict. Files
+    that a decoder reads must have the shape of every source's image.
+    """
+    facts = target_facts(build(root.target, kind="target", allow=allow))
+    channels = chosen_channels(root.inference.model.select_channel, facts, where="the target")
+    toy = _toy_prediction(len(channels), root.inference)
+    for decoding in decodings:
+        files = dict(_files(decoding))
+        for key, location in files.items():
+            _check_file(f"decoding.{key}", location, sources)
+        decoder = build(
+            {**decoding, **dict.fromkeys(files)},  # a toy has another shape than the files
+            kind="decoding",
+            allow=allow,
+        )
+        voxel_size = sources[0].image.voxel_size
+        asked = asked_facts(decoder, facts, channels, voxel_size=voxel_size, where="the target")
+        decoder(toy, **asked)
+
+
+def try_metrics(
+    metrics: Mapping[str, dict[str, Any]], sources: Sequence[Source], *, allow: Sequence[str] = ()
+) -> None:
+    """Nothing, or the UserError that one of the metrics, or a source's truth, would raise.
+
+    The metrics (leaves) are called on a toy. Truths of signed integers are read for it, once.
+    """
+    score_names(build_metrics(metrics, allow=allow))
+    for source in sources:
+        if source.label is not None:
+            check_labels(source.labelled())
+
+
+def _toy_prediction(channels: int, inference: Inference) -> np.ndarray:
+    values = np.random.default_rng(0).random((channels, *TOY_SHAPE), np.float32)
+    if inference.activation == "none":
+        values = 8 * values - 4
+    if inference.output_dtype == "uint8":
+        values = 255 * values
+    return values.astype(inference.output_dtype)
+
+
+def _files(decoding: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in decoding.items():
+        if key.endswith("_path") and value is not None:
+            yield key, value
+
+
+def _check_file(key: str, location: str, sources: Sequence[Source]) -> None:
+    shape = open_volume(location).shape
+    for image in (source.image for source in sources):
+        if image.shape != shape:
+            raise UserError(
+                f"{key}: {location} has the shape {shape}, the image {image.location} {image.shape}"
+            )
