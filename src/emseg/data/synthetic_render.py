@@ -117,6 +117,8 @@ def draw(
     apart = np.empty(16, np.float32)
     owner = np.empty(16, np.int64)
     lump = np.empty(48, np.int64)
+    lump_owner = np.empty(48, np.int64)
+    lump_ball = np.empty((4, 48), np.float32)
     left = np.empty(5, np.float32)
     right = np.empty(5, np.float32)
     half_px = np.float32(0.5) * voxel
@@ -166,6 +168,11 @@ def draw(
                                     fresh = False
                             if fresh:
                                 lump[lumps] = one
+                                lump_owner[lumps] = tree[one]
+                                lump_ball[0, lumps] = centre[one, 0]
+                                lump_ball[1, lumps] = centre[one, 1]
+                                lump_ball[2, lumps] = centre[one, 2]
+                                lump_ball[3, lumps] = mito[one]
                                 lumps += 1
                 for iz in range(step[0]):
                     z = gz * step[0] + iz
@@ -237,18 +244,21 @@ def draw(
                             v = CYTOPLASM + tone[name] + GRAIN * speck
                             if organelles > 0:
                                 taken = vesicles[name] * organelles
-                                v += organelles * vesicle(at_z, at_y, at_x, taken, key)
+                                if taken > 0:
+                                    v += organelles * vesicle(at_z, at_y, at_x, taken, key)
                                 v += organelles * reticulum(sheet, fade)
                             if lumps > 0:
-                                depth = np.float32(-np.inf)
+                                depth = MITOCHONDRION_EDGE
                                 for k in range(lumps):
-                                    one = lump[k]
-                                    if tree[one] == name:
-                                        dz = at_z - centre[one, 0]
-                                        dy = at_y - centre[one, 1]
-                                        dx = at_x - centre[one, 2]
-                                        d = math.sqrt(dz * dz + dy * dy + dx * dx)
-                                        depth = max(depth, mito[one] - d)
+                                    if lump_owner[k] != name:
+                                        continue
+                                    dz = at_z - lump_ball[0, k]
+                                    dy = at_y - lump_ball[1, k]
+                                    dx = at_x - lump_ball[2, k]
+                                    squared = dz * dz + dy * dy + dx * dx
+                                    reach = lump_ball[3, k] - depth
+                                    if reach > 0 and squared < reach * reach:
+                                        depth = lump_ball[3, k] - math.sqrt(squared)
                                 if depth > MITOCHONDRION_EDGE:
                                     inside = mitochondrion(depth, at_z, at_y, at_x, sheet, speck)
                                     v += organelles * (inside - v)

@@ -21,7 +21,8 @@ class Tissue:
 
 def make_tissue(trees: int, *, voxel_size: np.ndarray, rng: np.random.Generator) -> Tissue:
     tone = rng.normal(0, 12, trees + 1) - 40 * (rng.random(trees + 1) < 0.25)
-    vesicles = np.where(rng.random(trees + 1) < 0.3, 0.5, 0.06)
+    # Boutons are full of vesicles, some neurites have a few, most have none.
+    vesicles = rng.choice([0.5, 0.15, 0.0], trees + 1, p=[0.25, 0.15, 0.6])
     grain = gaussian_filter(
         rng.standard_normal(GRAIN_SHAPE, dtype=np.float32), GRAIN_NM / voxel_size, mode="wrap"
     )
