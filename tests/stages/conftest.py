@@ -1,16 +1,19 @@
 """A tiny experiment, trained once for all tests of the stages after training."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from stages.tiny_tutorial import cells
 
 from emseg.cli import main
+from emseg.stages import decode, evaluate, infer, test
 from emseg.volumes import write_volume
+from stages.tiny_tutorial import cells
 
 OFFSETS = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 3]]
 SHAPE = (20, 24, 24)
@@ -38,6 +41,12 @@ class Experiment:
     def results(self) -> Path:
         return next(self.run.glob("results_step=*"))
 
+    def test_on(self, volumes: dict[str, Any]) -> None:
+        """Put one volume or several named ones into `data.test` of the tutorial."""
+        tutorial = yaml.safe_load(self.config.read_text())
+        tutorial["data"]["test"] = volumes
+        self.config.write_text(yaml.safe_dump(tutorial))
+
     def emseg(self, mode: str, *words: str, checkpoint: bool = True) -> int:
         """The exit code of one command line."""
         given = ["--checkpoint", str(self.checkpoint)] if checkpoint else []
@@ -61,14 +70,34 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 
 @pytest.fixture
-def experiment(
-    trained: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Experiment:
+def experiment(trained: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
     """A copy of the trained experiment in the current folder."""
     folder = tmp_path / "experiment"
     shutil.copytree(trained.folder, folder)  # keeps the times, which count as identity
     monkeypatch.chdir(folder)
     return Experiment(folder)
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The stages that really compute something, in order; no picture is drawn meanwhile."""
+    done: list[str] = []
+    for module, name, stage in (
+        (infer, "predict", "infer"),
+        (decode, "labels_of", "decode"),
+        (evaluate, "read_truth", "evaluate"),
+    ):
+        monkeypatch.setattr(module, name, _noted(done, stage, getattr(module, name)))
+    monkeypatch.setattr(test, "write_overview", lambda *_, **__: None)
+    return done
+
+
+def _noted(done: list[str], stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def noting(*arguments: Any, **named: Any) -> Any:
+        done.append(stage)
+        return function(*arguments, **named)
+
+    return noting
 
 
 def write(path: Path, array: np.ndarray) -> None:

@@ -7,10 +7,14 @@ import numpy as np
 
 from emseg.stages.decode import nearest_channels
 from emseg.stages.sources import Source
-from emseg.volumes import Volume, open_volume, read_attributes
+from emseg.volumes import Volume, open_volume
 from emseg.volumes.atomic import replacing
 
 PANEL_INCHES = 3.2
+DEPTHS = (0.25, 0.5, 0.75)
+
+# More rows would make a picture that no canvas holds (2^16 pixels) and nobody looks through.
+MOST_VOLUMES = 20
 
 
 def write_overview(
@@ -22,16 +26,17 @@ def write_overview(
 ) -> None:
     """Write the picture: three slices of axis 0 a volume (a quarter, half, three quarters deep).
 
-    The affinity panel shows the mean of the two nearest in-plane channels, so that membranes are
-    dark as they are in the raw image; other predictions show their first channel.
+    Of many volumes the first `MOST_VOLUMES` are drawn. The affinity panel shows the mean of the
+    two nearest in-plane channels, so that membranes are dark as they are in the raw image; other
+    predictions show their first channel. Probabilities go from black, 0, to white, 1.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = [
         (source, int(source.image.shape[0] * depth))
-        for source in sources
-        for depth in (0.25, 0.5, 0.75)
+        for source in sources[:MOST_VOLUMES]
+        for depth in DEPTHS
     ]
     figure = Figure(figsize=(4 * PANEL_INCHES, len(rows) * PANEL_INCHES), layout="tight")
     FigureCanvasAgg(figure)
@@ -72,9 +77,15 @@ def _panels(
 
 
 def _affinity(prediction: Path, index: int) -> np.ndarray:
-    offsets = read_attributes(prediction).get("offsets")
-    section = _section(open_volume(prediction), index).astype(np.float32)
-    return section[nearest_channels(offsets)[1:]].mean(0) if offsets else section[0]
+    volume = open_volume(prediction)
+    offsets = volume.attributes.get("offsets")
+    section = _section(volume, index).astype(np.float32)
+    shown = section[nearest_channels(offsets)[1:]].mean(0) if offsets else section[0]
+    if volume.attributes["activation"] != "probability":
+        return shown
+    grey = shown if volume.dtype == np.uint8 else 255 * shown
+    # RGB is shown as it is, while a single channel is stretched to its own darkest and brightest.
+    return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
 
 
 def _section(volume: Volume, index: int) -> np.ndarray:
