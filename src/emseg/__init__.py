@@ -1,3 +1,50 @@
-"""emseg: segment neurons and synapses in electron-microscopy volumes."""
+"""emseg: segment neurons and synapses in electron-microscopy volumes.
+
+For notebooks, on plain arrays: `load_run`, `predict`, `open_volume`, the decoders `waterz` and
+`affinity_cc`, the metrics `adapted_rand` and `voi`. `docs/notebook.py` shows them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emseg.decoding.affinity_cc import affinity_cc
+    from emseg.decoding.waterz import waterz
+    from emseg.evaluation.adapted_rand import adapted_rand
+    from emseg.evaluation.voi import voi
+    from emseg.inference.predict import predict
+    from emseg.stages.load import load_run
+    from emseg.volumes import open_volume
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "adapted_rand",
+    "affinity_cc",
+    "load_run",
+    "open_volume",
+    "predict",
+    "voi",
+    "waterz",
+]
+
+# Imported when first asked for: the command line's --help must not wait for torch.
+_HOMES = {
+    "adapted_rand": "emseg.evaluation.adapted_rand",
+    "affinity_cc": "emseg.decoding.affinity_cc",
+    "load_run": "emseg.stages.load",
+    "open_volume": "emseg.volumes",
+    "predict": "emseg.inference.predict",
+    "voi": "emseg.evaluation.voi",
+    "waterz": "emseg.decoding.waterz",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'emseg' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

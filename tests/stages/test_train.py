@@ -8,13 +8,13 @@ import pytest
 import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_tutorial import DEMO, TINY, train_tiny, weights, write_volumes
 
 from emseg import cli
 from emseg.config import load
 from emseg.errors import UserError
 from emseg.training.checkpoints import read_checkpoint
 from emseg.training.supervised import Supervised
+from stages.tiny_tutorial import DEMO, TINY, train_tiny, weights, write_volumes
 
 LABELLED = "image: datasets/demo/train_raw.h5, label: datasets/demo/train_labels.h5"
 

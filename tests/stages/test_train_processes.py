@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_tutorial import DEMO, MAIN, TINY, environment, train_tiny, weights, write_volumes
 
 from emseg.training.checkpoints import read_checkpoint
+from stages.tiny_tutorial import DEMO, MAIN, TINY, environment, train_tiny, weights, write_volumes
 
 KILLED_MAIN = Path(__file__).with_name("killed_main.py")
 # All that a run goes on from: average, live weights, moments, schedule, the next sample.

@@ -36,6 +36,7 @@ MODES = {
     "infer": "test",
     "decode": "test",
     "evaluate": "test",
+    "predict": "test",  # of a notebook, which brings the images itself
     "tune": "tune",
 }
 COMMAND_LINE = "the command line"
@@ -197,7 +198,7 @@ def _check_needs(root: Root, mode: str) -> None:
             "optimization.max_steps or optimization.max_epochs: one must be set to train"
         )
     split = "train" if mode == "train" else "test"
-    if not getattr(root.data, split):
+    if mode != "predict" and not getattr(root.data, split):
         raise UserError(f"data.{split}: no volume is given, mode {mode} needs one")
     if mode == "tune":
         if not root.tune.search_space:

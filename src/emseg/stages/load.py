@@ -1,0 +1,110 @@
+"""A trained run in a notebook: its config, its network, predictions of arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from torch import nn
+
+from emseg.config import load
+from emseg.config.schema import Root
+from emseg.errors import UserError
+from emseg.stages.decode import nearest_channels
+from emseg.stages.infer import check_image, predict_image
+from emseg.stages.network import Trained, load_trained, target_facts
+from emseg.stages.runs import run_of
+from emseg.volumes import Volume, from_array
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """`values` (C, Z, Y, X) and what decoders ask of them.
+
+    `values` are of `inference.output_dtype` (uint8: 255 is 1), `channels` names them; for
+    affinities (1 = same object) `offsets` are in stored axes and `edge_side` says which of its two
+    voxels holds an edge, else both are None.
+    """
+
+    values: np.ndarray
+    channels: tuple[str, ...]
+    offsets: tuple[tuple[int, int, int], ...] | None
+    edge_side: Literal["source", "destination"] | None
+
+    def nearest(self) -> "Prediction":
+        """The three channels that affinity decoders take: the shortest edge along each axis."""
+        if self.offsets is None:
+            raise UserError(f"{', '.join(self.channels)}: these channels are no affinities")
+        chosen = nearest_channels(self.offsets)
+        return Prediction(
+            values=self.values[chosen],
+            channels=tuple(self.channels[channel] for channel in chosen),
+            offsets=tuple(self.offsets[channel] for channel in chosen),
+            edge_side=self.edge_side,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A trained run: `config` as for `--mode test`, and the network at `checkpoint`."""
+
+    config: Root
+    checkpoint: Path
+    trained: Trained
+
+    @property
+    def net(self) -> nn.Module:
+        """The network in eval mode, with the averaged weights where training kept them.
+
+        It maps images (N, C_in, Z, Y, X) in [0, 1] to logits (N, C, Z, Y, X).
+        """
+        return self.trained.net
+
+    def predict(self, image: np.ndarray | Volume) -> Prediction:
+        """The prediction of an image (Z, Y, X) or (C_in, Z, Y, X), as `--mode infer` makes it.
+
+        Voxels are as stored: integers of the full range of their dtype, or floats in [0, 1],
+        unless the config has a `data.intensity_range`.
+        """
+        if isinstance(image, np.ndarray):
+            volume = from_array(image, axes="czyx" if image.ndim == 4 else None)
+        else:
+            volume = image
+        check_image(volume, self.trained, self.config)
+        values = predict_image(volume, self.trained, self.config)
+        assert values is not None
+        facts = target_facts(self.trained.target)
+        offsets = facts["offsets"]
+        return Prediction(
+            values=values,
+            channels=tuple(facts["channels"]),
+            offsets=None if offsets is None else tuple(map(tuple, offsets)),
+            edge_side=facts["edge_side"],
+        )
+
+
+def load_run(
+    run_or_checkpoint: str | Path, *, overrides: Sequence[str] = (), allow: Sequence[str] = ()
+) -> Run:
+    """The run in a folder, with the weights of its last checkpoint, or of the checkpoint named.
+
+    `overrides` change its config as on the command line ("inference.window.overlap=0.25"), `allow`
+    adds module prefixes that its config may name. UserErrors: no run there, no checkpoint in it.
+    """
+    path = Path(run_or_checkpoint)
+    checkpoint = _last_checkpoint(path) if path.is_dir() else path
+    run = run_of(checkpoint)
+    if run is None:
+        raise UserError(f"{path} is no run's folder, and no checkpoint in one")
+    loaded = load(run / "config.yaml", mode="predict", overrides=overrides, allow=allow)
+    trained = load_trained(loaded.root, checkpoint, allow=loaded.allow)
+    return Run(loaded.root, checkpoint, trained)
+
+
+def _last_checkpoint(run: Path) -> Path:
+    found = sorted((run / "checkpoints").glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+    if not found:
+        raise UserError(f"{run} has no checkpoints/*.ckpt: it is no run's folder, or has not begun")
+    last = run / "checkpoints" / "last.ckpt"
+    return last if last in found else found[-1]
