@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--checkpoint", type=Path, metavar="CKPT", help="train: go on from it; else: its weights")
     add("--input", type=Path, metavar="FILE", help="decode: a prediction; evaluate: a segmentation")
     add("--force", action="store_true", help="run the stages even where their results are there")
-    add("--verify", action="store_true", help="fingerprint inputs by content, not by size and time")
+    add("--verify", action="store_true", help="compare inputs by content, too")
     add("--print-config", action="store_true", help="print the composed config, then stop")
     add("--check", action="store_true", help="compose, check and build on no device, then stop")
     add("--conf", type=Path, action="append", default=[], metavar="DIR", help="more choices")

@@ -29,10 +29,10 @@ def search(tasks: Sequence[Task], config: Tune, *, folder: Path, seed: int) -> d
     """The decoder's leaf with the best parameters found, over the mean of `tune.metric`.
 
     The study is kept in `<folder>/<study_name>.sqlite3`: a further call appends `n_trials` to it,
-    or refuses when the predictions, the truth or the metric are others. An argument that the
-    decoder sweeps in one pass, and whose space has a step, is not sampled: each trial tries all
-    its values and keeps the best. A trial that outlasts `trial_timeout` seconds, crashes, or asks
-    for what the decoder refuses is pruned, so that the sampler never sees a made-up score.
+    or refuses when it is about something else (`task_facts`). An argument that the decoder sweeps
+    in one pass, and whose space has a step, is not sampled: each trial tries all its values and
+    keeps the best. A trial that outlasts `trial_timeout` seconds, crashes, or asks for what the
+    decoder refuses is pruned, so that the sampler never sees a made-up score.
     """
     leaf = tasks[0].job.decoding
     wanted = split_space(config.search_space, tasks[0].job)
@@ -70,8 +70,8 @@ def _open_study(tasks: Sequence[Task], config: Tune, folder: Path, seed: int) ->
     wanted = fingerprint("tune", {"tasks": facts, "direction": config.direction})
     if study.user_attrs.get("fingerprint", wanted) != wanted:
         raise UserError(
-            f"{path} holds a study of other predictions, another truth, metric or direction: name "
-            "this one with tune.study_name, or move the file away"
+            f"{path} holds a study of other predictions, arguments, truth, metric or direction: "
+            "name this one with tune.study_name, or move the file away"
         )
     study.set_user_attr("fingerprint", wanted)
     # A seed of its own for each call: with the same one it would draw what the first call drew.

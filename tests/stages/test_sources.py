@@ -1,0 +1,116 @@
+"""Names of volumes, globs, and labels beside images with channels."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from emseg.config.schema import Volume
+from emseg.errors import UserError
+from emseg.stages.sources import open_sources
+from emseg.volumes import write_volume
+
+SHAPE = (4, 5, 6)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def write(name, shape=SHAPE, axes="zyx", dataset="main", value=0):
+    path, array = Path(name), np.full(shape, value, np.uint8)
+    write_volume(path, array, axes=axes, voxel_size=None, attributes={}, dataset=dataset)
+    return name
+
+
+def names(volumes, **options):
+    return [source.name for source in open_sources(volumes, split="test", **options)]
+
+
+def test_a_lone_volume_is_called_as_the_stage_says_unless_it_says_so_itself():
+    image = write("cells.h5")
+    assert names({"": Volume(image=image)}, lone_name="test_im") == ["test_im"]
+    assert names({"": Volume(image=image)}) == ["cells"]
+    assert names({"": Volume(image=image, name="x")}, lone_name="test_im") == ["x"]
+    assert names({"key": Volume(image=image)}, lone_name="test_im") == ["key"]
+    assert names({"key": Volume(image=image, name="x")}) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        ("a/cube.h5", "cube"),
+        ("a/cube.h5:raw", "cube"),
+        ("a/cube.zarr/raw", "cube"),
+        ("seed1.v2/raw.h5", "seed1.v2"),
+        ("seed1/data/img.h5:main", "seed1"),
+        ("seed1/Data/EM.h5", "seed1"),
+    ],
+)
+def test_the_nearest_telling_name(image, name):
+    file, _, key = image.partition(":")
+    inside = key or ("raw" if file.endswith("/raw") else "main")
+    write(file.removesuffix("/raw"), dataset=inside)
+    assert names({"": Volume(image=image)}) == [name]
+
+
+def test_a_glob_is_a_volume_for_each_file():
+    for index, name in enumerate(("b", "a")):
+        write(f"im_{name}.h5", dataset="raw", value=index)
+        write(f"lab_{name}.h5", dataset="ids", value=index)
+    volume = Volume(image="im_*.h5:raw", label="lab_*.h5:ids", unlabelled=7)
+    sources = open_sources({"": volume}, split="test", lone_name="test_im")
+    assert [source.name for source in sources] == ["im_a", "im_b"]
+    for source, value in zip(sources, (1, 0), strict=True):
+        assert (source.image[...] == value).all() and (source.label[...] == value).all()
+        assert source.config.unlabelled == 7
+    assert names({"": Volume(image="im_*.h5/raw")}) == ["im_a", "im_b"]
+    assert names({"": Volume(path=".", image="im_*.h5:raw")}) == ["im_a", "im_b"]
+
+
+def test_brackets_in_a_name_that_is_there_are_no_pattern():
+    assert names({"": Volume(image=write("cells[1].h5"))}) == ["cells[1]"]
+
+
+def test_refused_names_and_patterns():
+    for folder in ("one", "two"):
+        write(f"{folder}/cube.h5")
+    write("lab_1.h5")
+    for volumes, told in (
+        ({}, "names no volume"),
+        ({"": Volume(image="*/cube.h5")}, "one/cube.h5 and two/cube.h5 are both called 'cube'"),
+        ({"": Volume(image="*/cube.h5", name="x")}, "'x' for the 2 files"),
+        ({"": Volume(image="*/cube.h5", label="lab_*.h5")}, "2 images, but 1 files"),
+        ({"": Volume(image="none_*.h5")}, "no file matches none_*.h5"),
+        ({"a": Volume(image="one/cube.h5", name="a/b")}, "'a/b'"),
+    ):
+        with pytest.raises(UserError) as refused:
+            open_sources(volumes, split="test")
+        assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(("axes", "channels_at"), [("czyx", 0), ("zyxc", 3), ("cxyz", 0)])
+def test_labels_lie_on_the_grid_of_an_image_with_channels(axes, channels_at):
+    shape = list(SHAPE)
+    shape.insert(channels_at, 2)
+    for name, stored in (("im", shape), ("lab", SHAPE), ("mask", SHAPE)):
+        with h5py.File(f"{name}.h5", "w") as file:
+            file["main"] = np.zeros(stored, np.uint8)
+    volume = Volume(image="im.h5", label="lab.h5", mask="mask.h5", axes=axes, range=(1, 3))
+    (source,) = open_sources({"": volume}, split="test")
+    assert source.image.channels == 2
+    for part in (source.image, source.label, source.mask):
+        assert part.shape == (2, 5, 6)
+        assert part.axes == axes.replace("c", "")
+
+
+def test_labels_of_another_grid_are_refused():
+    image = write("im.h5")
+    for label, told in (
+        (write("less.h5", (4, 5, 5)), "shape"),
+        (write("x.h5", axes="xyz"), "axes"),
+    ):
+        with pytest.raises(UserError, match=f"{label}.*{told}.*im.h5"):
+            open_sources({"": Volume(image=image, label=label)}, split="test")
