@@ -73,6 +73,10 @@ def test_mistakes_on_the_command_line(load_text: Load, override: str, parts: lis
     ("text", "parts"),
     [
         ("experiment_name: a\nbatch_sze: 3\n", ["sample.yaml", "data.dataloader.batch_size"]),
+        (
+            "experiment_name: a\ndata: {val: {image: b}, split_val_range: [0.8, 1.0]}\n",
+            ["data.split_val_range: [0.8, 1.0]", "data.val"],
+        ),
         ("a: [1, 2\nb: 3\n", ["sample.yaml:2", "broken YAML"]),
         ("a: 1\na: 2\n", ["sample.yaml:2", "duplicate key"]),
         ("- a\n- b\n", ["sample.yaml", "mapping"]),

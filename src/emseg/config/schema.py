@@ -111,6 +111,12 @@ class Data:
     def __post_init__(self) -> None:
         _require_range("split_train_range", self.split_train_range)
         _require_range("split_val_range", self.split_val_range)
+        for name, volume in self.test.items():
+            key = f"test.{name}.weight" if name else "test.weight"
+            allowed = "null: no patches are drawn for a test"
+            _require(volume.weight is None, key, volume.weight, allowed)
+        once = self.split_val_range is None or not self.val
+        _require(once, "split_val_range", self.split_val_range, "null where data.val is given")
         if self.intensity_range is not None:
             low, high = self.intensity_range
             _require(low < high, "intensity_range", self.intensity_range, "[low, high], low < high")
@@ -241,8 +247,9 @@ class Space:
     def __post_init__(self) -> None:
         if self.choices is not None:
             _require(len(self.choices) > 0, "choices", self.choices, "at least one value")
-            bounds = (self.low, self.high, self.step)
-            _require(bounds == (None,) * 3, "choices", self.choices, "alone, or low and high")
+            bounds = (self.low, self.high, self.step, self.log)
+            alone = bounds == (None, None, None, False)
+            _require(alone, "choices", self.choices, "alone, or low and high")
             return
         low, high = self.low, self.high
         fine = low is not None and high is not None and low < high
