@@ -1,5 +1,6 @@
 """Training through its stage: what it leaves in the run folder, and what it refuses before."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -247,3 +248,30 @@ def test_foreign_and_truncated_checkpoints_are_refused(capsys):
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_volumes_are_named_and_their_grid_goes_into_the_checkpoint():
+    run = train_tiny("data.split_train_range=[0,8]", "data.split_val_range=[8,12]")
+    line = "trained on train_raw (8x40x40); validated on train_raw (4x40x40)"
+    assert line in (run / "run.log").read_text()
+    facts = read_checkpoint(run / "checkpoints" / "last.ckpt")["emseg"]
+    assert (facts["axes"], facts["voxel_size"]) == ("zyx", (30.0, 6.0, 6.0))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.test.resolution=[8,8,8]", r"voxels of \[8.0, 8.0, 8.0\] nm.*on \[30.0, 6.0, 6.0\]"),
+        ("data.test.axes=xyz", "axes xyz, the network is trained on zyx"),
+        ("data.test.resolution=[30,6,6.01]", None),
+    ],
+)
+def test_image_unlike_those_of_the_training_is_said(override, message, capsys):
+    last = train_tiny() / "checkpoints" / "last.ckpt"
+    capsys.readouterr()
+    arguments = ["--config", str(DEMO), "--mode", "infer", "--checkpoint", str(last), *TINY]
+    assert cli.main([*arguments, "data.test.label=null", override]) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(warnings) == (message is not None)
+    for warning in warnings:
+        assert re.search(message, warning)

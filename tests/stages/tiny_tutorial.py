@@ -31,11 +31,11 @@ TINY = (
 )
 
 
-def write_volumes(folder: Path) -> None:
-    """Cells with dark membranes, under the names that the demo's tutorial reads."""
+def write_volumes(folder: Path, *, first_seed: int = 0) -> None:
+    """Cells with dark membranes under the names that the demo's tutorial reads, and a spare."""
     data = folder / "datasets" / "demo"
     data.mkdir(parents=True)
-    for seed, split in enumerate(("train", "val", "test")):
+    for seed, split in enumerate(("train", "val", "test", "spare"), first_seed):
         raw, labels = cells(SHAPE, seed=seed)
         for name, array in (("raw", raw), ("labels", labels)):
             file = data / f"{split}_{name}.h5"

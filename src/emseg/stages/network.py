@@ -13,6 +13,7 @@ from emseg.config import build
 from emseg.config.schema import Root
 from emseg.data.targets import Target
 from emseg.errors import UserError
+from emseg.stages.grid import Grid
 from emseg.training.checkpoints import load_weights, net_weights, read_checkpoint
 
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -20,13 +21,14 @@ AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.flo
 
 @dataclass(frozen=True)
 class Trained:
-    """A network in eval mode, the target it was trained for, and where its weights come from."""
+    """A network in eval mode, what it was trained for and on, and where its weights come from."""
 
     net: nn.Module
     target: Target
     step: int
     weights: str
     in_channels: int
+    grid: Grid
     patch_size: tuple[int, ...]
     autocast: torch.dtype | None
 
@@ -56,6 +58,7 @@ def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> 
         step=stored["global_step"],
         weights=_hash(state),
         in_channels=facts["in_channels"],
+        grid=Grid(facts["axes"], facts["voxel_size"]),
         patch_size=tuple(facts["patch_size"]),
         autocast=AUTOCAST[root.optimization.precision],
     )

@@ -10,6 +10,7 @@ from emseg.stages.artifacts import existing
 from emseg.stages.decode import DecodeJob, decode
 from emseg.stages.devices import resolve_devices
 from emseg.stages.evaluate import Scores, evaluate, open_segmentation, table
+from emseg.stages.grid import unlike_training
 from emseg.stages.infer import check_image, current_prediction, infer
 from emseg.stages.network import Trained, load_trained
 from emseg.stages.overview import write_overview
@@ -33,10 +34,7 @@ class Session:
 
 def test(session: Session, checkpoint: Path) -> dict[str, Scores]:
     """The scores by volume, after all three stages; each is skipped when its result is current."""
-    sources, root, allow = test_sources(session), session.loaded.root, session.loaded.allow
-    try_decoders([root.decoding], sources, root, allow=allow)
-    if root.evaluation.enabled:
-        try_metrics(root.evaluation.metrics, sources, allow=allow)
+    sources = rehearsed_sources(session)
     predictions = infer_sources(session, checkpoint, sources)
     segmentations = {name: _decode(session, prediction) for name, prediction in predictions.items()}
     return _judge(session, sources, segmentations)
@@ -96,12 +94,22 @@ def infer_sources(
     check_writable(folder)
     log_start(run, command=session.command, seed=root.system.seed)
     write_config(folder, dump(session.loaded.saved))
-    warning = resolve_devices(root.system).warning
-    if warning:
-        say(warning, run=run)
+    warnings = [unlike_training(source.image, trained.grid) for source in missing]
+    for warning in (resolve_devices(root.system).warning, *warnings):
+        if warning:
+            say(f"warning: {warning}", run=run)
     for source in missing:
         done[source.name] = infer(source, trained, root, folder=folder)
     return {source.name: done[source.name] for source in sources}
+
+
+def rehearsed_sources(session: Session) -> list[Source]:
+    """The open volumes of `data.test`, once it is sure that they will be decoded and evaluated."""
+    sources, root, allow = test_sources(session), session.loaded.root, session.loaded.allow
+    try_decoders([root.decoding], sources, root, allow=allow)
+    if root.evaluation.enabled:
+        try_metrics(root.evaluation.metrics, sources, allow=allow)
+    return sources
 
 
 def test_sources(session: Session) -> list[Source]:

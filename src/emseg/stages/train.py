@@ -1,20 +1,22 @@
 """Train: from labelled volumes to checkpoints."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
 from emseg import __version__
 from emseg.config import Loaded, build, dump
-from emseg.config.schema import Root
+from emseg.config.schema import Data, Root
 from emseg.data.augment import Pipeline
 from emseg.data.dataset import PatchDataset
 from emseg.data.targets import Target
 from emseg.errors import UserError, unknown_name
 from emseg.models.stride import check_patch
 from emseg.stages.devices import Devices, resolve_devices, stand_resolved
+from emseg.stages.grid import common_grid, unlike_training
 from emseg.stages.network import require_same_target, target_facts, trained_facts
 from emseg.stages.runs import log_start, process_rank, run_of, say, start_run, write_config
 from emseg.stages.sources import Source, open_sources, within
@@ -34,26 +36,49 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
     _check_precision(root, devices)
     pl.seed_everything(root.system.seed, verbose=False)
     target = build(root.target, kind="target", allow=loaded.allow)
-    train_patches, val_patches = _datasets(loaded, target)
+    sources, val_sources = _sources(root.data)
+    augment = build(root.augment, kind="augment", allow=loaded.allow)
+    train_patches = _patches(sources, root, target, augment, namespace=0)
+    val_patches = (
+        _patches(val_sources, root, target, Pipeline(), namespace=1) if val_sources else None
+    )
     data = _data(root, train_patches, val_patches, devices)
-    module = _module(loaded, target, train_patches.channels, devices)
+    grid = common_grid([source.image for source in sources])
+    facts = {**vars(grid), "in_channels": train_patches.channels}
+    module = _module(loaded, target, facts, devices)
     _check_checkpoints(root, module, target, validates=val_patches is not None)
     if checkpoint is not None:
         _check_resumable(checkpoint, root, module, target)
     run = _run_folder(loaded, checkpoint, devices, command)
     trainer = make_trainer(root, devices, run, validates=val_patches is not None)
-    notes = [*train_patches.notes, *(val_patches.notes if val_patches else [])]
+    _tell(run, devices.warning)
+    for source in val_sources:
+        _tell(run, unlike_training(source.image, grid))
+    for note in (*train_patches.notes, *(val_patches.notes if val_patches else ())):
+        _tell(run, note)
+    _tell(run, f"trained on {_shown(sources)}; validated on {_shown(val_sources) or 'nothing'}")
     steps = f"{total_steps(root)} steps on {devices.count} {devices.accelerator}"
-    _tell(run, [devices.warning, *notes, f"training {steps} in {run}"])
-    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-    _tell(run, [f"trained: {run / 'checkpoints'}"])
+    _tell(run, f"training {steps} in {run}")
+    _fit(trainer, module, data, checkpoint)
+    _tell(run, f"trained: {run / 'checkpoints'}")
     return run
 
 
-def _tell(run: Path, lines: Iterable[str | None]) -> None:
-    for line in lines if process_rank() == 0 else ():
-        if line:
-            say(line, run=run)
+def _fit(
+    trainer: pl.Trainer, module: Supervised, data: PatchDataModule, checkpoint: Path | None
+) -> None:
+    try:
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as ended:
+        # Lightning ends the process itself on Ctrl-C; how it ends is for the command line to say.
+        if isinstance(ended.__context__, KeyboardInterrupt):
+            raise ended.__context__ from None
+        raise
+
+
+def _tell(run: Path, line: str | None) -> None:
+    if line and process_rank() == 0:
+        say(line, run=run)
 
 
 def _check_precision(root: Root, devices: Devices) -> None:
@@ -100,18 +125,18 @@ def _check_resumable(checkpoint: Path, root: Root, module: Supervised, target: T
         )
 
 
-def _datasets(loaded: Loaded, target: Target) -> tuple[PatchDataset, PatchDataset | None]:
-    root, config = loaded.root, loaded.root.data
-    augment = build(root.augment, kind="augment", allow=loaded.allow)
+def _sources(config: Data) -> tuple[list[Source], list[Source]]:
+    """The volumes to train on and those to validate on, which may be none."""
     train = open_sources(config.train, split="train")
-    val = open_sources(config.val, split="val") if config.val else None
-    if val is None and config.split_val_range is not None:
+    if config.split_val_range is not None:
         val = [within(source, config.split_val_range) for source in train]
-    train = [within(source, config.split_train_range) for source in train]
-    return (
-        _patches(train, root, target, augment, namespace=0),
-        None if val is None else _patches(val, root, target, Pipeline(), namespace=1),
-    )
+    else:
+        val = open_sources(config.val, split="val") if config.val else []
+    return [within(source, config.split_train_range) for source in train], val
+
+
+def _shown(sources: list[Source]) -> str:
+    return ", ".join(f"{one.name} ({'x'.join(map(str, one.image.shape))})" for one in sources)
 
 
 def _data(
@@ -146,14 +171,16 @@ def _patches(
     )
 
 
-def _module(loaded: Loaded, target: Target, in_channels: int, devices: Devices) -> Supervised:
+def _module(
+    loaded: Loaded, target: Target, facts: Mapping[str, Any], devices: Devices
+) -> Supervised:
     root, allow = loaded.root, loaded.allow
     schedule, patch_size = root.optimization, root.data.dataloader.patch_size
     net = build(
         root.model,
         kind="model",
         allow=allow,
-        in_channels=in_channels,
+        in_channels=facts["in_channels"],
         out_channels=target.out_channels,
     )
     if hasattr(net, "stride"):
@@ -161,10 +188,10 @@ def _module(loaded: Loaded, target: Target, in_channels: int, devices: Devices) 
     if root.model.get("init_from"):
         source = Path(root.model["init_from"])
         load_weights(net, net_weights(read_checkpoint(source)), source=source)
-    facts = {
+    metadata = {
         **target_facts(target),
+        **facts,
         "version": __version__,
-        "in_channels": in_channels,
         "patch_size": list(patch_size),
         "config": loaded.saved,
     }
@@ -179,7 +206,7 @@ def _module(loaded: Loaded, target: Target, in_channels: int, devices: Devices) 
             total_steps=total_steps(root),
             steps_per_epoch=schedule.n_steps_per_epoch,
         ),
-        metadata=facts,
+        metadata=metadata,
         # On a CPU convolutions are several times faster with the channels last.
         channels_last=devices.accelerator == "cpu",
     )
