@@ -9,7 +9,7 @@ import numpy as np
 
 from emseg.data.synthetic_labels import make_skeletons, one_piece_each
 from emseg.data.synthetic_lattice import unbend
-from emseg.data.synthetic_scene import MARGIN, make_scene, render
+from emseg.data.synthetic_scene import MARGIN, Scene, make_scene, render
 from emseg.data.synthetic_synapses import place_synapses
 from emseg.errors import UserError
 
@@ -113,26 +113,37 @@ def synthesize(
         organelles=organelles,
     )
     sliver = math.ceil((SLIVER * neurite_diameter_nm) ** 3 / float(np.prod(sizes)))
-    pieces = one_piece_each(trees, sliver_voxels=sliver)
+    volume = _with_synapses(
+        raw, trees, scene, sliver_voxels=sliver, per_um3=synapses_per_um3, rng=rng
+    )
+    _spoil(raw, defects)
+    return _reordered(volume, np.argsort(sections_first).tolist())
+
+
+def _with_synapses(
+    raw: np.ndarray,
+    trees: np.ndarray,
+    scene: Scene,
+    *,
+    sliver_voxels: int,
+    per_um3: float,
+    rng: np.random.Generator,
+) -> SyntheticVolume:
+    """The volume of a drawn scene; its synapses are drawn into `raw`."""
+    sizes = scene.voxel_size
+    pieces = one_piece_each(trees, sliver_voxels=sliver_voxels)
     places = unbend(
         scene.lattice, scene.neurites.centre, voxel_size=sizes, margin=np.zeros(3, np.int64)
     )
-    skeletons = make_skeletons(pieces, scene.neurites, places, voxel_size=sizes, shift=shift)
+    skeletons = make_skeletons(pieces, scene.neurites, places, voxel_size=sizes, shift=scene.shift)
     synapses = place_synapses(
-        raw,
-        pieces.labels,
-        voxel_size=sizes,
-        per_um3=synapses_per_um3,
-        key=scene.tissue.key,
-        rng=rng,
+        raw, pieces.labels, voxel_size=sizes, per_um3=per_um3, key=scene.tissue.key, rng=rng
     )
-    _spoil(raw, defects)
     masks = {"clefts": synapses.clefts, "pre": synapses.pre, "post": synapses.post}
-    volume = SyntheticVolume(
+    return SyntheticVolume(
         raw, pieces.labels, skeletons, **masks, partners=synapses.partners,
         voxel_size=tuple(sizes.tolist()),
     )  # fmt: skip
-    return _reordered(volume, np.argsort(sections_first).tolist())
 
 
 def _checked_sizes(

@@ -38,6 +38,7 @@ class Neurites:
 def grow_neurites(
     low: np.ndarray, high: np.ndarray, *, diameter_nm: float, rng: np.random.Generator
 ) -> Neurites:
+    """Trees of balls that fill the box from `low` to `high` (nm), about `diameter_nm` thick."""
     extent = (high - low).astype(np.float64)
     capacity = 4096 + int(40 * np.prod(extent / diameter_nm))
     centre, radius, tree, parent = _grow(low.astype(np.float64), extent, diameter_nm, capacity, rng)

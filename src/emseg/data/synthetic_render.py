@@ -112,6 +112,7 @@ def draw(
     raw, labels, first, second, position, fields, step, start, centre, radius, tree, parent, mito,
     shift, voxel, tone, vesicles, grain, key, membrane, gap, noise, organelles,
 ):  # fmt: skip
+    """Fill `raw` (uint8) and `labels` (uint32), one value a voxel of the scene."""
     known = np.empty(16, np.int64)
     ball = np.empty((4, 16), np.float32)
     apart = np.empty(16, np.float32)

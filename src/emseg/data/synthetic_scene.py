@@ -31,6 +31,7 @@ def make_scene(
     diameter_nm: float,
     rng: np.random.Generator,
 ) -> Scene:
+    """What there is to draw in `shape` voxels: neurites, where they are near, and their texture."""
     margin = MARGIN * diameter_nm
     high = np.array(shape) * voxel_size + margin
     neurites = grow_neurites(np.full(3, -margin), high, diameter_nm=diameter_nm, rng=rng)

@@ -20,6 +20,7 @@ class Tissue:
 
 
 def make_tissue(trees: int, *, voxel_size: np.ndarray, rng: np.random.Generator) -> Tissue:
+    """How each of `trees` neurites looks inside, and the grain of them all."""
     tone = rng.normal(0, 12, trees + 1) - 40 * (rng.random(trees + 1) < 0.25)
     # Boutons are full of vesicles, some neurites have a few, most have none.
     vesicles = rng.choice([0.5, 0.15, 0.0], trees + 1, p=[0.25, 0.15, 0.6])
