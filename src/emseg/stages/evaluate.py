@@ -113,11 +113,13 @@ def evaluate(
 def table(scores: Mapping[str, Scores]) -> str:
     """The scores as text: a line a volume, a column a number."""
     names = list(next(iter(scores.values())))
-    width = max(len("volume"), *(len(volume) for volume in scores))
-    lines = ["  ".join([f"{'volume':{width}}", *names])]
-    for volume, row in scores.items():
-        numbers = [f"{row[name]:{len(name)}.4f}" for name in names]
-        lines.append("  ".join([f"{volume:{width}}", *numbers]))
+    cells = [["volume", *names]]
+    cells += [[volume, *(f"{row[name]:.4f}" for name in names)] for volume, row in scores.items()]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for volume, *numbers in cells:
+        aligned = [f"{text:>{width}}" for text, width in zip(numbers, widths[1:], strict=True)]
+        lines.append("  ".join([f"{volume:{widths[0]}}", *aligned]))
     return "\n".join(lines)
 
 
