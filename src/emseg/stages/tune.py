@@ -1,6 +1,6 @@
 """Tune mode: predict once, search the decoder, keep the best as a choice, test with it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,20 @@ from typing import Any
 import yaml
 
 from emseg.config import Loaded
+from emseg.config.schema import Range, Volume
 from emseg.errors import UserError
 from emseg.stages.rehearsal import try_decoders, try_metrics
 from emseg.stages.runs import run_of, say
 from emseg.stages.sources import Source
 from emseg.stages.study import search
-from emseg.stages.test import Session, decode_job, infer_sources, test, test_sources
+from emseg.stages.test import (
+    Session,
+    decode_job,
+    infer_sources,
+    rehearsed_sources,
+    test,
+    test_sources,
+)
 from emseg.stages.trial import Task, metric_alone, with_parameters
 from emseg.volumes.atomic import replacing
 
@@ -36,11 +44,14 @@ def tune_decoder(
     metric = metric_alone(root.evaluation.metrics, root.tune.metric, allow=session.loaded.allow)
     try_metrics(metric, sources, allow=session.loaded.allow)
     _try_space(session, sources)
-    if same:
-        say("warning: the decoder is tuned on the test data; set tune.data.test to other volumes")
+    if then_test:
+        rehearsed_sources(replace(session, loaded=tested))
     predictions = infer_sources(session, checkpoint, sources, subfolder="" if same else "tune")
     run = run_of(next(iter(predictions.values())))
     assert run is not None
+    if share_voxels(root.data.test, tested.root.data.test):
+        warning = "the decoder is tuned on the test data; set tune.data.test to other volumes"
+        say(f"warning: {warning}", run=run)
     config = replace(root.tune, study_name=root.tune.study_name or f"{root.experiment_name}_tuning")
     tasks = [
         Task(decode_job(session, predictions[s.name]), s, metric, config.metric) for s in sources
@@ -53,6 +64,19 @@ def tune_decoder(
     if then_test:
         test(replace(session, loaded=_with_decoder(tested, best)), checkpoint)
     return best
+
+
+def share_voxels(one: Mapping[str, Volume], other: Mapping[str, Volume]) -> bool:
+    """True when a part of an image stands in both, as far as names and ranges tell."""
+    pairs = [(a, b) for a in one.values() for b in other.values()]
+    return any((a.path, a.image) == (b.path, b.image) and _meet(a.range, b.range) for a, b in pairs)
+
+
+def _meet(one: Range, other: Range) -> bool:
+    # Voxels and fractions cannot be compared without the image.
+    if one is None or other is None or type(one[0]) is not type(other[0]):
+        return True
+    return one[0] < other[1] and other[0] < one[1]
 
 
 def _try_space(session: Session, sources: Sequence[Source]) -> None:
