@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import emseg.stages
 from emseg.cli import main
 from emseg.errors import UserError
+from emseg.volumes import write_volume
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -291,3 +293,50 @@ def test_help_and_misspelt_keys_load_little(
     *_, exit_code, modules = ended.stdout.splitlines()
     assert int(exit_code) == code
     assert not without & set(modules.split())
+
+
+def test_a_run_says_nothing_that_is_not_ours(tmp_path: Path) -> None:
+    data = tmp_path / "datasets" / "demo"
+    for split in ("train", "val", "test"):
+        labels = np.ones((16, 32, 32), np.uint32)
+        labels[:, 16:] = 2
+        for name, array in (("raw", np.uint8(labels * 90)), ("labels", labels)):
+            write_volume(
+                data / f"{split}_{name}.h5",
+                array,
+                axes="zyx",
+                voxel_size=(30, 6, 6),
+                attributes={},
+            )
+    program = (
+        "import sys\nfrom glob import glob\nfrom emseg.cli import main\n"
+        "demo = sys.argv[1:]\n"
+        "assert main(demo) == 0\n"
+        "weights = ['--checkpoint', *glob('outputs/demo/*/checkpoints/last.ckpt')]\n"
+        "assert main([*demo, *weights, 'optimization.max_steps=3']) == 0\n"
+        "assert main([*demo, *weights, '--mode', 'tune-test']) == 0\n"
+    )
+    words = [
+        "--config",
+        str(REPOSITORY / "tutorials" / "demo.yaml"),
+        "data.dataloader.patch_size=[8,16,16]",
+        "inference.window.window_size=[8,16,16]",
+        "optimization.max_steps=2",
+        "optimization.n_steps_per_epoch=2",
+        "optimization.scheduler.warmup_epochs=0.5",
+        "data.val=${data.train}",
+        "system.num_workers=1",
+        "tune.n_trials=2",
+    ]
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == 0, ended.stderr
+    strange = [line for line in ended.stderr.splitlines() if not line.startswith("emseg: ")]
+    assert strange == []
+    lines = ended.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["volume", "test_im", "results:"]

@@ -1,4 +1,5 @@
 import itertools
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -253,3 +254,5 @@ def test_a_users_mistake_in_a_worker_comes_out_as_it_was_said(split: str, num_wo
     )
     with pytest.raises(UserError, match="^sample 4 cannot be read$"):
         trainer.fit(Recorder(), data)
+    if split == "train":
+        assert multiprocessing.active_children() == []

@@ -20,6 +20,8 @@ NO_NEWS = (
     "The number of training batches .* is smaller than the logging interval",
     "The 'val_dataloader' does not have many workers",
     "Checkpoint directory .* exists and is not empty",
+    # Names are checked before training; but a run resumed at an epoch's end ends that epoch again.
+    "`ModelCheckpoint.monitor=.* could not find the monitored key",
 )
 
 

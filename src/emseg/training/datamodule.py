@@ -171,6 +171,10 @@ class PatchDataModule(pl.LightningDataModule):
         if self._stream is not None:
             self._stream.close()
 
+    def on_exception(self, exception: BaseException) -> None:
+        # Lightning tears down nothing then; the workers would outlive the training.
+        self.teardown("fit")
+
 
 class _Batches:
     """Lists of samples, or the UserError of one of them in their place.
