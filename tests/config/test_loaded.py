@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from config.sample import TUTORIAL, Load, Write
 from emseg.config.loaded import MODES, Loaded, dump, load
+from emseg.config.schema import Space
 from emseg.errors import UserError
 
 
@@ -197,6 +198,27 @@ def test_named_volumes_replace_a_lone_one(load_text: Load) -> None:
     assert set(load_text(text=text, mode="test").root.data.test) == {""}
     one = load_text("data.test.b=null", text=text, mode="tune")
     assert set(one.root.data.test) == {"a"}
+
+
+def test_choices_replace_a_range_of_the_search_space_and_the_reverse(
+    load_text: Load, write: Write, conf: Path
+) -> None:
+    text = (
+        TUTORIAL + "  search_space: {threshold: {choices: [0.5, 0.7]}, aff_threshold.0: {low: 0.2}}"
+    )
+    parent = load_text(text=text, mode="tune")
+    assert parent.root.tune.search_space["threshold"] == Space(choices=[0.5, 0.7])
+    assert parent.root.tune.search_space["aff_threshold.0"] == Space(low=0.2, high=0.5, step=0.1)
+    for child, expected in [
+        ("{choices: [0.1]}", Space(choices=[0.1])),
+        ("{low: 0.1, high: 0.2}", Space(low=0.1, high=0.2)),
+    ]:
+        tutorial = f"defaults: [sample, _self_]\ntune: {{search_space: {{threshold: {child}}}}}\n"
+        file = write("tutorials/child.yaml", tutorial)
+        loaded = load(file, mode="tune", overrides=[], conf=[conf])
+        assert loaded.root.tune.search_space["threshold"] == expected
+        again = write("saved.yaml", dump(loaded.saved))
+        assert load(again, mode="tune", overrides=[], conf=[conf]).root == loaded.root
 
 
 def test_a_reference_to_a_volume_can_be_refined(load_text: Load) -> None:

@@ -16,7 +16,8 @@ def merge(base: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
     """`delta` over `base`: mappings merge key by key, anything else is replaced.
 
     As in OmegaConf, a mapping over a reference (`${data.train}`) merges with what that stands for.
-    One volume over several named ones (or the reverse) under `data.<split>` replaces them.
+    One volume over several named ones (or the reverse) under `data.<split>` replaces them, and so
+    do choices over a range (or the reverse) in a search space.
     """
     return _merge(base, delta, (), base)
 
@@ -77,5 +78,8 @@ def _merge(base: Any, delta: Any, path: tuple[str, ...], root: dict[str, Any]) -
 
 
 def _other_kind(base: dict[str, Any], delta: dict[str, Any], path: tuple[str, ...]) -> bool:
-    here = len(path) >= 2 and path[-2] == "data" and path[-1] in SPLITS
-    return here and bool(base) and bool(delta) and is_volume(base) != is_volume(delta)
+    if len(path) < 2 or not (base and delta):
+        return False
+    if path[-2] == "search_space":
+        return (base.get("choices") is None) != (delta.get("choices") is None)
+    return path[-2] == "data" and path[-1] in SPLITS and is_volume(base) != is_volume(delta)

@@ -20,7 +20,7 @@ from emseg.config.deltas import SPLITS, difference, merge, named_volumes
 from emseg.config.keys import check_keys, key_tree, refuse_targets
 from emseg.config.leaves import CODE_READ
 from emseg.config.overrides import Override, assign, locate, read_overrides
-from emseg.config.schema import Root, Tune
+from emseg.config.schema import Root, Space, Tune
 from emseg.errors import UserError, nearest, unknown_name
 
 # The sections that are merged over the root, in order, and the modes that go by them.
@@ -228,6 +228,9 @@ def _saved(plain: dict[str, dict[str, Any]], choices: dict[str, Choice]) -> dict
         name: _without_targets(difference(plain[under], plain[name]))
         for name, under in (("train", "plain"), ("test", "plain"), ("tune", "test"))
     }
+    # Whole, so that nothing of the choice's own space comes back under it.
+    spaces = root["tune"]["search_space"]
+    root["tune"]["search_space"] = {k: s and defaults(Space) | s for k, s in spaces.items()}
     root["tune"] |= deltas.pop("tune")
     return {"defaults": ["/base", *picks, "_self_"]} | root | deltas
 
