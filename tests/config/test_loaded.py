@@ -200,6 +200,16 @@ def test_named_volumes_replace_a_lone_one(load_text: Load) -> None:
     assert set(one.root.data.test) == {"a"}
 
 
+def test_named_volumes_on_the_command_line_replace_a_lone_one(load_text: Load) -> None:
+    named = "data.train={near: {image: n.h5}, far: {image: f.h5}}"
+    root = load_text(named, "data.train.far.weight=2").root
+    assert {name: volume.image for name, volume in root.data.train.items()} == {
+        "near": "n.h5",
+        "far": "f.h5",
+    }
+    assert root.data.train["far"].weight == 2.0
+
+
 def test_choices_replace_a_range_of_the_search_space_and_the_reverse(
     load_text: Load, write: Write, conf: Path
 ) -> None:

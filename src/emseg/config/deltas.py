@@ -12,14 +12,16 @@ SPLITS = ("train", "val", "test")
 _VOLUME_KEYS = {item.name for item in fields(Volume)}
 
 
-def merge(base: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
+def merge(
+    base: dict[str, Any], delta: dict[str, Any], path: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """`delta` over `base`: mappings merge key by key, anything else is replaced.
 
     As in OmegaConf, a mapping over a reference (`${data.train}`) merges with what that stands for.
     One volume over several named ones (or the reverse) under `data.<split>` replaces them, and so
-    do choices over a range (or the reverse) in a search space.
+    do choices over a range (or the reverse) in a search space; `path` is where both stand.
     """
-    return _merge(base, delta, (), base)
+    return _merge(base, delta, path, base)
 
 
 def dereference(root: dict[str, Any], value: Any) -> Any:

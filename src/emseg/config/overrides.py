@@ -81,7 +81,7 @@ def assign(root: dict[str, Any], override: Override) -> None:
     last = _index(node, override.path[-1], key)
     old = node.get(last) if isinstance(node, dict) else None
     both = isinstance(old, dict) and isinstance(override.value, dict)
-    node[last] = merge(old, override.value) if both else override.value
+    node[last] = merge(old, override.value, override.path) if both else override.value
 
 
 def _parse(raw: str) -> Any:

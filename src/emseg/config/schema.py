@@ -247,9 +247,8 @@ class Space:
     def __post_init__(self) -> None:
         if self.choices is not None:
             _require(len(self.choices) > 0, "choices", self.choices, "at least one value")
-            bounds = (self.low, self.high, self.step, self.log)
-            alone = bounds == (None, None, None, False)
-            _require(alone, "choices", self.choices, "alone, or low and high")
+            alone = (self.low, self.high, self.step, self.log) == (None, None, None, False)
+            _require(alone, "choices", self.choices, "alone, without low, high, step and log")
             return
         low, high = self.low, self.high
         fine = low is not None and high is not None and low < high
