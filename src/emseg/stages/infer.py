@@ -46,7 +46,7 @@ def check_image(image: Volume, trained: Trained, root: Root) -> None:
             f"{image.location} has {channels} channels, the network was trained on "
             f"{trained.in_channels}"
         )
-    _check_settings(trained, root)
+    check_settings(trained, root)
     check_intensities(image, intensity_range=root.data.intensity_range)
 
 
@@ -181,7 +181,7 @@ def _attributes(source: Source, trained: Trained, root: Root) -> dict[str, Any]:
     }
 
 
-def _check_settings(trained: Trained, root: Root) -> None:
+def check_settings(trained: Trained, root: Root) -> None:
     """Nothing, or a UserError for settings that the network, or each other, forbid."""
     config, window, facts = root.inference, _window(trained, root), target_facts(trained.target)
     if hasattr(trained.net, "stride"):

@@ -11,7 +11,7 @@ from emseg.stages.decode import DecodeJob, decode
 from emseg.stages.devices import resolve_devices
 from emseg.stages.evaluate import Scores, evaluate, open_segmentation, table
 from emseg.stages.grid import unlike_training
-from emseg.stages.infer import check_image, current_prediction, infer
+from emseg.stages.infer import check_image, check_settings, current_prediction, infer
 from emseg.stages.network import Trained, load_trained
 from emseg.stages.overview import write_overview
 from emseg.stages.rehearsal import try_decoders, try_metrics
@@ -85,6 +85,7 @@ def infer_sources(
     """
     root = session.loaded.root
     trained = load_trained(root, checkpoint, allow=session.loaded.allow)
+    check_settings(trained, root)
     done = _current(session, run_of(checkpoint), trained, sources, subfolder)
     missing = [source for source in sources if source.name not in done]
     for source in missing:
