@@ -191,7 +191,8 @@ def test_resumed_run_goes_on_in_its_folder():
     assert len(list(run.parent.iterdir())) == 1
 
 
-def test_run_whose_training_did_not_end_goes_on_where_it_is_taken_to():
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_checkpoint_outside_any_run_goes_on_in_a_new_one():
     elsewhere = Path("copied.ckpt")
     run = train_tiny()
     shutil.copy(run / "checkpoints" / "last.ckpt", elsewhere)

@@ -19,6 +19,7 @@ NO_NEWS = (
     "`isinstance.treespec, LeafSpec.` is deprecated",
     "The number of training batches .* is smaller than the logging interval",
     "The 'val_dataloader' does not have many workers",
+    "Grad strides do not match bucket view strides",
     "Checkpoint directory .* exists and is not empty",
     # Names are checked before training; but a run resumed at an epoch's end ends that epoch again.
     "`ModelCheckpoint.monitor=.* could not find the monitored key",
