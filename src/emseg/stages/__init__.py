@@ -15,8 +15,8 @@ def run(
     force: bool,
     verify: bool,
     command: str,
-) -> Path | None:
-    """The folder of the run that was trained; other modes return None and print their folder.
+) -> None:
+    """Run the stages of `mode` on a checked config.
 
     `test` is the config composed for test, which tune compares its data with and tune-test goes
     on with; `source` is the prediction or segmentation that decode or evaluate begin with.
@@ -24,7 +24,8 @@ def run(
     if mode == "train":
         from emseg.stages.train import train
 
-        return train(loaded, checkpoint=checkpoint, command=command)
+        train(loaded, checkpoint=checkpoint, command=command)
+        return
     from emseg.stages import test as stages
     from emseg.stages.tune import tune_decoder
 
@@ -39,4 +40,3 @@ def run(
         stages.test(session, checkpoint)
     else:
         tune_decoder(session, test, checkpoint, then_test=mode == "tune-test")
-    return None

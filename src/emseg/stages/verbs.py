@@ -3,18 +3,21 @@
 import time
 from pathlib import Path
 
-from emseg.config import check_targets, load
+from emseg.config import load
 from emseg.config.choices import tutorials_folder
 from emseg.data.baseline import raw_watershed
 from emseg.data.layouts import write_layout
 from emseg.errors import UserError, unknown_name
 from emseg.evaluation.adapted_rand import adapted_rand
-from emseg.stages import run
 from emseg.stages.runs import say
+from emseg.stages.test import Session
+from emseg.stages.train import train
+from emseg.stages.tune import tune_decoder
 from emseg.volumes import open_volume
 
 ARCHIVES = {"snemi": "http://rhoana.rc.fas.harvard.edu/dataset/snemi.zip"}
 FOLDERS = {"snemi": "datasets/SNEMI"}
+COMMAND = "emseg demo"
 
 
 def demo() -> None:
@@ -27,12 +30,12 @@ def demo() -> None:
     data, tutorial = Path("datasets/demo"), tutorials_folder() / "demo.yaml"
     say(f"demo: synthetic volumes in {data}")
     write_layout("demo", data)
-    train, tune, test = (load(tutorial, mode=mode, overrides=()) for mode in ("train", "tune", "test"))
-    for mode, loaded in (("train", train), ("tune", tune)):
-        check_targets(loaded, mode)
-    common = {"source": None, "force": False, "verify": False, "command": "emseg demo"}
-    trained = run(train, "train", test=None, checkpoint=None, **common)
-    run(tune, "tune-test", test=test, checkpoint=trained / "checkpoints" / "last.ckpt", **common)
+    plan, tuning, testing = (
+        load(tutorial, mode=mode, overrides=()) for mode in ("train", "tune", "test")
+    )
+    run = train(plan, checkpoint=None, command=COMMAND)
+    session = Session(tuning, force=False, verify=False, command=COMMAND)
+    tune_decoder(session, testing, run / "checkpoints" / "last.ckpt", then_test=True)
     print(f"watershed of the smoothed raw image, adapted Rand error: {_baseline(data):.4f}")
     say(f"demo: done in {time.monotonic() - start:.0f} s")
 

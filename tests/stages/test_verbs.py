@@ -1,0 +1,67 @@
+import pooch
+import pytest
+import yaml
+
+from emseg.cli import main
+from emseg.config.choices import tutorials_folder
+from emseg.data import layouts
+from emseg.stages import verbs
+from emseg.volumes import open_volume
+
+
+@pytest.fixture(autouse=True)
+def small_volumes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(layouts.SHAPES, "demo", (16, 48, 48))
+    monkeypatch.setitem(layouts.SHAPES, "snemi", (16, 48, 64))
+
+
+def test_demo_trains_tunes_tests_and_prints_the_yardstick(tmp_path, monkeypatch, capsys):
+    tutorial = yaml.safe_load((tutorials_folder() / "demo.yaml").read_text())
+    tutorial["optimization"] |= {"max_steps": 2, "n_steps_per_epoch": 2}
+    tutorial["optimization"]["scheduler"] = {"warmup_steps": 1}
+    tutorial["data"]["dataloader"] = {"batch_size": 1, "patch_size": [8, 32, 32]}
+    tutorial["inference"]["window"] = {"window_size": [16, 48, 48], "overlap": 0}
+    tutorial["tune"] |= {"n_trials": 1}
+    (tmp_path / "tutorials").mkdir()
+    (tmp_path / "tutorials" / "demo.yaml").write_text(yaml.safe_dump(tutorial))
+    monkeypatch.setattr(verbs, "tutorials_folder", lambda: tmp_path / "tutorials")
+
+    assert main(["demo"]) == 0
+    printed = capsys.readouterr().out
+    assert "adapted_rand_skimage" in printed
+    assert "watershed of the smoothed raw image, adapted Rand error: 0." in printed
+    (run,) = (tmp_path / "outputs" / "demo").iterdir()
+    names = {path.name for path in (run / "results_step=2").iterdir()}
+    assert {"metrics.json", "overview.png", "test_im_segmentation.h5"} <= names
+
+
+def test_snemi_layout_has_the_files_and_types_of_the_challenge():
+    assert main(["synth", "snemi", "datasets/SNEMI"]) == 0
+    types = {
+        "train-input.tif": "uint8",
+        "train-labels.tif": "uint16",
+        "test-input.tif": "uint8",
+        "test-labels.h5": "uint32",
+    }
+    for name, dtype in types.items():
+        volume = open_volume(f"datasets/SNEMI/{name}")
+        assert (volume.shape, str(volume.dtype)) == ((16, 48, 64), dtype)
+    assert len(set(open_volume("datasets/SNEMI/train-labels.tif")[...].flat)) > 2
+
+
+@pytest.mark.parametrize("words", [["synth", "snemo", "x"], ["download", "snemo"]])
+def test_an_unknown_data_set_is_named_with_the_nearest(words, capsys):
+    assert main(words) == 2
+    assert "'snemo'" in (error := capsys.readouterr().err) and "did you mean 'snemi'" in error
+
+
+def test_without_network_download_says_what_to_do(monkeypatch, capsys):
+    def refuse(*arguments, **settings):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(pooch, "retrieve", refuse)
+    assert main(["download", "snemi"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "snemi.zip" in error and "datasets/SNEMI" in error
