@@ -1,8 +1,11 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emseg.data import intensity
 from emseg.data.labelled import LabelledVolume, check_shapes, check_voxels, in_memory, read_region
 from emseg.errors import UserError
 from emseg.volumes import from_array
@@ -65,6 +68,31 @@ def test_unlabelled_ids_and_masked_voxels_become_minus_one(seed: int, dtype: typ
     memory = in_memory(volume)
     np.testing.assert_array_equal(memory.label[...], expected)
     np.testing.assert_array_equal(read_region(memory, *WHOLE)[1], expected)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint64])
+def test_labels_are_loaded_slab_by_slab(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = (64, 64, 64)
+    stored = np.random.default_rng(0).integers(0, 2**31, shape).astype(dtype)
+    volume = labelled(stored, image=np.zeros(shape, np.uint8), mask=np.ones(shape, np.uint8))
+    monkeypatch.setattr(intensity, "SLAB_VOXELS", 2 * 64 * 64)
+    tracemalloc.start()
+    memory = in_memory(volume)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(memory.label[...], stored)
+    assert peak < 6.5 * stored.size  # 4 bytes of label, 1 of image, and a few slabs
+
+
+def test_large_ids_are_renumbered_alike_in_all_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = np.random.default_rng(0).integers(0, 6, SHAPE)
+    stored = ids.astype(np.uint64)
+    stored[ids == 5] = 2**63
+    stored[0][ids[0] == 5] = 0
+    monkeypatch.setattr(intensity, "SLAB_VOXELS", 1)
+    memory = in_memory(labelled(stored))
+    assert memory.label.dtype == np.int32
+    assert same_objects(memory.label[...], stored)
 
 
 def test_minus_one_and_a_named_background_are_unlabelled() -> None:

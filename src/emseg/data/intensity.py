@@ -50,10 +50,16 @@ def check_intensities(volume: Volume, *, intensity_range: Sequence[float] | None
 
 def slabs(volume: Volume) -> Iterator[np.ndarray]:
     """The volume's voxels in pieces along axis 0, each small enough to hold."""
+    for start, stop in slab_bounds(volume):
+        yield volume.read(start, stop)
+
+
+def slab_bounds(volume: Volume) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The first voxel of every slab and the one beyond its last, in order."""
     depth, *plane = volume.shape
     thickness = max(1, SLAB_VOXELS // max(1, int(np.prod(plane)) * (volume.channels or 1)))
     for start in range(0, depth, thickness):
-        yield volume.read((start, 0, 0), (min(start + thickness, depth), *plane))
+        yield (start, 0, 0), (min(start + thickness, depth), *plane)
 
 
 def _check_floats(volume: Volume, *, bounded: bool) -> None:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import fastremap
 import numpy as np
 
-from emseg.data.intensity import check_intensities, slabs, to_unit
+from emseg.data.intensity import check_intensities, slab_bounds, slabs, to_unit
 from emseg.errors import UserError
 from emseg.volumes import Volume, from_array, read_padded
 
 UNLABELLED = -1
+LARGEST_ID = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def check_labels(volume: LabelledVolume) -> None:
 
 def in_memory(volume: LabelledVolume) -> LabelledVolume:
     """The same volume read once: image in its stored dtype, labels and mask as one int32 array."""
-    labels = _labels(volume, (0, 0, 0), volume.image.shape)
+    labels = _all_labels(volume)
     spatial = volume.image.axes
     stored = spatial if volume.image.channels is None else f"c{spatial}"
     return LabelledVolume(
@@ -112,16 +113,36 @@ def read_region(
     return image if volume.image.channels is not None else image[np.newaxis], labels
 
 
+def _all_labels(volume: LabelledVolume) -> np.ndarray:
+    bounds = list(slab_bounds(volume.label))
+    if not np.can_cast(volume.label.dtype, np.int32):
+        largest = max(int(_known(volume, *region)[0].max(initial=0)) for region in bounds)
+        if largest > LARGEST_ID:
+            # One id must become the same number everywhere: all at once.
+            return _labels(volume, (0, 0, 0), volume.label.shape)
+    labels = np.empty(volume.label.shape, np.int32)
+    for start, stop in bounds:
+        labels[start[0] : stop[0]] = _labels(volume, start, stop)
+    return labels
+
+
 def _labels(volume: LabelledVolume, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
+    known, unknown = _known(volume, start, stop)
+    if known.max(initial=0) > LARGEST_ID:
+        known, _ = fastremap.renumber(known, preserve_zero=True)
+    labels = known.astype(np.int32)
+    labels[unknown] = UNLABELLED
+    return labels
+
+
+def _known(
+    volume: LabelledVolume, start: Sequence[int], stop: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The stored ids, 0 where nothing is known, and where that is."""
     stored = volume.label.read(start, stop)
     unknown = stored < 0
     if volume.unlabelled is not None:
         unknown |= stored == volume.unlabelled
     if volume.mask is not None:
         unknown |= volume.mask.read(start, stop) == 0
-    known = np.where(unknown, 0, stored)
-    if known.max(initial=0) > np.iinfo(np.int32).max:
-        known, _ = fastremap.renumber(known, preserve_zero=True)
-    labels = known.astype(np.int32)
-    labels[unknown] = UNLABELLED
-    return labels
+    return np.where(unknown, 0, stored), unknown
