@@ -169,6 +169,29 @@ def test_decode_and_evaluate_go_on_from_the_checkpoint(experiment, work, capsys)
     assert {*Path("outputs/tiny").iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    ("override", "after_infer", "after_decode"),
+    [
+        ("inference.window.overlap=0.5", "--mode infer", "--mode infer"),
+        ("data.test.image=train.h5", "--mode infer", "--mode infer"),
+        ("decoding.threshold=0.7", None, "--mode decode"),
+    ],
+)
+def test_a_stage_alone_takes_no_stale_result(
+    experiment, work, capsys, override, after_infer, after_decode
+):
+    for mode in ("infer", "decode"):
+        assert experiment.emseg(mode) == 0
+    work.clear()
+    for mode, hint in (("evaluate", after_decode), ("decode", after_infer)):
+        capsys.readouterr()
+        assert experiment.emseg(mode, override) == (2 if hint else 0)
+        told = capsys.readouterr().err
+        if hint:
+            assert hint in told and told.count("\n") == 1
+    assert work == ([] if after_infer else ["decode"])
+
+
 def test_decode_and_evaluate_go_on_from_a_file(experiment, work, capsys):
     experiment.emseg("infer")
     work.clear()

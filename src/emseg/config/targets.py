@@ -18,8 +18,9 @@ USES: dict[str, tuple[str, ...]] = {
     ),
     "test": ("model", "target", "decoding", "evaluation.metrics"),
     "infer": ("model", "target"),
-    "decode": ("target", "decoding"),
-    "evaluate": ("evaluation.metrics",),
+    # These two look for what infer and decode would make, by the same settings.
+    "decode": ("model", "target", "decoding"),
+    "evaluate": ("model", "target", "decoding", "evaluation.metrics"),
     "tune": ("model", "target", "decoding", "evaluation.metrics"),
 }
 

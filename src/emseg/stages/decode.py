@@ -41,10 +41,9 @@ class DecodeJob:
 def decode(job: DecodeJob, *, segmentation: Path, force: bool, verify: bool) -> Path:
     """The path of the segmentation, written unless one with the same fingerprint is there."""
     predicted = open_prediction(job.prediction)
-    wanted, inputs = fingerprint("decode", decode_facts(job)), _files(job)
     if not force:
         folder, name = segmentation.parent, segmentation.stem
-        current = find_current(folder, name, wanted, inputs=inputs, verify=verify)
+        current = current_segmentation(job, folder=folder, name=name, verify=verify)
         if current is not None:
             say(f"{current.name} is up to date: decoding skipped")
             return current
@@ -56,8 +55,8 @@ def decode(job: DecodeJob, *, segmentation: Path, force: bool, verify: bool) -> 
         offset=predicted.offset,
         attributes={
             "format_version": FORMAT_VERSION,
-            "fingerprint": wanted,
-            "contents": contents(inputs),
+            "fingerprint": fingerprint("decode", decode_facts(job)),
+            "contents": contents(_files(job)),
             "kind": "segmentation",
             "decoding": job.decoding,
             "select_channel": _channels(job, predicted),
@@ -67,6 +66,12 @@ def decode(job: DecodeJob, *, segmentation: Path, force: bool, verify: bool) -> 
     )
     supersede(segmentation)
     return segmentation
+
+
+def current_segmentation(job: DecodeJob, *, folder: Path, name: str, verify: bool) -> Path | None:
+    """The segmentation `name` in the folder where it is what `decode` would make, else None."""
+    wanted = fingerprint("decode", decode_facts(job))
+    return find_current(folder, name, wanted, inputs=_files(job), verify=verify)
 
 
 def open_prediction(path: Path) -> Volume:

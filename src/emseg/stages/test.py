@@ -7,7 +7,7 @@ from pathlib import Path
 from emseg.config import Loaded, dump
 from emseg.errors import UserError
 from emseg.stages.artifacts import existing
-from emseg.stages.decode import DecodeJob, decode
+from emseg.stages.decode import DecodeJob, current_segmentation, decode
 from emseg.stages.devices import resolve_devices
 from emseg.stages.evaluate import Scores, evaluate, open_segmentation, table
 from emseg.stages.grid import unlike_training
@@ -17,7 +17,6 @@ from emseg.stages.overview import write_overview
 from emseg.stages.rehearsal import try_decoders, try_metrics
 from emseg.stages.runs import log_start, results_of, run_for, run_of, say, write_config
 from emseg.stages.sources import Source, open_sources
-from emseg.training.checkpoints import read_checkpoint
 from emseg.volumes import check_writable
 from emseg.volumes.location import parse_location
 
@@ -54,7 +53,8 @@ def decode_all(
     else:
         assert checkpoint is not None
         sources = test_sources(session)
-        found = _artifacts(session, checkpoint, sources, kind="prediction", made_by="infer")
+        found = _found_predictions(session, checkpoint, sources, made_by="--mode infer")
+        _log_start(session, checkpoint)
     return {name: _decode(session, path) for name, path in found.items()}
 
 
@@ -65,7 +65,10 @@ def evaluate_all(
     sources = test_sources(session)
     if segmentation is None:
         assert checkpoint is not None
-        found = _artifacts(session, checkpoint, sources, kind="segmentation", made_by="decode")
+        before = "--mode infer, for --mode decode,"
+        predictions = _found_predictions(session, checkpoint, sources, made_by=before)
+        found = _found_segmentations(session, predictions)
+        _log_start(session, checkpoint)
         return _judge(session, sources, found)
     name = _volume_name(segmentation, "segmentation")
     own = [source for source in sources if source.name == name or len(sources) == 1]
@@ -180,22 +183,47 @@ def _judge(
     return scores
 
 
-def _artifacts(
-    session: Session, checkpoint: Path, sources: Sequence[Source], *, kind: str, made_by: str
+def _found_predictions(
+    session: Session, checkpoint: Path, sources: Sequence[Source], *, made_by: str
 ) -> dict[str, Path]:
-    """What an earlier stage made of each volume with the checkpoint."""
-    run = run_of(checkpoint)
+    """What an earlier infer made of each volume with these weights and settings."""
+    run, root = run_of(checkpoint), session.loaded.root
     if run is None:
         raise UserError(f"{checkpoint} lies in no run: name what to go on from with --input FILE")
-    folder = results_of(run, read_checkpoint(checkpoint)["global_step"])
-    found = {}
+    trained = load_trained(root, checkpoint, allow=session.loaded.allow)
+    folder, found = results_of(run, trained.step), {}
     for source in sources:
-        there = existing(folder, f"{source.name}_{kind}")
-        if not there:
-            raise UserError(f"{folder} has no {source.name}_{kind}: --mode {made_by} makes it")
-        found[source.name] = there[0]
-    log_start(run, command=session.command, seed=session.loaded.root.system.seed)
+        path = current_prediction(source, trained, root, folder=folder, verify=session.verify)
+        if path is None:
+            raise UserError(
+                f"{folder} has no {source.name}_prediction of these weights, image and settings: "
+                f"{made_by} makes it"
+            )
+        found[source.name] = path
     return found
+
+
+def _found_segmentations(session: Session, predictions: Mapping[str, Path]) -> dict[str, Path]:
+    """What an earlier decode made of each prediction with this decoder."""
+    found = {}
+    for name, prediction in predictions.items():
+        job, folder = decode_job(session, prediction), prediction.parent
+        path = current_segmentation(
+            job, folder=folder, name=f"{name}_segmentation", verify=session.verify
+        )
+        if path is None:
+            raise UserError(
+                f"{folder} has no {name}_segmentation of this prediction and decoder: "
+                "--mode decode makes it"
+            )
+        found[name] = path
+    return found
+
+
+def _log_start(session: Session, checkpoint: Path) -> None:
+    run = run_of(checkpoint)
+    assert run is not None
+    log_start(run, command=session.command, seed=session.loaded.root.system.seed)
 
 
 def _volume_name(path: Path, kind: str) -> str:
