@@ -14,7 +14,7 @@ from emseg.errors import UserError
 from emseg.stages import study as stage
 from emseg.stages.decode import DecodeJob
 from emseg.stages.sources import open_sources
-from emseg.stages.space import split_space, start_of
+from emseg.stages.space import split_space, start_of, suggest
 from emseg.stages.study import search
 from emseg.stages.trial import Task, with_parameters
 from emseg.volumes import write_volume
@@ -193,6 +193,21 @@ def test_what_is_not_a_number_is_never_the_best(inline):
     assert leaf["size"] == 0.5
     with pytest.raises(UserError, match="size is not a number"):
         run(BEHAVING, search_space={"size": Space(choices=[0.07])}, study_name="none")
+
+
+@pytest.mark.parametrize(
+    ("space", "drawn"),
+    [
+        (Space(low=0, high=1, step=0.25), {0.0, 0.25, 0.5, 0.75, 1.0}),
+        (Space(low=0, high=4, step=2), {0, 2, 4}),
+        (Space(low=0, high=2), {0, 1, 2}),
+    ],
+)
+def test_only_whole_numbers_throughout_mean_whole_numbers(space, drawn):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    values = [suggest(study.ask(), "size", space) for _ in range(40)]
+    assert set(values) == drawn
+    assert {type(value) for value in values} == {type(min(drawn))}
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,8 @@ def suggest(trial: optuna.Trial, key: str, found: Space) -> Any:
     if found.choices is not None:
         return trial.suggest_categorical(key, found.choices)
     assert found.low is not None and found.high is not None
-    if isinstance(found.low, int) and isinstance(found.high, int):
-        step = int(found.step or 1)
+    step = 1 if found.step is None else found.step
+    if all(isinstance(number, int) for number in (found.low, found.high, step)):
         return trial.suggest_int(key, found.low, found.high, step=step, log=found.log)
     value = trial.suggest_float(key, found.low, found.high, step=found.step, log=found.log)
     return _tidy(value) if found.step else value
