@@ -7,7 +7,9 @@ import pytest
 
 from config.sample import Load
 from emseg.config.annotations import conform
+from emseg.config.choices import tutorials_folder
 from emseg.config.construction import build, resolve
+from emseg.config.loaded import load
 from emseg.config.targets import USES, check_targets
 from emseg.errors import UserError
 
@@ -184,6 +186,17 @@ def test_only_what_the_mode_uses_is_checked(
             assert override.rpartition(".")[0].split(".")[0] in str(error)
             failed.add(mode)
     assert failed == fails_in
+
+
+def test_a_schedule_is_checked_on_the_steps_that_will_be_taken() -> None:
+    plan = ["optimization.max_steps=1000", "optimization.n_steps_per_epoch=10"]
+    warm_up = "optimization.scheduler.warmup_steps=50"
+    demo = tutorials_folder() / "demo.yaml"
+    check_targets(load(demo, mode="train", overrides=[*plan, warm_up]), "train")
+    short = load(demo, mode="train", overrides=[*plan, warm_up, "optimization.max_epochs=2"])
+    assert short.root.optimization.total_steps == 20
+    with pytest.raises(UserError, match="warm-up of 50 steps.*training.s 20"):
+        check_targets(short, "train")
 
 
 def test_a_disabled_evaluation_is_not_checked(load_text: Load) -> None:

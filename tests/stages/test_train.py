@@ -227,6 +227,9 @@ def test_refused_before_a_run_is_made(overrides, message):
         (["model.width=[4,8]"], "another architecture .*encoder.1"),
         (["optimization.ema.enabled=false"], "cannot go on without"),
         (["target.edge_side=source"], "trained for target edge_side destination"),
+        (["optimization.optimizer.lr=0.5"], r"optimizer\.lr: .* with 0\.5 .*model\.init_from"),
+        (["optimization/optimizer=sgd"], r"optimizer\._target_: .*'torch\.optim\.SGD'"),
+        (["optimization.scheduler.min_lr=2e-5"], r"scheduler\.min_lr: .* with 2e-05 "),
     ],
 )
 def test_checkpoint_that_the_config_cannot_go_on_from_is_refused(overrides, message):
@@ -235,6 +238,16 @@ def test_checkpoint_that_the_config_cannot_go_on_from_is_refused(overrides, mess
     with pytest.raises(UserError, match=message):
         train_tiny(*overrides, checkpoint=run / "checkpoints" / "last.ckpt")
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_a_checkpoint_that_does_not_name_its_optimizer_goes_on():
+    last = train_tiny() / "checkpoints" / "last.ckpt"
+    stored = torch.load(last, weights_only=True)
+    for kind in ("optimizer", "scheduler"):
+        del stored["emseg"][kind]
+    torch.save(stored, last)
+    train_tiny("optimization.max_steps=3", "optimization.optimizer.lr=0.5", checkpoint=last)
+    assert read_checkpoint(last)["global_step"] == 3
 
 
 def test_foreign_and_truncated_checkpoints_are_refused(capsys):

@@ -192,8 +192,7 @@ def _typed(plain: dict[str, Any], name: str) -> Root:
 
 def _check_needs(root: Root, mode: str) -> None:
     """What a mode cannot do without, though other modes can."""
-    plan = root.optimization
-    if mode == "train" and plan.max_steps is None and plan.max_epochs is None:
+    if mode == "train" and root.optimization.total_steps is None:
         raise UserError(
             "optimization.max_steps or optimization.max_epochs: one must be set to train"
         )

@@ -157,6 +157,13 @@ class Optimization:
         _require_positive(self, "val_check_interval", "val_steps_per_epoch")
         _require_positive(self, "gradient_clip_val", "accumulate_grad_batches")
 
+    @property
+    def total_steps(self) -> int | None:
+        """The optimizer steps of the whole training: the fewer of what steps and epochs allow."""
+        by_epochs = None if self.max_epochs is None else self.max_epochs * self.n_steps_per_epoch
+        limits = [limit for limit in (self.max_steps, by_epochs) if limit is not None]
+        return min(limits, default=None)
+
 
 @dataclass(kw_only=True)
 class Window:
@@ -236,7 +243,10 @@ class Evaluation:
 
 @dataclass(kw_only=True)
 class Space:
-    """The values of one tuned argument: `choices`, or `low` to `high` (ints, or numbers)."""
+    """The values of one tuned argument: `choices`, or `low` to `high`, in steps where there is one.
+
+    Whole numbers in `low`, `high` and `step` (where given) mean whole numbers only.
+    """
 
     low: int | float | None = None
     high: int | float | None = None

@@ -70,7 +70,7 @@ def _check_optimizer(loaded: Loaded) -> None:
             kind="optimization.scheduler",
             allow=allow,
             optimizer=optimizer,
-            total_steps=plan.max_steps or plan.n_steps_per_epoch * (plan.max_epochs or 1),
+            total_steps=plan.total_steps,
             steps_per_epoch=plan.n_steps_per_epoch,
         )
 

@@ -20,7 +20,7 @@ from emseg.stages.grid import common_grid, unlike_training
 from emseg.stages.network import require_same_target, target_facts, trained_facts
 from emseg.stages.runs import log_start, process_rank, run_of, say, start_run, write_config
 from emseg.stages.sources import Source, open_sources, within
-from emseg.stages.trainer import make_trainer, total_steps
+from emseg.stages.trainer import make_trainer
 from emseg.training.checkpoints import load_weights, net_weights, read_checkpoint
 from emseg.training.datamodule import PatchDataModule
 from emseg.training.supervised import Supervised
@@ -57,7 +57,7 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
     for note in (*train_patches.notes, *(val_patches.notes if val_patches else ())):
         _tell(run, note)
     _tell(run, f"trained on {_shown(sources)}; validated on {_shown(val_sources) or 'nothing'}")
-    steps = f"{total_steps(root)} steps on {devices.count} {devices.accelerator}"
+    steps = f"{root.optimization.total_steps} steps on {devices.count} {devices.accelerator}"
     _tell(run, f"training {steps} in {run}")
     _fit(trainer, module, data, checkpoint)
     _tell(run, f"trained: {run / 'checkpoints'}")
@@ -118,11 +118,28 @@ def _check_resumable(checkpoint: Path, root: Root, module: Supervised, target: T
     stored = read_checkpoint(checkpoint)
     require_same_target(target, trained_facts(stored, source=checkpoint), source=checkpoint)
     load_weights(module.net, net_weights(stored), source=checkpoint)
+    _require_same_optimizer(stored["emseg"], module.metadata, source=checkpoint)
     if "current_model_state" in stored and not root.optimization.ema.enabled:
         raise UserError(
             f"{checkpoint} was trained with optimization.ema.enabled=true and cannot go on without "
             "(model.init_from takes its weights into a new run)"
         )
+
+
+def _require_same_optimizer(
+    before: Mapping[str, Any], now: Mapping[str, Any], *, source: Path
+) -> None:
+    """Nothing, or a UserError: the state that goes on brings its own settings, or fits no other."""
+    for kind in ("optimizer", "scheduler"):
+        if kind not in before:  # written before checkpoints said so
+            continue
+        for key in [*before[kind], *now[kind]]:
+            old, new = before[kind].get(key), now[kind].get(key)
+            if old != new:
+                raise UserError(
+                    f"optimization.{kind}.{key}: {source} was trained with {old!r} and cannot go "
+                    f"on with {new!r} (model.init_from takes its weights into a new run)"
+                )
 
 
 def _sources(config: Data) -> tuple[list[Source], list[Source]]:
@@ -193,6 +210,8 @@ def _module(
         **facts,
         "version": __version__,
         "patch_size": list(patch_size),
+        "optimizer": schedule.optimizer,
+        "scheduler": schedule.scheduler,
         "config": loaded.saved,
     }
     return Supervised(
@@ -203,7 +222,7 @@ def _module(
             schedule.scheduler,
             kind="optimization.scheduler",
             allow=allow,
-            total_steps=total_steps(root),
+            total_steps=schedule.total_steps,
             steps_per_epoch=schedule.n_steps_per_epoch,
         ),
         metadata=metadata,

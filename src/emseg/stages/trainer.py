@@ -9,7 +9,6 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from emseg.config.schema import Root
-from emseg.errors import UserError
 from emseg.stages.devices import Devices
 from emseg.training.callbacks import ImagePanels, TrainingProgress, checkpoint_callbacks
 from emseg.training.ema import Ema
@@ -32,6 +31,7 @@ def make_trainer(root: Root, devices: Devices, run: Path, *, validates: bool) ->
     schedule, images = root.optimization, root.monitor.logging.images
     per_step = schedule.accumulate_grad_batches
     validate = schedule.val_check_interval
+    assert schedule.total_steps is not None
     callbacks: list[Callback] = [
         *checkpoint_callbacks(run / "checkpoints", **vars(root.monitor.checkpoint)),
         TrainingProgress(),
@@ -52,7 +52,7 @@ def make_trainer(root: Root, devices: Devices, run: Path, *, validates: bool) ->
         devices=devices.count,
         num_nodes=devices.nodes,
         strategy="ddp" if devices.count * devices.nodes > 1 else "auto",
-        max_steps=total_steps(root),
+        max_steps=schedule.total_steps,
         max_epochs=-1,
         precision=schedule.precision,
         gradient_clip_val=schedule.gradient_clip_val,
@@ -68,18 +68,6 @@ def make_trainer(root: Root, devices: Devices, run: Path, *, validates: bool) ->
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-
-
-def total_steps(root: Root) -> int:
-    """The optimizer steps of the whole training: the smaller of what epochs and steps allow."""
-    schedule = root.optimization
-    by_epochs = (
-        None if schedule.max_epochs is None else schedule.max_epochs * schedule.n_steps_per_epoch
-    )
-    limits = [limit for limit in (schedule.max_steps, by_epochs) if limit is not None]
-    if not limits:
-        raise UserError("set optimization.max_epochs or optimization.max_steps")
-    return min(limits)
 
 
 def _quieten() -> None:
