@@ -26,17 +26,19 @@ def run(
 
         train(loaded, checkpoint=checkpoint, command=command)
         return
-    from emseg.stages import test as stages
+    from emseg.stages.runs import require_one_process
+    from emseg.stages.test import Session, decode_all, evaluate_all, infer_all, test_all
     from emseg.stages.tune import tune_decoder
 
-    session = stages.Session(loaded, force=force, verify=verify, command=command)
+    require_one_process(mode)
+    session = Session(loaded, force=force, verify=verify, command=command)
     if mode == "infer":
-        stages.infer_all(session, checkpoint)
+        infer_all(session, checkpoint)
     elif mode == "decode":
-        stages.decode_all(session, checkpoint=checkpoint, prediction=source)
+        decode_all(session, checkpoint=checkpoint, prediction=source)
     elif mode == "evaluate":
-        stages.evaluate_all(session, checkpoint=checkpoint, segmentation=source)
+        evaluate_all(session, checkpoint=checkpoint, segmentation=source)
     elif mode == "test":
-        stages.test(session, checkpoint)
+        test_all(session, checkpoint)
     else:
         tune_decoder(session, test, checkpoint, then_test=mode == "tune-test")

@@ -21,11 +21,22 @@ NAMED_VERSIONS = ("torch", "pytorch-lightning", "numpy", "numba", "hydra-core", 
 
 
 def process_rank() -> int:
-    """The rank among the processes of a distributed run, from the launcher's variables; else 0."""
-    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+    """The rank among the processes of a distributed run, from the launcher's variables; else 0.
+
+    torchrun's and Lightning's come before SLURM's, which stand in every process of an allocation.
+    """
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
         if name in os.environ:
             return int(os.environ[name])
     return 0
+
+
+def require_one_process(mode: str) -> None:
+    """Nothing, or a UserError when a launcher started this mode in several processes."""
+    # The batch script of an allocation has SLURM's counts too, but not those of a step of srun.
+    sizes = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
+    if process_rank() > 0 or max(sizes) > 1:
+        raise UserError(f"--mode {mode} runs in one process: start it without torchrun or srun")
 
 
 def start_run(experiment_name: str) -> Path:

@@ -31,7 +31,7 @@ class Session:
     command: str
 
 
-def test(session: Session, checkpoint: Path) -> dict[str, Scores]:
+def test_all(session: Session, checkpoint: Path) -> dict[str, Scores]:
     """The scores by volume, after all three stages; each is skipped when its result is current."""
     sources = rehearsed_sources(session)
     predictions = infer_sources(session, checkpoint, sources)
@@ -99,9 +99,12 @@ def infer_sources(
     log_start(run, command=session.command, seed=root.system.seed)
     write_config(folder, dump(session.loaded.saved))
     warnings = [unlike_training(source.image, trained.grid) for source in missing]
-    for warning in (resolve_devices(root.system).warning, *warnings):
+    devices = resolve_devices(root.system)
+    for warning in (devices.warning, *warnings):
         if warning:
             say(f"warning: {warning}", run=run)
+    if missing and devices.accelerator == "gpu" and devices.count > 1:
+        say(f"system.num_gpus: there are {devices.count}, inference predicts on one", run=run)
     for source in missing:
         done[source.name] = infer(source, trained, root, folder=folder)
     return {source.name: done[source.name] for source in sources}

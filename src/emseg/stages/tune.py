@@ -19,7 +19,7 @@ from emseg.stages.test import (
     decode_job,
     infer_sources,
     rehearsed_sources,
-    test,
+    test_all,
     test_sources,
 )
 from emseg.stages.trial import Task, metric_alone, with_parameters
@@ -62,7 +62,7 @@ def tune_decoder(
         partial.write_text(yaml.safe_dump(best, sort_keys=False))
     say(f"best decoder: add --conf {run / 'tune'} decoding={config.study_name} to --mode test")
     if then_test:
-        test(replace(session, loaded=_with_decoder(tested, best)), checkpoint)
+        test_all(replace(session, loaded=_with_decoder(tested, best)), checkpoint)
     return best
 
 
