@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import pooch
 import pytest
 import yaml
@@ -65,3 +68,18 @@ def test_without_network_download_says_what_to_do(monkeypatch, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "snemi.zip" in error and "datasets/SNEMI" in error
+
+
+def test_a_broken_archive_is_said_and_not_kept(monkeypatch, capsys):
+    (Path("broken")).write_text("not a zip file")
+    monkeypatch.setitem(verbs.ARCHIVES, "snemi", f"{Path('broken').absolute().as_uri()}/snemi.zip")
+
+    class Copied:
+        def __call__(self, url, output_file, pooch):
+            shutil.copy("broken", output_file)
+
+    monkeypatch.setattr(pooch.core, "choose_downloader", lambda *_, **__: Copied())
+    assert main(["download", "snemi"]) == 2
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith("emseg: cannot fetch") and "BadZipFile" in error
+    assert not Path("datasets/SNEMI/snemi.zip").exists()

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from zipfile import BadZipFile
 
 from emseg.config import load
 from emseg.config.choices import tutorials_folder
@@ -63,7 +64,10 @@ def download(name: str, folder: str | None = None) -> None:
             processor=pooch.Unzip(extract_dir="."),
             progressbar=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, BadZipFile) as error:
+        if isinstance(error, BadZipFile):
+            # Else the next call would take it for what it wants.
+            (to / Path(url).name).unlink(missing_ok=True)
         raise UserError(
             f"cannot fetch {url} ({type(error).__name__}); fetch it by other means and unpack it "
             f"into {to}"
