@@ -85,19 +85,24 @@ class Run:
 
 
 def load_run(
-    run_or_checkpoint: str | Path, *, overrides: Sequence[str] = (), allow: Sequence[str] = ()
+    run_or_checkpoint: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    conf: Sequence[Path] = (),
+    allow: Sequence[str] = (),
 ) -> Run:
     """The run in a folder, with the weights of its last checkpoint, or of the checkpoint named.
 
-    `overrides` change its config as on the command line ("inference.window.overlap=0.25"), `allow`
-    adds module prefixes that its config may name. UserErrors: no run there, no checkpoint in it.
+    `overrides` change its config as on the command line ("inference.window.overlap=0.25");
+    `conf`, folders of choices, and `allow`, module prefixes, are those it was trained with.
+    UserErrors: no run there, no checkpoint in it.
     """
     path = Path(run_or_checkpoint)
     checkpoint = _last_checkpoint(path) if path.is_dir() else path
     run = run_of(checkpoint)
     if run is None:
         raise UserError(f"{path} is no run's folder, and no checkpoint in one")
-    loaded = load(run / "config.yaml", mode="predict", overrides=overrides, allow=allow)
+    loaded = load(run / "config.yaml", mode="predict", overrides=overrides, conf=conf, allow=allow)
     trained = load_trained(loaded.root, checkpoint, allow=loaded.allow)
     return Run(loaded.root, checkpoint, trained)
 
