@@ -155,8 +155,12 @@ def test_decode_and_evaluate_go_on_from_the_checkpoint(experiment, work, capsys)
     for mode, missing in (("decode", "--mode infer"), ("evaluate", "--mode decode")):
         assert experiment.emseg(mode) == 2
         assert missing in capsys.readouterr().err
-    for mode in ("infer", "decode", "evaluate"):
+    for mode, made in (("infer", "prediction"), ("decode", "segmentation"), ("evaluate", None)):
+        capsys.readouterr()
         assert experiment.emseg(mode) == 0
+        if made:
+            path = experiment.results.relative_to(experiment.folder) / f"test_im_{made}.h5"
+            assert f"emseg: {made}: {path}\n" in capsys.readouterr().err
     assert work == ["infer", "decode", "evaluate"]
     assert experiment.emseg("test") == 0
     assert work == ["infer", "decode", "evaluate"]

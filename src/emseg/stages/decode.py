@@ -65,6 +65,7 @@ def decode(job: DecodeJob, *, segmentation: Path, force: bool, verify: bool) -> 
         },
     )
     supersede(segmentation)
+    say(f"segmentation: {segmentation}")
     return segmentation
 
 

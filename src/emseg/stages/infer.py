@@ -20,6 +20,7 @@ from emseg.models.stride import check_patch
 from emseg.stages.artifacts import FORMAT_VERSION, contents, find_current, fingerprint, supersede
 from emseg.stages.devices import Devices, resolve_devices
 from emseg.stages.network import Trained, target_facts
+from emseg.stages.runs import say
 from emseg.stages.sources import Source
 from emseg.volumes import PartialVolume, Volume, default_chunks, identity
 
@@ -72,6 +73,7 @@ def infer(source: Source, trained: Trained, root: Root, *, folder: Path) -> Path
     predict_image(image, trained, root, write=partial.write, first_plane=partial.done())
     partial.finish()
     supersede(path)
+    say(f"prediction: {path}")
     return path
 
 
