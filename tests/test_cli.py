@@ -114,7 +114,7 @@ OVERRIDES = (
     [
         ("--config", "t.yaml", *OVERRIDES),
         (*OVERRIDES, "--config", "t.yaml"),
-        (*OVERRIDES[:4], "--config", "t.yaml", *OVERRIDES[4:], "--verify"),
+        (*OVERRIDES[:4], "--config", "t.yaml", *OVERRIDES[4:], "--allow", "mylab"),
     ],
 )
 def test_overrides_stand_before_or_after_flags(

@@ -173,6 +173,9 @@ def _check_inputs(arguments: argparse.Namespace) -> None:
     mode, checkpoint, source = arguments.mode, arguments.checkpoint, arguments.input
     if source is not None and mode not in ("decode", "evaluate"):
         raise UserError(f"--input is for --mode decode and evaluate, not for {mode}")
+    for flag in ("force", "verify"):
+        if mode == "train" and getattr(arguments, flag):
+            raise UserError(f"--{flag} is for modes that make results, not for train")
     if mode in NEEDS_WEIGHTS and checkpoint is None:
         raise UserError(f"--mode {mode} needs --checkpoint CKPT")
     if mode in ("decode", "evaluate") and (checkpoint is None) == (source is None):

@@ -73,6 +73,13 @@ def test_volumes(
 
 
 TRAINING = [
+    (nothing, ["--force"], ["--force", "not for train"]),
+    (nothing, ["--verify"], ["--verify", "not for train"]),
+    (
+        nothing,
+        ["loss=bce_dice", "monitor.checkpoint.monitor=train_loss_bce"],
+        ["'train_loss_bce'", "allowed: train_loss_total_epoch, train_loss_total_step"],
+    ),
     (nothing, ["data.train.label=null"], ["raw.h5", "no label"]),
     (
         nothing,

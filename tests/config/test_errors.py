@@ -61,6 +61,9 @@ def failure(load_text: Load, *overrides: str, text: str = TUTORIAL, mode: str = 
         ("target.weights={_target_: os.system}", ["target.weights._target_"]),
         ("experiment_name=${nothing.there}", ["nothing.there"]),
         ("experiment_name=a/b", ["experiment_name: 'a/b'", "folder"]),
+        ("experiment_name=..", ["experiment_name: '..'", "folder"]),
+        ("tune.study_name=.", ["tune.study_name: '.'", "file"]),
+        ("data.split_val_range=[0.8,1.0]", ["data.split_val_range", "data.split_train_range"]),
         ("test.system.profile=cpu", ["test.system.profile", "did you mean 'system.profile'"]),
     ],
 )

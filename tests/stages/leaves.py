@@ -179,7 +179,9 @@ CHANGES: dict[str, Change] = {
     "data.val.weight": Change(9, beside=(_two("val"),), at="data.val.one.weight"),
     "data.test.weight": Change(9),
     "data.split_train_range": Change([0, 8]),
-    "data.split_val_range": Change([8, 12], beside=("data.val=null",)),
+    "data.split_val_range": Change(
+        [8, 12], beside=("data.val=null", "data.split_train_range=[0,8]")
+    ),
     "data.intensity_range": Change([20, 200]),
     "data.pad_small": Change(beside=("data.train.range=[0,3]",)),
     "data.preload": Change(kept="whether volumes are read once or patch by patch"),

@@ -106,6 +106,7 @@ def test_checkpoints_are_the_best_the_last_and_every_nth():
 
 def test_checkpoints_by_the_validation_loss():
     run = train_tiny(
+        "data.split_train_range=[0,8]",
         "data.split_val_range=[8,12]",
         "monitor.checkpoint.monitor=val_loss_total",
         "monitor.checkpoint.save_last=false",
@@ -157,6 +158,7 @@ def test_validation_interval_counts_optimizer_steps(monkeypatch):
 
     monkeypatch.setattr(Supervised, "validation_step", counted)
     run = train_tiny(
+        "data.split_train_range=[0,8]",
         "data.split_val_range=[8,12]",
         "optimization.max_steps=7",
         "optimization.n_steps_per_epoch=4",

@@ -35,6 +35,10 @@ def _require_range(key: str, value: Range) -> None:
         _require(stop <= 1, key, value, "fractions in [0, 1], or two ints (voxels)")
 
 
+def _is_name(text: str) -> bool:
+    return text not in ("", ".", "..") and not {"/", "\\"} & set(text)
+
+
 def _require_positive(node: object, *names: str) -> None:
     for name in names:
         value = getattr(node, name)
@@ -117,6 +121,9 @@ class Data:
             _require(volume.weight is None, key, volume.weight, allowed)
         once = self.split_val_range is None or not self.val
         _require(once, "split_val_range", self.split_val_range, "null where data.val is given")
+        apart = self.split_val_range is None or self.split_train_range is not None
+        allowed = "null without data.split_train_range, else training goes on the same voxels"
+        _require(apart, "split_val_range", self.split_val_range, allowed)
         if self.intensity_range is not None:
             low, high = self.intensity_range
             _require(low < high, "intensity_range", self.intensity_range, "[low, high], low < high")
@@ -283,8 +290,8 @@ class Tune:
 
     def __post_init__(self) -> None:
         _require_positive(self, "n_trials", "trial_timeout")
-        fine = self.study_name is None or not {"/", "\\"} & set(self.study_name)
-        _require(fine and self.study_name != "", "study_name", self.study_name, "a name for a file")
+        fine = self.study_name is None or _is_name(self.study_name)
+        _require(fine, "study_name", self.study_name, "a name for a file")
         _require(self.n_startup_trials >= 0, "n_startup_trials", self.n_startup_trials, "0 or more")
 
 
@@ -354,6 +361,5 @@ class Root:
     monitor: Monitor = field(default_factory=Monitor)
 
     def __post_init__(self) -> None:
-        fine = bool(self.experiment_name) and not {"/", "\\"} & set(self.experiment_name)
-        allowed = "a name for a folder"
-        _require(fine, "experiment_name", self.experiment_name, allowed)
+        fine = _is_name(self.experiment_name)
+        _require(fine, "experiment_name", self.experiment_name, "a name for a folder")

@@ -99,7 +99,6 @@ def _check_checkpoints(root: Root, module: Supervised, target: Target, *, valida
     loss = module.loss(toy, toy, toy.bool())
     parts = [*loss[1]] if isinstance(loss, tuple) else []
     names = ["train_loss_total_epoch", "train_loss_total_step"]
-    names += [f"train_loss_{part}" for part in parts]
     if validates:
         names += [f"val_loss_{part}" for part in ("total", *parts)]
     if config.monitor.startswith("val_") and not validates:
