@@ -141,8 +141,7 @@ class ImagePanels(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if not trainer.sanity_checking:
-            self._keep("val", trainer, batch)
+        self._keep("val", trainer, batch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for split, batch in self._kept.items():

@@ -20,10 +20,10 @@ AUXILIARY_DECAY = 0.5
 class Supervised(pl.LightningModule):
     """A module that fits `net` to the `target` of batches where their `mask` is true.
 
-    A batch has `image` (B, 1, Z, Y, X), `target` and `mask` (B, C, Z, Y, X). `loss` takes logits,
-    target and mask, and returns the total or `(total, {name: part})`. Of a network that returns a
-    list of logits, finest first, each coarser one is compared with every n-th voxel of the target,
-    and weighs half of the one before. The schedule is stepped once an optimizer step.
+    A batch has `image` (B, C_in, Z, Y, X), `target` and `mask` (B, C, Z, Y, X). `loss` takes
+    logits, target and mask, and returns the total or `(total, {name: part})`. Of a network that
+    returns a list of logits, finest first, each coarser one is compared with every n-th voxel of
+    the target, and weighs half of the one before. The schedule is stepped once an optimizer step.
 
     Logged are `train_loss_total` (by step and epoch), `train_loss_<part>`, `lr`, `val_loss_total`
     and `val_loss_<part>`. A loss that is not finite raises a `UserError` before the step is taken.
