@@ -75,6 +75,14 @@ DECODING = [
         ["decoding=affinity_cc", "decoding.affinity_mask_path=small.h5"],
         ["decoding.affinity_mask_path: small.h5", "(4, 4, 4)", "(12, 24, 24)"],
     ),
+    (
+        ["decoding=affinity_cc", "decoding.affinity_mask_path=channels.h5"],
+        ["decoding.affinity_mask_path: channels.h5", "2 channels", "a mask has none"],
+    ),
+    (
+        ["decoding=affinity_cc", "decoding.affinity_mask_path=turned.h5"],
+        ["decoding.affinity_mask_path: turned.h5", "axes zxy", "zyx"],
+    ),
 ]
 
 
@@ -82,6 +90,8 @@ DECODING = [
 @pytest.mark.parametrize(("words", "parts"), DECODING)
 def test_decoding(refusal: Refusal, mode: str, words: list[str], parts: list[str]) -> None:
     write("small.h5", np.ones((4, 4, 4), np.uint8))
+    write("channels.h5", np.ones((2, *SHAPE), np.uint8), axes="czyx")
+    write("turned.h5", np.ones(SHAPE, np.uint8), axes="zxy")
     if "decoding=affinity_cc" in words and mode == "tune":
         words = [*words, "tune=default", "tune.search_space={threshold: {low: 0, high: 1}}"]
     holds(refusal("--mode", mode, "--checkpoint", CHECKPOINT, *words), parts)

@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as arrays
 from emseg.decoding import sweep_of
 from emseg.decoding.affinity_cc import affinity_cc
 from emseg.errors import UserError
+from emseg.volumes import write_volume
 from reference.components import flood_components
 
 UNITS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
@@ -96,6 +97,19 @@ def test_a_mask_of_another_shape_is_refused(tmp_path):
         affinity_cc(
             np.zeros((3, 2, 2, 2), np.float32),
             affinity_mask_path=location,
+            offsets=UNITS,
+            edge_side="source",
+        )
+
+
+def test_a_mask_with_channels_is_refused(tmp_path):
+    path = tmp_path / "mask.h5"
+    mask = np.ones((2, 2, 2, 2), np.uint8)
+    write_volume(path, mask, axes="czyx", voxel_size=None, attributes={})
+    with pytest.raises(UserError, match=r"affinity_mask_path.*mask\.h5 has 2 channels.* none"):
+        affinity_cc(
+            np.zeros((3, 2, 2, 2), np.float32),
+            affinity_mask_path=str(path),
             offsets=UNITS,
             edge_side="source",
         )

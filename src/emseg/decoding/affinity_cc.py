@@ -35,10 +35,14 @@ def affinity_cc(
 
     The labels are those of the BANIS decoder (with a mask, more is off than there).
     """
-    check_prediction(prediction, offsets=offsets)
-    edges = axis_edges(offsets, edge_side)
-    mask = _read_mask(affinity_mask_path, prediction.shape[1:])
-    return _labels(prediction, edges, threshold, mask)
+    [(_, labels)] = affinity_cc_sweep(
+        prediction,
+        threshold=[threshold],
+        affinity_mask_path=affinity_mask_path,
+        offsets=offsets,
+        edge_side=edge_side,
+    )
+    return labels
 
 
 def affinity_cc_sweep(
@@ -95,6 +99,11 @@ def _read_mask(location: str | None, shape: tuple[int, ...]) -> np.ndarray | Non
     from emseg.volumes import open_volume
 
     volume = open_volume(location)
+    if volume.channels is not None:
+        raise UserError(
+            f"decoding.affinity_mask_path: {location} has {volume.channels} channels, "
+            "a mask has none"
+        )
     if tuple(volume.shape) != tuple(shape):
         raise UserError(
             f"decoding.affinity_mask_path: {location} has the shape {tuple(volume.shape)}, "

@@ -28,7 +28,7 @@ def try_decoders(
     """Nothing, or the UserError that one of the `decodings` (leaves) would raise of a prediction.
 
     Each is called with a toy of the values, channels and offsets that `root` will predict. Files
-    that a decoder reads must have the shape of every source's image.
+    that a decoder reads are masks: without channels, of the shape and axes of every source's image.
     """
     facts = target_facts(build(root.target, kind="target", allow=allow))
     channels = chosen_channels(root.inference.model.select_channel, facts, where="the target")
@@ -76,9 +76,17 @@ def _files(decoding: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _check_file(key: str, location: str, sources: Sequence[Source]) -> None:
-    shape = open_volume(location).shape
+    file = open_volume(location)
+    if file.channels is not None:
+        raise UserError(f"{key}: {location} has {file.channels} channels, a mask has none")
     for image in (source.image for source in sources):
-        if image.shape != shape:
+        if file.shape != image.shape:
             raise UserError(
-                f"{key}: {location} has the shape {shape}, the image {image.location} {image.shape}"
+                f"{key}: {location} has the shape {file.shape}, "
+                f"the image {image.location} {image.shape}"
+            )
+        if file.axes != image.axes:
+            raise UserError(
+                f"{key}: {location} has the axes {file.axes}, "
+                f"the image {image.location} {image.axes}"
             )
