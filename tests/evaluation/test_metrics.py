@@ -76,6 +76,11 @@ def test_voi_agrees_with_scikit_image(grown):
     )
 
 
+def test_an_unknown_variant_is_refused(grown):
+    with pytest.raises(UserError, match="unknown variant 'sknimage'.*did you mean 'skimage'"):
+        adapted_rand(*grown, variant="sknimage")
+
+
 def test_a_table_stands_for_the_arrays(grown):
     table = contingency(*grown)
     assert voi(None, None, table=table) == voi(*grown)

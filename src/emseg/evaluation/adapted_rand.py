@@ -4,6 +4,7 @@ from typing import Literal
 
 import numpy as np
 
+from emseg.errors import unknown_name
 from emseg.evaluation.table import Contingency, table_of
 
 
@@ -31,9 +32,10 @@ def adapted_rand(
     Labels are integers of any dtype and one shape; with a `table` of them the arrays are not
     looked at. No labelled voxel is a UserError.
     """
-    table = table_of(segmentation, truth, table)
-    sums = _snemi_sums(table) if variant == "snemi" else _skimage_sums(table)
-    joint, ours, theirs = sums
+    variants = {"snemi": _snemi_sums, "skimage": _skimage_sums}
+    if variant not in variants:
+        raise unknown_name("variant", variant, variants, where="adapted_rand")
+    joint, ours, theirs = variants[variant](table_of(segmentation, truth, table))
     suffix = "" if variant == "snemi" else "_skimage"
     return {
         f"adapted_rand{suffix}": 1.0 - _ratio(2 * joint, ours + theirs),

@@ -69,9 +69,10 @@ class Contingency:
 def contingency(segmentation: np.ndarray, truth: np.ndarray) -> Contingency:
     """The contingency table of a segmentation and its truth, or of the same block of both.
 
-    Both are integers of any dtype (raw uint64 ids too) and of one shape, any number of axes. Truth
-    0 and, in a signed dtype, -1 are left out. Floats, other negative ids and different shapes are
-    UserErrors. Time grows with runs of equal ids, memory with the pairs that occur.
+    Both are integers of any dtype (raw uint64 ids too) or bool, and of one shape, with one axis
+    or more. Truth 0 and, in a signed dtype, -1 are left out. Floats, other negative ids and
+    different shapes are UserErrors. Time grows with runs of equal ids, memory with the pairs that
+    occur.
     """
     if segmentation.shape != truth.shape:
         raise UserError(
@@ -81,8 +82,8 @@ def contingency(segmentation: np.ndarray, truth: np.ndarray) -> Contingency:
     _check_ids(truth, "truth", lowest=-1)
     ignored = np.uint64(2**64 - 1 if truth.dtype.kind == "i" else 0)
     pairs, used = np.zeros((1024, 3), np.uint64), 0
-    rows = max(1, _CHUNK * len(truth) // max(truth.size, 1)) if truth.ndim else 1
-    for start in range(0, len(np.atleast_1d(truth)), rows):
+    rows = max(1, _CHUNK * len(truth) // max(truth.size, 1))
+    for start in range(0, len(truth), rows):
         block = slice(start, start + rows)
         pairs, used = count_pairs(
             _ids(truth, block), _ids(segmentation, block), ignored, pairs, used
@@ -105,11 +106,11 @@ def table_of(
 
 
 def _ids(labels: np.ndarray, block: slice) -> np.ndarray:
-    return np.atleast_1d(labels)[block].astype(np.uint64).reshape(-1)
+    return labels[block].astype(np.uint64).reshape(-1)
 
 
 def _check_ids(labels: np.ndarray, name: str, *, lowest: int) -> None:
-    if labels.dtype.kind not in "iu":
+    if labels.dtype.kind not in "iub":
         raise UserError(f"the {name} is {labels.dtype}; ids are integers")
     if labels.dtype.kind == "i" and labels.min(initial=0) < lowest:
         raise UserError(f"the {name} holds the id {labels.min()}; ids are {lowest} or more")
