@@ -6,7 +6,7 @@ import numpy as np
 
 from emseg.data.synthetic import synthesize
 from emseg.errors import unknown_name
-from emseg.volumes import write_volume
+from emseg.volumes import check_writable, write_volume
 from emseg.volumes.atomic import replacing
 
 # Large enough for a patch of the recipe with room to sample, small enough for a test to make.
@@ -23,7 +23,7 @@ def write_layout(layout: str, folder: Path, *, seed: int = 0) -> None:
     writers = {"demo": _write_demo, "snemi": _write_snemi}
     if layout not in writers:
         raise unknown_name("layout", layout, writers)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     writers[layout](folder, seed)
 
 
