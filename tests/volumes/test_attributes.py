@@ -66,6 +66,10 @@ def test_axes_that_do_not_fit_are_refused(shape, axes, message):
         ({"resolution": [0.03, 0.006, 0.006], "unit": "um"}, (30, 6, 6)),
         ({"resolution": [1, 2, 3], "units": ["nm", "nanometer", "micrometer"]}, (1, 2, 3000)),
         ({"resolution": [1, 1, 1], "unit": "pixel"}, None),
+        ({"resolution": [1, 1, 1], "unit": None}, None),
+        ({"resolution": [1, 1, 1], "unit": 1e-9}, None),
+        ({"resolution": [1, 1, 1], "units": [1, None, "nm"]}, None),
+        ({"resolution": [1, 1, 1], "units": {}}, None),
         ({"offset": [0, 0, 0]}, None),
     ],
 )

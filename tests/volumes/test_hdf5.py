@@ -105,6 +105,16 @@ def test_foreign_attributes_are_read_as_plain_values(tmp_path):
     assert open_volume(path, voxel_size=(30, 6, 6)).voxel_size == (30, 6, 6)
 
 
+def test_bytes_that_are_no_text_do_not_stop_the_reading(tmp_path):
+    path = make(tmp_path / "a.h5", main=RAW)
+    with h5py.File(path, "a") as file:
+        file["main"].attrs["resolution"] = [0.03, 0.006, 0.006]
+        file["main"].attrs["unit"] = np.bytes_("µm".encode("latin-1"))
+    volume = open_volume(path)
+    assert volume.voxel_size is None
+    np.testing.assert_array_equal(volume[...], RAW)
+
+
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 values = st.recursive(
     scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8

@@ -88,6 +88,25 @@ def test_a_scale_without_unit_is_no_voxel_size(tmp_path):
     assert open_volume(tmp_path / "a.zarr").voxel_size is None
 
 
+def test_versions_before_03_name_no_axes_and_no_place(tmp_path):
+    block = {"multiscales": [{"version": "0.2", "datasets": [{"path": "0"}, {"path": "1"}]}]}
+    group = zarr.create_group(str(tmp_path / "a.zarr"), zarr_format=2, attributes=block)
+    group["0"], group["1"] = RAW, RAW[:, ::2, ::2]
+    volume = open_volume(tmp_path / "a.zarr")
+    assert (volume.voxel_size, volume.offset, volume.axes) == (None, None, "zyx")
+    np.testing.assert_array_equal(volume[...], RAW)
+
+
+@pytest.mark.parametrize("kind", ["scale", "translation"])
+def test_a_transform_kept_in_an_array_leaves_the_place_unknown(tmp_path, kind):
+    transforms = [{"type": "scale", "scale": [1, 1, 1]}, {"type": kind, "path": "transform"}]
+    block = multiscale("", scales={"0": transforms})
+    group = zarr.create_group(str(tmp_path / "a.zarr"), attributes={"ome": block})
+    group["0"] = RAW
+    volume = open_volume(tmp_path / "a.zarr")
+    assert (volume.voxel_size, volume.offset, volume.axes) == (None, None, "zyx")
+
+
 def test_attributes_of_the_array_win_over_the_group(tmp_path):
     scales = {"img": [{"type": "scale", "scale": [1, 1, 1]}]}
     block = multiscale("", scales=scales)

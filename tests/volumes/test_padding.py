@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emseg.errors import UserError
 from emseg.volumes import from_array, read_padded
 
 PAD_MODES = {"reflect": "reflect", "replicate": "edge", "constant": "constant"}
@@ -49,6 +50,12 @@ def test_only_the_voxels_needed_are_read(mode, last):
     spy = Spy(np.zeros((100, 8, 8), np.uint8))
     read_padded(from_array(spy), (-3, 0, 2), (5, 8, 4), mode=mode)
     assert spy.read == [(last, (0, 8), (2, 4))]
+
+
+def test_an_unknown_mode_is_refused():
+    volume = from_array(np.zeros((3, 3, 3)))
+    with pytest.raises(UserError, match="unknown padding mode 'reflekt'.*did you mean 'reflect'"):
+        read_padded(volume, (0, 0, 0), (4, 3, 3), mode="reflekt")
 
 
 def test_an_empty_region_is_an_error():

@@ -67,6 +67,16 @@ def test_imagej_and_ome_tell_the_voxel_size(tmp_path):
     assert open_volume(tmp_path / "c.tif").voxel_size is None
 
 
+@pytest.mark.parametrize(
+    ("spacing", "resolution"),
+    [(0.03, ((0, 1), (0, 1))), (0.03, ((0, 1), (5, 1))), (0.0, ((5, 1), (5, 1)))],
+)
+def test_an_imagej_size_of_nothing_is_unknown(tmp_path, spacing, resolution):
+    imagej = {"spacing": spacing, "unit": "um", "axes": "ZYX"}
+    save(tmp_path / "a.tif", RAW, imagej=True, resolution=resolution, metadata=imagej)
+    assert open_volume(tmp_path / "a.tif").voxel_size is None
+
+
 @pytest.mark.parametrize("axes", ["CZYX", "ZCYX"])
 @pytest.mark.parametrize("compression", [None, "zlib"])
 def test_channels_that_the_file_names_come_first(tmp_path, axes, compression):

@@ -24,7 +24,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if isinstance(value, bytes):
-        return value.decode()
+        # Older files hold text of other encodings; a unit among them must not seem absent.
+        return value.decode(errors="replace")
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, list | tuple):
@@ -115,7 +116,7 @@ def with_place(
 
 def _unit_factors(attributes: Mapping[str, Any]) -> list[float] | None:
     units = attributes.get("units", attributes.get("unit", "nm"))
-    names = [units] * 3 if isinstance(units, str) else units
+    names = units if isinstance(units, list | tuple) else [units] * 3
     # In pixels, or a unit that is not known, the size in nm is not known.
     factors = [NANOMETRES[name] for name in map(str.lower, map(str, names)) if name in NANOMETRES]
     return factors if len(factors) == len(names) == 3 else None

@@ -146,17 +146,21 @@ def _place(path: Path, key: str) -> dict[str, Any]:
 
 
 def _place_of(scales: Mapping[str, Any], scale: Mapping[str, Any]) -> dict[str, Any]:
+    if "axes" not in scales:  # Versions 0.1 and 0.2 know neither axes nor transforms.
+        return {}
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in scales["axes"]]
     letters = ["c" if axis.get("type") == "channel" else axis["name"] for axis in axes]
+    place: dict[str, Any] = {"axes": letters}
     size, origin = np.ones(len(axes)), np.zeros(len(axes))
     # Transforms apply in order, those of the whole multiscale after those of the one scale.
     transforms = _transforms(scale) + _transforms(scales)
+    if any("path" in transform for transform in transforms):  # Its numbers are in an array.
+        return place
     for transform in transforms:
         if transform["type"] == "scale":
             size, origin = size * transform["scale"], origin * transform["scale"]
         elif transform["type"] == "translation":
             origin = origin + transform["translation"]
-    place: dict[str, Any] = {"axes": letters}
     spatial = [index for index, letter in enumerate(letters) if letter in ("z", "y", "x")]
     units = [NANOMETRES.get(axes[index].get("unit", "")) for index in spatial]
     if None not in units:

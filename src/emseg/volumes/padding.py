@@ -1,11 +1,14 @@
 """Regions that reach outside a volume."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from emseg.errors import unknown_name
 from emseg.volumes.volume import Volume
+
+PaddingMode = Literal["reflect", "replicate", "constant"]
 
 
 def read_padded(
@@ -13,17 +16,19 @@ def read_padded(
     start: Sequence[int],
     stop: Sequence[int],
     *,
-    mode: Literal["reflect", "replicate", "constant"],
+    mode: PaddingMode,
 ) -> np.ndarray:
     """The region, (Z, Y, X) or (C, Z, Y, X), with what lies outside the volume filled in.
 
     `reflect` mirrors at the first and last voxel, again and again where the region reaches far
     (an axis of one voxel is replicated); `replicate` repeats the face; `constant` is 0: as numpy's
-    pad modes reflect, edge and constant. Only voxels that are needed are read. ValueError for an
-    empty region.
+    pad modes reflect, edge and constant. Only voxels that are needed are read. UserError for
+    another mode, ValueError for an empty region.
     """
     if not all(a < b for a, b in zip(start, stop, strict=True)):
         raise ValueError(f"region {tuple(start)} to {tuple(stop)} is empty")
+    if mode not in get_args(PaddingMode):
+        raise unknown_name("padding mode", mode, get_args(PaddingMode))
     if mode == "constant":
         return _zero_padded(volume, start, stop)
     index = _mirrored if mode == "reflect" else _clamped

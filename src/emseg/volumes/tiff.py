@@ -142,6 +142,8 @@ def _imagej_size(metadata: dict[str, Any], tags: tifffile.TiffTags) -> list[floa
     pixels = [tags[name].value for name in ("YResolution", "XResolution") if name in tags]
     if factor is None or "spacing" not in metadata or len(pixels) != 2:
         return None
+    if not all(number > 0 for number in (metadata["spacing"], *pixels[0], *pixels[1])):
+        return None
     return [metadata["spacing"] * factor] + [factor * per / count for count, per in pixels]
 
 
