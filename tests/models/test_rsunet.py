@@ -67,6 +67,15 @@ def test_stride_is_the_smallest_step_of_sizes():
         check_patch((4, 9, 12), net.stride)
 
 
+@pytest.mark.parametrize(
+    ("size", "advice"), [((1, 3, 9), r"[2, 4, 8] or [2, 4, 12]"), ((1, 4, 3), "[2, 4, 4]")]
+)
+def test_a_patch_below_the_stride_is_not_advised_to_vanish(size, advice):
+    with pytest.raises(UserError) as caught:
+        check_patch(size, (2, 4, 4))
+    assert str(caught.value).endswith(f"nearest: {advice}")
+
+
 def test_first_levels_look_only_into_the_plane():
     net = RSUNet(1, 1, width=[2, 2, 2], down_factors=[[1, 2, 2]] * 2, depth_2d=3, norm="none")
     image = torch.zeros(1, 1, 3, 8, 8)

@@ -13,9 +13,12 @@ def check_patch(
     A `UserError` names the nearest sizes where it is not, and `key`, where the patch was set.
     """
     if any(size % step for size, step in zip(patch_size, stride, strict=True)):
-        below = [size - size % step for size, step in zip(patch_size, stride, strict=True)]
+        below = [
+            max(step, size - size % step) for size, step in zip(patch_size, stride, strict=True)
+        ]
         above = [size + -size % step for size, step in zip(patch_size, stride, strict=True)]
+        advice = f"{below}" if below == above else f"{below} or {above}"
         raise UserError(
             f"{key} {list(patch_size)} is not divisible by the network's "
-            f"stride {list(stride)}; nearest: {below} or {above}"
+            f"stride {list(stride)}; nearest: {advice}"
         )
