@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from emseg.blocks.child import ChildCrash, ChildWorker, run_in_child
+from emseg.blocks.child import ChildCrash, ChildWorker
 from emseg.decoding.sweep import sweep_of
 from emseg.errors import UserError
 
@@ -132,9 +132,9 @@ def test_a_crash_names_its_signal_and_the_next_call_works(worker):
     assert worker.call(operator.add, 1, 2) == 3
 
 
-def test_an_exit_names_its_status():
+def test_an_exit_names_its_status(worker):
     with pytest.raises(ChildCrash, match="_exit.*exit status 7") as caught:
-        run_in_child(os._exit, 7)
+        worker.call(os._exit, 7)
     assert caught.value.exitcode == 7
 
 

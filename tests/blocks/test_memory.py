@@ -3,8 +3,7 @@ import os
 import pytest
 
 from emseg.blocks import memory
-from emseg.blocks.memory import available_memory, parse_memory
-from emseg.errors import UserError
+from emseg.blocks.memory import available_memory
 
 
 @pytest.fixture
@@ -50,26 +49,3 @@ def test_the_smallest_limit_counts(groups, process, limits, expected):
 def test_without_cgroups_it_is_the_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_GROUPS_OF_PROCESS", tmp_path / "none")
     assert available_memory() == physical()
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("8GB", 8 * 10**9),
-        ("8 GiB", 8 * 2**30),
-        ("1.5mb", 1_500_000),
-        ("512KiB", 2**19),
-        ("2TB", 2 * 10**12),
-        ("100B", 100),
-        ("4096", 4096),
-        (8_000_000_000, 8_000_000_000),
-    ],
-)
-def test_sizes_are_decimal_or_binary(text, size):
-    assert parse_memory(text) == size
-
-
-@pytest.mark.parametrize("text", ["8G", "GB", "", "-1GB", "0GB", "8 GB RAM", "1e9", "8GBB", 0, -5])
-def test_other_sizes_are_refused(text):
-    with pytest.raises(UserError, match=r"memory .* must be .*8GB"):
-        parse_memory(text)

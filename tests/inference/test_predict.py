@@ -7,7 +7,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emseg.inference.accumulator import Accumulator, accumulator_bytes
 from emseg.inference.blending import weight_map
 from emseg.inference.predict import predict
 from emseg.inference.windows import window_grid
@@ -256,23 +255,6 @@ def test_memory_does_not_grow_with_the_depth():
 
     peak(16)
     assert peak(320) - peak(32) < 40 * 40 * 4 * 100
-
-
-@pytest.mark.parametrize("depth", [4, 8, 500])
-def test_the_accumulator_holds_what_it_promises(depth):
-    shape, window = (depth, 11, 13), (8, 4, 4)
-    sums = Accumulator(
-        window_grid(shape, window_size=window),
-        offsets=OFFSETS,
-        edge_side="source",
-        blending="bump",
-        dtype="float32",
-        device="cpu",
-        first=0,
-    )
-    promised = accumulator_bytes(shape, window_size=window, channels=len(OFFSETS))
-    section = len(OFFSETS) * 11 * 13 * 4
-    assert promised == sums.sums.nbytes + 4 * section == (min(depth, 8) + 4) * section
 
 
 def test_the_next_batch_is_read_while_the_network_works():

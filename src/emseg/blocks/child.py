@@ -155,14 +155,6 @@ class ChildWorker:
         self.output = kept.decode(errors="replace")
 
 
-def run_in_child(
-    function: Callable[..., Any], /, *args: Any, timeout: float | None = None, **kwargs: Any
-) -> Any:
-    """What one call returns in a process of its own; errors as of `ChildWorker.call`."""
-    with ChildWorker() as child:
-        return child.call(function, *args, timeout=timeout, **kwargs)
-
-
 def _serve(connection: Connection, path: str) -> None:
     # A group of its own, so that a kill reaches what it starts and the terminal's Ctrl-C does not:
     # the parent, which gets it, decides.

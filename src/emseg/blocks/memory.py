@@ -1,19 +1,11 @@
 """How much memory this process may use."""
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from emseg.errors import UserError
-
 _GROUPS_OF_PROCESS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
-
-_UNITS = {
-    **{"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12},
-    **{"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40},
-}
 
 
 def available_memory() -> int:
@@ -24,16 +16,6 @@ def available_memory() -> int:
     """
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([physical, *_group_limits()])
-
-
-def parse_memory(text: str | int) -> int:
-    """The bytes in a text such as "8GB" (10^9), "8GiB" (2^30) or a plain number; UserError else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", str(text).strip(), re.IGNORECASE)
-    if found and found[2].upper() in _UNITS:
-        size = int(float(found[1]) * _UNITS[found[2].upper()])
-        if size > 0:
-            return size
-    raise UserError(f"memory '{text}' must be a positive size such as 8GB, 512MB or 8GiB")
 
 
 def _group_limits() -> Iterator[int]:

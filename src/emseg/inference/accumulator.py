@@ -17,15 +17,6 @@ from emseg.kernels.symmetry import Offset
 OutputDtype = Literal["float32", "float16", "uint8"]
 
 
-def accumulator_bytes(shape: Sequence[int], *, window_size: Sequence[int], channels: int) -> int:
-    """The bytes that blending holds on its device: the same for any volume deeper than a window.
-
-    They are the rolling sum and, plane by plane, its weights, mean and copy.
-    """
-    planes = min(shape[0], window_size[0]) + 4
-    return 4 * channels * math.prod(shape[1:]) * planes
-
-
 class Accumulator:
     """The rolling weighted sum of windows, from which finished planes are taken in order.
 
