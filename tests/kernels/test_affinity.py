@@ -96,3 +96,8 @@ def test_shifted_affinities_are_those_computed_on_the_other_side():
     for one, two in zip(source, destination, strict=True):
         shifted = shift_edges(one, offsets=offsets, from_side="source", to_side="destination")
         np.testing.assert_array_equal(shifted, two)
+
+
+def test_an_unknown_side_is_refused():
+    with pytest.raises(ValueError, match="'sorce'.*source.*destination"):
+        affinities(np.ones((1, 2, 3), np.int32), offsets=[(0, 0, 1)], edge_side="sorce")

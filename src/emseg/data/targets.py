@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from emseg.errors import UserError
-from emseg.kernels.affinity import affinities, erode_labels
+from emseg.kernels.affinity import EdgeSide, affinities, erode_labels
 
 Offset = tuple[int, int, int]
 
@@ -47,7 +47,7 @@ class Affinity:
         self,
         *,
         offsets: Sequence[Sequence[int] | str],
-        edge_side: Literal["source", "destination"] = "destination",
+        edge_side: EdgeSide = "destination",
         erosion: tuple[int, int, int] = (0, 0, 0),
     ) -> None:
         self.offsets: tuple[Offset, ...] = tuple(_offset(offset) for offset in offsets)
@@ -62,7 +62,7 @@ class Affinity:
             raise UserError(
                 f"target.erosion {list(erosion)} must be three radii of 0 or more voxels"
             )
-        self.edge_side: Literal["source", "destination"] = edge_side
+        self.edge_side: EdgeSide = edge_side
         self.erosion = tuple(erosion)
 
     @property

@@ -5,7 +5,7 @@ An offset o names pairs of voxels o apart. `source` storage keeps the pair (v, v
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numba import njit
@@ -25,6 +25,8 @@ def affinities(
     zeros. Where the mask is false because the other end lies outside, the value is 0.
     """
     _require_int32(labels)
+    if edge_side not in get_args(EdgeSide):
+        raise ValueError(f"edge_side {edge_side!r} must be one of {get_args(EdgeSide)}")
     sign = 1 if edge_side == "source" else -1
     partners = sign * np.array(offsets, dtype=np.int64).reshape(len(offsets), 3)
     values = np.zeros((len(offsets), *labels.shape), np.uint8)
@@ -106,8 +108,9 @@ def _fill_affinities(labels, partners, values, mask):
 @njit(cache=True, nogil=True)
 def _erode(labels, radius, eroded):
     depth, height, width = labels.shape
-    # The smallest and the largest id of each column of the box; -1 is the largest unsigned and the
-    # smallest signed number, so that it never decides either.
+    # The smallest and the largest id of each column of the box. The smallest is found as uint32,
+    # where -1 is the largest of all, the largest as int32, where no label is below -1: so an
+    # unlabelled voxel decides neither.
     unsigned = labels.view(np.uint32)
     low = np.empty(width, np.uint32)
     high = np.empty(width, np.int32)
