@@ -14,8 +14,9 @@ def count_pairs(truth, segmentation, ignored, table, used):
 
     `truth` and `segmentation` are uint64 of one length; where the truth is 0 or `ignored` nothing
     counts. `table` is uint64 (2^k, 3) with rows (truth, segmentation, count), unused where the
-    count is 0. It is filled on, and what comes back is a larger one once half of it was used. Runs
-    of one pair, which label volumes consist of, cost one look into the table.
+    count is 0. The counts are added to `table`; when more than half of its rows are used, a table
+    twice as long is returned instead. Runs of one pair, which label volumes consist of, cost one
+    look into the table.
     """
     at = 0
     while at < len(truth):

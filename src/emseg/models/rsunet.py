@@ -29,8 +29,9 @@ class RSUNet(nn.Module):
     and an activation before it, as PyTorch Connectomics has it: needed for its weights and
     parameter counts, but it makes the output blind to the absolute intensity.
 
-    With `deep_supervision` a training forward returns a list of logits, finest first: those above,
-    then one of each coarser decoder level at that level's resolution.
+    With `deep_supervision` and two or more decoder levels (three widths) a training forward returns
+    a list of logits, finest first: those above, then one of each coarser decoder level at that
+    level's resolution.
     """
 
     def __init__(
