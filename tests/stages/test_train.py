@@ -217,7 +217,11 @@ def test_checkpoint_outside_any_run_goes_on_in_a_new_one():
         (["data.train.label=datasets/demo/train_labels.h5:no"], "'no'.*main"),
     ],
 )
-def test_refused_before_a_run_is_made(overrides, message):
+def test_refused_before_a_run_is_made_and_volumes_are_read(overrides, message, monkeypatch):
+    def patches(*_, **__):
+        raise AssertionError("the volumes are read")
+
+    monkeypatch.setattr("emseg.stages.train.PatchDataset", patches)
     with pytest.raises(UserError, match=message):
         train_tiny("system.num_gpus=0", *overrides)
     assert not Path("outputs").exists()

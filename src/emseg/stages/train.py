@@ -37,18 +37,19 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
     pl.seed_everything(root.system.seed, verbose=False)
     target = build(root.target, kind="target", allow=loaded.allow)
     sources, val_sources = _sources(root.data)
+    grid = common_grid([source.image for source in sources])
+    facts = {**vars(grid), "in_channels": sources[0].image.channels or 1}
+    # All that needs no voxels is checked before volumes are read whole.
+    module = _module(loaded, target, facts, devices)
+    _check_checkpoints(root, module, target, validates=bool(val_sources))
+    if checkpoint is not None:
+        _check_resumable(checkpoint, root, module, target)
     augment = build(root.augment, kind="augment", allow=loaded.allow)
     train_patches = _patches(sources, root, target, augment, namespace=0)
     val_patches = (
         _patches(val_sources, root, target, Pipeline(), namespace=1) if val_sources else None
     )
     data = _data(root, train_patches, val_patches, devices)
-    grid = common_grid([source.image for source in sources])
-    facts = {**vars(grid), "in_channels": train_patches.channels}
-    module = _module(loaded, target, facts, devices)
-    _check_checkpoints(root, module, target, validates=val_patches is not None)
-    if checkpoint is not None:
-        _check_resumable(checkpoint, root, module, target)
     run = _run_folder(loaded, checkpoint, devices, command)
     trainer = make_trainer(root, devices, run, validates=val_patches is not None)
     _tell(run, devices.warning)
