@@ -96,6 +96,16 @@ def test_run_is_found_by_its_folder_or_a_checkpoint_in_it(run, workplace):
     assert emseg.load_run(run, overrides=overrides).config.inference.window.overlap == 0.25
 
 
+def test_choices_of_ones_own_are_found(run, workplace, tmp_path):
+    choice = tmp_path / "mine" / "decoding" / "strict.yaml"
+    choice.parent.mkdir(parents=True)
+    choice.write_text("defaults: [affinity_cc, _self_]\nthreshold: 0.85\n")
+    with pytest.raises(UserError, match="'strict'"):
+        emseg.load_run(run, overrides=["decoding=strict"])
+    loaded = emseg.load_run(run, overrides=["decoding=strict"], conf=[tmp_path / "mine"])
+    assert loaded.config.decoding["threshold"] == 0.85
+
+
 @pytest.mark.parametrize("name", ["datasets", "datasets/demo/test_raw.h5", "absent.ckpt"])
 def test_what_is_no_run_is_refused(workplace, name):
     with pytest.raises(UserError, match=f"{name} .*no run"):

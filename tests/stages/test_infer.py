@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from emseg.stages import infer
+from emseg.stages import infer, test
+from emseg.stages.devices import Devices
 from emseg.volumes import open_volume, read_attributes, write_volume
 from stages.conftest import OFFSETS, SHAPE, Experiment, write
 from stages.tiny_tutorial import cells, environment
@@ -181,6 +182,16 @@ def test_all_volumes_are_checked_before_the_first_is_predicted(experiment, work,
     assert "stride" in capsys.readouterr().err
     assert work == []
     assert not [*experiment.run.glob("results_step=*")]
+
+
+def test_several_gpus_are_said_to_be_one(experiment, work, monkeypatch, capsys):
+    two = Devices("gpu", count=2, nodes=1, workers=0, warning=None)
+    monkeypatch.setattr(test, "resolve_devices", lambda _: two)
+    line = "system.num_gpus: there are 2, inference predicts on one"
+    for times in (1, 0):  # nothing is predicted the second time
+        assert experiment.emseg("infer") == 0
+        assert capsys.readouterr().err.count(line) == times
+    assert work == ["infer"]
 
 
 PLAIN = {"voxel_size": None, "attributes": {}}
