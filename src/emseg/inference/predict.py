@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ from emseg.kernels.affinity import EdgeSide
 from emseg.kernels.symmetry import Offset
 from emseg.progress import track
 from emseg.volumes import Volume, from_array, read_padded
+from emseg.volumes.padding import PaddingMode
 
-PaddingMode = Literal["reflect", "replicate", "constant"]
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
 Window = tuple[int, ...]

@@ -43,13 +43,7 @@ def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> 
     target = build(root.target, kind="target", allow=allow)
     facts = trained_facts(stored, source=checkpoint)
     require_same_target(target, facts, source=checkpoint)
-    net = build(
-        root.model,
-        kind="model",
-        allow=allow,
-        in_channels=facts["in_channels"],
-        out_channels=target.out_channels,
-    )
+    net = build_network(root, target, in_channels=facts["in_channels"], allow=allow)
     state = net_weights(stored)
     load_weights(net, state, source=checkpoint)
     return Trained(
@@ -61,6 +55,19 @@ def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> 
         grid=Grid(facts["axes"], facts["voxel_size"]),
         patch_size=tuple(facts["patch_size"]),
         autocast=AUTOCAST[root.optimization.precision],
+    )
+
+
+def build_network(
+    root: Root, target: Target, *, in_channels: int, allow: Sequence[str] = ()
+) -> nn.Module:
+    """The config's model between the image's channels and the target's, its weights fresh."""
+    return build(
+        root.model,
+        kind="model",
+        allow=allow,
+        in_channels=in_channels,
+        out_channels=target.out_channels,
     )
 
 

@@ -89,7 +89,10 @@ def infer_sources(
     root = session.loaded.root
     trained = load_trained(root, checkpoint, allow=session.loaded.allow)
     check_settings(trained, root)
-    done = _current(session, run_of(checkpoint), trained, sources, subfolder)
+    before = None if session.force else run_of(checkpoint)
+    done = _current(session, before, trained, sources, subfolder) if before else {}
+    for path in done.values():
+        say(f"{path.name} is up to date: inference skipped")
     missing = [source for source in sources if source.name not in done]
     for source in missing:
         check_image(source.image, trained, root)
@@ -132,20 +135,15 @@ def decode_job(session: Session, prediction: Path) -> DecodeJob:
 
 
 def _current(
-    session: Session, run: Path | None, trained: Trained, sources: Sequence[Source], subfolder: str
+    session: Session, run: Path, trained: Trained, sources: Sequence[Source], subfolder: str = ""
 ) -> dict[str, Path]:
-    """The predictions that need not be made again, by volume."""
-    if run is None or session.force:
-        return {}
-    root, verify = session.loaded.root, session.verify
-    folder = results_of(run, trained.step) / subfolder
-    done = {}
-    for source in sources:
-        path = current_prediction(source, trained, root, folder=folder, verify=verify)
-        if path is not None:
-            say(f"{path.name} is up to date: inference skipped")
-            done[source.name] = path
-    return done
+    """The predictions that are what infer would make with these weights and settings, by volume."""
+    root, folder = session.loaded.root, results_of(run, trained.step) / subfolder
+    paths = {
+        source.name: current_prediction(source, trained, root, folder=folder, verify=session.verify)
+        for source in sources
+    }
+    return {name: path for name, path in paths.items() if path is not None}
 
 
 def _decode(session: Session, prediction: Path) -> Path:
@@ -189,20 +187,18 @@ def _judge(
 def _found_predictions(
     session: Session, checkpoint: Path, sources: Sequence[Source], *, made_by: str
 ) -> dict[str, Path]:
-    """What an earlier infer made of each volume with these weights and settings."""
-    run, root = run_of(checkpoint), session.loaded.root
+    """What an earlier infer made of each volume; a UserError where one is not there or stale."""
+    run = run_of(checkpoint)
     if run is None:
         raise UserError(f"{checkpoint} lies in no run: name what to go on from with --input FILE")
-    trained = load_trained(root, checkpoint, allow=session.loaded.allow)
-    folder, found = results_of(run, trained.step), {}
+    trained = load_trained(session.loaded.root, checkpoint, allow=session.loaded.allow)
+    found = _current(session, run, trained, sources)
     for source in sources:
-        path = current_prediction(source, trained, root, folder=folder, verify=session.verify)
-        if path is None:
+        if source.name not in found:
             raise UserError(
-                f"{folder} has no {source.name}_prediction of these weights, image and settings: "
-                f"{made_by} makes it"
+                f"{results_of(run, trained.step)} has no {source.name}_prediction of these "
+                f"weights, image and settings: {made_by} makes it"
             )
-        found[source.name] = path
     return found
 
 

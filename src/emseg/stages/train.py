@@ -17,7 +17,7 @@ from emseg.errors import UserError, unknown_name
 from emseg.models.stride import check_patch
 from emseg.stages.devices import Devices, resolve_devices, stand_resolved
 from emseg.stages.grid import common_grid, unlike_training
-from emseg.stages.network import require_same_target, target_facts, trained_facts
+from emseg.stages.network import build_network, require_same_target, target_facts, trained_facts
 from emseg.stages.runs import log_start, process_rank, run_of, say, start_run, write_config
 from emseg.stages.sources import Source, open_sources, within
 from emseg.stages.trainer import make_trainer
@@ -193,13 +193,7 @@ def _module(
 ) -> Supervised:
     root, allow = loaded.root, loaded.allow
     schedule, patch_size = root.optimization, root.data.dataloader.patch_size
-    net = build(
-        root.model,
-        kind="model",
-        allow=allow,
-        in_channels=facts["in_channels"],
-        out_channels=target.out_channels,
-    )
+    net = build_network(root, target, in_channels=facts["in_channels"], allow=allow)
     if hasattr(net, "stride"):
         check_patch(patch_size, net.stride)
     if root.model.get("init_from"):
