@@ -3,10 +3,12 @@ import operator
 import os
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from emseg.blocks.child import ChildCrash, ChildWorker
@@ -152,3 +154,43 @@ def test_large_arguments_and_results_travel(worker):
 
 def test_package_functions_run_there(worker):
     assert worker.call(sweep_of, operator.add) is None
+
+
+def megabytes_of(count):
+    return np.zeros(count * 2**20, np.uint8).nbytes
+
+
+def test_beyond_a_memory_limit_is_a_memory_error(worker):
+    before = worker.call(os.getpid)
+    with pytest.raises(MemoryError, match="200. MiB"):
+        worker.call(megabytes_of, 200, memory_limit=100 * 2**20)
+    assert worker.call(megabytes_of, 50, memory_limit=100 * 2**20) == 50 * 2**20
+    # It was that call's alone.
+    assert worker.call(megabytes_of, 200) == 200 * 2**20
+    assert worker.call(os.getpid) == before
+
+
+def pretend_another_platform():
+    sys.platform = "darwin"
+
+
+def test_where_memory_cannot_be_limited_the_limit_is_refused():
+    with ChildWorker() as child:
+        child.call(pretend_another_platform)
+        with pytest.raises(UserError, match="memory_limit is 5; .*Linux"):
+            child.call(operator.add, 1, 2, memory_limit=5)
+
+
+def test_the_main_module_is_not_run_again(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import operator\n"
+        "from emseg.blocks.child import ChildWorker\n"
+        "print('in main')\n"
+        "with ChildWorker() as child:\n"
+        "    print(child.call(operator.add, 2, 3))\n"
+        "import __main__\n"
+        "assert __main__.operator is operator\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "in main\n5\n", "")

@@ -4,15 +4,18 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self
 
 from emseg.blocks.capture import flush_output, output_to
+from emseg.errors import UserError
 
 # Of what a call printed, the end is kept: enough for a native library's last words.
 KEPT_OUTPUT = 64 * 1024
@@ -31,6 +34,9 @@ class ChildWorker:
 
     It lives across calls, so that imports and compiled kernels are paid for once. `output` is what
     the last call printed to standard output and error, native code included.
+
+    It does not run the main module again, as spawned processes do: a script needs no guard, the
+    child imports no more than its functions need, and they are not the main module's own.
     """
 
     def __init__(self) -> None:
@@ -56,6 +62,7 @@ class ChildWorker:
         /,
         *args: Any,
         timeout: float | None = None,
+        memory_limit: int | None = None,
         **kwargs: Any,
     ) -> Any:
         """What `function(*args, **kwargs)` returns in the child.
@@ -65,9 +72,14 @@ class ChildWorker:
         imports of a fresh child not counted, those of the function counted) the child and its
         process group are killed and TimeoutError is raised; when the child dies, ChildCrash. The
         next call starts another.
+
+        From when the function is imported to when it returns, the child's address space may grow
+        by `memory_limit` bytes (files that it maps count). What asks for more gets a MemoryError,
+        raised here too; native code that cannot bear it ends in a ChildCrash. Linux only, a
+        UserError elsewhere.
         """
         # Pickled before anything is sent: a function that cannot travel costs no child.
-        request = pickle.dumps((function, args, kwargs))
+        request = pickle.dumps((function, args, kwargs, memory_limit))
         name = getattr(function, "__name__", repr(function))
         self._start()
         try:
@@ -120,7 +132,8 @@ class ChildWorker:
             spawn = multiprocessing.get_context("spawn")
             self._connection, theirs = spawn.Pipe()
             self._process = spawn.Process(target=_serve, args=(theirs, path), daemon=True)
-            self._process.start()
+            with _no_main_module():
+                self._process.start()
             theirs.close()
             # The child says when it is there: until then it has no process group of its own.
             self._exchange("the start of a child", None, None)
@@ -174,9 +187,14 @@ def _serve(connection: Connection, path: str) -> None:
 
 def _answer(request: bytes) -> bytes:
     try:
-        function, args, kwargs = pickle.loads(request)
-        return pickle.dumps((True, function(*args, **kwargs)))
+        function, args, kwargs, memory_limit = pickle.loads(request)
+        with _limited_memory(memory_limit):
+            result = function(*args, **kwargs)
+        return pickle.dumps((True, result))
     except Exception as error:
+        if isinstance(error, MemoryError):
+            # numpy's is of a class that cannot travel.
+            error = MemoryError(str(error))
         error.add_note("in the child process:\n" + traceback.format_exc())
         try:
             answer = pickle.dumps((False, error))
@@ -185,6 +203,38 @@ def _answer(request: bytes) -> bytes:
             # An exception that cannot travel: its words do.
             return pickle.dumps((False, RuntimeError("".join(traceback.format_exception(error)))))
         return answer
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    # A spawned process runs the main module anew; of an empty one it finds no file to run.
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextmanager
+def _limited_memory(limit: int | None) -> Iterator[None]:
+    if limit is None:
+        yield
+        return
+    if sys.platform != "linux":
+        raise UserError(f"memory_limit is {limit}; it works on Linux alone, elsewhere it is null")
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    # Never above what the process was given itself.
+    finite = [bound for bound in before if bound != resource.RLIM_INFINITY]
+    allowed = min([pages * resource.getpagesize() + limit, *finite])
+    resource.setrlimit(resource.RLIMIT_AS, (allowed, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _note(error: BaseException, output: str) -> None:
