@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,19 @@ def worker():
 def is_alive(pid):
     with suppress(ProcessLookupError):
         os.kill(pid, 0)
+        return True
+    return False
+
+
+def ends(orphan):
+    # Killed, but it takes its time to die, and until its new parent reaps it counts as there.
+    status = Path("/proc") / str(orphan) / "stat"
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if status.read_text().split()[2] not in ("Z", "X"):
+                time.sleep(0.01)
+                continue
         return True
     return False
 
@@ -116,10 +130,7 @@ def test_a_timeout_ends_the_child_and_what_it_started(worker, tmp_path):
     assert "hanging" in worker.output
     assert any("hanging" in note for note in caught.value.__notes__)
     assert not is_alive(before)
-    # Killed at once, but until its new parent reaps it a process counts as there.
-    status = Path("/proc") / (tmp_path / "pid").read_text() / "stat"
-    state = status.read_text().split()[2] if status.exists() else "gone"
-    assert state in ("gone", "Z", "X")
+    assert ends((tmp_path / "pid").read_text())
     assert worker.call(os.getpid) not in (before, os.getpid())
 
 
@@ -194,3 +205,31 @@ def test_the_main_module_is_not_run_again(tmp_path):
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "in main\n5\n", "")
+
+
+INNER = ChildWorker()
+
+
+def call_inner(function, *args):
+    return INNER.call(function, *args)
+
+
+def test_a_child_may_have_a_child_which_a_kill_reaches_too():
+    with ChildWorker() as outer:
+        pids = outer.call(os.getpid), outer.call(call_inner, os.getpid)
+        assert len({*pids, os.getpid()}) == 3
+        with pytest.raises(TimeoutError):
+            outer.call(call_inner, time.sleep, 60, timeout=0.4)
+        assert not is_alive(pids[0])
+        assert ends(pids[1])
+
+
+def test_temporary_files_go_with_the_child():
+    with ChildWorker() as child:
+        left = [child.call(tempfile.mkdtemp), child.call(call_inner, tempfile.mkdtemp)]
+        assert all(Path(folder).is_dir() for folder in left)
+        with pytest.raises(TimeoutError):
+            child.call(time.sleep, 60, timeout=0.1)
+        assert not any(Path(folder).exists() for folder in left)
+        left = [child.call(tempfile.mkdtemp)]
+    assert not any(Path(folder).exists() for folder in left)

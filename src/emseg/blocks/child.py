@@ -6,19 +6,18 @@ import pickle
 import signal
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
-from emseg.blocks.capture import flush_output, output_to
-from emseg.errors import UserError
+from emseg.blocks.serving import serve
 
 # Of what a call printed, the end is kept: enough for a native library's last words.
 KEPT_OUTPUT = 64 * 1024
+
+_NAME = "emseg-child"
 
 
 class ChildCrash(RuntimeError):
@@ -36,13 +35,15 @@ class ChildWorker:
     the last call printed to standard output and error, native code included.
 
     It does not run the main module again, as spawned processes do: a script needs no guard, the
-    child imports no more than its functions need, and they are not the main module's own.
+    child imports no more than its functions need, and they are not the main module's own. What it
+    leaves among the temporary files goes with it, and so do children that it starts.
     """
 
     def __init__(self) -> None:
         self.output = ""
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._printed: int | None = None
 
     def __enter__(self) -> Self:
@@ -127,11 +128,19 @@ class ChildWorker:
         if self._process is not None and self._process.is_alive():
             return
         self._kill()
-        self._printed, path = tempfile.mkstemp(prefix="emseg-child-")
+        # What a kill reached may, for a moment, still write: that must not hide why it was killed.
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{_NAME}-", ignore_cleanup_errors=True)
+        self._printed, path = tempfile.mkstemp(dir=self._folder.name)
         try:
             spawn = multiprocessing.get_context("spawn")
             self._connection, theirs = spawn.Pipe()
-            self._process = spawn.Process(target=_serve, args=(theirs, path), daemon=True)
+            nested = multiprocessing.current_process().name == _NAME
+            self._process = spawn.Process(
+                target=serve,
+                args=(theirs, self._folder.name, path, nested),
+                name=_NAME,
+                daemon=True,
+            )
             with _no_main_module():
                 self._process.start()
             theirs.close()
@@ -140,9 +149,6 @@ class ChildWorker:
         except BaseException:
             self._kill()
             raise
-        finally:
-            # Both sides hold it open by now: it is gone with the last of them.
-            Path(path).unlink()
 
     def _kill(self) -> None:
         # A child that is gone is left alone: its number may be another process's by now.
@@ -157,7 +163,9 @@ class ChildWorker:
             self._connection.close()
         if self._printed is not None:
             os.close(self._printed)
-        self._process = self._connection = self._printed = None
+        if self._folder is not None:
+            self._folder.cleanup()
+        self._process = self._connection = self._printed = self._folder = None
 
     def _collect_output(self) -> None:
         if self._printed is None:
@@ -166,43 +174,6 @@ class ChildWorker:
         kept = os.pread(self._printed, KEPT_OUTPUT, max(0, size - KEPT_OUTPUT))
         os.ftruncate(self._printed, 0)
         self.output = kept.decode(errors="replace")
-
-
-def _serve(connection: Connection, path: str) -> None:
-    # A group of its own, so that a kill reaches what it starts and the terminal's Ctrl-C does not:
-    # the parent, which gets it, decides.
-    os.setpgrp()
-    printed = os.open(path, os.O_WRONLY | os.O_APPEND)
-    with output_to(printed):
-        connection.send_bytes(pickle.dumps((True, None)))
-        while True:
-            try:
-                request = connection.recv_bytes()
-            except EOFError:
-                return
-            answer = _answer(request)
-            flush_output()
-            connection.send_bytes(answer)
-
-
-def _answer(request: bytes) -> bytes:
-    try:
-        function, args, kwargs, memory_limit = pickle.loads(request)
-        with _limited_memory(memory_limit):
-            result = function(*args, **kwargs)
-        return pickle.dumps((True, result))
-    except Exception as error:
-        if isinstance(error, MemoryError):
-            # numpy's is of a class that cannot travel.
-            error = MemoryError(str(error))
-        error.add_note("in the child process:\n" + traceback.format_exc())
-        try:
-            answer = pickle.dumps((False, error))
-            pickle.loads(answer)
-        except Exception:
-            # An exception that cannot travel: its words do.
-            return pickle.dumps((False, RuntimeError("".join(traceback.format_exception(error)))))
-        return answer
 
 
 @contextmanager
@@ -214,27 +185,6 @@ def _no_main_module() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
-
-
-@contextmanager
-def _limited_memory(limit: int | None) -> Iterator[None]:
-    if limit is None:
-        yield
-        return
-    if sys.platform != "linux":
-        raise UserError(f"memory_limit is {limit}; it works on Linux alone, elsewhere it is null")
-    import resource
-
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    # Never above what the process was given itself.
-    finite = [bound for bound in before if bound != resource.RLIM_INFINITY]
-    allowed = min([pages * resource.getpagesize() + limit, *finite])
-    resource.setrlimit(resource.RLIMIT_AS, (allowed, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _note(error: BaseException, output: str) -> None:
