@@ -1,4 +1,5 @@
 import ctypes
+import mmap
 import operator
 import os
 import signal
@@ -175,6 +176,8 @@ def test_beyond_a_memory_limit_is_a_memory_error(worker):
     before = worker.call(os.getpid)
     with pytest.raises(MemoryError, match="200. MiB"):
         worker.call(megabytes_of, 200, memory_limit=100 * 2**20)
+    with pytest.raises(MemoryError, match="Cannot allocate"):
+        worker.call(mmap.mmap, -1, 200 * 2**20, memory_limit=100 * 2**20)
     assert worker.call(megabytes_of, 50, memory_limit=100 * 2**20) == 50 * 2**20
     # It was that call's alone.
     assert worker.call(megabytes_of, 200) == 200 * 2**20

@@ -1,5 +1,6 @@
 """The side of `emseg.blocks.child` that runs in the child: calls come in, answers go out."""
 
+import errno
 import multiprocessing
 import os
 import pickle
@@ -46,8 +47,8 @@ def _answer(request: bytes) -> bytes:
             result = function(*args, **kwargs)
         return pickle.dumps((True, result))
     except Exception as error:
-        if isinstance(error, MemoryError):
-            # numpy's is of a class that cannot travel.
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            # numpy's is of a class that cannot travel, that of a mapped file is an OSError.
             error = MemoryError(str(error))
         error.add_note("in the child process:\n" + traceback.format_exc())
         try:
