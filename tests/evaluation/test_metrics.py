@@ -9,8 +9,14 @@ from skimage.metrics import adapted_rand_error, variation_of_information
 from emseg.errors import UserError
 from emseg.evaluation import contingency
 from emseg.evaluation.adapted_rand import adapted_rand
+from emseg.evaluation.cremi import cremi_score
 from emseg.evaluation.voi import voi
-from reference.metrics import adapted_rand_skimage, adapted_rand_snemi, voi_by_definition
+from reference.metrics import (
+    adapted_rand_skimage,
+    adapted_rand_snemi,
+    cremi_by_definition,
+    voi_by_definition,
+)
 
 NAMES = ["adapted_rand", "adapted_rand_precision", "adapted_rand_recall"]
 REFERENCES = {"snemi": adapted_rand_snemi, "skimage": adapted_rand_skimage}
@@ -47,6 +53,17 @@ def test_voi_is_its_definition(pair):
     assert min(found.values()) >= 0
 
 
+@pytest.mark.parametrize("gt0, suffix", [("counted", ""), ("ignored", "_gt0_ignored")])
+@settings(deadline=None, max_examples=80)
+@given(pair=volumes())
+def test_the_cremi_score_is_its_definition(gt0, suffix, pair):
+    found = cremi_score(*pair, gt0=gt0)
+    names = ["cremi_score", "cremi_voi_split", "cremi_voi_merge", "cremi_adapted_rand"]
+    assert list(found) == [name + suffix for name in names]
+    assert all(type(value) is float for value in found.values())
+    np.testing.assert_allclose(list(found.values()), cremi_by_definition(*pair, gt0=gt0), atol=1e-7)
+
+
 @pytest.fixture(scope="module")
 def grown():
     """Objects of some size, and a segmentation that splits, merges and leaves out parts of them."""
@@ -76,6 +93,36 @@ def test_voi_agrees_with_scikit_image(grown):
     )
 
 
+def test_background_counts_in_the_cremi_score_alone(grown):
+    segmentation, truth = grown
+    moved = np.where(truth == 0, 99, truth)
+    assert cremi_score(segmentation, truth) == pytest.approx(cremi_score(segmentation, moved))
+    ignored = cremi_score(segmentation, truth, gt0="ignored")
+    named = adapted_rand(segmentation, truth) | voi(segmentation, truth)
+    assert ignored["cremi_adapted_rand_gt0_ignored"] == named["adapted_rand"]
+    product = named["voi_sum"] * named["adapted_rand"]
+    assert ignored["cremi_score_gt0_ignored"] == pytest.approx(product**0.5)
+    assert ignored["cremi_score_gt0_ignored"] != cremi_score(segmentation, truth)["cremi_score"]
+
+
+def test_the_unlabelled_counts_in_no_cremi_score(grown):
+    segmentation, truth = grown
+    half = truth.copy()
+    half[:10] = -1
+    for gt0 in ("counted", "ignored"):
+        found, expected = (
+            cremi_score(segmentation, half, gt0=gt0),
+            cremi_score(segmentation[10:], truth[10:], gt0=gt0),
+        )
+        # n, which c is over, stays that of the whole volume.
+        assert list(found.values()) == pytest.approx(list(expected.values()), abs=1e-4)
+
+
+def test_an_unknown_gt0_is_refused(grown):
+    with pytest.raises(UserError, match="unknown gt0 'count'.*did you mean 'counted'"):
+        cremi_score(*grown, gt0="count")
+
+
 def test_an_unknown_variant_is_refused(grown):
     with pytest.raises(UserError, match="unknown variant 'sknimage'.*did you mean 'skimage'"):
         adapted_rand(*grown, variant="sknimage")
@@ -84,6 +131,7 @@ def test_an_unknown_variant_is_refused(grown):
 def test_a_table_stands_for_the_arrays(grown):
     table = contingency(*grown)
     assert voi(None, None, table=table) == voi(*grown)
+    assert cremi_score(None, None, table=table) == cremi_score(*grown)
     assert adapted_rand(None, None, table=table) == adapted_rand(*grown)
 
 
@@ -92,13 +140,14 @@ def scores(segmentation, truth):
         **adapted_rand(segmentation, truth),
         **adapted_rand(segmentation, truth, variant="skimage"),
         **voi(segmentation, truth),
+        **cremi_score(segmentation, truth),
     }
 
 
 def test_a_perfect_segmentation_under_other_names(grown):
     truth = grown[1]
     found = scores(np.where(truth > 0, 1000 - truth, 0).astype(np.uint16), truth)
-    for name in ("adapted_rand", "adapted_rand_skimage", "voi_split", "voi_merge"):
+    for name in ("adapted_rand", "adapted_rand_skimage", "voi_split", "voi_merge", "cremi_score"):
         assert found[name] == pytest.approx(0, abs=1e-12)
 
 
@@ -132,8 +181,10 @@ def test_a_single_voxel_is_perfect():
     ]
 
 
-@pytest.mark.parametrize("metric", [adapted_rand, voi])
-@pytest.mark.parametrize("nothing", [0, -1])
+@pytest.mark.parametrize(
+    "metric, nothing",
+    [(adapted_rand, 0), (adapted_rand, -1), (voi, 0), (voi, -1), (cremi_score, -1)],
+)
 def test_a_truth_without_labels_is_refused(metric, nothing):
     with pytest.raises(UserError, match="no labelled voxel"):
         metric(np.ones((2, 2), int), np.full((2, 2), nothing))

@@ -3,6 +3,6 @@
 A metric is a function `(segmentation, truth, *, its arguments, table) -> {name: number}`.
 """
 
-from emseg.evaluation.table import Contingency, contingency
+from emseg.evaluation.table import Accumulator, Contingency, contingency
 
-__all__ = ["Contingency", "contingency"]
+__all__ = ["Accumulator", "Contingency", "contingency"]

@@ -32,7 +32,7 @@ def adapted_rand(
     Labels are integers of any dtype and one shape; with a `table` of them the arrays are not
     looked at. No labelled voxel is a UserError.
     """
-    variants = {"snemi": _snemi_sums, "skimage": _skimage_sums}
+    variants = {"snemi": snemi_sums, "skimage": _skimage_sums}
     if variant not in variants:
         raise unknown_name("variant", variant, variants, where="adapted_rand")
     joint, ours, theirs = variants[variant](table_of(segmentation, truth, table))
@@ -44,10 +44,11 @@ def adapted_rand(
     }
 
 
-def _snemi_sums(table: Contingency) -> tuple[float, float, float]:
+def snemi_sums(table: Contingency) -> tuple[float, float, float]:
+    """`joint`, `ours` and `theirs` of the variant `snemi`, over all entries of the table."""
     segmented = table.segmentation != 0
     per_segment = np.bincount(table.segmentation_index[segmented], weights=table.counts[segmented])
-    alone = table.background / table.voxels
+    alone = table.unsegmented / table.voxels
     return (
         _squares(table.counts[segmented]) + alone,
         _squares(per_segment) + alone,
@@ -56,7 +57,7 @@ def _snemi_sums(table: Contingency) -> tuple[float, float, float]:
 
 
 def _skimage_sums(table: Contingency) -> tuple[float, float, float]:
-    voxels = table.labelled
+    voxels = table.counted
     return (
         _squares(table.counts) - voxels,
         _squares(table.segmentation_sizes) - voxels,
@@ -66,8 +67,7 @@ def _skimage_sums(table: Contingency) -> tuple[float, float, float]:
 
 def _squares(counts: np.ndarray) -> float:
     # In float64: the square of a large cube's voxels is beyond int64.
-    values = counts.astype(np.float64)
-    return float(values @ values)
+    return float(np.square(counts, dtype=np.float64).sum())
 
 
 def _ratio(part: float, whole: float) -> float:

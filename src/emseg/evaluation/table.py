@@ -1,14 +1,15 @@
 """The contingency table of a segmentation and its truth: all that neuron metrics need."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from emseg.errors import UserError
-from emseg.kernels.contingency import count_pairs
+from emseg.kernels.contingency import add_equal_pairs, count_pairs
 
-# Voxels that are looked at together, as 64-bit ids: little memory, and large enough to be fast.
+# Voxels that are copied together where ids cannot be counted as they lie.
 _CHUNK = 2**20
 
 
@@ -17,9 +18,10 @@ class Contingency:
     """How many voxels carry each pair of a truth id and a segmentation id.
 
     One entry per pair that occurs, ordered by truth id, then by segmentation id: `truth` and
-    `segmentation` uint64, `counts` int64. Only voxels with a truth count, that is neither 0
-    (background) nor -1 (unlabelled); segmentation 0 is an id like others. `voxels` counts all
-    voxels, those without a truth too. Tables of parts of a volume add up to that of the whole.
+    `segmentation` uint64, `counts` int64. Truth 0 (background) has entries like any id, which
+    `objects` leaves out; voxels whose truth is -1 (unlabelled) are in none. Segmentation 0 is an id
+    like others. `voxels` counts all voxels, the unlabelled ones too. Tables of parts of a volume
+    add up to that of the whole.
     """
 
     truth: np.ndarray
@@ -35,15 +37,46 @@ class Contingency:
             self.voxels + other.voxels,
         )
 
+    def merged(self, lut: np.ndarray) -> "Contingency":
+        """The table of the segmentation in which every id s is called lut[s].
+
+        `lut` are integers of 0 or more, one for each id up to the greatest that occurs, 0 among
+        them. A UserError for any other. Its time does not depend on the voxels, so that one table
+        of fragments serves for all ways to put them together.
+        """
+        top = int(self.segmentation.max(initial=0))
+        if lut.ndim != 1 or len(lut) <= top:
+            raise UserError(f"lut has the shape {lut.shape}: segmentation ids go up to {top}")
+        _check_ids(lut, "lut", lowest=0)
+        new = lut[self.segmentation.astype(np.intp)]
+        bits = [int(n).bit_length() for n in (len(self.truth), new.max(initial=0), len(new))]
+        if sum(bits) > 63:
+            return _table(self.truth, new.astype(np.uint64), self.counts, self.voxels)
+        # Sorted with its place at the end, a key tells where its count is.
+        keys = (self.truth_index << bits[1]) + new.astype(np.int64)
+        keys <<= bits[2]
+        keys += np.arange(len(keys))
+        keys.sort()
+        one, two, counts = add_equal_pairs(keys, self.counts, bits[1], bits[2])
+        truth = self.truth[_changes(self.truth)][one]
+        return Contingency(truth, two.astype(np.uint64), counts, self.voxels)
+
+    @cached_property
+    def objects(self) -> "Contingency":
+        """The entries of the truth's objects, that is without truth 0; of the same `voxels`."""
+        start = np.searchsorted(self.truth, 1)
+        entries = (self.truth[start:], self.segmentation[start:], self.counts[start:])
+        return Contingency(*entries, self.voxels)
+
     @cached_property
     def truth_index(self) -> np.ndarray:
         """Per entry the rank of its truth id among the truth ids."""
-        return np.unique(self.truth, return_inverse=True)[1]
+        return np.cumsum(_changes(self.truth)) - 1
 
     @cached_property
     def segmentation_index(self) -> np.ndarray:
         """Per entry the rank of its segmentation id among the segmentation ids."""
-        return np.unique(self.segmentation, return_inverse=True)[1]
+        return _ranked(self.segmentation)[1]
 
     @cached_property
     def truth_sizes(self) -> np.ndarray:
@@ -52,61 +85,100 @@ class Contingency:
 
     @cached_property
     def segmentation_sizes(self) -> np.ndarray:
-        """Voxels with a truth of each segmentation id, 0 included, float64, in their order."""
+        """Voxels in the entries of each segmentation id, 0 included, float64, in their order."""
         return np.bincount(self.segmentation_index, weights=self.counts)
 
     @property
-    def labelled(self) -> int:
-        """Voxels with a truth."""
+    def counted(self) -> int:
+        """Voxels in all entries."""
         return int(self.counts.sum())
 
     @property
-    def background(self) -> int:
-        """Voxels with a truth where the segmentation is 0."""
+    def unsegmented(self) -> int:
+        """Voxels in the entries of segmentation 0."""
         return int(self.counts[self.segmentation == 0].sum())
+
+
+class Accumulator:
+    """A contingency table in the making: blocks of a volume go in, in any order.
+
+    Memory grows with the pairs that occur, not with the voxels.
+    """
+
+    def __init__(self) -> None:
+        self._pairs, self._used = np.zeros((1024, 3), np.uint64), 0
+        self._voxels = 0
+
+    def add(self, segmentation: np.ndarray, truth: np.ndarray) -> None:
+        """Count one more block; what it may hold is said at `contingency`."""
+        if segmentation.shape != truth.shape:
+            raise UserError(
+                f"the segmentation has the shape {segmentation.shape}, the truth {truth.shape}"
+            )
+        _check_ids(segmentation, "segmentation", lowest=0)
+        _check_ids(truth, "truth", lowest=-1)
+        ignores = truth.dtype.kind == "i"
+        ignored = np.uint64(2**64 - 1 if truth.dtype.itemsize == 8 else 2**32 - 1)
+        for ours, theirs in zip(_flat(segmentation), _flat(truth), strict=True):
+            self._pairs, self._used = count_pairs(
+                theirs, ours, ignored, ignores, self._pairs, self._used
+            )
+        self._voxels += truth.size
+
+    def table(self) -> Contingency:
+        """The table of all blocks so far."""
+        truth, segmentation, counts = self._pairs[self._pairs[:, 2] > 0].T
+        return _table(truth, segmentation, counts.astype(np.int64), self._voxels)
 
 
 def contingency(segmentation: np.ndarray, truth: np.ndarray) -> Contingency:
     """The contingency table of a segmentation and its truth, or of the same block of both.
 
     Both are integers of any dtype (raw uint64 ids too) or bool, and of one shape, with one axis
-    or more. Truth 0 and, in a signed dtype, -1 are left out. Floats, other negative ids and
-    different shapes are UserErrors. Time grows with runs of equal ids, memory with the pairs that
-    occur.
+    or more. Where the truth is -1, in a signed dtype, nothing is counted. Floats, other negative
+    ids and different shapes are UserErrors. Time grows with runs of equal ids, memory with the
+    pairs that occur; contiguous ids of 32 or 64 bits are not copied.
     """
-    if segmentation.shape != truth.shape:
-        raise UserError(
-            f"the segmentation has the shape {segmentation.shape}, the truth {truth.shape}"
-        )
-    _check_ids(segmentation, "segmentation", lowest=0)
-    _check_ids(truth, "truth", lowest=-1)
-    ignored = np.uint64(2**64 - 1 if truth.dtype.kind == "i" else 0)
-    pairs, used = np.zeros((1024, 3), np.uint64), 0
-    rows = max(1, _CHUNK * len(truth) // max(truth.size, 1))
-    for start in range(0, len(truth), rows):
-        block = slice(start, start + rows)
-        pairs, used = count_pairs(
-            _ids(truth, block), _ids(segmentation, block), ignored, pairs, used
-        )
-    pairs = pairs[pairs[:, 2] > 0]
-    return _table(pairs[:, 0], pairs[:, 1], pairs[:, 2].astype(np.int64), truth.size)
+    pairs = Accumulator()
+    pairs.add(segmentation, truth)
+    return pairs.table()
 
 
 def table_of(
-    segmentation: np.ndarray | None, truth: np.ndarray | None, table: Contingency | None
+    segmentation: np.ndarray | None,
+    truth: np.ndarray | None,
+    table: Contingency | None,
+    *,
+    background: bool = False,
 ) -> Contingency:
-    """The table given, else that of the arrays; a UserError when it counts no voxel."""
+    """The table given, else that of the arrays; without truth 0 unless `background`.
+
+    A UserError when it counts no voxel.
+    """
     if table is None:
         if segmentation is None or truth is None:
             raise UserError("a metric needs a segmentation and its truth, or their table")
         table = contingency(segmentation, truth)
+    table = table if background else table.objects
     if not len(table.counts):
-        raise UserError("the truth holds no labelled voxel (all are 0 or -1): nothing to evaluate")
+        what = "all are -1" if background else "all are 0 or -1"
+        raise UserError(f"the truth holds no labelled voxel ({what}): nothing to evaluate")
     return table
 
 
-def _ids(labels: np.ndarray, block: slice) -> np.ndarray:
-    return labels[block].astype(np.uint64).reshape(-1)
+def _flat(labels: np.ndarray) -> Iterator[np.ndarray]:
+    """The ids as one line of uint32 or uint64, -1 the greatest, in pieces where it must be copied.
+
+    The pieces are the same for all arrays of one shape.
+    """
+    wide = labels.dtype.itemsize == 8
+    word = np.dtype(np.uint64 if wide else np.uint32)
+    signed = np.dtype(np.int64 if wide else np.int32)
+    rows = max(1, _CHUNK * len(labels) // max(labels.size, 1))
+    for start in range(0, len(labels), rows):
+        piece = labels[start : start + rows]
+        native = piece.astype(signed if labels.dtype.kind == "i" else word, order="C", copy=False)
+        yield native.reshape(-1).view(word)
 
 
 def _check_ids(labels: np.ndarray, name: str, *, lowest: int) -> None:
@@ -121,9 +193,24 @@ def _table(
 ) -> Contingency:
     order = np.lexsort((segmentation, truth))
     truth, segmentation, counts = truth[order], segmentation[order], counts[order]
-    first = np.ones(len(order), np.bool_)
-    first[1:] = (truth[1:] != truth[:-1]) | (segmentation[1:] != segmentation[:-1])
-    starts = np.flatnonzero(first)
+    starts = np.flatnonzero(_changes(truth) | _changes(segmentation))
     # reduceat has no answer for no entries at all.
     sums = np.add.reduceat(counts, starts) if len(starts) else counts
     return Contingency(truth[starts], segmentation[starts], sums, voxels)
+
+
+def _changes(ids: np.ndarray) -> np.ndarray:
+    """Where an id is another than the one before; the first is."""
+    first = np.ones(len(ids), np.bool_)
+    first[1:] = ids[1:] != ids[:-1]
+    return first
+
+
+def _ranked(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ids that occur in order, and for each given one its place among them (int64)."""
+    top = int(ids.max(initial=0))
+    if top > 8 * len(ids):
+        return np.unique(ids, return_inverse=True)
+    there = np.zeros(top + 1, np.bool_)
+    there[ids] = True
+    return np.flatnonzero(there).astype(np.uint64), (np.cumsum(there) - 1)[ids]

@@ -21,13 +21,18 @@ def voi(
     Labels are integers of any dtype and one shape; with a `table` of them the arrays are not
     looked at. No labelled voxel is a UserError. Meila, "Comparing clusterings", JMVA 2007.
     """
-    table = table_of(segmentation, truth, table)
-    share = table.counts / table.labelled
+    split, merge = split_and_merge(table_of(segmentation, truth, table))
+    return {"voi_split": split, "voi_merge": merge, "voi_sum": split + merge}
+
+
+def split_and_merge(table: Contingency) -> tuple[float, float]:
+    """H(segmentation | truth) and H(truth | segmentation) in bits, over all entries."""
+    share = table.counts / table.counted
     split = _entropy(share, table.counts / table.truth_sizes[table.truth_index])
     merge = _entropy(share, table.counts / table.segmentation_sizes[table.segmentation_index])
-    return {"voi_split": split, "voi_merge": merge, "voi_sum": split + merge}
+    return split, merge
 
 
 def _entropy(share: np.ndarray, conditional: np.ndarray) -> float:
     # No part is above 1, so no term is negative; + 0 makes a 0 of -0.
-    return float(share @ -np.log2(conditional)) + 0.0
+    return float((share * -np.log2(conditional)).sum()) + 0.0

@@ -9,14 +9,14 @@ _SPREAD_TWO = np.uint64(0xC2B2AE3D27D4EB4F)
 
 
 @njit(cache=True, nogil=True)
-def count_pairs(truth, segmentation, ignored, table, used):
+def count_pairs(truth, segmentation, ignored, ignores, table, used):
     """How often each pair of ids occurs at one place: (table, how many of its rows are used).
 
-    `truth` and `segmentation` are uint64 of one length; where the truth is 0 or `ignored` nothing
-    counts. `table` is uint64 (2^k, 3) with rows (truth, segmentation, count), unused where the
-    count is 0. The counts are added to `table`; when more than half of its rows are used, a table
-    twice as long is returned instead. Runs of one pair, which label volumes consist of, cost one
-    look into the table.
+    `truth` and `segmentation` are uint32 or uint64, each as it likes, of one length; with `ignores`
+    nothing counts where the truth is `ignored` (uint64). `table` is uint64 (2^k, 3) with rows
+    (truth, segmentation, count), unused where the count is 0. The counts are added to `table`; when
+    more than half of its rows are used, a table twice as long is returned instead. Runs of one
+    pair, which label volumes consist of, cost one look into the table.
     """
     at = 0
     while at < len(truth):
@@ -25,9 +25,9 @@ def count_pairs(truth, segmentation, ignored, table, used):
         at += 1
         while at < len(truth) and truth[at] == one and segmentation[at] == two:
             at += 1
-        if one == 0 or one == ignored:
+        if ignores and np.uint64(one) == ignored:
             continue
-        used += _add(table, one, two, np.uint64(at - start))
+        used += _add(table, np.uint64(one), np.uint64(two), np.uint64(at - start))
         if 2 * used > len(table):
             larger = np.zeros((2 * len(table), 3), np.uint64)
             for row in range(len(table)):
@@ -35,6 +35,33 @@ def count_pairs(truth, segmentation, ignored, table, used):
                     _add(larger, table[row, 0], table[row, 1], table[row, 2])
             table = larger
     return table, used
+
+
+@njit(cache=True, nogil=True)
+def add_equal_pairs(keys, counts, second_bits, place_bits):
+    """The counts of equal pairs added up: (first, second, sums), int64, in the order of the keys.
+
+    `keys` (int64, in order) hold a pair's first number, its second one in `second_bits` and the
+    place of its count in `counts` (int64) in the lowest `place_bits`.
+    """
+    pairs = 0
+    for at in range(len(keys)):
+        pairs += at == 0 or keys[at] >> place_bits != keys[at - 1] >> place_bits
+    first, second, sums = (
+        np.empty(pairs, np.int64),
+        np.empty(pairs, np.int64),
+        np.zeros(pairs, np.int64),
+    )
+    at_pair, before = -1, np.int64(-1)
+    for at in range(len(keys)):
+        pair = keys[at] >> place_bits
+        if pair != before:
+            before = pair
+            at_pair += 1
+            first[at_pair] = pair >> second_bits
+            second[at_pair] = pair & ((np.int64(1) << second_bits) - 1)
+        sums[at_pair] += counts[keys[at] & ((np.int64(1) << place_bits) - 1)]
+    return first, second, sums
 
 
 @njit(cache=True, nogil=True)

@@ -1,0 +1,48 @@
+"""The neuron score of the CREMI challenge."""
+
+from math import sqrt
+from typing import Literal
+
+import numpy as np
+
+from emseg.errors import unknown_name
+from emseg.evaluation.adapted_rand import snemi_sums
+from emseg.evaluation.table import Contingency, table_of
+from emseg.evaluation.voi import split_and_merge
+
+
+def cremi_score(
+    segmentation: np.ndarray | None,
+    truth: np.ndarray | None,
+    *,
+    gt0: Literal["counted", "ignored"] = "counted",
+    table: Contingency | None = None,
+) -> dict[str, float]:
+    """The CREMI neuron score, 0 best, and what it is made of.
+
+    sqrt((split + merge) * rand): the geometric mean of the variation of information, in bits, and
+    the adapted Rand error of variant `snemi`. Names: `cremi_score`, `cremi_voi_split`,
+    `cremi_voi_merge`, `cremi_adapted_rand`.
+
+    `gt0` counted: truth 0 is an object like others, as in the challenge's own evaluation, which
+    adds 1 to all ids and ignores those that were -1. `gt0` ignored: truth 0 is left out, as in
+    `voi` and `adapted_rand`; the names then end in `_gt0_ignored`. Truth -1 is left out in both.
+
+    Labels are integers of any dtype and one shape; with a `table` of them the arrays are not
+    looked at. No labelled voxel is a UserError.
+    """
+    choices = ("counted", "ignored")
+    if gt0 not in choices:
+        raise unknown_name("gt0", gt0, choices, where="cremi_score")
+    table = table_of(segmentation, truth, table, background=gt0 == "counted")
+    split, merge = split_and_merge(table)
+    joint, ours, theirs = snemi_sums(table)
+    rand = 1.0 - 2 * joint / (ours + theirs)
+    suffix = "" if gt0 == "counted" else "_gt0_ignored"
+    return {
+        # Sums beyond 2**53 are rounded, and a perfect Rand error may come out below 0 by that.
+        f"cremi_score{suffix}": sqrt((split + merge) * max(rand, 0.0)),
+        f"cremi_voi_split{suffix}": split,
+        f"cremi_voi_merge{suffix}": merge,
+        f"cremi_adapted_rand{suffix}": rand,
+    }

@@ -1,0 +1,35 @@
+"""What lies near a marked pixel of its section."""
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def spread(marked, reaches):
+    """Where a marked pixel is near: bool (Z, Y, X), as `marked`; sections do not see each other.
+
+    `reaches` (int64) is the shape that a marked pixel spreads to: at k rows away it reaches
+    `reaches[k]` columns to either side, and farther than their number no row. They do not grow
+    with k.
+    """
+    sections, height, width = marked.shape
+    near = np.zeros(marked.shape, np.bool_)
+    beside = np.empty((height, width), np.int64)
+    far = np.int64(2**40)
+    for z in range(sections):
+        # Columns to the nearest marked pixel of the row.
+        for y in range(height):
+            steps = far
+            for x in range(width):
+                steps = 0 if marked[z, y, x] else steps + 1
+                beside[y, x] = steps
+            steps = far
+            for x in range(width - 1, -1, -1):
+                steps = 0 if marked[z, y, x] else steps + 1
+                beside[y, x] = min(beside[y, x], steps)
+        for y in range(height):
+            for other in range(max(0, y - len(reaches) + 1), min(height, y + len(reaches))):
+                reach = reaches[abs(y - other)]
+                for x in range(width):
+                    near[z, y, x] |= beside[other, x] <= reach
+    return near
