@@ -85,7 +85,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for module, name, stage in (
         (infer, "predict", "infer"),
         (decode, "labels_of", "decode"),
-        (evaluate, "read_truth", "evaluate"),
+        (evaluate, "count_overlaps", "evaluate"),
     ):
         monkeypatch.setattr(module, name, _noted(done, stage, getattr(module, name)))
     monkeypatch.setattr(test, "write_overview", lambda *_, **__: None)

@@ -221,6 +221,8 @@ CHANGES: dict[str, Change] = {
     f"{TTA}.ensemble_mode": Change(beside=(ENABLED,)),
     "decoding.aff_threshold": Change([0.3, 0.9]),
     "decoding.dust_remove_size": Change(200),
+    "evaluation.border_mask.mode": Change("edt"),
+    "evaluation.border_mask.distance": Change(2.0, beside=("evaluation.border_mask.mode=edt",)),
     "tune.trial_timeout": Change(5.0, kept="when a trial is given up"),
     "tune.study_name": Change("other"),
     "tune.metric": Change("voi_sum"),

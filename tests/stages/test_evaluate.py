@@ -2,22 +2,25 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from emseg.config.schema import Volume
+from emseg.config.schema import BorderMask, Volume
 from emseg.errors import UserError
 from emseg.evaluation.adapted_rand import adapted_rand
+from emseg.evaluation.cremi import cremi_score
 from emseg.stages import evaluate as stage
-from emseg.stages.evaluate import evaluate, read_truth, table
+from emseg.stages.evaluate import evaluate, table
 from emseg.stages.sources import open_sources
 from emseg.volumes import open_volume, write_volume
 from stages.conftest import SHAPE, write
 
 RAND = {"_target_": "emseg.evaluation.adapted_rand.adapted_rand", "variant": "skimage"}
 VOI = {"_target_": "emseg.evaluation.voi.voi"}
+VOI_NAMES = ("voi_split", "voi_merge", "voi_sum")
 
 
 @pytest.fixture
@@ -106,26 +109,38 @@ def test_infinite_and_missing_numbers_survive(halves, monkeypatch):
     assert "inf" in table({"a": wild}) and "nan" in table({"a": wild})
 
 
-def test_the_table_is_aligned():
-    rows = table({"a": {"rand": 0.5, "voi_split": 10.25}, "longer": {"rand": 1.0, "voi_split": 2}})
-    assert rows.split("\n") == [
-        "volume    rand  voi_split",
-        "a       0.5000    10.2500",
-        "longer  1.0000     2.0000",
-    ]
+def test_what_is_left_out_at_borders_makes_another_record(halves):
+    (given,) = sources(a=Volume(image="im.h5", label="truth.h5"))
+    halves[:, :, 2] = 7
+    write(Path("seg.h5"), halves)
+    assert run([given])["a"]["adapted_rand_skimage"] > 0
+    masked = replace(given, border_mask=BorderMask(mode="edt", distance=0.0))
+    assert run([masked])["a"]["adapted_rand_skimage"] == 0
+    plain, left_out = (record["truths"]["a"]["border_mask"] for record in records().values())
+    assert (plain, left_out) == (None, {"mode": "edt", "distance": 0.0})
 
 
-def test_truth_is_taken_where_it_is_known(halves):
-    halves[0] = 9
-    mask = np.ones_like(halves, np.uint8)
-    mask[:, 0] = 0
+def test_the_unlabelled_counts_in_no_metric(halves):
+    halves[:, 0] = 9
+    write(Path("seg.h5"), halves)
+    halves[:, 0], halves[:, 1] = 5, 0
     write(Path("truth.h5"), halves)
-    write(Path("mask.h5"), mask)
-    volume = Volume(image="im.h5", label="truth.h5", mask="mask.h5", unlabelled=9, range=(0, 3))
-    (source,) = sources(a=volume)
-    wanted = halves.copy()
-    wanted[0], wanted[:, 0] = 0, 0
-    assert np.array_equal(read_truth(source), wanted[:3])
+    given = sources(a=Volume(image="im.h5", label="truth.h5", unlabelled=5))
+    cremi = "emseg.evaluation.cremi.cremi_score"
+    nodes = {"a": {"_target_": cremi}, "b": {"_target_": cremi, "gt0": "ignored"}}
+    found = run(given, metrics=nodes)["a"]
+    assert found["cremi_score_gt0_ignored"] == 0
+    # Background under the two segments is an object of its own, the unlabelled is none.
+    known = np.where(halves == 0, 3, halves)[:, 1:]
+    expected = cremi_score(open_volume("seg.h5")[...][:, 1:], known)
+    assert found["cremi_voi_split"] == expected["cremi_voi_split"] > 0
+
+
+def test_a_metric_that_looks_at_labels_gets_them(halves):
+    given = sources(a=Volume(image="im.h5", label="truth.h5"))
+    node = {"_target_": "stages.test_score.labels_wanted"}
+    scores = run(given, metrics={"own": node, "voi": VOI}, allow=["stages"])["a"]
+    assert scores == {"voxels": 2.0 * halves.size, "size": 30, **dict.fromkeys(VOI_NAMES, 0)}
 
 
 @pytest.mark.parametrize(

@@ -241,10 +241,27 @@ class Inference:
 
 
 @dataclass(kw_only=True)
+class BorderMask:
+    """Truth that no metric counts: within `distance` pixels of its borders, in each section.
+
+    The distance is Euclidean (edt, CREMI's) or that to the side of a square (square, dbMiM's).
+    """
+
+    mode: Literal["edt", "square"] | None = None
+    distance: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.distance >= 0, "distance", self.distance, "0 pixels or more")
+        whole = self.mode != "square" or self.distance.is_integer()
+        _require(whole, "distance", self.distance, "a whole number where the mode is square")
+
+
+@dataclass(kw_only=True)
 class Evaluation:
     """What a segmentation is measured by; a metric's name is free."""
 
     enabled: bool = True
+    border_mask: BorderMask = field(default_factory=BorderMask)
     metrics: dict[str, Leaf] = field(default_factory=dict)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from emseg import __version__
 from emseg.config import build
 from emseg.errors import UserError
-from emseg.evaluation import contingency
+from emseg.evaluation import Contingency, contingency
 from emseg.stages.artifacts import (
     FORMAT_VERSION,
     check_format,
@@ -23,10 +23,13 @@ from emseg.stages.artifacts import (
 )
 from emseg.stages.runs import say
 from emseg.stages.sources import Source
+from emseg.stages.truth import count_overlaps, read_truth, truth_facts
 from emseg.volumes import Volume, identity, open_volume
 from emseg.volumes.atomic import replacing
 
 Scores = dict[str, float]
+# Characters that a line of the printed table may have.
+MOST_COLUMNS = 120
 
 
 def build_metrics(
@@ -37,25 +40,34 @@ def build_metrics(
     return [build(node, kind=kind, name=f"{kind}.{k}", allow=allow) for k, node in nodes.items()]
 
 
+def counts_suffice(metrics: Sequence[partial]) -> bool:
+    """True when every metric takes a `table` of counts, so that `score` needs no labels."""
+    return all(_asks(metric, "table") for metric in metrics)
+
+
 def score(
-    segmentation: np.ndarray,
-    truth: np.ndarray,
+    segmentation: np.ndarray | None,
+    truth: np.ndarray | None,
     *,
     metrics: Sequence[partial],
     voxel_size: Sequence[float] | None,
+    table: Contingency | None = None,
 ) -> Scores:
     """All named numbers of all metrics; two metrics that return one name are a UserError.
 
-    The contingency table is counted once and handed to every metric that asks for `table`.
+    The contingency table is counted once, unless it is given, and handed to every metric that asks
+    for `table`. The labels may be None beside a table; a metric that looks at them is a UserError
+    then.
     """
-    asked = {name for metric in metrics for name in inspect.signature(metric.func).parameters}
-    facts: dict[str, Any] = {"voxel_size": voxel_size}
-    if "table" in asked:
+    facts: dict[str, Any] = {"voxel_size": voxel_size, "table": table}
+    if segmentation is None or truth is None:
+        _check_counts_suffice(metrics)
+    elif table is None and any(_asks(metric, "table") for metric in metrics):
         facts["table"] = contingency(segmentation, truth)
     scores: Scores = {}
     for metric in metrics:
-        wanted = inspect.signature(metric.func).parameters
-        named = metric(segmentation, truth, **{k: v for k, v in facts.items() if k in wanted})
+        asked = {name: fact for name, fact in facts.items() if _asks(metric, name)}
+        named = metric(segmentation, truth, **asked)
         twice = scores.keys() & named.keys()
         if twice:
             raise UserError(f"evaluation.metrics: two metrics return '{twice.pop()}'")
@@ -100,6 +112,7 @@ def evaluate(
             "volumes": _score_volumes(segmented, labelled, build_metrics(metrics, allow=allow)),
             "metrics": dict(metrics),
             "segmentations": {name: _origin(volume) for name, volume in segmented.items()},
+            "truths": {source.name: truth_facts(source) for source in labelled},
             "contents": contents(inputs),
             "emseg": __version__,
         }
@@ -111,10 +124,12 @@ def evaluate(
 
 
 def table(scores: Mapping[str, Scores]) -> str:
-    """The scores as text: a line a volume, a column a number."""
+    """The scores as text: a line a volume, a column a number; the reverse where it is too wide."""
     names = list(next(iter(scores.values())))
     cells = [["volume", *names]]
     cells += [[volume, *(f"{row[name]:.4f}" for name in names)] for volume, row in scores.items()]
+    if sum(len(name) + 2 for name in names) > MOST_COLUMNS:
+        cells = [list(line) for line in zip(*cells, strict=True)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
     for volume, *numbers in cells:
@@ -138,33 +153,35 @@ def open_segmentation(path: Path, source: Source) -> Volume:
     return volume
 
 
-def read_truth(source: Source) -> np.ndarray:
-    """The truth of a source, 0 (ignored) where it is unlabelled or outside the mask."""
-    assert source.label is not None
-    truth = source.label.read((0, 0, 0), source.label.shape)
-    if source.config.unlabelled is not None:
-        truth[truth == source.config.unlabelled] = 0
-    if source.mask is not None:
-        truth[source.mask.read((0, 0, 0), source.mask.shape) == 0] = 0
-    return truth
-
-
 def _score_volumes(
     segmented: Mapping[str, Volume], sources: Sequence[Source], metrics: Sequence[partial]
 ) -> dict[str, Scores]:
-    volumes = {
-        source.name: score(
-            segmented[source.name][...],
-            read_truth(source),
-            metrics=metrics,
-            voxel_size=source.image.voxel_size,
-        )
-        for source in sources
-    }
+    volumes = {one.name: _score_volume(segmented[one.name], one, metrics) for one in sources}
     if len(volumes) > 1:
         rows = list(volumes.values())
         volumes["mean"] = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     return volumes
+
+
+def _score_volume(segmented: Volume, source: Source, metrics: Sequence[partial]) -> Scores:
+    voxel_size = source.image.voxel_size
+    if counts_suffice(metrics):
+        table = count_overlaps(segmented, source)
+        return score(None, None, metrics=metrics, voxel_size=voxel_size, table=table)
+    return score(segmented[...], read_truth(source), metrics=metrics, voxel_size=voxel_size)
+
+
+def _asks(metric: partial, fact: str) -> bool:
+    return fact in inspect.signature(metric.func).parameters
+
+
+def _check_counts_suffice(metrics: Sequence[partial]) -> None:
+    for metric in metrics:
+        if not _asks(metric, "table"):
+            raise UserError(
+                f"evaluation.metrics: {metric.func.__name__} looks at the labels themselves, a "
+                "table of counts is not enough for it"
+            )
 
 
 def _facts(
@@ -178,18 +195,6 @@ def _facts(
         for source in sources
     }
     return {"volumes": volumes, "metrics": dict(metrics)}
-
-
-def truth_facts(source: Source) -> dict[str, Any]:
-    """All that decides what `read_truth` returns and how long its voxels are."""
-    assert source.label is not None
-    return {
-        "label": identity(source.label.location),
-        "mask": source.mask and identity(source.mask.location),
-        "unlabelled": source.config.unlabelled,
-        "range": source.config.range and list(source.config.range),
-        "voxel_size": source.image.voxel_size and list(source.image.voxel_size),
-    }
 
 
 def _inputs(segmented: Mapping[str, Volume], sources: Sequence[Source]) -> list[str]:

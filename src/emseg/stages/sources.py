@@ -2,9 +2,10 @@
 
 import glob
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from emseg.config.schema import BorderMask
 from emseg.config.schema import Volume as VolumeConfig
 from emseg.data.labelled import LabelledVolume, check_shapes
 from emseg.data.sampling import resolve_range
@@ -18,13 +19,17 @@ TELLING_NOTHING = {"img", "image", "raw", "em", "main", "data", "volume"}
 
 @dataclass(frozen=True)
 class Source:
-    """One named volume of a split: the image, and where given its truth and its mask."""
+    """One named volume of a split: the image, and where given its truth and its mask.
+
+    `border_mask` says what of the truth is too near to a border to be evaluated.
+    """
 
     name: str
     image: Volume
     label: Volume | None
     mask: Volume | None
     config: VolumeConfig
+    border_mask: BorderMask = field(default_factory=BorderMask)
 
     def labelled(self) -> LabelledVolume:
         """The image with its truth, as training takes them; a UserError when it has none."""

@@ -1,7 +1,7 @@
 """Test: infer, decode and evaluate the volumes of `data.test`, together or one stage alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emseg.config import Loaded, dump
@@ -124,7 +124,9 @@ def rehearsed_sources(session: Session) -> list[Source]:
 
 def test_sources(session: Session) -> list[Source]:
     """The open volumes of `data.test`; a lone unnamed one is called test_im."""
-    return open_sources(session.loaded.root.data.test, split="test", lone_name="test_im")
+    root = session.loaded.root
+    sources = open_sources(root.data.test, split="test", lone_name="test_im")
+    return [replace(source, border_mask=root.evaluation.border_mask) for source in sources]
 
 
 def decode_job(session: Session, prediction: Path) -> DecodeJob:

@@ -1,0 +1,98 @@
+"""The truth of a volume as metrics take it: what counts, read block by block."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from emseg.errors import UserError
+from emseg.evaluation import Accumulator, Contingency
+from emseg.evaluation.borders import border_mask
+from emseg.stages.sources import Source
+from emseg.volumes import Volume, identity
+
+UNKNOWN = -1
+# Voxels read together: 64 MB of 32-bit ids.
+BLOCK_VOXELS = 1 << 24
+
+
+def read_truth(
+    source: Source, start: Sequence[int] = (0, 0, 0), stop: Sequence[int] | None = None
+) -> np.ndarray:
+    """The truth of a region, by default of all: -1 where it is not known or not to be counted.
+
+    That is where it has the `unlabelled` id, where the mask is 0, and within the border mask; the
+    ids are signed wherever one of them is set, else as they are stored. Borders are those of
+    the stored ids; a region has whole sections then, or borders at its sides go unseen. Ids of
+    2^63 or more cannot be signed, and are a UserError.
+    """
+    assert source.label is not None
+    stop = source.label.shape if stop is None else stop
+    ids = source.label.read(start, stop)
+    unknown = []
+    if source.config.unlabelled is not None:
+        unknown.append(ids == source.config.unlabelled)
+    if source.mask is not None:
+        unknown.append(source.mask.read(start, stop) == 0)
+    borders = source.border_mask
+    if borders.mode is not None:
+        z = source.label.axes.index("z")
+        near = border_mask(np.moveaxis(ids, z, 0), mode=borders.mode, distance=borders.distance)
+        unknown.append(np.moveaxis(near, 0, z))
+    return _without(ids, unknown, source.label.location) if unknown else ids
+
+
+def count_overlaps(segmentation: Volume, source: Source) -> Contingency:
+    """The contingency table of a segmentation and the source's truth, both read block by block."""
+    overlaps = Accumulator()
+    for start, stop in _blocks(source):
+        overlaps.add(segmentation.read(start, stop), read_truth(source, start, stop))
+    return overlaps.table()
+
+
+def truth_facts(source: Source) -> dict[str, Any]:
+    """All that decides what `read_truth` returns and how long its voxels are."""
+    assert source.label is not None
+    borders = source.border_mask
+    return {
+        "label": identity(source.label.location),
+        "mask": source.mask and identity(source.mask.location),
+        "unlabelled": source.config.unlabelled,
+        "border_mask": None if borders.mode is None else asdict(borders),
+        "range": source.config.range and list(source.config.range),
+        "axes": source.label.axes,
+        "voxel_size": source.image.voxel_size and list(source.image.voxel_size),
+    }
+
+
+def _without(ids: np.ndarray, unknown: list[np.ndarray], location: str) -> np.ndarray:
+    nowhere = np.logical_or.reduce(unknown)
+    ids[nowhere] = 0
+    if ids.dtype == np.uint64:
+        if ids.max() > np.iinfo(np.int64).max:
+            raise UserError(
+                f"{location} holds the id {ids.max()}: where some voxels are not to be counted, "
+                "ids are below 2^63"
+            )
+        signed = ids.astype(np.int64)
+    else:
+        signed = ids.astype(np.promote_types(ids.dtype, np.int8), copy=False)
+    signed[nowhere] = UNKNOWN
+    return signed
+
+
+def _blocks(source: Source) -> Iterator[tuple[list[int], list[int]]]:
+    """The first voxel of each block and the one beyond its last; whole sections where needed."""
+    assert source.label is not None
+    shape = source.label.shape
+    whole = source.border_mask.mode is not None
+    axis = source.label.axes.index("z") if whole else 0
+    thickness = max(1, BLOCK_VOXELS * shape[axis] // int(np.prod(shape)))
+    # One layer may be too much already.
+    rows = shape[1] if whole else max(1, min(shape[1], BLOCK_VOXELS // shape[2]))
+    for at in range(0, shape[axis], thickness):
+        for row in range(0, shape[1], rows):
+            start, stop = [0, row, 0], [shape[0], min(row + rows, shape[1]), shape[2]]
+            start[axis], stop[axis] = at, min(at + thickness, shape[axis])
+            yield start, stop
