@@ -74,16 +74,19 @@ def flood(
         _take_choices(here, behind, z > 0)
         if z < lead[0]:
             continue
-        _note_faces(here, lead, z == lead[0] and lead[0], z - lead[0], joined0, joined1, joined2)
+        # The region's voxels after the block have had their say.
+        inside = here[lead[1] : lead[1] + height, lead[2] : lead[2] + width]
+        below = behind[lead[1] : lead[1] + height, lead[2] : lead[2] + width]
+        _note_faces(inside, lead, z == lead[0] and lead[0], z - lead[0], joined0, joined1, joined2)
         for y in range(height):
             if len(parents) <= count + width:
                 larger = np.empty(2 * len(parents), np.uint32)
                 larger[: count + 1] = parents[: count + 1]
                 parents = larger
             count = _label_row(
-                here[lead[1] + y, lead[2] :],
-                here[lead[1] + max(y - 1, 0), lead[2] :],
-                behind[lead[1] + y, lead[2] :],
+                inside[y],
+                inside[max(y - 1, 0)],
+                below[y],
                 labels[z - lead[0], y],
                 labels[z - lead[0], max(y - 1, 0)],
                 labels[max(z - lead[0] - 1, 0), y],
@@ -149,9 +152,8 @@ def _take_choices(here, behind, has_behind):
 
 
 @njit(cache=True, nogil=True)
-def _note_faces(flags, lead, at_face, plane, joined0, joined1, joined2):
+def _note_faces(inside, lead, at_face, plane, joined0, joined1, joined2):
     # Pairs that lead out of the block are noted, and join nothing in it.
-    inside = flags[lead[1] :, lead[2] :]
     rows, columns = inside.shape
     if at_face:
         for y in range(rows):
