@@ -1,33 +1,56 @@
-"""The fragments of waterz's watershed on affinities without ties, by what defines them."""
+"""The fragments of a watershed on affinities, by what defines them, voxel by voxel.
+
+Where waterz goes by its plateaus, among equal affinities, these take the first direction.
+"""
 
 import networkx
 import numpy as np
 
 from reference.affinity import inside, move, voxels
+from reference.components import numbered
 
 STEPS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
 
 
-def fragments_by_definition(affinities, low, high):
-    """Sets of voxels: affinities (3, Z, Y, X), channel a at v for the pair (v, v - e_a)."""
+def joined_pairs(affinities, low, high):
+    """(voxels with an affinity above low, pairs (before, after) of voxels that are joined).
+
+    Affinities (3, Z, Y, X), channel a at v for the pair (v - e_a, v). A voxel is joined to its
+    strongest neighbour, of equals the first in the order -0, -1, -2, +0, +1, +2, and to all over
+    affinities of at least high.
+    """
     shape = affinities.shape[1:]
-    graph = networkx.Graph()
+    foreground, pairs = set(), set()
     for here in voxels(shape):
-        edges = []
-        for axis, step in enumerate(STEPS):
-            before, after = move(here, step, -1), move(here, step)
-            if inside(before, shape):
-                edges.append((affinities[(axis, *here)], before))
-            if inside(after, shape):
-                edges.append((affinities[(axis, *after)], after))
-        strongest = max(edges, default=(0, None))
-        if strongest[0] <= low:
+        befores = [(axis, move(here, step, -1), here) for axis, step in enumerate(STEPS)]
+        afters = [(axis, here, move(here, step)) for axis, step in enumerate(STEPS)]
+        edges = [
+            (affinities[(axis, *after)], before, after)
+            for axis, before, after in befores + afters
+            if inside(before, shape) and inside(after, shape)
+        ]
+        strongest = max((value for value, _, _ in edges), default=low)
+        if strongest <= low:
             continue
-        graph.add_node(here)
-        for value, there in edges:
-            if value == strongest[0] or value >= high:
-                graph.add_edge(here, there)
-    return {frozenset(part) for part in networkx.connected_components(graph)}
+        foreground.add(here)
+        chosen = next(edge for edge in edges if edge[0] == strongest)
+        for value, before, after in edges:
+            if value >= high or (value, before, after) == chosen:
+                pairs.add((before, after))
+    return foreground, pairs
+
+
+def fragments_by_definition(affinities, low, high):
+    """Sets of voxels."""
+    return set(_components(*joined_pairs(affinities, low, high)))
+
+
+def fragment_labels(shape, foreground, pairs):
+    """The components of the pairs as labels 1, 2, … by their first voxel, 0 for background."""
+    labels = np.zeros(shape, np.int64)
+    for number, part in enumerate(_components(foreground, pairs), 1):
+        labels[tuple(np.transpose(list(part)))] = number
+    return numbered(labels)
 
 
 def parts(labels):
@@ -37,3 +60,9 @@ def parts(labels):
         for label in np.unique(labels)
         if label
     }
+
+
+def _components(foreground, pairs):
+    graph = networkx.Graph(pairs)
+    graph.add_nodes_from(foreground)
+    return [frozenset(part) for part in networkx.connected_components(graph)]
