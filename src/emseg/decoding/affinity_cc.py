@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from emseg.decoding.edges import AxisEdge, axis_edges, check_prediction, largest_off
+from emseg.decoding.edges import AxisEdge, axis_edges, check_prediction, check_values, largest_off
 from emseg.decoding.sweep import Sweep
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide
@@ -55,6 +55,7 @@ def affinity_cc_sweep(
 ) -> Iterator[tuple[float, np.ndarray]]:
     """(threshold, labels) as of `affinity_cc`, thresholds ascending; mask and checks but once."""
     check_prediction(prediction, offsets=offsets)
+    check_values([prediction], prediction.dtype)
     edges = axis_edges(offsets, edge_side)
     mask = _read_mask(affinity_mask_path, prediction.shape[1:])
     for value in sorted(set(threshold)):

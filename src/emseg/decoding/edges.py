@@ -7,9 +7,12 @@ import numpy as np
 
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide, shift_edges
+from emseg.volumes import Volume
 
 # The largest value of the dtypes that a prediction comes in.
 _SCALES = {np.dtype(np.float32): 1, np.dtype(np.float16): 1, np.dtype(np.uint8): 255}
+# 1.0 as the bits of a float16.
+_ONE_AS_HALF = 0x3C00
 
 
 @dataclass(frozen=True)
@@ -52,25 +55,36 @@ def axis_edges(
     return edges[0], edges[1], edges[2]
 
 
-def check_prediction(prediction: np.ndarray, *, offsets: Sequence[Sequence[int]]) -> None:
-    """A UserError unless the prediction is (C, Z, Y, X) of probabilities, a channel per offset.
+def check_prediction(prediction: np.ndarray | Volume, *, offsets: Sequence[Sequence[int]]) -> None:
+    """A UserError unless the prediction is (C, Z, Y, X) of a legal dtype, a channel per offset.
 
-    Probabilities are float32 or float16 in [0, 1], or uint8 for 0 to 255 parts of 255. Logits
-    would meet a decoder's thresholds at the wrong places, hence they are refused.
+    float32 or float16 for probabilities in [0, 1], which `check_values` looks at, or uint8 for 0 to
+    255 parts of 255.
     """
-    if prediction.ndim != 4 or 0 in prediction.shape:
-        raise UserError(f"the prediction has the shape {prediction.shape}, not (C, Z, Y, X)")
-    if len(prediction) != len(offsets):
-        raise UserError(
-            f"the prediction has {len(prediction)} channels, its offsets are {len(offsets)}"
-        )
+    shape = tuple(prediction.shape)
+    if isinstance(prediction, Volume):
+        shape = (prediction.channels or 1, *shape)
+    if len(shape) != 4 or 0 in shape:
+        raise UserError(f"the prediction has the shape {shape}, not (C, Z, Y, X)")
+    if shape[0] != len(offsets):
+        raise UserError(f"the prediction has {shape[0]} channels, its offsets are {len(offsets)}")
     if prediction.dtype not in _SCALES:
         raise UserError(
             f"the prediction is {prediction.dtype}; a decoder takes float32, float16 or uint8"
         )
+
+
+def check_values(arrays: Sequence[np.ndarray], dtype: np.dtype) -> None:
+    """A UserError unless all values of a prediction of `dtype`, or of `edges_of`, are in [0, 1].
+
+    Logits would meet a decoder's thresholds at the wrong places, hence they are refused.
+    """
+    if dtype == np.uint8:
+        return
+    values = [array.view(dtype) for array in arrays]
+    low, high = np.min([array.min() for array in values]), np.max([array.max() for array in values])
     # Written so that NaN, which either extreme hands on, fails too.
-    low, high = prediction.min(), prediction.max()
-    if prediction.dtype != np.uint8 and not (low >= 0 and high <= 1):
+    if not (low >= 0 and high <= 1):
         raise UserError(
             f"the prediction runs from {low:g} to {high:g}; a decoder takes probabilities in "
             "[0, 1], not logits (predict with inference.activation=sigmoid)"
@@ -92,6 +106,58 @@ def destination_affinities(
         moved = shift_edges(channel, offsets=step, from_side=edge.side, to_side="destination")
         np.divide(moved[0], _SCALES[prediction.dtype], out=affinities[axis], dtype=np.float32)
     return affinities
+
+
+def edges_of(
+    prediction: np.ndarray | Volume,
+    edges: Sequence[AxisEdge],
+    start: Sequence[int],
+    stop: Sequence[int],
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """(arrays, at): the edges of a region's voxels, as kernels take them.
+
+    Per axis a C-contiguous array, in which the pair of the region's voxel v and the one before it
+    along the axis is at v + `at[axis]`. Pairs that lead out of the volume may be at negative
+    places. Arrays of whole planes of an array in memory are views; float16 comes as int16, which
+    orders as the halves from 0 to 1 do.
+    """
+    arrays, at = [], np.zeros((3, 3), np.int64)
+    for axis, edge in enumerate(edges):
+        low = list(start)
+        if edge.side == "source":
+            # The pair is stored at the voxel before.
+            low[axis] = max(low[axis] - 1, 0)
+            at[axis, axis] = start[axis] - 1 - low[axis]
+        array = _read_channel(prediction, edge.channel, low, stop)
+        arrays.append(array.view(np.int16) if array.dtype == np.float16 else array)
+    return arrays, at
+
+
+def _read_channel(
+    prediction: np.ndarray | Volume, channel: int, start: Sequence[int], stop: Sequence[int]
+) -> np.ndarray:
+    if isinstance(prediction, Volume):
+        return prediction.read(start, stop, channels=[channel])[0]
+    region = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    return np.ascontiguousarray(prediction[(channel, *region)])
+
+
+def probabilities(dtype: np.dtype) -> np.ndarray | None:
+    """float32 of each value that `edges_of` has for a dtype, None where it is its own value."""
+    if dtype == np.float16:
+        return np.arange(_ONE_AS_HALF + 1, dtype=np.int16).view(np.float16).astype(np.float32)
+    return np.arange(256, dtype=np.float32) / np.float32(255) if dtype == np.uint8 else None
+
+
+def limits(dtype: np.dtype, low: float, high: float) -> tuple[np.generic, np.generic, np.generic]:
+    """As values of `edges_of`: the largest that does not exceed `low`, the smallest of at least
+    `high` (both taken in float32), and the largest of all."""
+    levels = probabilities(dtype)
+    if levels is None:
+        return np.float32(low), np.float32(high), np.float32(1)
+    kind = np.int16 if dtype == np.float16 else np.uint8
+    below = np.count_nonzero(levels <= np.float32(low)) - 1
+    return kind(below), kind(np.count_nonzero(levels < np.float32(high))), kind(len(levels) - 1)
 
 
 def largest_off(dtype: np.dtype, threshold: float) -> np.generic:

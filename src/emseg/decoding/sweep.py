@@ -1,10 +1,26 @@
 """Decoders that give the labels of many thresholds in one pass."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How the segmentations of one prediction share their fragments.
+
+    `fragments` takes what the decoder takes (without the swept argument) and returns (labels of the
+    fragments, their graph), the same for all arguments with one `key` (None: nothing to share).
+    `tables` takes the graph, the values of the swept argument and the decoder's other own
+    arguments, and yields (value, table) in ascending order: table[f] is the label of fragment f.
+    """
+
+    key: Callable[[Mapping[str, Any]], Hashable | None]
+    fragments: Callable[..., tuple[np.ndarray, Any]]
+    tables: Callable[..., Iterator[tuple[float, np.ndarray]]]
 
 
 @dataclass(frozen=True)
@@ -18,6 +34,7 @@ class Sweep:
     decoder: Callable[..., np.ndarray]
     argument: str
     function: Callable[..., Iterator[tuple[float, np.ndarray]]]
+    sharing: Sharing | None = None
 
 
 def sweep_of(decoder: Callable[..., np.ndarray]) -> Sweep | None:

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from emseg.blocks.capture import output_to
-from emseg.decoding.edges import check_prediction, destination_affinities
+from emseg.decoding.edges import check_prediction, check_values, destination_affinities
 from emseg.decoding.sweep import Sweep
 from emseg.errors import UserError, unknown_name
 from emseg.kernels.affinity import EdgeSide
@@ -93,6 +93,7 @@ def waterz_sweep(
     All of them share one watershed, one region graph and one run of merges.
     """
     check_prediction(prediction, offsets=offsets)
+    check_values([prediction], prediction.dtype)
     low, high = _checked(thresholds, merge_function, aff_threshold, dust_remove_size)
     affinities = destination_affinities(prediction, offsets=offsets, edge_side=edge_side)
     ascending = sorted(set(thresholds))

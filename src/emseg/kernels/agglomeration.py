@@ -25,23 +25,27 @@ _LINK = np.dtype(
 
 # A region: the first and last of the list of its half edges, how many of them are not gone, and the
 # smallest fragment in it.
-_REGION = np.dtype([("head", np.int32), ("tail", np.int32), ("degree", np.int32), ("name", np.int32)])
+_REGION = np.dtype(
+    [("head", np.int32), ("tail", np.int32), ("degree", np.int32), ("name", np.int32)]
+)
 
 # A histogram: a list of its samples while those are few, else a row of 256 bins.
 _HISTOGRAM = np.dtype(
     [("head", np.int32), ("tail", np.int32), ("length", np.int32), ("row", np.int32)]
 )
-_SAMPLE = np.dtype([("next", np.int32), ("bin", np.int32), ("weight", np.int64)], align=True)
+_SAMPLE = np.dtype([("next", np.int32), ("bin", np.int32), ("weight", np.int32)])
 _LISTED = 32
 
 _PAIR = np.dtype([("one", np.int32), ("two", np.int32), ("edge", np.int32)])
 
 
 @njit(cache=True, nogil=True)
-def merge_regions(us, vs, queue, scores, sums, counts, starts, bins, weights, quantile, levels, until, parents, heights):
+def merge_regions(
+    edges, scores, queue, starts, bins, weights, quantile, levels, until, parents, heights
+):
     """How many edges were looked at; fills `parents` and `heights`, int32 and float32 per fragment.
 
-    Edge e is between the fragments `us[e]` < `vs[e]` and scores `scores[e]` (float32). The cheapest
+    `edges` is an array of EDGE, `scores` float32 the score of each. The cheapest
     edge merges its regions while its score is below `until`; the larger number's region goes into
     the smaller's: `parents` of the former becomes the latter, `heights` the score. Where both
     regions touch a third, the dearer of the two edges is folded into the cheaper one (of equals
@@ -49,21 +53,22 @@ def merge_regions(us, vs, queue, scores, sums, counts, starts, bins, weights, qu
     cheapest and is then scored again. Among equal scores the one queued first goes first; to begin
     with, edges are queued in their order.
 
-    The score is one minus the mean, from `sums` (in 1 / SUM_UNIT) and `counts`, where `quantile` is
-    0, else one minus the quantile (percent) of histograms of 256 bins: those of edge e are `bins`
-    and `weights` from `starts[e]` to `starts[e + 1]`. With `levels` scores are rounded to the centres
+    The score is one minus the mean where `quantile` is 0, else one minus the quantile (percent) of
+    histograms of 256 bins: that of edge e has the `bins` (uint8) and `weights` (int32) from
+    `starts[e]` to `starts[e + 1]` (int32). With `levels` scores are rounded to the centres
     of 256 bins. `queue` has the edges that score below `until`, as the bits of their score * 2^32 +
     the edge, in ascending order.
     """
-    links, regions, pairs = _linked(us, vs, scores, sums, counts, len(parents))
+    links, regions, pairs = _linked(edges, scores, starts, weights, quantile, len(parents))
     histograms, samples = _listed(starts, bins, weights, quantile)
-    rows, free = np.zeros((16, 256), np.int64), np.arange(16)[::-1].astype(np.int32)
+    # Rows of histograms, and a stack, with room for all of them, of those that nobody uses.
+    rows, free = np.zeros((16, 256), np.int64), np.arange(16).astype(np.int32)
     n_free = 16
     heap, heap_edges = np.empty(1024, np.uint64), np.empty(1024, np.int32)
     as_float = np.empty(1, np.float32)
     as_bits = as_float.view(np.uint32)
-    waiting, at, queued, popped = 0, 0, np.uint64(len(us)), 0
-    used = len(us)
+    waiting, at, queued, popped = 0, 0, np.uint64(len(edges)), 0
+    used = len(edges)
     while at < len(queue) or waiting:
         popped += 1
         if waiting == 0 or (at < len(queue) and queue[at] < heap[0]):
@@ -81,14 +86,16 @@ def merge_regions(us, vs, queue, scores, sums, counts, starts, bins, weights, qu
             if quantile:
                 score = _quantile_score(histograms[edge], samples, rows, quantile, link.count)
             else:
-                score = mean_score(link.sum, link.count, levels)
+                score = _mean_score(link.sum, link.count, levels)
             link.score = score
             if score < until:
                 as_float[0] = score
                 if waiting == len(heap):
                     heap = np.concatenate((heap, np.empty(waiting, np.uint64)))
                     heap_edges = np.concatenate((heap_edges, np.empty(waiting, np.int32)))
-                _rise(heap, heap_edges, waiting, np.uint64(as_bits[0]) << np.uint64(32) | queued, edge)
+                _rise(
+                    heap, heap_edges, waiting, np.uint64(as_bits[0]) << np.uint64(32) | queued, edge
+                )
                 waiting += 1
                 queued += np.uint64(1)
             continue
@@ -127,7 +134,7 @@ def merge_regions(us, vs, queue, scores, sums, counts, starts, bins, weights, qu
                 if quantile:
                     if n_free == 0:
                         n_free = len(rows)
-                        free = np.arange(2 * n_free)[:n_free - 1:-1].astype(np.int32)
+                        free = np.arange(n_free, 3 * n_free).astype(np.int32)
                         rows = np.concatenate((rows, np.zeros((n_free, 256), np.int64)))
                     n_free = _fold(histograms, samples, rows, free, n_free, keeper, loser)
                 regions[third].degree -= 1
@@ -150,13 +157,23 @@ def merge_regions(us, vs, queue, scores, sums, counts, starts, bins, weights, qu
 
 
 @njit(cache=True, nogil=True)
-def mean_score(total, count, levels):
-    """One minus the mean affinity, float32, from a sum in 1 / SUM_UNIT: monotonous in the mean."""
+def mean_scores(edges, levels):
+    """One minus the mean affinity of each edge, float32: what `merge_regions` begins with."""
+    scores = np.empty(len(edges), np.float32)
+    for edge in range(len(edges)):
+        scores[edge] = _mean_score(edges[edge].sum, edges[edge].count, levels)
+    return scores
+
+
+@njit(cache=True, nogil=True)
+def _mean_score(total, count, levels):
+    # A sum in 1 / SUM_UNIT and its count are exact, and every rounding here is monotonous: the score
+    # of two contacts together is never below both of theirs.
     mean = np.float32(np.float64(total) / (np.float64(count) * SUM_UNIT))
     score = np.float32(1.0 - np.float64(mean))
     if levels:
-        score = (min(np.float32(int(score * np.float32(256))), np.float32(255)) + np.float32(0.5)) / np.float32(256)
-    return np.float32(score)
+        return np.float32((min(int(score * np.float32(256)), 255) + 0.5) / 256)
+    return score
 
 
 @njit(cache=True, nogil=True)
@@ -188,26 +205,28 @@ def roots_below(parents, heights, threshold):
 
 
 @njit(cache=True, nogil=True)
-def _linked(us, vs, scores, sums, counts, fragments):
-    links = np.empty(len(us), _LINK)
+def _linked(edges, scores, starts, weights, quantile, fragments):
+    links = np.empty(len(edges), _LINK)
     regions = np.empty(fragments, _REGION)
     for fragment in range(fragments):
         region = regions[fragment]
         region.head, region.tail, region.degree, region.name = -1, -1, 0, fragment
     size = 16
-    while 2 * size < 3 * len(us):
+    while 2 * size < 3 * len(edges):
         size *= 2
     pairs = _empty_pairs(size)
-    for edge in range(len(us)):
-        link = links[edge]
-        link.slot0, link.slot1 = us[edge], vs[edge]
-        link.score, link.state = scores[edge], 0
-        link.sum, link.count = sums[edge], counts[edge]
-        _append(links, regions, us[edge], 2 * edge)
-        _append(links, regions, vs[edge], 2 * edge + 1)
-        regions[us[edge]].degree += 1
-        regions[vs[edge]].degree += 1
-        _add_pair(pairs, us[edge], vs[edge], edge)
+    for place in range(len(edges)):
+        edge, link = edges[place], links[place]
+        link.slot0, link.slot1 = edge.u, edge.v
+        link.score, link.state = scores[place], 0
+        link.sum, link.count = edge.sum, edge.count
+        if quantile:
+            link.count = weights[starts[place] : starts[place + 1]].sum()
+        _append(links, regions, edge.u, 2 * place)
+        _append(links, regions, edge.v, 2 * place + 1)
+        regions[edge.u].degree += 1
+        regions[edge.v].degree += 1
+        _add_pair(pairs, edge.u, edge.v, place)
     return links, regions, pairs
 
 

@@ -6,8 +6,7 @@ from numba import njit
 # One edge of a region graph, u < v: over all pairs of neighbouring voxels between the two, the
 # largest affinity, how many there are, and the sum of affinities in units of 1 / SUM_UNIT.
 EDGE = np.dtype(
-    [("u", np.int32), ("v", np.int32), ("max", np.float32), ("count", np.int64), ("sum", np.int64)],
-    align=True,
+    [("u", np.int32), ("v", np.int32), ("max", np.float32), ("count", np.int32), ("sum", np.int64)]
 )
 
 # Sums of whole numbers are the same in any order, as sums of floats are not. With this unit they
@@ -99,6 +98,28 @@ def find_edges(labels, edges0, edges1, edges2, at, axes, levels, count, limit, w
                         contacts[met] = 256 * edge + min(np.int64(value * np.float32(256)), 255)
                         met += 1
     return edges[:n], contacts[:met]
+
+
+@njit(cache=True, nogil=True)
+def add_up(edges, order):
+    """(edges, places): those of `edges` in `order`, equal neighbours added up.
+
+    `order` sorts by (u, v). `places[e]` is where the edge e of the input went.
+    """
+    added = np.empty(len(edges), EDGE)
+    places = np.empty(len(edges), np.int32)
+    count = 0
+    for edge in order:
+        new, last = edges[edge], added[max(count - 1, 0)]
+        if count and new.u == last.u and new.v == last.v:
+            last.max = max(last.max, new.max)
+            last.count += new.count
+            last.sum += new.sum
+        else:
+            added[count] = new
+            count += 1
+        places[edge] = count - 1
+    return added[:count], places
 
 
 @njit(cache=True, nogil=True)

@@ -1,0 +1,56 @@
+"""Blocks of a volume, and the voxels around them."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Index = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One cell of a grid: its place in the grid, and its voxels from `start` up to `stop`."""
+
+    index: Index
+    start: Index
+    stop: Index
+
+    @property
+    def shape(self) -> Index:
+        return _three(b - a for a, b in zip(self.start, self.stop, strict=True))
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+
+    def before(self, axis: int) -> Index | None:
+        """The place in the grid of the block before this one, None at the volume's face."""
+        if self.start[axis] == 0:
+            return None
+        return _three(at - (a == axis) for a, at in enumerate(self.index))
+
+    def grown(self, shape: Sequence[int]) -> tuple[Index, Index]:
+        """Start and stop of the block with one voxel more on each side that lies in the volume."""
+        start = _three(max(a - 1, 0) for a in self.start)
+        return start, _three(min(b + 1, n) for b, n in zip(self.stop, shape, strict=True))
+
+
+def grid(shape: Sequence[int], block_shape: Sequence[int]) -> list[Block]:
+    """Blocks of `block_shape` that cover the volume once, in C order; the last ones are smaller."""
+    counts = [-(-size // step) for size, step in zip(shape, block_shape, strict=True)]
+    blocks = []
+    for index in itertools.product(*map(range, counts)):
+        start = _three(at * step for at, step in zip(index, block_shape, strict=True))
+        ends = zip(start, block_shape, shape, strict=True)
+        blocks.append(Block(_three(index), start, _three(min(a + s, n) for a, s, n in ends)))
+    return blocks
+
+
+def slabs(shape: Sequence[int], count: int) -> list[Block]:
+    """The volume in about `count` blocks of whole planes, at least one plane each."""
+    return grid(shape, (max(1, -(-shape[0] // count)), *shape[1:]))
+
+
+def _three(values) -> Index:
+    first, second, third = values
+    return first, second, third

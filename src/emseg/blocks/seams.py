@@ -1,0 +1,89 @@
+"""Labels of blocks become labels of the volume.
+
+  block A          block B            A's label 2 and B's label 1 meet at a pair of voxels
++-----------+    +-----------+        that is joined: one object. Objects are numbered by
+| 1 1 . 2 2 |====| 1 1 . 2 2 |        their first voxel in the volume, so that the numbers
+| 1 1 . 2 2 |    | 3 3 . 2 2 |        do not depend on how it was cut.
++-----------+    +-----------+
+      A's last plane   B's first plane
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from emseg.blocks.grid import Block
+from emseg.blocks.store import Facts, Store
+from emseg.kernels.seams import earliest, unite_pairs
+
+# A label is an int32 index in all that follows.
+MOST_LABELS = 2**31 - 2
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """`ids[i]` turns the labels 0, 1, 2 … of block i into those of the volume, 1 to `count`."""
+
+    ids: list[np.ndarray]
+    count: int
+
+
+def face_facts(
+    labels: np.ndarray, joining: Sequence[np.ndarray | None], joined: Sequence[np.ndarray | None]
+) -> Facts:
+    """What the numbering needs of a labelled block beside `first`, under the names it reads.
+
+    `labels` (Z, Y, X) of the block; per axis with a block before it, a plane `joining` of the
+    block's labels, which hold on to the voxels before its first plane where `joined` is not 0.
+    """
+    facts = {f"last{axis}": labels.take(-1, axis) for axis in range(3)}
+    for axis, (own, on) in enumerate(zip(joining, joined, strict=True)):
+        if own is not None and on is not None:
+            facts |= {f"joining{axis}": own, f"joined{axis}": on}
+    return facts
+
+
+def number_blocks(blocks: Sequence[Block], store: Store, shape: Sequence[int]) -> Numbering:
+    """The volume's labels for those of its blocks, numbered by their first voxel in C order.
+
+    Each block's facts hold `first`, the place of each label's first voxel in the block in C order
+    (with one entry for 0), and `face_facts`. ValueError for more than `MOST_LABELS` labels.
+    """
+    faces = [f"{name}{axis}" for name in ("last", "joining", "joined") for axis in range(3)]
+    facts = {block.index: store.facts(block, ("first", *faces)) for block in blocks}
+    counts = [len(facts[block.index]["first"]) - 1 for block in blocks]
+    offsets = dict(zip((b.index for b in blocks), np.cumsum([0, *counts]).tolist(), strict=False))
+    total = sum(counts)
+    if total > MOST_LABELS:
+        raise ValueError(f"{total} labels are more than {MOST_LABELS}")
+    parents = np.arange(total + 1, dtype=np.int32)
+    first = np.zeros(total + 1, np.int64)
+    for block in blocks:
+        own, offset = facts[block.index], offsets[block.index]
+        first[offset + 1 : offset + len(own["first"])] = _in_volume(own["first"][1:], block, shape)
+        for axis in range(3):
+            before = block.before(axis)
+            if before is None:
+                continue
+            on = own[f"joined{axis}"] != 0
+            mine = own[f"joining{axis}"][on].astype(np.int64) + offset
+            theirs = facts[before][f"last{axis}"][on].astype(np.int64) + offsets[before]
+            unite_pairs(parents, theirs, mine)
+    found = earliest(parents, first)
+    roots = np.flatnonzero(found[1:] >= 0) + 1
+    ranks = np.zeros(total + 1, np.uint32)
+    ranks[roots[np.argsort(found[roots])]] = np.arange(1, len(roots) + 1, dtype=np.uint32)
+    ids = []
+    for block, count in zip(blocks, counts, strict=True):
+        offset = offsets[block.index]
+        own_ids = np.zeros(count + 1, np.uint32)
+        own_ids[1:] = ranks[parents[offset + 1 : offset + count + 1]]
+        ids.append(own_ids)
+    return Numbering(ids, len(roots))
+
+
+def _in_volume(first: np.ndarray, block: Block, shape: Sequence[int]) -> np.ndarray:
+    places = np.unravel_index(first, block.shape)
+    moved = tuple(at + start for at, start in zip(places, block.start, strict=True))
+    return np.ravel_multi_index(moved, tuple(shape))

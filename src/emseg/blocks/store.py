@@ -1,0 +1,60 @@
+"""Where labelled blocks wait for the ids that they get when all of them are known."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from emseg.blocks.grid import Block
+
+Facts = dict[str, np.ndarray]
+
+
+class Store(Protocol):
+    """Labels of blocks (uint32), and with each whatever arrays are known of it."""
+
+    def room(self, block: Block) -> np.ndarray:
+        """A C-contiguous array of the block's shape to fill with labels, for `keep`."""
+
+    def keep(self, block: Block, labels: np.ndarray, facts: Facts) -> None:
+        """Takes the block; it is then `done`."""
+
+    def done(self, block: Block) -> bool: ...
+
+    def labels(self, block: Block) -> np.ndarray: ...
+
+    def facts(self, block: Block, names: Sequence[str]) -> Facts:
+        """Those of the named arrays that there are of the block."""
+
+    def forget_facts(self) -> None:
+        """Facts in memory are gone: nobody asks any more."""
+
+
+class MemoryStore:
+    """Labels in one array, `array`; blocks of whole planes are filled in place."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        self.array = np.empty(shape, np.uint32)
+        self._facts: dict[tuple[int, ...], Facts] = {}
+
+    def room(self, block: Block) -> np.ndarray:
+        view = self.array[block.slices]
+        return view if view.flags.c_contiguous else np.empty(block.shape, np.uint32)
+
+    def keep(self, block: Block, labels: np.ndarray, facts: Facts) -> None:
+        if not np.may_share_memory(labels, self.array):
+            self.array[block.slices] = labels
+        self._facts[block.index] = facts
+
+    def done(self, block: Block) -> bool:
+        return block.index in self._facts
+
+    def labels(self, block: Block) -> np.ndarray:
+        return self.array[block.slices]
+
+    def facts(self, block: Block, names: Sequence[str]) -> Facts:
+        kept = self._facts[block.index]
+        return {name: kept[name] for name in names if name in kept}
+
+    def forget_facts(self) -> None:
+        self._facts.clear()

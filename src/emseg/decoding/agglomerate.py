@@ -1,0 +1,295 @@
+"""Watershed and agglomeration: fragments, their region graph, and its hierarchical merging."""
+
+import inspect
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Literal
+
+import numpy as np
+
+from emseg.blocks.grid import Block
+from emseg.blocks.store import MemoryStore, Store
+from emseg.decoding.edges import axis_edges, check_prediction, check_values, destination_affinities
+from emseg.decoding.merging import MergeFunction, merge, merge_dust
+from emseg.decoding.region_graph import RegionGraph
+from emseg.decoding.rules import Rules
+from emseg.decoding.supervoxels import (
+    Supervoxels,
+    TooManyEdges,
+    find_supervoxels,
+    given_supervoxels,
+    in_parallel,
+)
+from emseg.decoding.sweep import Sharing, Sweep
+from emseg.errors import UserError
+from emseg.kernels.affinity import EdgeSide
+from emseg.volumes import Volume
+
+
+def agglomerate(
+    prediction: np.ndarray | Volume,
+    *,
+    thresholds: float = 0.5,
+    merge_function: MergeFunction = "aff85_his256",
+    aff_threshold: tuple[float, float] = (0.1, 0.999),
+    discretize_queue: Literal[0, 256] = 0,
+    dust_merge_size: int = 0,
+    dust_merge_affinity: float = 0.3,
+    dust_remove_size: int = 0,
+    backend: Literal["numba", "waterz"] = "numba",
+    time_limit: float | None = None,
+    memory_limit: float | None = None,
+    threads: int | None = None,
+    offsets: Sequence[Sequence[int]],
+    edge_side: EdgeSide,
+) -> np.ndarray:
+    """Labels (Z, Y, X) of a watershed's fragments, merged while their score is below a threshold.
+
+    `prediction` (3, Z, Y, X), an array or a volume that is read block by block, holds probabilities
+    that a pair lies in one object: float32, float16 or uint8 (0 to 255); one channel per axis, in
+    any order, as `axis_edges` has it. Labels are uint32, numbered 1, 2, … by their first voxel in C
+    order, and do not depend on blocks or `threads` (None: all that this process may use).
+
+    Fragments join voxels over edges of at least `aff_threshold[1]`, and each voxel to its strongest
+    edge (of equals the first in the order -0, -1, -2, +0, +1, +2: axis, before or after); a voxel
+    with no edge above `aff_threshold[0]` is background, 0 (0 <= low < high <= 1). The cheapest
+    contact of two regions is merged, again and again, while its score is below `thresholds`, in
+    [0, 1]: a larger one merges more, 0 leaves the fragments. The score is 1 - s, and s is, by
+    `merge_function`: `mean`, the mean affinity between the two; `hist_quant_Q`, the Q-th percentile
+    of a histogram of those affinities (256 bins); `affQ_his256`, that percentile of a histogram that
+    holds only the largest affinity of each contact of two fragments. Where two regions merge that
+    touch a third, the dearer contact joins the cheaper one, which is scored anew when it comes up.
+    Equal scores are taken in the order in which they were queued, at first by fragments.
+    `discretize_queue` 256 rounds scores to 256 levels, 0 does not (the same for histograms).
+
+    Segments of fewer than `dust_merge_size` voxels then join a neighbour, strongest contact first,
+    over more than `dust_merge_affinity`; those of fewer than `dust_remove_size` become 0.
+
+    Needs a region graph that fits `memory_limit` (GiB; None: what the machine or its cgroup has),
+    else a UserError. `backend` `waterz` runs the waterz package instead, in a process of its own
+    that may take `time_limit` seconds and that memory; its watershed treats plateaus differently.
+
+    Funke et al., "Large scale image segmentation with structured loss", TPAMI 2019; waterz 0.10.
+    """
+    arguments = Rules(
+        merge_function=merge_function,
+        aff_threshold=aff_threshold,
+        discretize_queue=discretize_queue,
+        dust_merge_size=dust_merge_size,
+        dust_merge_affinity=dust_merge_affinity,
+        dust_remove_size=dust_remove_size,
+        backend=backend,
+        time_limit=time_limit,
+        memory_limit=memory_limit,
+        threads=threads,
+    )
+    [(_, labels)] = _segmentations(prediction, [thresholds], arguments, offsets, edge_side)
+    return labels
+
+
+def agglomerate_sweep(
+    prediction: np.ndarray | Volume,
+    *,
+    thresholds: Sequence[float],
+    offsets: Sequence[Sequence[int]],
+    edge_side: EdgeSide,
+    **arguments: Any,
+) -> Iterator[tuple[float, np.ndarray]]:
+    """(threshold, labels), ascending, as of `agglomerate`, whose other `arguments` it takes.
+
+    All share one watershed, one region graph and one merge tree: a threshold costs a relabelling.
+    """
+    yield from _segmentations(
+        prediction, thresholds, Rules(**_DEFAULTS | arguments), offsets, edge_side
+    )
+
+
+def agglomerate_blocks(
+    prediction: Volume,
+    *,
+    thresholds: float,
+    offsets: Sequence[Sequence[int]],
+    edge_side: EdgeSide,
+    store: Store,
+    block_shape: Sequence[int],
+    **arguments: Any,
+) -> Iterator[tuple[Block, np.ndarray]]:
+    """(block, its labels) of what `agglomerate` returns, in C order of blocks of `block_shape`.
+
+    Labels of blocks wait in the store: with one on the disk no array is as large as the volume, and
+    a decode that was killed goes on with the blocks that are not done.
+    """
+    rules = Rules(**_DEFAULTS | arguments)
+    if rules.backend == "waterz":
+        raise UserError("decoding.backend: waterz takes a volume as a whole, blocks need numba")
+    rules.check_thresholds([thresholds])
+    found = _supervoxels(prediction, rules, offsets, edge_side, store, block_shape)
+    [(_, table)] = _tables(found.graph, [thresholds], rules)
+    for number, block in enumerate(found.blocks):
+        yield block, found.relabelled(number, table)
+
+
+def _fragments(
+    prediction: np.ndarray | Volume,
+    *,
+    offsets: Sequence[Sequence[int]],
+    edge_side: EdgeSide,
+    **arguments: Any,
+) -> tuple[np.ndarray, RegionGraph]:
+    """(labels, graph) of the fragments alone; `_sharing_key` says of which arguments."""
+    rules, store = Rules(**_DEFAULTS | arguments), MemoryStore(prediction.shape[-3:])
+    shape = rules.block_shape(prediction)
+    found = _supervoxels(prediction, rules, offsets, edge_side, store, shape)
+    same = np.arange(found.numbering.count + 1, dtype=np.uint32)
+    _relabel_all(found, same, store.array, rules.thread_count)
+    return store.array, found.graph
+
+
+def _segment_tables(
+    graph: RegionGraph, *, thresholds: Sequence[float], **arguments: Any
+) -> Iterator[tuple[float, np.ndarray]]:
+    """(threshold, table), ascending: table[f] is the label of the segment with the fragment f."""
+    rules = Rules(**_DEFAULTS | arguments)
+    rules.check_thresholds(thresholds)
+    yield from _tables(graph, thresholds, rules)
+
+
+def _sharing_key(arguments: Mapping[str, Any]) -> Hashable | None:
+    rules = Rules(**_DEFAULTS | arguments)
+    if rules.backend == "waterz":
+        return None  # it keeps its fragments to itself
+    return tuple(rules.aff_threshold), rules.needs_histograms
+
+
+_DEFAULTS = {
+    field.name: inspect.signature(agglomerate).parameters[field.name].default
+    for field in fields(Rules)
+}
+
+SWEEP = Sweep(
+    decoder=agglomerate,
+    argument="thresholds",
+    function=agglomerate_sweep,
+    sharing=Sharing(key=_sharing_key, fragments=_fragments, tables=_segment_tables),
+)
+
+
+def _segmentations(
+    prediction: np.ndarray | Volume,
+    thresholds: Sequence[float],
+    rules: Rules,
+    offsets: Sequence[Sequence[int]],
+    edge_side: EdgeSide,
+) -> Iterator[tuple[float, np.ndarray]]:
+    rules.check_thresholds(thresholds)
+    ascending = sorted(set(thresholds))
+    if rules.backend == "waterz":
+        found, tables = _by_waterz(prediction, ascending, rules, offsets, edge_side)
+    else:
+        store, shape = MemoryStore(prediction.shape[-3:]), rules.block_shape(prediction)
+        found = _supervoxels(prediction, rules, offsets, edge_side, store, shape)
+        tables = _tables(found.graph, ascending, rules)
+    labels = found.store.array
+    for threshold, table in tables:
+        # The last segmentation may take the place of the fragments.
+        last = threshold == ascending[-1]
+        out = labels if last else np.empty_like(labels)
+        _relabel_all(found, table, out, rules.thread_count)
+        yield threshold, out
+
+
+def _supervoxels(
+    prediction: np.ndarray | Volume,
+    rules: Rules,
+    offsets: Sequence[Sequence[int]],
+    edge_side: EdgeSide,
+    store: Store,
+    block_shape: Sequence[int],
+) -> Supervoxels:
+    check_prediction(prediction, offsets=offsets)
+    try:
+        return find_supervoxels(
+            prediction,
+            edges=axis_edges(offsets, edge_side),
+            aff_threshold=rules.aff_threshold,
+            histograms=rules.needs_histograms,
+            store=store,
+            block_shape=block_shape,
+            threads=rules.thread_count,
+            edge_limit=rules.edge_limit,
+        )
+    except TooManyEdges as error:
+        raise UserError(rules.refusal(error.fragments, error.edges)) from error
+
+
+def _tables(
+    graph: RegionGraph, thresholds: Sequence[float], rules: Rules
+) -> Iterator[tuple[float, np.ndarray]]:
+    ascending = sorted(set(thresholds))
+    tree = merge(
+        graph,
+        merge_function=rules.merge_function,
+        until=ascending[-1],
+        discretize_queue=rules.discretize_queue,
+    )
+    for threshold in ascending:
+        yield threshold, _table(graph, tree.roots(threshold), rules)
+
+
+def _table(graph: RegionGraph, roots: np.ndarray, rules: Rules) -> np.ndarray:
+    """The label of each fragment's segment, uint32, numbered by the segments' first voxels."""
+    if rules.dust_merge_size:
+        roots = merge_dust(
+            graph,
+            roots,
+            merge_function=rules.merge_function,
+            below=rules.dust_merge_size,
+            affinity=rules.dust_merge_affinity,
+        )
+    sizes = np.bincount(roots, weights=graph.sizes, minlength=len(roots))
+    # A root is the smallest fragment of its segment, and fragments are in the order of first voxels.
+    kept = (roots == np.arange(len(roots))) & (sizes >= rules.dust_remove_size)
+    kept[0] = False
+    return np.where(kept, np.cumsum(kept), 0).astype(np.uint32)[roots]
+
+
+def _by_waterz(
+    prediction: np.ndarray | Volume,
+    thresholds: Sequence[float],
+    rules: Rules,
+    offsets: Sequence[Sequence[int]],
+    edge_side: EdgeSide,
+) -> tuple[Supervoxels, Iterator[tuple[float, np.ndarray]]]:
+    from emseg.decoding.waterz_child import waterz_partitions
+
+    whole = (
+        prediction.read((0, 0, 0), prediction.shape)
+        if isinstance(prediction, Volume)
+        else prediction
+    )
+    check_prediction(whole, offsets=offsets)
+    check_values([whole], whole.dtype)
+    fragments, partitions = waterz_partitions(
+        destination_affinities(whole, offsets=offsets, edge_side=edge_side),
+        thresholds,
+        merge_function=rules.merge_function,
+        aff_threshold=rules.aff_threshold,
+        discretize_queue=rules.discretize_queue,
+        time_limit=rules.time_limit,
+        memory_limit=rules.memory_bytes,
+    )
+    found = given_supervoxels(
+        fragments, whole, edges=axis_edges(offsets, edge_side), histograms=rules.needs_histograms
+    )
+    tables = (
+        (threshold, _table(found.graph, roots.astype(np.int32), rules))
+        for threshold, roots in partitions
+    )
+    return found, tables
+
+
+def _relabel_all(found: Supervoxels, table: np.ndarray, out: np.ndarray, threads: int) -> None:
+    def one(number: int) -> None:
+        found.relabelled(number, table, out[found.blocks[number].slices])
+
+    in_parallel(one, range(len(found.blocks)), threads=threads, label="segments")

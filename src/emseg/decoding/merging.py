@@ -1,0 +1,168 @@
+"""From a region graph to its merge tree, and from the tree to the segments at a threshold."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from emseg.decoding.region_graph import Histograms, RegionGraph, added_up, ordered
+from emseg.kernels.agglomeration import mean_scores, merge_regions, quantile_scores, roots_below
+from emseg.kernels.dust import join_small
+
+MergeFunction = Literal[
+    "mean",
+    "aff10_his256",
+    "aff15_his256",
+    "aff20_his256",
+    "aff25_his256",
+    "aff30_his256",
+    "aff35_his256",
+    "aff40_his256",
+    "aff45_his256",
+    "aff50_his256",
+    "aff55_his256",
+    "aff60_his256",
+    "aff65_his256",
+    "aff70_his256",
+    "aff75_his256",
+    "aff80_his256",
+    "aff85_his256",
+    "aff90_his256",
+    "aff95_his256",
+    "hist_quant_10",
+    "hist_quant_15",
+    "hist_quant_20",
+    "hist_quant_25",
+    "hist_quant_30",
+    "hist_quant_35",
+    "hist_quant_40",
+    "hist_quant_45",
+    "hist_quant_50",
+    "hist_quant_55",
+    "hist_quant_60",
+    "hist_quant_65",
+    "hist_quant_70",
+    "hist_quant_75",
+    "hist_quant_80",
+    "hist_quant_85",
+    "hist_quant_90",
+    "hist_quant_95",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class MergeTree:
+    """Which fragment went into which, and at what score.
+
+    `parents` int32 and `heights` float32 have an entry per fragment and for background, 0: the
+    smaller fragment whose region took this one's in, and the score at which; itself and infinity
+    where none did below `until`. Heights do not fall from a fragment to its parent.
+    """
+
+    parents: np.ndarray
+    heights: np.ndarray
+    until: float
+
+    def roots(self, threshold: float) -> np.ndarray:
+        """Per fragment, int32, the smallest of its segment once all scores below it are merged."""
+        if threshold > self.until:
+            raise ValueError(f"merged until {self.until}, not {threshold}")
+        return roots_below(self.parents, self.heights, np.float32(threshold))
+
+
+def merge(
+    graph: RegionGraph,
+    *,
+    merge_function: MergeFunction,
+    until: float,
+    discretize_queue: Literal[0, 256] = 0,
+) -> MergeTree:
+    """The merge tree of all merges that score below `until`; see `merge_regions` for the rules."""
+    own, levels = samples_of(graph, merge_function), discretize_queue == 256
+    scores = _scores(graph.edges, own, merge_function, levels=levels)
+    limit = np.float32(until)
+    waiting = np.flatnonzero(scores < limit)
+    # Scores are not negative, so that their bits order as they do.
+    queue = scores[waiting].view(np.uint32).astype(np.uint64) << np.uint64(32)
+    queue |= waiting.astype(np.uint64)
+    queue.sort()
+    parents = np.arange(len(graph.sizes), dtype=np.int32)
+    heights = np.full(len(parents), np.inf, np.float32)
+    merge_regions(
+        graph.edges,
+        scores,
+        queue,
+        own.starts,
+        own.bins,
+        own.weights,
+        quantile_of(merge_function),
+        levels,
+        limit,
+        parents,
+        heights,
+    )
+    return MergeTree(parents, heights, until)
+
+
+def merge_dust(
+    graph: RegionGraph,
+    roots: np.ndarray,
+    *,
+    merge_function: MergeFunction,
+    below: int,
+    affinity: float,
+) -> np.ndarray:
+    """The roots, int32, after segments of fewer than `below` voxels joined a neighbour.
+
+    Contacts between segments, strongest first (of equals by the segments' smallest fragments), join
+    theirs where one of the two is still too small, down to those of more than `affinity`: one minus
+    the score, by all affinities between the two, whatever order the merges came in. PyTorch
+    Connectomics' dust merge.
+    """
+    edges, own = graph.edges.copy(), samples_of(graph, merge_function)
+    edges["u"], edges["v"] = ordered(roots[edges["u"]], roots[edges["v"]])
+    owners = np.repeat(np.arange(len(edges)), np.diff(own.starts))
+    contacts, histograms = added_up(edges, (256 * owners + own.bins, own.weights))
+    assert histograms is not None
+    affinities = 1 - _scores(contacts, histograms, merge_function, levels=False)
+    order = np.argsort(-affinities, kind="stable")
+    sizes = np.zeros(len(roots), np.int64)
+    np.add.at(sizes, roots, graph.sizes)
+    joined = np.arange(len(roots), dtype=np.int32)
+    join_small(contacts, order[affinities[order] > affinity], sizes, below, joined)
+    return joined[roots]
+
+
+def samples_of(graph: RegionGraph, merge_function: MergeFunction) -> Histograms:
+    """The histogram that each edge begins with; none at all for the mean, which needs none."""
+    if merge_function == "mean":
+        return Histograms(
+            np.zeros(len(graph.edges) + 1, np.int32), np.empty(0, np.uint8), np.empty(0, np.int32)
+        )
+    if merge_function.startswith("hist_quant_"):
+        if graph.histograms is None:
+            raise ValueError(f"{merge_function} needs a region graph with histograms")
+        return graph.histograms
+    # "aff": the largest affinity of a contact is its one sample.
+    count = len(graph.edges)
+    bins = np.minimum((graph.edges["max"] * np.float32(256)).astype(np.int32), 255)
+    return Histograms(
+        np.arange(count + 1, dtype=np.int32), bins.astype(np.uint8), np.ones(count, np.int32)
+    )
+
+
+def quantile_of(merge_function: MergeFunction) -> int:
+    """The percentile that the function takes of its histograms, 0 for the mean."""
+    if merge_function == "mean":
+        return 0
+    return int(
+        merge_function.removeprefix("hist_quant_").removeprefix("aff").removesuffix("_his256")
+    )
+
+
+def _scores(
+    edges: np.ndarray, own: Histograms, merge_function: MergeFunction, *, levels: bool
+) -> np.ndarray:
+    if merge_function == "mean":
+        return mean_scores(edges, levels)
+    return quantile_scores(own.starts, own.bins, own.weights, quantile_of(merge_function))

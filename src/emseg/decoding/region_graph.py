@@ -1,0 +1,160 @@
+"""The region graph of a volume, put together from those of its blocks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from emseg.blocks.grid import Block
+from emseg.blocks.seams import Numbering
+from emseg.blocks.store import Facts, Store
+from emseg.kernels.region_graph import EDGE, add_up, find_edges
+
+
+@dataclass(frozen=True, eq=False)
+class Histograms:
+    """Per edge e the samples (bin, weight) from `starts[e]` to `starts[e + 1]`.
+
+    `starts` int32, one entry more than edges; `bins` uint8 (256 bins of affinity), `weights` int32.
+    """
+
+    starts: np.ndarray
+    bins: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class RegionGraph:
+    """Which fragments touch, over which affinities, and how large they are.
+
+    `edges` is an array of `emseg.kernels.region_graph.EDGE`, sorted by (u, v), u < v. `sizes` int64
+    are voxels per fragment, entry 0 the background's. `histograms` hold all affinities of each
+    contact, where they were asked for.
+    """
+
+    edges: np.ndarray
+    histograms: Histograms | None
+    sizes: np.ndarray
+
+    @property
+    def nbytes(self) -> int:
+        own = self.histograms
+        more = (own.starts, own.bins, own.weights) if own else ()
+        return sum(array.nbytes for array in (self.edges, self.sizes, *more))
+
+
+def block_facts(
+    edges: np.ndarray, contacts: np.ndarray | None, values: Sequence[np.ndarray | None]
+) -> Facts:
+    """What the volume's graph needs of a block beside `sizes` and `face_facts`.
+
+    `edges` and `contacts` as `find_edges` has them; `values` per axis with a block before it the
+    affinities over its first face.
+    """
+    facts = {"edges": edges}
+    if contacts is not None:
+        keys, counts = np.unique(contacts, return_counts=True)
+        facts |= {"contacts": keys, "contact_counts": counts}
+    return facts | {f"values{a}": plane for a, plane in enumerate(values) if plane is not None}
+
+
+def assemble(
+    blocks: Sequence[Block],
+    store: Store,
+    numbering: Numbering,
+    *,
+    levels: np.ndarray | None,
+    histograms: bool,
+    limit: int,
+) -> RegionGraph:
+    """The volume's region graph; with more than `limit` edges those that were counted so far.
+
+    The parts of a contact that blocks saw, each its own, add up: to their largest maximum, and to
+    sums of whole numbers, so that no cut of the volume and no order of blocks changes the graph.
+    """
+    ids = dict(zip((block.index for block in blocks), numbering.ids, strict=True))
+    parts, keys, weights, sizes = [], [], [], np.zeros(numbering.count + 1, np.int64)
+    for block in blocks:
+        own = ids[block.index]
+        facts = store.facts(block, ("sizes", "edges", "contacts", "contact_counts"))
+        np.add.at(sizes, own, facts["sizes"])
+        part = facts["edges"]
+        part["u"], part["v"] = ordered(own[part["u"]], own[part["v"]])
+        _append_contacts(keys, weights, parts, facts)
+        parts.append(part)
+    edges, contacts = _over_faces(blocks, store, ids, levels, histograms, limit, numbering.count)
+    own_keys, own_weights = np.unique(contacts, return_counts=True)
+    faces = {"contacts": own_keys, "contact_counts": own_weights} if histograms else {}
+    _append_contacts(keys, weights, parts, faces)
+    every = np.concatenate([*parts, edges])
+    if not histograms:
+        return RegionGraph(*added_up(every, None), sizes)
+    samples = np.concatenate(keys), np.concatenate(weights)
+    return RegionGraph(*added_up(every, samples), sizes)
+
+
+def added_up(
+    edges: np.ndarray, samples: tuple[np.ndarray, np.ndarray] | None
+) -> tuple[np.ndarray, Histograms | None]:
+    """The edges sorted by (u, v), those of one pair added up, those within one label left out.
+
+    `samples` (int64 256 * edge + bin, and their weights) become the histograms of what is returned.
+    """
+    order = np.argsort(edges["u"].astype(np.uint64) << np.uint64(32) | edges["v"].astype(np.uint64))
+    added, places = add_up(edges, order)
+    between = added["u"] != added["v"]
+    if samples is None:
+        return added[between], None
+    new = np.where(between, np.cumsum(between) - 1, -1)[places]
+    moved, weights = new[samples[0] >> 8] << 8 | samples[0] & 255, samples[1]
+    moved, weights = moved[moved >= 0], weights[moved >= 0]
+    order = np.argsort(moved)
+    first = np.flatnonzero(np.diff(moved[order], prepend=-1))
+    sums = np.add.reduceat(weights[order], first) if len(first) else weights
+    keys = moved[order][first]
+    starts = np.searchsorted(keys >> 8, np.arange(int(between.sum()) + 1)).astype(np.int32)
+    histograms = Histograms(starts, (keys & 255).astype(np.uint8), sums.astype(np.int32))
+    return added[between], histograms
+
+
+def _append_contacts(
+    keys: list[np.ndarray], weights: list[np.ndarray], parts: Sequence[np.ndarray], facts: Facts
+) -> None:
+    if "contacts" in facts:
+        # A part's edges follow those of the parts before it.
+        keys.append(facts["contacts"] + 256 * sum(map(len, parts)))
+        weights.append(facts["contact_counts"])
+
+
+def _over_faces(
+    blocks: Sequence[Block],
+    store: Store,
+    ids: dict[tuple[int, int, int], np.ndarray],
+    levels: np.ndarray | None,
+    histograms: bool,
+    limit: int,
+    count: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Edges and contacts over the faces between blocks, all faces laid side by side."""
+    before, after, values = [], [], []
+    for block in blocks:
+        for axis in range(3):
+            place = block.before(axis)
+            if place is None:
+                continue
+            own = store.facts(block, (f"joining{axis}", f"values{axis}"))
+            other = next(b for b in blocks if b.index == place)
+            last = store.facts(other, (f"last{axis}",))[f"last{axis}"]
+            before.append(ids[place][last].reshape(-1))
+            after.append(ids[block.index][own[f"joining{axis}"]].reshape(-1))
+            values.append(own[f"values{axis}"].reshape(-1))
+    if not before:
+        return np.empty(0, EDGE), np.empty(0, np.int64)
+    labels = np.stack([np.concatenate(before), np.concatenate(after)])[:, None]
+    both = np.concatenate(values)[None, None]
+    at = np.array([[-1, 0, 0]] * 3)
+    return find_edges(labels, both, both, both, at, 1, levels, count, limit, histograms)
+
+
+def ordered(one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.minimum(one, two), np.maximum(one, two)

@@ -1,0 +1,113 @@
+"""The arguments of watershed and agglomeration, checked, and what follows from them."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from emseg.blocks.memory import available_memory
+from emseg.decoding.merging import MergeFunction
+from emseg.decoding.supervoxels import MOST_EDGES
+from emseg.errors import UserError, unknown_name
+from emseg.volumes import Volume
+
+# What assembling and merging take per edge at most: the graph twice, links, their hash table, the
+# queue, and the samples of a histogram.
+BYTES_PER_EDGE = 220
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """The arguments of `agglomerate` beside its data and thresholds; a UserError for illegal ones."""
+
+    merge_function: MergeFunction
+    aff_threshold: tuple[float, float]
+    discretize_queue: Literal[0, 256]
+    dust_merge_size: int
+    dust_merge_affinity: float
+    dust_remove_size: int
+    backend: Literal["numba", "waterz"]
+    time_limit: float | None
+    memory_limit: float | None
+    threads: int | None
+
+    def __post_init__(self) -> None:
+        _check_name(self.merge_function, get_args(MergeFunction), "merge_function")
+        _check_name(self.backend, ("numba", "waterz"), "backend")
+        _require(
+            self.discretize_queue in (0, 256), "discretize_queue", self.discretize_queue, "0 or 256"
+        )
+        low_high = self.aff_threshold
+        legal = len(low_high) == 2 and 0 <= low_high[0] < low_high[1] <= 1
+        _require(legal, "aff_threshold", list(low_high), "[low, high] with 0 <= low < high <= 1")
+        for name in ("dust_merge_size", "dust_remove_size"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more voxels")
+        affinity = self.dust_merge_affinity
+        _require(0 <= affinity <= 1, "dust_merge_affinity", affinity, "an affinity in [0, 1]")
+        for name in ("time_limit", "memory_limit", "threads"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, name, value, "above 0, or null")
+        if self.time_limit is not None and self.backend != "waterz":
+            raise UserError("decoding.time_limit is for decoding.backend=waterz alone")
+
+    @property
+    def needs_histograms(self) -> bool:
+        """Whether the score is of all affinities of a contact, not of their maximum or mean."""
+        return self.merge_function.startswith("hist_quant_")
+
+    @property
+    def thread_count(self) -> int:
+        return self.threads or len(os.sched_getaffinity(0))
+
+    @property
+    def memory_bytes(self) -> int:
+        return available_memory() if self.memory_limit is None else int(self.memory_limit * _GIB)
+
+    @property
+    def edge_limit(self) -> int:
+        return min(self.memory_bytes // BYTES_PER_EDGE, MOST_EDGES)
+
+    def block_shape(self, prediction: np.ndarray | Volume) -> tuple[int, int, int]:
+        """Slabs, one a thread of an array, and of a stored volume so that they take little memory.
+
+        Of a stored volume, all threads' slabs together fill an eighth of the memory at most (or are
+        a plane each); they are thick, since each slab reads two planes of its neighbours.
+        """
+        depth, height, width = prediction.shape[-3:]
+        thickness = -(-depth // self.thread_count)
+        if isinstance(prediction, Volume):
+            # Three affinities, a label and flags.
+            plane = height * width * (3 * prediction.dtype.itemsize + 6)
+            fits = self.memory_bytes // 8 // (plane * self.thread_count)
+            thickness = max(1, min(thickness, fits))
+        return thickness, height, width
+
+    def check_thresholds(self, thresholds: Sequence[float]) -> None:
+        """Nothing, or a UserError for a threshold that is no score."""
+        for threshold in thresholds:
+            if not 0 <= threshold <= 1:
+                raise UserError(f"decoding.thresholds is {threshold}; scores lie in [0, 1]")
+
+    def refusal(self, fragments: int, edges: int) -> str:
+        """What to tell the user when the region graph is too large to merge."""
+        needed, allowed = edges * BYTES_PER_EDGE / _GIB, self.memory_bytes / _GIB
+        return (
+            f"the watershed leaves at least {fragments} fragments with {edges} edges between them: "
+            f"merging those takes more than {needed:.3g} GiB, decoding.memory_limit is "
+            f"{allowed:.3g}. A prediction as noisy as that is seldom worth it: raise the first of "
+            f"decoding.aff_threshold {list(self.aff_threshold)} (more background), lower the "
+            "second (larger fragments), smooth the prediction, or raise the limit"
+        )
+
+
+def _check_name(name: str, allowed: Sequence[str], key: str) -> None:
+    if name not in allowed:
+        raise unknown_name(key.replace("_", " "), name, allowed, where=f"decoding.{key}")
+
+
+def _require(legal: bool, key: str, value: object, wanted: str) -> None:
+    if not legal:
+        raise UserError(f"decoding.{key} is {value}; it is {wanted}")

@@ -1,0 +1,200 @@
+"""Watershed fragments and their region graph, block by block.
+
+what block B reads: its voxels and one more on each side (fewer at the volume's faces)
+
+    +---------------------+
+    |  .   .   .   .   .  |      the strongest edge of a voxel is among the six around it, so
+    |  .   B   B   B   .  |      that this is all it takes to know which pairs are joined: B's
+    |  .   B   B   B   .  |      own, and those over its first face along each axis
+    |  .   .   .   .   .  |
+    +---------------------+
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from emseg.blocks.grid import Block, grid
+from emseg.blocks.seams import Numbering, face_facts, number_blocks
+from emseg.blocks.store import Facts, MemoryStore, Store
+from emseg.decoding.edges import AxisEdge, check_values, edges_of, limits, probabilities
+from emseg.decoding.region_graph import RegionGraph, assemble, block_facts
+from emseg.kernels.region_graph import find_edges
+from emseg.kernels.seams import relabel
+from emseg.kernels.watershed import flood
+from emseg.progress import track
+from emseg.volumes import Volume
+
+# Half edges are numbered by int32.
+MOST_EDGES = 2**30 - 1
+
+
+class TooManyEdges(Exception):
+    """There are more edges than allowed; `fragments` and `edges` are how many were found so far."""
+
+    def __init__(self, fragments: int, edges: int) -> None:
+        super().__init__(f"{fragments} fragments with {edges} edges")
+        self.fragments, self.edges = fragments, edges
+
+
+@dataclass(frozen=True, eq=False)
+class Supervoxels:
+    """The fragments of a volume: labels of blocks in a store, their numbering and their graph."""
+
+    blocks: Sequence[Block]
+    store: Store
+    numbering: Numbering
+    graph: RegionGraph
+
+    def relabelled(
+        self, block: int, table: np.ndarray, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Block number `block` with table[f] for each fragment f; uint32, `out` when given."""
+        labels = self.store.labels(self.blocks[block])
+        out = np.empty(labels.shape, np.uint32) if out is None else out
+        own = table[self.numbering.ids[block]].astype(np.uint32, copy=False)
+        if labels.flags.c_contiguous and out.flags.c_contiguous:
+            relabel(labels.reshape(-1), own, out.reshape(-1))
+        else:
+            out[...] = own[labels]
+        return out
+
+
+def find_supervoxels(
+    prediction: np.ndarray | Volume,
+    *,
+    edges: Sequence[AxisEdge],
+    aff_threshold: tuple[float, float],
+    histograms: bool,
+    store: Store,
+    block_shape: Sequence[int],
+    threads: int,
+    edge_limit: int,
+) -> Supervoxels:
+    """The watershed fragments of a prediction and their region graph, however it is cut in blocks.
+
+    `prediction` (C, Z, Y, X) of float32, float16 or uint8, `edges` says which channel is which
+    axis's edge. Blocks that are `done` in the store are taken as they are. TooManyEdges when there
+    are more than `edge_limit`; a UserError for values that are no probabilities.
+    """
+    shape = tuple(prediction.shape[-3:])
+    blocks = grid(shape, block_shape)
+    missing = [block for block in blocks if not store.done(block)]
+    low, high, top = limits(prediction.dtype, *aff_threshold)
+
+    def label(block: Block) -> None:
+        start, stop = block.grown(shape)
+        arrays, at = edges_of(prediction, edges, start, stop)
+        labels, facts, legal = _flooded(block, arrays, at, start, stop, (low, high, top), store)
+        if not legal:
+            check_values(arrays, prediction.dtype)
+            # Legal all the same: -0.0, whose bits as a float16 are those of a negative number.
+            arrays = [np.maximum(array, 0) for array in arrays]
+            labels, facts, _ = _flooded(block, arrays, at, start, stop, (low, high, top), store)
+        facts |= _graph_facts(
+            block, labels, arrays, at, start, prediction.dtype, histograms, edge_limit
+        )
+        store.keep(block, labels, facts)
+
+    in_parallel(label, missing, threads=threads, label="fragments")
+    numbering = number_blocks(blocks, store, shape)
+    graph = assemble(
+        blocks,
+        store,
+        numbering,
+        levels=probabilities(prediction.dtype),
+        histograms=histograms,
+        limit=edge_limit,
+    )
+    store.forget_facts()
+    if len(graph.edges) > edge_limit:
+        raise TooManyEdges(numbering.count, len(graph.edges))
+    return Supervoxels(blocks, store, numbering, graph)
+
+
+def given_supervoxels(
+    fragments: np.ndarray, prediction: np.ndarray, *, edges: Sequence[AxisEdge], histograms: bool
+) -> Supervoxels:
+    """The supervoxels whose labels are given, numbered by their first voxel; one block."""
+    shape = fragments.shape
+    [block] = grid(shape, shape)
+    store = MemoryStore(shape)
+    store.array[...] = fragments
+    sizes = np.bincount(store.array.reshape(-1))
+    arrays, at = edges_of(prediction, edges, (0, 0, 0), shape)
+    facts = _graph_facts(
+        block, store.array, arrays, at, (0, 0, 0), prediction.dtype, histograms, MOST_EDGES
+    )
+    store.keep(block, store.array, {"sizes": sizes, **facts})
+    numbering = Numbering([np.arange(len(sizes), dtype=np.uint32)], len(sizes) - 1)
+    graph = assemble(
+        [block],
+        store,
+        numbering,
+        levels=probabilities(prediction.dtype),
+        histograms=histograms,
+        limit=MOST_EDGES,
+    )
+    store.forget_facts()
+    return Supervoxels([block], store, numbering, graph)
+
+
+def in_parallel(
+    work: Callable[[Any], Any], items: Sequence[Any], *, threads: int, label: str
+) -> None:
+    """`work` done on each item by a number of threads, with progress where there are many items."""
+    with ThreadPoolExecutor(threads) as pool:
+        results = pool.map(work, items)
+        # One block a thread is a matter of seconds.
+        many = len(items) > 2 * threads
+        for _ in track(results, total=len(items), label=label, unit="block") if many else results:
+            pass
+
+
+def _flooded(
+    block: Block,
+    arrays: Sequence[np.ndarray],
+    at: np.ndarray,
+    start: Sequence[int],
+    stop: Sequence[int],
+    values: tuple[np.generic, np.generic, np.generic],
+    store: Store,
+) -> tuple[np.ndarray, Facts, bool]:
+    labels = store.room(block)
+    lead = tuple(b - a for a, b in zip(start, block.start, strict=True))
+    depth, height, width = block.shape
+    faces = ((height, width), (depth, width), (depth, height))
+    joined = [np.zeros(face, np.uint8) for face in faces]
+    missing = tuple(int(a == 0) for a in start)
+    extent = tuple(b - a for a, b in zip(start, stop, strict=True))
+    count, first, sizes, legal = flood(*arrays, at, missing, extent, lead, *values, labels, *joined)
+    inner = [labels.take(0, axis) if lead[axis] else None for axis in range(3)]
+    return labels, {"first": first, "sizes": sizes, **face_facts(labels, inner, joined)}, legal
+
+
+def _graph_facts(
+    block: Block,
+    labels: np.ndarray,
+    arrays: Sequence[np.ndarray],
+    at: np.ndarray,
+    start: Sequence[int],
+    dtype: np.dtype,
+    histograms: bool,
+    edge_limit: int,
+) -> Facts:
+    inside = at + (np.array(block.start) - start)
+    count = int(labels.max(initial=0))
+    found, contacts = find_edges(
+        labels, *arrays, inside, 3, probabilities(dtype), count, edge_limit, histograms
+    )
+    if len(found) > edge_limit:
+        raise TooManyEdges(count, len(found))
+    values = []
+    for axis, array in enumerate(arrays):
+        first = [slice(a, a + size) for a, size in zip(inside[axis], block.shape, strict=True)]
+        first[axis] = slice(inside[axis][axis], inside[axis][axis] + 1)
+        values.append(array[tuple(first)].take(0, axis) if block.start[axis] else None)
+    return block_facts(found, contacts if histograms else None, values)

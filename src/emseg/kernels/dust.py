@@ -1,0 +1,28 @@
+"""Small segments join a neighbour."""
+
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def join_small(contacts, order, sizes, below, joined):
+    """Joins the two segments of each contact, taken in `order`, where one has too few voxels.
+
+    `contacts` is an array of EDGE between segments, `sizes` int64 voxels and `joined` int32 (to
+    begin with, each segment itself) have an entry per label. Afterwards `joined` holds the smallest
+    segment of each group, `sizes` that group's voxels at its smallest segment.
+    """
+    for contact in order:
+        one, two = contacts[contact].u, contacts[contact].v
+        while joined[one] != one:
+            joined[one] = joined[joined[one]]
+            one = joined[one]
+        while joined[two] != two:
+            joined[two] = joined[joined[two]]
+            two = joined[two]
+        if one == two or (sizes[one] >= below and sizes[two] >= below):
+            continue
+        small, large = min(one, two), max(one, two)
+        joined[large] = small
+        sizes[small] += sizes[large]
+    for label in range(len(joined)):
+        joined[label] = joined[joined[label]]
