@@ -23,7 +23,7 @@ for name, values in zip(prediction.channels, prediction.values, strict=True):
 # %% Decoders take one edge an axis
 edges = prediction.nearest()
 for threshold in (0.3, 0.5, 0.7):
-    labels = emseg.waterz(
+    labels = emseg.agglomerate(
         edges.values, thresholds=threshold, offsets=edges.offsets, edge_side=edges.edge_side
     )
     scores = emseg.adapted_rand(labels, truth) | emseg.voi(labels, truth)

@@ -159,7 +159,7 @@ def prepare(words: list[str], desk: Path) -> list[str]:
         elif flag == "--conf" and value.startswith("outputs/"):
             (choice,) = [word.partition("=")[2] for word in words if word.startswith("decoding=")]
             (path / "decoding").mkdir(parents=True)
-            found = conf_folder() / "decoding" / "waterz.yaml"
+            found = conf_folder() / "decoding" / "agglomerate.yaml"
             shutil.copy(found, path / "decoding" / f"{choice}.yaml")
     return words
 

@@ -128,7 +128,7 @@ def _parsed(modules: Mapping[str, str]) -> Graph:
         ("emseg.training.a", "def f():\n    from emseg.inference.predict import predict"),
         ("emseg.models.a", "from emseg import stages"),
         ("emseg.training.a", "from emseg.config import build"),
-        ("emseg.data.a", "from emseg import waterz"),
+        ("emseg.data.a", "from emseg import agglomerate"),
         ("emseg", "from emseg.volumes import open_volume"),
         ("emseg.config.a", "from emseg.kernels import affinity"),
     ],

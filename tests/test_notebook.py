@@ -50,8 +50,8 @@ def test_import_is_light_and_names_its_contents():
 def test_names_are_those_of_their_modules():
     for name in emseg.__all__:
         assert getattr(emseg, name).__name__ == name
-    with pytest.raises(AttributeError, match="no attribute 'waterzz'"):
-        emseg.waterzz  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'agglomerated'"):
+        emseg.agglomerated  # noqa: B018
 
 
 def test_script_runs(run, workplace):

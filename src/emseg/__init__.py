@@ -1,6 +1,6 @@
 """emseg: segment neurons and synapses in electron-microscopy volumes.
 
-For notebooks, on plain arrays: `load_run`, `predict`, `open_volume`, the decoders `waterz` and
+For notebooks, on plain arrays: `load_run`, `predict`, `open_volume`, the decoders `agglomerate` and
 `affinity_cc`, the metrics `adapted_rand` and `voi`. `docs/notebook.py` shows them.
 """
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emseg.decoding.affinity_cc import affinity_cc
-    from emseg.decoding.waterz import waterz
+    from emseg.decoding.agglomerate import agglomerate
     from emseg.evaluation.adapted_rand import adapted_rand
     from emseg.evaluation.voi import voi
     from emseg.inference.predict import predict
@@ -21,22 +21,22 @@ __version__ = "0.1.0"
 __all__ = [
     "adapted_rand",
     "affinity_cc",
+    "agglomerate",
     "load_run",
     "open_volume",
     "predict",
     "voi",
-    "waterz",
 ]
 
 # Imported when first asked for: the command line's --help must not wait for torch.
 _HOMES = {
     "adapted_rand": "emseg.evaluation.adapted_rand",
     "affinity_cc": "emseg.decoding.affinity_cc",
+    "agglomerate": "emseg.decoding.agglomerate",
     "load_run": "emseg.stages.load",
     "open_volume": "emseg.volumes",
     "predict": "emseg.inference.predict",
     "voi": "emseg.evaluation.voi",
-    "waterz": "emseg.decoding.waterz",
 }
 
 

@@ -46,9 +46,20 @@ def grid(shape: Sequence[int], block_shape: Sequence[int]) -> list[Block]:
     return blocks
 
 
-def slabs(shape: Sequence[int], count: int) -> list[Block]:
-    """The volume in about `count` blocks of whole planes, at least one plane each."""
-    return grid(shape, (max(1, -(-shape[0] // count)), *shape[1:]))
+def slab_shape(
+    shape: Sequence[int], *, bytes_per_voxel: int, memory: int, threads: int, aligned: int = 1
+) -> Index:
+    """The shape of slabs of whole planes, one a thread or more, that fit the memory together.
+
+    As thick as fits, since each block reads a plane more on each side, and a multiple of `aligned`
+    planes (of chunks in a file) where that is not too thick; one plane at least.
+    """
+    depth, height, width = shape
+    fits = memory // (height * width * bytes_per_voxel * threads)
+    thickness = max(1, min(-(-depth // threads), fits))
+    if thickness >= aligned:
+        thickness -= thickness % aligned
+    return thickness, height, width
 
 
 def _three(values) -> Index:

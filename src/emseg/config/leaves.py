@@ -18,6 +18,9 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
 # `init_from` is a checkpoint to take weights (and nothing else) from.
 CODE_READ: dict[str, dict[str, Any]] = {"model": {"init_from": None}}
 
+# Per kind, arguments that change how a result is come by, but not the result.
+NO_RESULT: dict[str, tuple[str, ...]] = {"decoding": ("memory_limit", "threads", "time_limit")}
+
 LEAF_GROUPS = tuple(kind.replace(".", "/") for kind in SUPPLIED)
 
 

@@ -4,11 +4,16 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from emseg.blocks.grid import Block, grid
+from emseg.blocks.seams import face_facts, number_blocks
+from emseg.blocks.store import Store
 from emseg.decoding.edges import AxisEdge, axis_edges, check_prediction, check_values, largest_off
-from emseg.decoding.sweep import Sweep
+from emseg.decoding.sweep import Blockwise, Sweep
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide
 from emseg.kernels.components import EDGE_BITS, edge_components
+from emseg.progress import track
+from emseg.volumes import Volume, open_volume
 
 
 def affinity_cc(
@@ -62,6 +67,60 @@ def affinity_cc_sweep(
         yield value, _labels(prediction, edges, value, mask)
 
 
+def affinity_cc_blocks(
+    prediction: Volume,
+    *,
+    threshold: float,
+    affinity_mask_path: str | None = None,
+    offsets: Sequence[Sequence[int]],
+    edge_side: EdgeSide,
+    store: Store,
+    block_shape: Sequence[int],
+) -> Iterator[tuple[Block, np.ndarray]]:
+    """(block, its labels) of what `affinity_cc` returns, in C order of blocks of `block_shape`.
+
+    A block is labelled together with the voxels around it, whose labels then say what it is
+    connected to. Labels wait in the store, where blocks that are `done` are taken as they are.
+    """
+    check_prediction(prediction, offsets=offsets)
+    edges, shape = axis_edges(offsets, edge_side), prediction.shape
+    mask = _open_mask(affinity_mask_path, shape)
+    blocks = grid(shape, block_shape)
+    missing = [block for block in blocks if not store.done(block)]
+    for block in track(missing, total=len(missing), label="components", unit="block"):
+        start, stop = block.grown(shape)
+        around = prediction.read(start, stop)
+        check_values([around], around.dtype)
+        trusted = None if mask is None else mask.read(start, stop) != 0
+        _keep(block, start, _labels(around, edges, threshold, trusted), store)
+    numbering = number_blocks(blocks, store, shape)
+    for block, ids in zip(blocks, numbering.ids, strict=True):
+        yield block, ids[store.labels(block)]
+
+
+def _keep(block: Block, start: Sequence[int], labels: np.ndarray, store: Store) -> None:
+    """Stores the block's part of the labels of the voxels in and around it."""
+    lead = [b - a for a, b in zip(start, block.start, strict=True)]
+    inside = tuple(slice(a, a + n) for a, n in zip(lead, block.shape, strict=True))
+    own, first = np.unique(labels[inside], return_index=True)
+    # Numbers by first voxel, 0 for what touches the block nowhere.
+    own, first = own[own > 0], first[own > 0]
+    order = np.argsort(first)
+    numbers = np.zeros(int(labels.max()) + 1, np.uint32)
+    numbers[own[order]] = np.arange(1, len(own) + 1, dtype=np.uint32)
+    dense = numbers[labels]
+    room = store.room(block)
+    room[...] = dense[inside]
+    # The plane before the block, seen from inside it: what is labelled there goes on over there.
+    before: list[np.ndarray | None] = []
+    for axis in range(3):
+        plane = tuple(0 if a == axis else part for a, part in enumerate(inside))
+        before.append(dense[plane] if lead[axis] else None)
+    facts = face_facts(room, before, [p if p is None else (p > 0).view(np.uint8) for p in before])
+    store.keep(block, room, {"first": np.concatenate([[0], first[order]]), **facts})
+
+
+BLOCKWISE = Blockwise(decoder=affinity_cc, function=affinity_cc_blocks)
 SWEEP = Sweep(decoder=affinity_cc, argument="threshold", function=affinity_cc_sweep)
 
 
@@ -94,11 +153,14 @@ def _switch_off(flags: np.ndarray, edges: Sequence[AxisEdge], mask: np.ndarray) 
         flags[here][~mask[there]] &= np.uint8(0xFF ^ bit)
 
 
-def _read_mask(location: str | None, shape: tuple[int, ...]) -> np.ndarray | None:
+def _read_mask(location: str | None, shape: Sequence[int]) -> np.ndarray | None:
+    mask = _open_mask(location, shape)
+    return None if mask is None else mask[...] != 0
+
+
+def _open_mask(location: str | None, shape: Sequence[int]) -> Volume | None:
     if location is None:
         return None
-    from emseg.volumes import open_volume
-
     volume = open_volume(location)
     if volume.channels is not None:
         raise UserError(
@@ -110,4 +172,4 @@ def _read_mask(location: str | None, shape: tuple[int, ...]) -> np.ndarray | Non
             f"decoding.affinity_mask_path: {location} has the shape {tuple(volume.shape)}, "
             f"the prediction {tuple(shape)}"
         )
-    return volume.read((0, 0, 0), volume.shape) != 0
+    return volume

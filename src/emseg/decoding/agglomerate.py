@@ -20,7 +20,7 @@ from emseg.decoding.supervoxels import (
     given_supervoxels,
     in_parallel,
 )
-from emseg.decoding.sweep import Sharing, Sweep
+from emseg.decoding.sweep import Blockwise, Sharing, Sweep
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide
 from emseg.volumes import Volume
@@ -55,8 +55,8 @@ def agglomerate(
     with no edge above `aff_threshold[0]` is background, 0 (0 <= low < high <= 1). The cheapest
     contact of two regions is merged, again and again, while its score is below `thresholds`, in
     [0, 1]: a larger one merges more, 0 leaves the fragments. The score is 1 - s, and s is, by
-    `merge_function`: `mean`, the mean affinity between the two; `hist_quant_Q`, the Q-th percentile
-    of a histogram of those affinities (256 bins); `affQ_his256`, that percentile of a histogram that
+    `merge_function`: `mean`, the mean affinity between the two; `hist_quant_Q`, the percentile Q of
+    a histogram of those affinities (256 bins); `affQ_his256`, that percentile of a histogram which
     holds only the largest affinity of each contact of two fragments. Where two regions merge that
     touch a third, the dearer contact joins the cheaper one, which is scored anew when it comes up.
     Equal scores are taken in the order in which they were queued, at first by fragments.
@@ -166,6 +166,7 @@ _DEFAULTS = {
     for field in fields(Rules)
 }
 
+BLOCKWISE = Blockwise(decoder=agglomerate, function=agglomerate_blocks)
 SWEEP = Sweep(
     decoder=agglomerate,
     argument="thresholds",
@@ -247,7 +248,7 @@ def _table(graph: RegionGraph, roots: np.ndarray, rules: Rules) -> np.ndarray:
             affinity=rules.dust_merge_affinity,
         )
     sizes = np.bincount(roots, weights=graph.sizes, minlength=len(roots))
-    # A root is the smallest fragment of its segment, and fragments are in the order of first voxels.
+    # A root is the smallest fragment of its segment; fragments are in the order of first voxels.
     kept = (roots == np.arange(len(roots))) & (sizes >= rules.dust_remove_size)
     kept[0] = False
     return np.where(kept, np.cumsum(kept), 0).astype(np.uint32)[roots]

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from emseg.blocks.grid import slab_shape
 from emseg.blocks.memory import available_memory
 from emseg.decoding.merging import MergeFunction
 from emseg.decoding.supervoxels import MOST_EDGES
@@ -21,7 +22,7 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """The arguments of `agglomerate` beside its data and thresholds; a UserError for illegal ones."""
+    """The arguments of `agglomerate` beside data and thresholds; a UserError for illegal ones."""
 
     merge_function: MergeFunction
     aff_threshold: tuple[float, float]
@@ -71,19 +72,14 @@ class Rules:
         return min(self.memory_bytes // BYTES_PER_EDGE, MOST_EDGES)
 
     def block_shape(self, prediction: np.ndarray | Volume) -> tuple[int, int, int]:
-        """Slabs, one a thread of an array, and of a stored volume so that they take little memory.
-
-        Of a stored volume, all threads' slabs together fill an eighth of the memory at most (or are
-        a plane each); they are thick, since each slab reads two planes of its neighbours.
-        """
-        depth, height, width = prediction.shape[-3:]
-        thickness = -(-depth // self.thread_count)
-        if isinstance(prediction, Volume):
-            # Three affinities, a label and flags.
-            plane = height * width * (3 * prediction.dtype.itemsize + 6)
-            fits = self.memory_bytes // 8 // (plane * self.thread_count)
-            thickness = max(1, min(thickness, fits))
-        return thickness, height, width
+        """Slabs, one a thread of an array; of a stored volume they fill an eighth of the memory."""
+        stored = isinstance(prediction, Volume)
+        return slab_shape(
+            prediction.shape[-3:],
+            bytes_per_voxel=3 * prediction.dtype.itemsize + 6,  # three affinities, a label, flags
+            memory=self.memory_bytes // 8 if stored else 2**62,
+            threads=self.thread_count,
+        )
 
     def check_thresholds(self, thresholds: Sequence[float]) -> None:
         """Nothing, or a UserError for a threshold that is no score."""

@@ -1,4 +1,4 @@
-"""Decoders that give the labels of many thresholds in one pass."""
+"""Decoders that do more than one array at one threshold: many thresholds in one pass, or blocks."""
 
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from emseg.blocks.grid import Block
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,24 @@ class Sweep:
     argument: str
     function: Callable[..., Iterator[tuple[float, np.ndarray]]]
     sharing: Sharing | None = None
+
+
+@dataclass(frozen=True)
+class Blockwise:
+    """How to decode in blocks: a module with a decoder that can keeps it as `BLOCKWISE`.
+
+    `function` takes what `decoder` takes, with a Volume for the prediction, a `store` (see
+    `emseg.blocks.store`) and a `block_shape`, and yields (block, labels) in C order of the blocks.
+    """
+
+    decoder: Callable[..., np.ndarray]
+    function: Callable[..., Iterator[tuple[Block, np.ndarray]]]
+
+
+def blockwise_of(decoder: Callable[..., np.ndarray]) -> Blockwise | None:
+    """How a decoder function works in blocks, or None when it cannot."""
+    found = getattr(sys.modules[decoder.__module__], "BLOCKWISE", None)
+    return found if found is not None and found.decoder is decoder else None
 
 
 def sweep_of(decoder: Callable[..., np.ndarray]) -> Sweep | None:

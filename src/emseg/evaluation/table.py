@@ -61,6 +61,10 @@ class Contingency:
         truth = self.truth[_changes(self.truth)][one]
         return Contingency(truth, two.astype(np.uint64), counts, self.voxels)
 
+    @property
+    def nbytes(self) -> int:
+        return self.truth.nbytes + self.segmentation.nbytes + self.counts.nbytes
+
     @cached_property
     def objects(self) -> "Contingency":
         """The entries of the truth's objects, that is without truth 0; of the same `voxels`."""

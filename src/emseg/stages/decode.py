@@ -1,7 +1,8 @@
 """Decode: from a prediction (C, Z, Y, X) to a segmentation (Z, Y, X)."""
 
-import inspect
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any
 import numpy as np
 
 from emseg import __version__
+from emseg.blocks.grid import slab_shape
+from emseg.blocks.memory import available_memory
 from emseg.config import build
-from emseg.decoding import sweep_of
+from emseg.config.leaves import NO_RESULT
+from emseg.decoding.sweep import blockwise_of, sweep_of
 from emseg.errors import UserError
 from emseg.stages.artifacts import (
     FORMAT_VERSION,
@@ -21,21 +25,39 @@ from emseg.stages.artifacts import (
     fingerprint,
     supersede,
 )
+from emseg.stages.channels import asked_facts, chosen_channels
+from emseg.stages.folder_store import FolderStore
 from emseg.stages.runs import say
-from emseg.volumes import Volume, identity, open_volume, write_volume
+from emseg.volumes import (
+    PartialVolume,
+    Volume,
+    default_chunks,
+    identity,
+    open_volume,
+    write_volume,
+)
+
+GIB = 1 << 30
+LABEL_BYTES = 4
 
 
 @dataclass(frozen=True)
 class DecodeJob:
     """All that decoding one prediction takes; plain values, so that it travels to a child process.
 
-    `decoding` is the decoder's leaf, `select` the chosen channels (None: the nearest offsets).
+    `decoding` is the decoder's leaf, `select` the chosen channels (None: the nearest offsets),
+    `memory` GiB that decoding may take (None: what the machine or its cgroup has).
     """
 
     prediction: Path
     decoding: dict[str, Any]
     select: Sequence[int] | None
     allow: tuple[str, ...] = ()
+    memory: float | None = None
+
+    @property
+    def memory_bytes(self) -> int:
+        return available_memory() if self.memory is None else int(self.memory * GIB)
 
 
 def decode(job: DecodeJob, *, segmentation: Path, force: bool, verify: bool) -> Path:
@@ -47,13 +69,12 @@ def decode(job: DecodeJob, *, segmentation: Path, force: bool, verify: bool) -> 
         if current is not None:
             say(f"{current.name} is up to date: decoding skipped")
             return current
-    write_volume(
+    write = _write_in_blocks if _takes_blocks(job, predicted) else _write_at_once
+    write(
+        job,
+        predicted,
         segmentation,
-        labels_of(job),
-        axes=predicted.axes,
-        voxel_size=predicted.voxel_size,
-        offset=predicted.offset,
-        attributes={
+        {
             "format_version": FORMAT_VERSION,
             "fingerprint": fingerprint("decode", decode_facts(job)),
             "contents": contents(_files(job)),
@@ -86,20 +107,27 @@ def open_prediction(path: Path) -> Volume:
 
 def decode_facts(job: DecodeJob) -> dict[str, Any]:
     """All that decides the labels, as plain containers."""
+    return {
+        **prediction_facts(job),
+        "decoding": {k: v for k, v in job.decoding.items() if k not in NO_RESULT["decoding"]},
+        "files": [identity(file) for file in _files(job)],
+    }
+
+
+def prediction_facts(job: DecodeJob) -> dict[str, Any]:
+    """All that decides which affinities the decoder gets, as plain containers."""
     predicted = open_prediction(job.prediction)
     return {
         "prediction": predicted.attributes["fingerprint"],
         "select": _channels(job, predicted),
-        "decoding": job.decoding,
-        "files": [identity(file) for file in _files(job)],
     }
 
 
 def labels_of(job: DecodeJob) -> np.ndarray:
     """The labels (Z, Y, X) that the job's decoder makes of the chosen channels."""
     decoder = build(job.decoding, kind="decoding", allow=job.allow)
-    prediction, facts = _data(job, decoder)
-    return decoder(prediction, **facts)
+    prediction, facts = decoder_input(job, decoder)
+    return decoder(prediction[...], **facts)
 
 
 def labels_by_value(
@@ -110,69 +138,76 @@ def labels_by_value(
     swept = sweep_of(decoder.func)
     if swept is None or swept.argument != name:
         raise UserError(f"the decoder {decoder.func.__name__} cannot sweep over '{name}'")
-    prediction, facts = _data(job, decoder)
-    yield from swept.function(prediction, **{**decoder.keywords, **facts, name: values})
+    prediction, facts = decoder_input(job, decoder)
+    yield from swept.function(prediction[...], **{**decoder.keywords, **facts, name: values})
 
 
-def nearest_channels(offsets: Sequence[Sequence[int]]) -> list[int]:
-    """For each axis the channel with the shortest offset along it, the first of equals."""
-    chosen = []
-    for axis in range(3):
-        along = [
-            (abs(offset[axis]), channel)
-            for channel, offset in enumerate(offsets)
-            if offset[axis] and not any(offset[:axis]) and not any(offset[axis + 1 :])
-        ]
-        if not along:
-            raise UserError(f"the offsets {[list(o) for o in offsets]} have none along axis {axis}")
-        chosen.append(min(along)[1])
-    return chosen
+def _takes_blocks(job: DecodeJob, predicted: Volume) -> bool:
+    """True for what does not fit half of the memory as arrays, where the decoder can do blocks."""
+    decoder = build(job.decoding, kind="decoding", allow=job.allow)
+    per_voxel = len(_channels(job, predicted)) * predicted.dtype.itemsize + LABEL_BYTES
+    large = math.prod(predicted.shape) * per_voxel > job.memory_bytes // 2
+    return large and blockwise_of(decoder.func) is not None
 
 
-def chosen_channels(
-    select: Sequence[int] | None, facts: Mapping[str, Any], *, where: str | Path
-) -> list[int]:
-    """The channels for the decoder: those selected, else the nearest offsets, else all.
-
-    `facts` are a prediction's attributes, or what its target says of it; `where` is for errors.
-    """
-    names, offsets = facts["channels"], facts["offsets"]
-    if select is None:
-        return nearest_channels(offsets) if offsets else list(range(len(names)))
-    outside = [channel for channel in select if channel >= len(names)]
-    if outside:
-        raise UserError(
-            f"inference.model.select_channel: {outside[0]} is no channel of {where} "
-            f"(0 to {len(names) - 1}: {', '.join(names)})"
-        )
-    return list(select)
+def _write_at_once(
+    job: DecodeJob, predicted: Volume, segmentation: Path, attributes: dict[str, Any]
+) -> None:
+    write_volume(
+        segmentation,
+        labels_of(job),
+        axes=predicted.axes,
+        voxel_size=predicted.voxel_size,
+        offset=predicted.offset,
+        attributes=attributes,
+    )
 
 
-def asked_facts(
-    decoder: partial,
-    facts: Mapping[str, Any],
-    channels: Sequence[int],
-    *,
-    voxel_size: Sequence[float] | None,
-    where: str | Path,
-) -> dict[str, Any]:
-    """What the decoder's signature asks for by name, of the chosen channels."""
-    offsets = facts["offsets"] and [tuple(facts["offsets"][channel]) for channel in channels]
-    known = {"offsets": offsets, "edge_side": facts["edge_side"], "voxel_size": voxel_size}
-    parameters = inspect.signature(decoder.func).parameters
-    asked = {name: value for name, value in known.items() if name in parameters}
-    for name, value in asked.items():
-        if value is None and parameters[name].default is inspect.Parameter.empty:
-            raise UserError(f"{where} has no {name}, which {decoder.func.__name__} needs")
-    return asked
+def _write_in_blocks(
+    job: DecodeJob, predicted: Volume, segmentation: Path, attributes: dict[str, Any]
+) -> None:
+    """The segmentation slab by slab; blocks that a killed decode has finished are not repeated."""
+    decoder = build(job.decoding, kind="decoding", allow=job.allow)
+    blockwise = blockwise_of(decoder.func)
+    assert blockwise is not None
+    prediction, facts = decoder_input(job, decoder)
+    chunks = default_chunks(predicted.shape)
+    shape = slab_shape(
+        predicted.shape,
+        bytes_per_voxel=prediction.channels * predicted.dtype.itemsize + 3 * LABEL_BYTES,
+        memory=job.memory_bytes // 4,
+        threads=len(os.sched_getaffinity(0)),
+        aligned=chunks[0],
+    )
+    partial_volume = PartialVolume(
+        segmentation,
+        shape=predicted.shape,
+        dtype=np.uint32,
+        chunks=chunks,
+        axes=predicted.axes,
+        voxel_size=predicted.voxel_size,
+        offset=predicted.offset,
+        attributes=attributes,
+    )
+    store = FolderStore(
+        segmentation.with_name(f"{segmentation.name}.blocks"),
+        purpose={"fingerprint": attributes["fingerprint"], "block_shape": shape},
+    )
+    arguments = {**decoder.keywords, **facts, "store": store, "block_shape": shape}
+    for block, labels in blockwise.function(prediction, **arguments):
+        written = max(partial_volume.done() - block.start[0], 0)
+        if written < len(labels):
+            partial_volume.write(block.start[0] + written, labels[written:])
+    partial_volume.finish()
+    store.discard()
 
 
 def _channels(job: DecodeJob, predicted: Volume) -> list[int]:
     return chosen_channels(job.select, predicted.attributes, where=job.prediction)
 
 
-def _data(job: DecodeJob, decoder: partial) -> tuple[np.ndarray, dict[str, Any]]:
-    """The chosen channels, and the facts that the decoder asks for."""
+def decoder_input(job: DecodeJob, decoder: partial) -> tuple[Volume, dict[str, Any]]:
+    """The chosen channels, lazily, and the facts that the decoder asks for."""
     predicted = open_prediction(job.prediction)
     channels = _channels(job, predicted)
     facts = asked_facts(
@@ -182,7 +217,9 @@ def _data(job: DecodeJob, decoder: partial) -> tuple[np.ndarray, dict[str, Any]]
         voxel_size=predicted.voxel_size,
         where=job.prediction,
     )
-    return predicted.read((0, 0, 0), predicted.shape, channels=channels), facts
+    if "memory_limit" in decoder.keywords and decoder.keywords["memory_limit"] is None:
+        facts["memory_limit"] = job.memory
+    return predicted.select(channels), facts
 
 
 def _files(job: DecodeJob) -> list[str]:

@@ -11,7 +11,7 @@ from torch import nn
 from emseg.config import load
 from emseg.config.schema import Root
 from emseg.errors import UserError
-from emseg.stages.decode import nearest_channels
+from emseg.stages.channels import nearest_channels
 from emseg.stages.infer import check_image, predict_image
 from emseg.stages.network import Trained, load_trained, target_facts
 from emseg.stages.runs import run_of

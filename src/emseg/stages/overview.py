@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emseg.stages.decode import nearest_channels
+from emseg.stages.channels import nearest_channels
 from emseg.stages.sources import Source
 from emseg.volumes import Volume, open_volume
 from emseg.volumes.atomic import replacing

@@ -133,7 +133,9 @@ def decode_job(session: Session, prediction: Path) -> DecodeJob:
     """The config's decoder for one prediction."""
     root = session.loaded.root
     select = root.inference.model.select_channel
-    return DecodeJob(prediction, root.decoding, select, tuple(session.loaded.allow))
+    return DecodeJob(
+        prediction, root.decoding, select, tuple(session.loaded.allow), root.system.memory
+    )
 
 
 def _current(

@@ -1,17 +1,35 @@
 """One trial of tune: decode with some arguments and score against the truth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from emseg.config import build
+from emseg.decoding.sweep import sweep_of
 from emseg.errors import unknown_name
-from emseg.stages.decode import DecodeJob, decode_facts, labels_by_value, labels_of
-from emseg.stages.evaluate import build_metrics, read_truth, score, score_names, truth_facts
+from emseg.evaluation import Contingency, contingency
+from emseg.stages.artifacts import fingerprint
+from emseg.stages.decode import (
+    DecodeJob,
+    decode_facts,
+    decoder_input,
+    labels_by_value,
+    labels_of,
+    prediction_facts,
+)
+from emseg.stages.evaluate import build_metrics, counts_suffice, score, score_names
+from emseg.stages.kept import Kept
 from emseg.stages.sources import Source
+from emseg.stages.truth import read_truth, truth_facts
 
 # (value of the swept argument, score); the value is None where nothing is swept.
 Curve = list[tuple[float | None, float]]
+
+
+# In the process of the trials, which lives as long as they do: predictions, truths and fragments.
+_KEPT = Kept()
 
 
 @dataclass(frozen=True)
@@ -80,10 +98,62 @@ def _scores(
     task: Task, parameters: Mapping[str, Any], swept: tuple[str, list[float]] | None
 ) -> dict[float | None, float]:
     job = replace(task.job, decoding=with_parameters(task.job.decoding, parameters))
+    metrics, voxel_size = build_metrics(task.metrics, allow=job.allow), task.source.image.voxel_size
+    if counts_suffice(metrics):
+        tables = _tables(job, task.source, swept)
+        if tables is not None:
+            return {
+                value: score(None, None, metrics=metrics, voxel_size=voxel_size, table=table)[
+                    task.metric
+                ]
+                for value, table in tables
+            }
     labelled = labels_by_value(job, *swept) if swept else [(None, labels_of(job))]
-    truth, metrics = read_truth(task.source), build_metrics(task.metrics, allow=job.allow)
-    voxel_size = task.source.image.voxel_size
+    truth = read_truth(task.source)
     return {
-        value: float(score(labels, truth, metrics=metrics, voxel_size=voxel_size)[task.metric])
+        value: score(labels, truth, metrics=metrics, voxel_size=voxel_size)[task.metric]
         for value, labels in labelled
     }
+
+
+def _tables(
+    job: DecodeJob, source: Source, swept: tuple[str, list[float]] | None
+) -> Iterator[tuple[float | None, Contingency]] | None:
+    """Per value the table of segments and truth, or None where the decoder shares no fragments.
+
+    Fragments are counted against the truth once; a segmentation that is put together from them has
+    their table with other names, and is never written down.
+    """
+    decoder = build(job.decoding, kind="decoding", allow=job.allow)
+    sweep = sweep_of(decoder.func)
+    if sweep is None or sweep.sharing is None:
+        return None
+    prediction, facts = decoder_input(job, decoder)
+    arguments = dict(decoder.keywords)
+    values = swept[1] if swept else [arguments[sweep.argument]]
+    del arguments[sweep.argument]
+    key = sweep.sharing.key(arguments)
+    if key is None:
+        return None
+
+    def count() -> tuple[Any, Contingency]:
+        labels, graph = sweep.sharing.fragments(read(), **arguments | facts)
+        return graph, contingency(labels, known_truth())
+
+    def read() -> np.ndarray:
+        return _kept(job, {"read": told}, lambda: prediction[...], lambda array: array.nbytes)
+
+    def known_truth() -> np.ndarray:
+        return _kept(job, {"truth": truth}, lambda: read_truth(source), lambda array: array.nbytes)
+
+    told, truth = prediction_facts(job), truth_facts(source)
+    about = {"prediction": told, "fragments": repr(key), "truth": truth}
+    graph, table = _kept(job, about, count, lambda pair: pair[0].nbytes + pair[1].nbytes)
+    tables = sweep.sharing.tables(graph, **{sweep.argument: values}, **arguments)
+    return ((value if swept else None, table.merged(names)) for value, names in tables)
+
+
+def _kept(
+    job: DecodeJob, about: dict[str, Any], make: Callable[[], Any], size: Callable[[Any], int]
+) -> Any:
+    return _KEPT.get(fingerprint("tune", about), make, size=size, limit=job.memory_bytes // 4)

@@ -38,6 +38,7 @@ class Volume:
     _source: Source = field(repr=False)
     _channel_axis: int | None = field(repr=False)
     _first: tuple[int, ...] = field(default=(0, 0, 0), repr=False)
+    _chosen: tuple[int, ...] | None = field(default=None, repr=False)
 
     @property
     def dtype(self) -> np.dtype:
@@ -45,6 +46,8 @@ class Volume:
 
     @property
     def channels(self) -> int | None:
+        if self._chosen is not None:
+            return len(self._chosen)
         return None if self._channel_axis is None else self._source.shape[self._channel_axis]
 
     def read(
@@ -57,7 +60,7 @@ class Volume:
         """
         low, high = self._checked(start, stop)
         region = [slice(f + a, f + b) for f, a, b in zip(self._first, low, high, strict=True)]
-        if channels is not None:
+        if channels is not None or self._chosen is not None:
             return self._selected(region, channels)
         if self._channel_axis is not None:
             region.insert(self._channel_axis, slice(0, self.channels))
@@ -96,10 +99,19 @@ class Volume:
             raise ValueError(f"a volume is not read in steps: {key!r}")
         return self.read([start for start, _, _ in bounds], [stop for _, stop, _ in bounds])
 
-    def _selected(self, region: list[slice], channels: Sequence[int]) -> np.ndarray:
-        axis, count = self._channel_axis, self.channels
-        if axis is None or count is None or not all(0 <= c < count for c in channels):
-            raise ValueError(f"channels {list(channels)} are not in {self.location} ({count})")
+    def select(self, channels: Sequence[int]) -> "Volume":
+        """A view of some channels, in the order given, lazy as the whole."""
+        return replace(self, _chosen=self._stored_channels(channels))
+
+    def _stored_channels(self, channels: Sequence[int] | None) -> tuple[int, ...]:
+        count = self.channels or 0
+        wanted = range(count) if channels is None else channels
+        if not all(0 <= channel < count for channel in wanted):
+            raise ValueError(f"channels {list(wanted)} are not in {self.location} ({count})")
+        return tuple(c if self._chosen is None else self._chosen[c] for c in wanted)
+
+    def _selected(self, region: list[slice], channels: Sequence[int] | None) -> np.ndarray:
+        channels, axis = self._stored_channels(channels), self._channel_axis
         out = np.empty([len(channels), *(part.stop - part.start for part in region)], self.dtype)
         for place, channel in zip(out, channels, strict=True):
             one = self._source[(*region[:axis], slice(channel, channel + 1), *region[axis:])]
