@@ -70,7 +70,7 @@ def affinity_cc_sweep(
 def affinity_cc_blocks(
     prediction: Volume,
     *,
-    threshold: float,
+    threshold: float = 0.5,
     affinity_mask_path: str | None = None,
     offsets: Sequence[Sequence[int]],
     edge_side: EdgeSide,

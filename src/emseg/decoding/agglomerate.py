@@ -107,7 +107,7 @@ def agglomerate_sweep(
 def agglomerate_blocks(
     prediction: Volume,
     *,
-    thresholds: float,
+    thresholds: float = 0.5,
     offsets: Sequence[Sequence[int]],
     edge_side: EdgeSide,
     store: Store,

@@ -1,5 +1,6 @@
 """One trial of tune: decode with some arguments and score against the truth."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -130,8 +131,9 @@ def _tables(
         return None
     prediction, facts = decoder_input(job, decoder)
     arguments = dict(decoder.keywords)
-    values = swept[1] if swept else [arguments[sweep.argument]]
-    del arguments[sweep.argument]
+    default = inspect.signature(decoder.func).parameters[sweep.argument].default
+    own = arguments.pop(sweep.argument, default)
+    values = swept[1] if swept else [own]
     key = sweep.sharing.key(arguments)
     if key is None:
         return None

@@ -1,0 +1,214 @@
+"""However a volume is cut, in whatever order and by however many threads: the same labels."""
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+
+from emseg.blocks.grid import grid
+from emseg.blocks.store import MemoryStore
+from emseg.decoding.affinity_cc import affinity_cc, affinity_cc_blocks
+from emseg.decoding.agglomerate import agglomerate, agglomerate_blocks
+from emseg.decoding.edges import axis_edges
+from emseg.decoding.supervoxels import find_supervoxels
+from emseg.errors import UserError
+from emseg.kernels.affinity import affinities
+from emseg.volumes import from_array, write_volume
+
+UNITS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+SIDES = st.sampled_from(["source", "destination"])
+SHAPES = st.tuples(*[st.integers(1, 7)] * 3)
+CUTS = st.tuples(*[st.integers(1, 7)] * 3)
+FUNCTIONS = st.sampled_from(["mean", "aff50_his256", "aff85_his256", "hist_quant_50"])
+
+
+@st.composite
+def predictions(draw):
+    """Affinities of few values, which tie, or of many, as each of the dtypes."""
+    shape = draw(SHAPES)
+    values = np.random.default_rng(draw(st.integers(0, 9999))).random((3, *shape))
+    if draw(st.booleans()):
+        values = np.round(values * 8) / 8
+    dtype = draw(st.sampled_from([np.float32, np.float16, np.uint8]))
+    return np.round(values * 255).astype(dtype) if dtype is np.uint8 else values.astype(dtype)
+
+
+def put_together(blocks, shape):
+    labels = np.full(shape, -1, np.int64)
+    for block, part in blocks:
+        assert (labels[block.slices] == -1).all()
+        labels[block.slices] = part
+    return labels
+
+
+@settings(deadline=None, max_examples=60)
+@given(predictions(), CUTS, SIDES, FUNCTIONS, st.sampled_from([0.0, 0.3, 0.5, 0.8]), st.data())
+def test_agglomeration_in_blocks_is_that_of_the_whole(cut, block_shape, side, function, at, data):
+    arguments = {
+        "merge_function": function,
+        "thresholds": at,
+        "aff_threshold": (0.2, 0.95),
+        "discretize_queue": data.draw(st.sampled_from([0, 256])),
+        "dust_merge_size": data.draw(st.sampled_from([0, 6])),
+        "dust_remove_size": data.draw(st.sampled_from([0, 3])),
+        "offsets": UNITS,
+        "edge_side": side,
+    }
+    whole = agglomerate(cut, threads=1, **arguments)
+    store = MemoryStore(cut.shape[1:])
+    threads = data.draw(st.integers(1, 3))
+    found = agglomerate_blocks(
+        from_array(cut, axes="czyx"),
+        store=store,
+        block_shape=block_shape,
+        threads=threads,
+        **arguments,
+    )
+    np.testing.assert_array_equal(put_together(found, cut.shape[1:]), whole)
+    np.testing.assert_array_equal(agglomerate(cut, threads=3, **arguments), whole)
+
+
+@settings(deadline=None, max_examples=40)
+@given(predictions(), CUTS, SIDES, st.booleans(), st.randoms())
+def test_blocks_in_any_order_have_one_graph(cut, block_shape, side, histograms, random):
+    shape = cut.shape[1:]
+
+    def graph_of(store, cells):
+        return find_supervoxels(
+            cut,
+            edges=axis_edges(UNITS, side),
+            aff_threshold=(0.2, 0.95),
+            histograms=histograms,
+            store=store,
+            block_shape=cells,
+            threads=1,
+            edge_limit=10**6,
+        ).graph
+
+    class Reordered(MemoryStore):
+        """Takes blocks in another order: those named first are the only ones not done."""
+
+        waiting: list = []
+
+        def done(self, block):
+            return block.index not in self.waiting
+
+    order = [block.index for block in grid(shape, block_shape)]
+    random.shuffle(order)
+    store, whole = Reordered(shape), graph_of(MemoryStore(shape), shape)
+    for place in order[:-1]:
+        store.waiting = [place]
+        with pytest.raises(KeyError):  # the blocks that are not there yet are missed
+            graph_of(store, block_shape)
+    store.waiting = order[-1:]
+    cut_up = graph_of(store, block_shape)
+    np.testing.assert_array_equal(cut_up.edges, whole.edges)
+    np.testing.assert_array_equal(cut_up.sizes, whole.sizes)
+    if histograms:
+        for name in ("starts", "bins", "weights"):
+            one, two = getattr(cut_up.histograms, name), getattr(whole.histograms, name)
+            np.testing.assert_array_equal(one, two)
+
+
+@settings(deadline=None, max_examples=60)
+@given(predictions(), CUTS, SIDES, st.sampled_from([0.3, 0.5, 0.9]))
+def test_components_in_blocks_are_those_of_the_whole(cut, block_shape, side, threshold):
+    arguments = {"threshold": threshold, "offsets": UNITS, "edge_side": side}
+    whole = affinity_cc(cut, **arguments)
+    store = MemoryStore(cut.shape[1:])
+    found = affinity_cc_blocks(
+        from_array(cut, axes="czyx"), store=store, block_shape=block_shape, **arguments
+    )
+    np.testing.assert_array_equal(put_together(found, cut.shape[1:]), whole)
+
+
+def test_components_in_blocks_keep_to_the_mask(tmp_path):
+    rng = np.random.default_rng(0)
+    cut = rng.random((3, 6, 7, 8)).astype(np.float32)
+    path = tmp_path / "mask.h5"
+    mask = (rng.random((6, 7, 8)) < 0.8).astype(np.uint8)
+    write_volume(path, mask, axes="zyx", voxel_size=None, attributes={})
+    arguments = {
+        "threshold": 0.4,
+        "offsets": UNITS,
+        "edge_side": "source",
+        "affinity_mask_path": str(path),
+    }
+    found = affinity_cc_blocks(
+        from_array(cut, axes="czyx"),
+        store=MemoryStore(mask.shape),
+        block_shape=(2, 3, 5),
+        **arguments,
+    )
+    np.testing.assert_array_equal(put_together(found, mask.shape), affinity_cc(cut, **arguments))
+
+
+def test_a_value_that_is_no_probability_is_found_in_any_block():
+    cut = np.full((3, 4, 4, 4), 0.5, np.float32)
+    cut[1, 3, 2, 2] = np.nan
+    for decode in (agglomerate_blocks, affinity_cc_blocks):
+        name = "thresholds" if decode is agglomerate_blocks else "threshold"
+        with pytest.raises(UserError, match="probabilities in"):
+            list(
+                decode(
+                    from_array(cut, axes="czyx"),
+                    offsets=UNITS,
+                    edge_side="destination",
+                    store=MemoryStore((4, 4, 4)),
+                    block_shape=(2, 2, 2),
+                    **{name: 0.5},
+                )
+            )
+
+
+def test_waterz_has_no_blocks():
+    with pytest.raises(UserError, match="decoding.backend: waterz takes a volume as a whole"):
+        next(
+            agglomerate_blocks(
+                from_array(np.zeros((3, 2, 2, 2), np.float32), axes="czyx"),
+                thresholds=0.5,
+                offsets=UNITS,
+                edge_side="destination",
+                store=MemoryStore((2, 2, 2)),
+                block_shape=(1, 1, 1),
+                backend="waterz",
+            )
+        )
+
+
+@pytest.mark.real
+def test_a_real_volume_in_blocks_is_that_of_the_whole(real_data):
+    with h5py.File(real_data / "pinky40/connectomics_crop256.h5") as file:
+        labels = next(item for item in _arrays(file))[:48, :128, :128]
+    rng = np.random.default_rng(0)
+    values, _ = affinities(labels.astype(np.int32), offsets=UNITS, edge_side="destination")
+    blurred = [gaussian_filter(channel.astype(np.float32), (0.5, 1, 1)) for channel in values]
+    noise = gaussian_filter(rng.standard_normal(values.shape), (0, 0.7, 2, 2))
+    cut = 1 / (1 + np.exp(-20 * (np.stack(blurred) - 0.6) - 2 * noise / noise.std()))
+    cut = cut.astype(np.float32)
+    facts = {"offsets": UNITS, "edge_side": "destination"}
+    whole = agglomerate(cut, dust_merge_size=100, **facts)
+    components = affinity_cc(cut, threshold=0.8, **facts)
+    assert whole.max() > 10 and components.max() > 10
+    volume = from_array(cut, axes="czyx")
+    for cells in ((48, 40, 50), (7, 128, 128), (16, 33, 64)):
+        found = agglomerate_blocks(
+            volume,
+            thresholds=0.5,
+            dust_merge_size=100,
+            store=MemoryStore(whole.shape),
+            block_shape=cells,
+            **facts,
+        )
+        np.testing.assert_array_equal(put_together(found, whole.shape), whole)
+        found = affinity_cc_blocks(
+            volume, threshold=0.8, store=MemoryStore(whole.shape), block_shape=cells, **facts
+        )
+        np.testing.assert_array_equal(put_together(found, whole.shape), components)
+
+
+def _arrays(group):
+    for item in group.values():
+        yield from _arrays(item) if isinstance(item, h5py.Group) else [item]

@@ -1,0 +1,137 @@
+"""A prediction larger than memory: decoded slab by slab, resumed after a kill, the same labels."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emseg.decoding import supervoxels
+from emseg.stages import decode as stage
+from emseg.stages.decode import DecodeJob, decode, labels_of
+from emseg.stages.folder_store import FolderStore
+from emseg.volumes import open_volume, write_volume
+
+FACTS = {
+    "format_version": 1,
+    "fingerprint": "of the prediction",
+    "kind": "prediction",
+    "channels": ["1-0-0", "0-1-0", "0-0-1"],
+    "offsets": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "edge_side": "destination",
+    "step": 5,
+}
+AGGLOMERATE = {
+    "_target_": "emseg.decoding.agglomerate.agglomerate",
+    "merge_function": "mean",
+    "aff_threshold": [0.1, 0.9],
+}
+COMPONENTS = {"_target_": "emseg.decoding.affinity_cc.affinity_cc", "threshold": 0.6}
+SHAPE = (40, 16, 16)
+LITTLE = 300_000 / 2**30  # GiB: less than the prediction and its labels
+
+
+@pytest.fixture
+def prediction(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = np.random.default_rng(0).random((3, *SHAPE), np.float32)
+    write_volume("im_prediction.h5", values, axes="czyx", voxel_size=None, attributes=FACTS)
+    return Path("im_prediction.h5")
+
+
+def segmented(prediction, leaf, memory):
+    job = DecodeJob(prediction, leaf, None, memory=memory)
+    path = decode(job, segmentation=Path("im_segmentation.h5"), force=True, verify=False)
+    return open_volume(path)[...]
+
+
+@pytest.mark.parametrize("leaf", [AGGLOMERATE, COMPONENTS])
+def test_little_memory_gives_the_labels_of_much(prediction, leaf, monkeypatch):
+    slabs = []
+    keep = FolderStore.keep
+
+    def noting(store, block, *rest):
+        slabs.append(block.shape)
+        keep(store, block, *rest)
+
+    monkeypatch.setattr(FolderStore, "keep", noting)
+    whole = segmented(prediction, leaf, None)
+    assert slabs == [] and whole.max() > 10
+    np.testing.assert_array_equal(segmented(prediction, leaf, LITTLE), whole)
+    assert len(slabs) > 2 and all(shape[1:] == SHAPE[1:] for shape in slabs)
+    assert {path.name for path in Path().iterdir()} == {"im_prediction.h5", "im_segmentation.h5"}
+
+
+class Killed(BaseException):
+    """The end of the process, as far as the code can tell."""
+
+
+@pytest.mark.parametrize("leaf", [AGGLOMERATE, COMPONENTS])
+@pytest.mark.parametrize("at", ["keep", "labels"])
+def test_a_killed_decode_goes_on_with_the_blocks_that_are_missing(
+    prediction, leaf, at, monkeypatch
+):
+    whole = segmented(prediction, leaf, None)
+    kept, calls = [], []
+    keep = FolderStore.keep
+
+    def noting(store, block, *rest):
+        kept.append(block.index)
+        keep(store, block, *rest)
+
+    monkeypatch.setattr(FolderStore, "keep", noting)
+    original = getattr(FolderStore, at)
+
+    def dying(store, *rest):
+        calls.append(1)
+        if len(calls) == 3:
+            raise Killed
+        return original(store, *rest)
+
+    with monkeypatch.context() as dead:
+        dead.setattr(FolderStore, at, dying)
+        # One thread, so that a block that another thread is at cannot be kept after the kill.
+        dead.setattr(supervoxels, "ThreadPoolExecutor", OneThread)
+        with pytest.raises(Killed):
+            segmented(prediction, leaf, LITTLE)
+    before = list(kept)
+    kept.clear()
+    np.testing.assert_array_equal(segmented(prediction, leaf, LITTLE), whole)
+    assert before and not set(before) & set(kept)
+    assert len(before) + len(kept) > 2
+    assert not Path("im_segmentation.h5.blocks").exists()
+
+
+class OneThread:
+    """A pool that works when its results are asked for, one after the other."""
+
+    def __init__(self, threads):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def map(self, work, items):
+        return map(work, items)
+
+
+def test_blocks_of_another_decode_are_not_taken(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = FolderStore(Path("blocks"), purpose={"threshold": 0.5})
+    (store.folder / "0_0_0.npz").write_bytes(b"")
+    assert FolderStore(Path("blocks"), purpose={"threshold": 0.5}).folder == store.folder
+    assert (store.folder / "0_0_0.npz").exists()
+    FolderStore(Path("blocks"), purpose={"threshold": 0.6})
+    assert not store.folder.exists()
+
+
+def test_limits_of_memory_and_threads_make_no_new_segmentation(prediction, monkeypatch):
+    made = []
+    monkeypatch.setattr(stage, "labels_of", lambda job: made.append(1) or labels_of(job))
+    target = Path("im_segmentation.h5")
+    for change in ({}, {"threads": 1}, {"memory_limit": 2.0}, {"thresholds": 0.4}):
+        job = DecodeJob(prediction, AGGLOMERATE | change, None)
+        decode(job, segmentation=target, force=False, verify=False)
+    assert len(made) == 2

@@ -1,0 +1,130 @@
+"""Trials that share fragments score what a full decode and evaluation score."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from emseg.config.schema import Volume
+from emseg.evaluation.adapted_rand import adapted_rand
+from emseg.evaluation.voi import voi
+from emseg.stages import trial as stage
+from emseg.stages.decode import DecodeJob, labels_of
+from emseg.stages.kept import Kept
+from emseg.stages.sources import open_sources
+from emseg.stages.trial import Task, score_curve, with_parameters
+from emseg.volumes import write_volume
+
+FACTS = {
+    "format_version": 1,
+    "fingerprint": "of the prediction",
+    "kind": "prediction",
+    "channels": ["1-0-0", "0-1-0", "0-0-1"],
+    "offsets": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "edge_side": "destination",
+    "step": 5,
+}
+LEAF = {
+    "_target_": "emseg.decoding.agglomerate.agglomerate",
+    "merge_function": "aff85_his256",
+    "aff_threshold": [0.1, 0.95],
+    "dust_merge_size": 0,
+    "dust_remove_size": 0,
+    "backend": "numba",
+    "threads": 1,
+}
+SHAPE = (8, 24, 24)
+METRICS = {
+    "voi": {"_target_": "emseg.evaluation.voi.voi"},
+    "rand": {"_target_": "emseg.evaluation.adapted_rand.adapted_rand", "variant": "snemi"},
+    "skimage": {"_target_": "emseg.evaluation.adapted_rand.adapted_rand", "variant": "skimage"},
+}
+SETS = [
+    {"merge_function": "mean", "thresholds": 0.4},
+    {"merge_function": "aff50_his256", "thresholds": 0.6},
+    {"merge_function": "hist_quant_50", "thresholds": 0.5},
+    {"aff_threshold.0": 0.3, "thresholds": 0.7, "dust_remove_size": 12},
+    {"aff_threshold.1": 0.9, "thresholds": 0.2, "dust_merge_size": 30, "dust_remove_size": 5},
+]
+
+
+@pytest.fixture
+def task(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage, "_KEPT", Kept())
+    rng = np.random.default_rng(0)
+    noise = gaussian_filter(rng.standard_normal((3, *SHAPE)), (0, 0.5, 1, 1))
+    values = (1 / (1 + np.exp(-3 * noise / noise.std()))).astype(np.float32)
+    write_volume("im_prediction.h5", values, axes="czyx", voxel_size=None, attributes=FACTS)
+    truth = rng.integers(0, 5, (4, 6, 6)).astype(np.uint32).repeat(2, 0).repeat(4, 1).repeat(4, 2)
+    for name, array in (("raw.h5", truth.astype(np.uint8)), ("labels.h5", truth)):
+        write_volume(name, array, axes="zyx", voxel_size=(30, 6, 6), attributes={})
+    [source] = open_sources(
+        {"im": Volume(image="raw.h5", label="labels.h5")}, split="test", lone_name="im"
+    )
+    job = DecodeJob(Path("im_prediction.h5"), LEAF, None)
+    return lambda key, metric: Task(job, source, {key: METRICS[key]}, metric)
+
+
+@pytest.mark.parametrize("parameters", SETS)
+@pytest.mark.parametrize(
+    ("key", "metric"),
+    [("voi", "voi_sum"), ("rand", "adapted_rand"), ("skimage", "adapted_rand_skimage")],
+)
+def test_scores_are_those_of_labels_written_down(task, parameters, key, metric):
+    one = task(key, metric)
+    [(value, found)] = score_curve([one], parameters, None)
+    decoding = with_parameters(LEAF, parameters)
+    labels = labels_of(DecodeJob(one.job.prediction, decoding, None))
+    truth = one.source.label[...]
+    variant = "skimage" if key == "skimage" else "snemi"
+    wanted = voi(labels, truth) if key == "voi" else adapted_rand(labels, truth, variant=variant)
+    assert value is None
+    assert found == pytest.approx(wanted[metric], abs=1e-12)
+
+
+def test_trials_of_one_watershed_cut_it_once(task, monkeypatch):
+    made = []
+    sharing = stage.sweep_of(stage.build(LEAF, kind="decoding").func).sharing
+    original = sharing.fragments
+
+    def counting(*arguments, **named):
+        made.append(named["aff_threshold"])
+        return original(*arguments, **named)
+
+    object.__setattr__(sharing, "fragments", counting)
+    try:
+        one = task("voi", "voi_sum")
+        swept = ("thresholds", [0.2, 0.5, 0.8])
+        curve = score_curve([one], {"merge_function": "mean"}, swept)
+        for value, wanted in curve:
+            alone = score_curve([one], {"merge_function": "mean", "thresholds": value}, None)
+            assert alone == [(None, pytest.approx(wanted, abs=1e-12))]
+        score_curve([one], {"merge_function": "aff50_his256"}, swept)
+        assert len(made) == 1
+        score_curve([one], {"aff_threshold.0": 0.2}, swept)
+        assert len(made) == 2
+        score_curve([one], {"merge_function": "hist_quant_50"}, swept)  # has histograms, too
+        assert len(made) == 3
+    finally:
+        object.__setattr__(sharing, "fragments", original)
+
+
+def test_waterz_keeps_its_fragments_to_itself(task):
+    one = task("voi", "voi_sum")
+    parameters = {"merge_function": "mean", "thresholds": 0.4}
+    by_waterz = score_curve([one], parameters | {"backend": "waterz"}, None)
+    assert by_waterz == [(None, pytest.approx(score_curve([one], parameters, None)[0][1]))]
+
+
+def test_what_does_not_fit_any_more_is_made_again():
+    kept, made = Kept(), []
+
+    def get(key, size=4):
+        return kept.get(key, lambda: made.append(key) or key, size=lambda _: size, limit=10)
+
+    assert [get("a"), get("b"), get("a"), get("c"), get("a"), get("b")] == [*"abacab"]
+    assert made == ["a", "b", "c", "b"]
+    assert get("huge", 11) == get("huge", 11) == "huge"
+    assert made[4:] == ["huge", "huge"]
