@@ -181,7 +181,7 @@ def test_waterz_has_no_blocks():
 @pytest.mark.real
 def test_a_real_volume_in_blocks_is_that_of_the_whole(real_data):
     with h5py.File(real_data / "pinky40/connectomics_crop256.h5") as file:
-        labels = next(item for item in _arrays(file))[:48, :128, :128]
+        labels = next(item for item in _arrays(file))[100:148, 64:192, 64:192]
     rng = np.random.default_rng(0)
     values, _ = affinities(labels.astype(np.int32), offsets=UNITS, edge_side="destination")
     blurred = [gaussian_filter(channel.astype(np.float32), (0.5, 1, 1)) for channel in values]

@@ -220,7 +220,16 @@ CHANGES: dict[str, Change] = {
     f"{TTA}.rotation90_axes": Change([[1, 2]], beside=(ENABLED,)),
     f"{TTA}.ensemble_mode": Change(beside=(ENABLED,)),
     "decoding.aff_threshold": Change([0.3, 0.9]),
+    "decoding.discretize_queue": Change(256, beside=("decoding.merge_function=mean",)),
+    "decoding.dust_merge_size": Change(200),
+    "decoding.dust_merge_affinity": Change(0.9, beside=("decoding.dust_merge_size=200",)),
     "decoding.dust_remove_size": Change(200),
+    "decoding.backend": Change("waterz", kept="which code merges"),
+    "decoding.time_limit": Change(
+        60.0, beside=("decoding.backend=waterz",), kept="when waterz is given up"
+    ),
+    "decoding.memory_limit": Change(1.0, kept="what a decode may take"),
+    "decoding.threads": Change(1, kept="how many work on it"),
     "evaluation.border_mask.mode": Change("edt"),
     "evaluation.border_mask.distance": Change(2.0, beside=("evaluation.border_mask.mode=edt",)),
     "tune.trial_timeout": Change(5.0, kept="when a trial is given up"),
