@@ -110,6 +110,9 @@ def merge_regions(
         regions[large].name = stays
         link.state = _GONE
         regions[large].degree -= 1
+        # Room for the new names of all that move; a tidy table has it.
+        if 4 * (used + regions[small].degree) > 3 * len(pairs):
+            pairs, used = _tidied(links)
         half = regions[small].head
         while half >= 0:
             moved = half >> 1
@@ -151,8 +154,6 @@ def merge_regions(
                     own.slot0 = large
                 regions[large].degree += 1
             half = following
-        if 4 * used > 3 * len(pairs):
-            pairs, used = _tidied(links)
     return popped
 
 

@@ -75,8 +75,8 @@ def flood(
         if z < lead[0]:
             continue
         # The region's voxels after the block have had their say.
-        inside = here[lead[1] : lead[1] + height, lead[2] : lead[2] + width]
-        below = behind[lead[1] : lead[1] + height, lead[2] : lead[2] + width]
+        begin, end = lead[2], lead[2] + width
+        inside = here[lead[1] : lead[1] + height, begin:end]
         _note_faces(inside, lead, z == lead[0] and lead[0], z - lead[0], joined0, joined1, joined2)
         for y in range(height):
             if len(parents) <= count + width:
@@ -84,9 +84,9 @@ def flood(
                 larger[: count + 1] = parents[: count + 1]
                 parents = larger
             count = _label_row(
-                inside[y],
-                inside[max(y - 1, 0)],
-                below[y],
+                here[lead[1] + y, begin:end],
+                here[lead[1] + max(y - 1, 0), begin:end],
+                behind[lead[1] + y, begin:end],
                 labels[z - lead[0], y],
                 labels[z - lead[0], max(y - 1, 0)],
                 labels[max(z - lead[0] - 1, 0), y],
