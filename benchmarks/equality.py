@@ -8,7 +8,7 @@ waterz's fragments and its queue of 256 bins, and as they come.
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--prediction", type=Path, help="nearest offsets first, as emseg writes it")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--quick", action="store_true", help="a small volume")
+    parser.add_argument("--untie", action="store_true", help="break ties: a millionth, at random")
     options = parser.parse_args()
     shape = (32, 96, 96) if options.quick else (64, 256, 256)
     if options.prediction:
@@ -43,13 +44,17 @@ def main() -> None:
         edges = destination_affinities(volume[...], offsets=offsets, edge_side=side)
     else:
         edges = made_affinities(shape, str(options.data))
+    if options.untie:
+        edges *= 1 - 1e-6 * np.random.default_rng(0).random(edges.shape, np.float32)
     print(f"{edges.shape[1:]}: {ties_below(edges, LIMITS[1])} voxels tie below {LIMITS[1]}")
-    result = {}
+    result = {"fragments": compare(edges, "mean", 0, thresholds=[0.0])}
     for function, queue in (("mean", 0), ("aff50_his256", 256), ("aff85_his256", 256)):
         result[f"{function}, given fragments"] = compare_given(edges, function, queue)
         result[function] = compare(edges, function, queue)
     for name, line in result.items():
-        print(f"{name}: equal at {line['equal']} of 9, {line['unit']} at most {line['worst']:.5g}")
+        print(
+            f"{name}: equal at {line['equal']} of {line['of']}, {line['unit']} at most {line['worst']:.5g}"
+        )
     print(json.dumps({"benchmark": "equality", **result}))
 
 
@@ -71,14 +76,16 @@ def ties_below(edges: np.ndarray, high: float) -> int:
     return int(np.count_nonzero((count > 1) & (strongest < np.float32(high)) & (strongest > 0.1)))
 
 
-def compare(edges: np.ndarray, function: str, queue: int) -> dict[str, Any]:
+def compare(
+    edges: np.ndarray, function: str, queue: int, thresholds: Sequence[float] = THRESHOLDS
+) -> dict[str, Any]:
     """How many of the partitions of both are equal, as they come, and the largest VOI."""
     fragments, partitions = waterz_partitions(
-        edges, THRESHOLDS, merge_function=function, aff_threshold=LIMITS, discretize_queue=queue
+        edges, thresholds, merge_function=function, aff_threshold=LIMITS, discretize_queue=queue
     )
     ours = agglomerate_sweep(
         edges,
-        thresholds=THRESHOLDS,
+        thresholds=thresholds,
         merge_function=function,
         aff_threshold=LIMITS,
         discretize_queue=queue,
@@ -111,7 +118,8 @@ def distance(one: np.ndarray, two: np.ndarray) -> float:
 
 def _summed(unit: str, distances: Iterable[float]) -> dict[str, Any]:
     found = list(distances)
-    return {"equal": sum(one < 1e-12 for one in found), "worst": max(found), "unit": unit}
+    equal = sum(one < 1e-12 for one in found)
+    return {"equal": int(equal), "of": len(found), "worst": float(max(found)), "unit": unit}
 
 
 if __name__ == "__main__":
