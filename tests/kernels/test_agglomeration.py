@@ -73,7 +73,7 @@ def graphs(draw):
     return {pair: draw(st.lists(one, min_size=1, max_size=many)) for pair in chosen}, fragments
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=250)
 @given(graphs(), st.sampled_from(FUNCTIONS), st.sampled_from([0.0, 0.3, 0.6, 1.0]), st.booleans())
 def test_merges_are_those_of_the_reference(drawn, merge_function, until, levels):
     graph, fragments = drawn

@@ -1,0 +1,360 @@
+import inspect
+from typing import get_args
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+
+from emseg.decoding import sweep_of
+from emseg.decoding.agglomerate import agglomerate, agglomerate_sweep
+from emseg.decoding.merging import MergeFunction
+from emseg.errors import UserError
+from emseg.evaluation.voi import voi
+from emseg.kernels.affinity import affinities, shift_edges
+from emseg.volumes import from_array
+from reference.agglomeration import agglomerated
+from reference.components import numbered
+
+UNITS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+FACTS = {"offsets": UNITS, "edge_side": "destination"}
+NINE = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+
+
+def noisy(seed, shape=(6, 16, 16)):
+    return np.random.default_rng(seed).random((3, *shape), np.float32)
+
+
+def smooth(seed, shape=(16, 32, 32)):
+    noise = np.random.default_rng(seed).standard_normal((3, *shape))
+    values = gaussian_filter(noise, (0, 1.2, 1.2, 1.2))
+    return (1 / (1 + np.exp(-3 * values / values.std()))).astype(np.float32)
+
+
+@st.composite
+def predictions(draw):
+    """(prediction, its facts, the same as float32, channel a at v for the pair (v - e_a, v))."""
+    shape = draw(st.tuples(*[st.integers(1, 6)] * 3))
+    values = np.random.default_rng(draw(st.integers(0, 2**32))).random((3, *shape))
+    few = draw(st.sampled_from([2, 4, 10, None]))
+    if few:
+        values = np.round(values * few) / few
+    dtype = draw(st.sampled_from(["float32", "float16", "uint8"]))
+    stored = np.round(values * 255).astype(dtype) if dtype == "uint8" else values.astype(dtype)
+    same = stored.astype(np.float32) / np.float32(255 if dtype == "uint8" else 1)
+    order, side = draw(st.permutations(range(3))), draw(st.sampled_from(["source", "destination"]))
+    offsets = np.array(UNITS) * draw(st.sampled_from([1, 4]))
+    if draw(st.booleans()):
+        # The pairs of a negative offset are stored at the other side.
+        offsets = -offsets
+        forward = side == "destination"
+    else:
+        forward = side == "source"
+    if forward:
+        # At v for the pair (v, v + e_a); the last plane's, here the first's, lead out.
+        stored = np.stack([np.roll(channel, -1, axis) for axis, channel in enumerate(stored)])
+    facts = {"offsets": offsets[order].tolist(), "edge_side": side}
+    return stored[order], facts, same
+
+
+FUNCTIONS = ["mean", "aff15_his256", "aff50_his256", "aff85_his256", "hist_quant_25"]
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    predictions(),
+    st.sampled_from(FUNCTIONS),
+    st.sampled_from([(0.0, 1.0), (0.1, 0.999), (0.3, 0.7)]),
+    st.sampled_from([0, 256]),
+    st.sampled_from([(0, 0.3, 0), (4, 0.3, 0), (8, 0.0, 3), (0, 0.3, 4), (30, 0.6, 2)]),
+    st.integers(1, 3),
+)
+def test_labels_are_those_of_the_reference(
+    predicted, merge_function, aff_threshold, queue, dust, threads
+):
+    prediction, facts, same = predicted
+    dust = dict(
+        zip(["dust_merge_size", "dust_merge_affinity", "dust_remove_size"], dust, strict=True)
+    )
+    thresholds = [0.0, 0.3, 0.5, 0.8, 1.0]
+    before = prediction.copy()
+    found = agglomerate_sweep(
+        prediction,
+        thresholds=thresholds,
+        merge_function=merge_function,
+        aff_threshold=aff_threshold,
+        discretize_queue=queue,
+        threads=threads,
+        **dust,
+        **facts,
+    )
+    low, high = map(np.float32, aff_threshold)
+    for threshold, (at, labels) in zip(thresholds, found, strict=True):
+        expected = agglomerated(
+            same, threshold, merge_function, low, high, levels=queue == 256, **dust
+        )
+        assert at == threshold
+        assert labels.dtype == np.uint32
+        np.testing.assert_array_equal(labels, expected)
+    np.testing.assert_array_equal(prediction, before)
+
+
+@pytest.mark.parametrize("backend", ["numba", "waterz"])
+def test_a_sweep_gives_what_single_calls_give(backend):
+    affinities = noisy(1)
+    sweep = sweep_of(agglomerate)
+    found = list(
+        sweep.function(
+            affinities, **{sweep.argument: [0.9, 0.1, 0.5, 0.1]}, backend=backend, **FACTS
+        )
+    )
+    assert [threshold for threshold, _ in found] == [0.1, 0.5, 0.9]
+    for threshold, labels in found:
+        single = agglomerate(affinities, thresholds=threshold, backend=backend, **FACTS)
+        np.testing.assert_array_equal(labels, single)
+    counts = [labels.max() for _, labels in found]
+    assert counts[0] > counts[1] > counts[2]
+
+
+def test_labels_of_a_sweep_are_the_caller_s_own():
+    sweep = agglomerate_sweep(noisy(1), thresholds=[0.2, 0.5, 0.8], **FACTS)
+    kept = []
+    for _, labels in sweep:
+        kept.append(labels.copy())
+        labels[...] = 0
+    for labels, threshold in zip(kept, [0.2, 0.5, 0.8], strict=True):
+        single = agglomerate(noisy(1), thresholds=threshold, **FACTS)
+        np.testing.assert_array_equal(labels, single)
+
+
+@pytest.mark.parametrize("merge_function", ["mean", "aff85_his256", "hist_quant_50"])
+def test_threads_and_volumes_change_nothing(merge_function):
+    prediction = smooth(0)
+    arguments = {"merge_function": merge_function, "dust_merge_size": 50, **FACTS}
+    one = agglomerate(prediction, threads=1, **arguments)
+    assert one.max() > 20
+    for threads in (2, 3, 40, None):
+        np.testing.assert_array_equal(agglomerate(prediction, threads=threads, **arguments), one)
+    volume = from_array(prediction, axes="czyx")
+    np.testing.assert_array_equal(agglomerate(volume, threads=2, **arguments), one)
+
+
+@pytest.mark.parametrize("weak, count", [(0.6, 1), (0.4, 2)])
+@pytest.mark.parametrize("backend", ["numba", "waterz"])
+def test_two_blocks_merge_while_their_score_is_below_the_threshold(weak, count, backend):
+    values = np.full((3, 4, 4, 8), 0.99, np.float32)
+    values[2, :, :, 4] = weak
+    # Above high only inside the blocks, so that they are fragments and the contact decides.
+    labels = agglomerate(
+        values, merge_function="mean", aff_threshold=(0.1, 0.9), backend=backend, **FACTS
+    )
+    assert labels.max() == count
+
+
+def rods(weak, lengths):
+    """Affinities of rods that touch end to end, `weak` at the joints."""
+    values = np.zeros((3, 1, 1, sum(lengths)), np.float32)
+    values[2] = 1
+    values[2, 0, 0, np.cumsum(lengths)[:-1]] = weak
+    return values
+
+
+@pytest.mark.parametrize(
+    "weak, lengths, expected",
+    [
+        # The small one joins over the stronger contact.
+        ([0.4, 0.6], [9, 3, 8], [9, 11]),
+        ([0.6, 0.4], [9, 3, 8], [12, 8]),
+        # Of equal contacts the first.
+        ([0.4, 0.4], [9, 3, 8], [12, 8]),
+        # Over no contact of 0.3 and less.
+        ([0.3, 0.2], [9, 3, 8], [9, 3, 8]),
+        # Not when both are large enough, and 5 voxels are.
+        ([0.6, 0.4], [9, 5, 8], [9, 5, 8]),
+        # Two small ones together are large: the third contact finds neither too small.
+        ([0.4, 0.6, 0.5], [9, 3, 3, 9], [9, 6, 9]),
+        # Two that stay small join a large one all the same.
+        ([0.4, 0.6, 0.5], [9, 2, 2, 9], [9, 13]),
+    ],
+)
+def test_dust_joins_its_strongest_neighbour(weak, lengths, expected):
+    labels = agglomerate(
+        rods(weak, lengths), thresholds=0.0, dust_merge_size=5, dust_merge_affinity=0.3, **FACTS
+    )
+    assert np.bincount(labels.ravel())[1:].tolist() == expected
+
+
+def test_what_stays_small_is_removed():
+    facts = {"thresholds": 0.0, "dust_merge_size": 3, **FACTS}
+    labels = agglomerate(rods([0.9, 0.2, 0.1], [9, 2, 4, 6]), dust_remove_size=5, **facts)
+    np.testing.assert_array_equal(labels.ravel(), [1] * 11 + [0] * 4 + [2] * 6)
+    affinities = noisy(7)
+    whole = agglomerate(affinities, thresholds=0.2, **FACTS)
+    clean = agglomerate(affinities, thresholds=0.2, dust_remove_size=10, **FACTS)
+    assert 0 < clean.max() < whole.max()
+    np.testing.assert_array_equal(clean, numbered(whole, 10))
+
+
+def test_dust_of_waterz_is_dust_of_ours():
+    # On fragments that are the same, and merges that are.
+    arguments = {"merge_function": "mean", "dust_merge_size": 60, "dust_remove_size": 20, **FACTS}
+    prediction = smooth(1)
+    ours = agglomerate(prediction, **arguments)
+    np.testing.assert_array_equal(agglomerate(prediction, backend="waterz", **arguments), ours)
+
+
+@pytest.mark.parametrize(
+    "dtype, backend", [("float16", "numba"), ("float32", "numba"), ("float32", "waterz")]
+)
+@pytest.mark.parametrize("merge_function", ["mean", "hist_quant_50"])
+def test_minus_zero_is_zero(backend, dtype, merge_function):
+    prediction = noisy(3, (4, 8, 8)).astype(dtype)
+    prediction[prediction < 0.3] = 0
+    arguments = {"backend": backend, "merge_function": merge_function, "dust_merge_size": 20}
+    expected = agglomerate(prediction, **arguments, **FACTS)
+    prediction[prediction == 0] = -0.0
+    np.testing.assert_array_equal(agglomerate(prediction, **arguments, **FACTS), expected)
+
+
+@pytest.mark.parametrize("backend", ["numba", "waterz"])
+def test_nothing_and_one_object(backend):
+    for value in (0, 1):
+        values = np.full((3, 2, 3, 4), value, np.float32)
+        labels = agglomerate(values, backend=backend, **FACTS)
+        np.testing.assert_array_equal(labels, np.full((2, 3, 4), value))
+
+
+def test_both_sides_give_the_same_labels_of_a_larger_volume():
+    prediction = smooth(5)
+    source = shift_edges(prediction, offsets=UNITS, from_side="destination", to_side="source")
+    found = agglomerate(source, offsets=UNITS, edge_side="source")
+    np.testing.assert_array_equal(found, agglomerate(prediction, **FACTS))
+
+
+@pytest.mark.parametrize("merge_function", get_args(MergeFunction))
+def test_every_merge_function_merges(merge_function):
+    prediction = noisy(2, (2, 12, 12))
+    labels = agglomerate(prediction, merge_function=merge_function, thresholds=0.6, **FACTS)
+    expected = agglomerated(prediction, 0.6, merge_function, np.float32(0.1), np.float32(0.999))
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_all_merge_functions_of_waterz_are_there():
+    quantiles = range(10, 100, 5)
+    names = {f"aff{q}_his256" for q in quantiles} | {f"hist_quant_{q}" for q in quantiles}
+    assert set(get_args(MergeFunction)) == names | {"mean"}
+    default = inspect.signature(agglomerate).parameters["merge_function"].default
+    assert default in names
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"merge_function": "aff84_his256"}, r"'aff84_his256' in .*did you mean 'aff85_his256'"),
+        ({"merge_function": "median"}, r"'median' in decoding.merge_function.*mean"),
+        ({"backend": "water"}, r"'water' in decoding.backend.*did you mean 'waterz'"),
+        ({"thresholds": 1.5}, r"decoding.thresholds is 1.5"),
+        ({"thresholds": -0.1}, r"decoding.thresholds is -0.1"),
+        ({"thresholds": float("nan")}, r"decoding.thresholds is nan"),
+        ({"aff_threshold": (0.9, 0.1)}, r"decoding.aff_threshold is \[0.9, 0.1\]"),
+        ({"aff_threshold": (0.5, 0.5)}, r"decoding.aff_threshold is \[0.5, 0.5\]"),
+        ({"aff_threshold": (-0.1, 0.5)}, r"decoding.aff_threshold"),
+        ({"aff_threshold": (0.1, 1.5)}, r"decoding.aff_threshold"),
+        ({"aff_threshold": (0.1, 0.5, 0.6)}, r"decoding.aff_threshold"),
+        ({"aff_threshold": (float("nan"), 0.6)}, r"decoding.aff_threshold"),
+        ({"discretize_queue": 128}, r"decoding.discretize_queue is 128.*0 or 256"),
+        ({"dust_merge_size": -1}, r"decoding.dust_merge_size is -1"),
+        ({"dust_remove_size": -1}, r"decoding.dust_remove_size is -1"),
+        ({"dust_merge_affinity": 30}, r"decoding.dust_merge_affinity is 30"),
+        ({"memory_limit": 0}, r"decoding.memory_limit is 0"),
+        ({"threads": 0}, r"decoding.threads is 0"),
+        ({"time_limit": 5}, r"decoding.time_limit.*waterz"),
+        ({"time_limit": -5, "backend": "waterz"}, r"decoding.time_limit is -5"),
+        ({"offsets": [(1, 0, 0), (0, 1, 0), (0, 1, 1)]}, r"\[0, 1, 1\]"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments, words):
+    with pytest.raises(UserError, match=words):
+        agglomerate(noisy(0, (2, 2, 2)), **(FACTS | arguments))
+
+
+@pytest.mark.parametrize("backend", ["numba", "waterz"])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -3.5, 1.25])
+def test_logits_and_nan_are_refused(value, dtype, backend):
+    for axis in range(3):
+        prediction = np.full((3, 4, 4, 4), 0.5, dtype)
+        prediction[axis, 3, 2, 1] = value
+        with pytest.raises(UserError, match=r"runs from .* to .*; .*probabilities in \[0, 1\]"):
+            agglomerate(prediction, threads=2, backend=backend, **FACTS)
+
+
+@pytest.mark.parametrize(
+    "prediction, words",
+    [
+        (np.zeros((2, 2, 2), np.float32), r"shape \(2, 2, 2\), not \(C, Z, Y, X\)"),
+        (np.zeros((4, 2, 2, 2), np.float32), r"4 channels, its offsets are 3"),
+        (np.zeros((3, 2, 2, 2)), r"float64.*float32, float16 or uint8"),
+    ],
+)
+def test_predictions_of_another_form_are_refused(prediction, words):
+    with pytest.raises(UserError, match=words):
+        agglomerate(prediction, **FACTS)
+
+
+def test_more_edges_than_the_memory_holds():
+    words = (
+        r"(\d+) fragments with (\d+) edges.* GiB, decoding.memory_limit is 0\.0001.*"
+        r"decoding.aff_threshold \[0\.1, 0\.999\].*smooth the prediction.*raise the limit"
+    )
+    for threads in (1, 3):
+        with pytest.raises(UserError, match=words):
+            agglomerate(noisy(0, (12, 32, 32)), memory_limit=1e-4, threads=threads, **FACTS)
+    # 488 edges have room.
+    small = noisy(0, (4, 8, 8))
+    found = agglomerate(small, memory_limit=1e-4, **FACTS)
+    np.testing.assert_array_equal(found, agglomerate(small, **FACTS))
+
+
+def untied(values):
+    """The values, each moved by as few last digits as make all of them differ."""
+    order = np.argsort(values, axis=None)
+    bits = values.ravel()[order].view(np.int32).astype(np.int64)
+    counted = np.arange(len(bits))
+    different = np.empty(len(bits), np.int32)
+    different[order] = np.maximum.accumulate(bits - counted) + counted
+    return different.view(np.float32).reshape(values.shape)
+
+
+@pytest.mark.real
+def test_a_real_volume_is_segmented_as_waterz_does_it(real_data):
+    with h5py.File(real_data / "pinky40/connectomics_crop128.h5") as file:
+        labels = file["volumes/labels/neuron_ids"][32:56, :64, :64].astype(np.int32)
+    values, _ = affinities(labels, **FACTS)
+    blurred = gaussian_filter(values.astype(np.float32), (0, 0.5, 1, 1))
+    noise = np.random.default_rng(0).standard_normal(values.shape)
+    noise = gaussian_filter(noise, (0, 0.7, 2, 2))
+    prediction = 1 / (1 + np.exp(-5 * (blurred - 0.5) - noise / noise.std()))
+    prediction = untied(prediction.astype(np.float32))
+    # Scores of histograms tie by the thousands. waterz's bins are first in, first out, as ours are;
+    # in its heap they come in no order, so that "the same" is not to be had there.
+    for merge_function, queue in [("mean", 0), ("aff50_his256", 256), ("aff85_his256", 256)]:
+        arguments = {
+            "thresholds": NINE,
+            "merge_function": merge_function,
+            "discretize_queue": queue,
+            **FACTS,
+        }
+        ours = agglomerate_sweep(prediction, **arguments)
+        theirs = agglomerate_sweep(prediction, backend="waterz", **arguments)
+        counts = []
+        for (_, own), (_, other) in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(own, other)
+            counts.append(own.max())
+        assert counts[0] > counts[3] > counts[6] > 1
+    heap = {"merge_function": "aff85_his256", "backend": "waterz", "discretize_queue": 0, **FACTS}
+    for threshold, labels in agglomerate_sweep(prediction, thresholds=[0.5, 0.7], **heap):
+        own = agglomerate(prediction, thresholds=threshold, **FACTS)
+        assert voi(own, labels)["voi_sum"] < 0.02
