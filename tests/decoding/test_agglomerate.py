@@ -235,7 +235,7 @@ def test_both_sides_give_the_same_labels_of_a_larger_volume():
 
 @pytest.mark.parametrize("merge_function", get_args(MergeFunction))
 def test_every_merge_function_merges(merge_function):
-    prediction = noisy(2, (2, 12, 12))
+    prediction = noisy(2, (2, 8, 8))
     labels = agglomerate(prediction, merge_function=merge_function, thresholds=0.6, **FACTS)
     expected = agglomerated(prediction, 0.6, merge_function, np.float32(0.1), np.float32(0.999))
     np.testing.assert_array_equal(labels, expected)

@@ -114,8 +114,9 @@ def random_graph(rng, nodes, count, most, distinct):
 
 # Merging all of so many edges needs more rows of histograms than there are at first, and gives
 # them back; the table of pairs is built anew many times.
-@pytest.mark.parametrize("merge_function, most", [("mean", 5), ("aff85_his256", 1)])
-@pytest.mark.parametrize("distinct", [50, 10**6])
+@pytest.mark.parametrize(
+    "merge_function, most, distinct", [("mean", 5, 50), ("aff85_his256", 1, 10**6)]
+)
 def test_a_graph_of_hubs(merge_function, most, distinct):
     graph = random_graph(np.random.default_rng(distinct), 300, 3000, most, distinct)
     assert len(check_against_reference(graph, merge_function, 1.0, 300)) > 250
