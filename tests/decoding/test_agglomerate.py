@@ -62,7 +62,7 @@ def predictions(draw):
 FUNCTIONS = ["mean", "aff15_his256", "aff50_his256", "aff85_his256", "hist_quant_25"]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=70)
 @given(
     predictions(),
     st.sampled_from(FUNCTIONS),
