@@ -1,0 +1,37 @@
+"""A heap of uint64, smallest first, from place FIRST of an array on.
+
+Each place has eight below it: they fill one cache line, and all are seen in a few steps.
+"""
+
+from numba import njit
+
+FIRST = 7
+
+
+@njit(cache=True, nogil=True)
+def push(heap, end, key):
+    """Adds a key to a heap that ends before `end`; it then ends one place further."""
+    place = end
+    while place > FIRST:
+        above = (place >> 3) + 6
+        if heap[above] <= key:
+            break
+        heap[place], place = heap[above], above
+    heap[place] = key
+
+
+@njit(cache=True, nogil=True)
+def pop(heap, end):
+    """Takes the first key out of a heap that ends before `end` + 1; it then ends before `end`."""
+    # The last goes where the first was, and down.
+    key, place = heap[end], FIRST
+    below = 8
+    while below < end:
+        least = below
+        for other in range(below + 1, min(below + 8, end)):
+            least = other if heap[other] < heap[least] else least
+        if heap[least] >= key:
+            break
+        heap[place], place = heap[least], least
+        below = 8 * (place - 6)
+    heap[place] = key
