@@ -5,9 +5,10 @@ from typing import Literal
 
 import numpy as np
 
-from emseg.decoding.region_graph import Histograms, RegionGraph, added_up, ordered
+from emseg.decoding.region_graph import Histograms, RegionGraph, added_up
 from emseg.kernels.agglomeration import mean_scores, merge_regions, quantile_scores, roots_below
 from emseg.kernels.dust import join_small
+from emseg.kernels.edge_sums import rename_edges
 
 MergeFunction = Literal[
     "mean",
@@ -120,9 +121,9 @@ def merge_dust(
     Connectomics' dust merge.
     """
     edges, own = graph.edges.copy(), samples_of(graph, merge_function)
-    edges["u"], edges["v"] = ordered(roots[edges["u"]], roots[edges["v"]])
+    rename_edges(edges, roots)
     owners = np.repeat(np.arange(len(edges)), np.diff(own.starts))
-    contacts, histograms = added_up(edges, (256 * owners + own.bins, own.weights))
+    contacts, histograms = added_up(edges, (256 * owners + own.bins, own.weights), len(roots) - 1)
     assert histograms is not None
     affinities = 1 - _scores(contacts, histograms, merge_function, levels=False)
     order = np.argsort(-affinities, kind="stable")

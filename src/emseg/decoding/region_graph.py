@@ -8,7 +8,8 @@ import numpy as np
 from emseg.blocks.grid import Block
 from emseg.blocks.seams import Numbering
 from emseg.blocks.store import Facts, Store
-from emseg.kernels.region_graph import EDGE, add_up, find_edges
+from emseg.kernels.edge_sums import add_up, order_of, rename_edges
+from emseg.kernels.region_graph import EDGE, find_edges
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,48 +74,53 @@ def assemble(
     sums of whole numbers, so that no cut of the volume and no order of blocks changes the graph.
     """
     ids = dict(zip((block.index for block in blocks), numbering.ids, strict=True))
-    parts, keys, weights, sizes = [], [], [], np.zeros(numbering.count + 1, np.int64)
+    parts: list[np.ndarray] = []
+    keys: list[np.ndarray] = []
+    weights: list[np.ndarray] = []
+    sizes = np.zeros(numbering.count + 1, np.int64)
     for block in blocks:
         own = ids[block.index]
         facts = store.facts(block, ("sizes", "edges", "contacts", "contact_counts"))
         np.add.at(sizes, own, facts["sizes"])
-        part = facts["edges"]
-        part["u"], part["v"] = ordered(own[part["u"]], own[part["v"]])
+        rename_edges(facts["edges"], own)
         _append_contacts(keys, weights, parts, facts)
-        parts.append(part)
+        parts.append(facts["edges"])
     edges, contacts = _over_faces(blocks, store, ids, levels, histograms, limit, numbering.count)
     own_keys, own_weights = np.unique(contacts, return_counts=True)
     faces = {"contacts": own_keys, "contact_counts": own_weights} if histograms else {}
     _append_contacts(keys, weights, parts, faces)
-    every = np.concatenate([*parts, edges])
-    if not histograms:
-        return RegionGraph(*added_up(every, None), sizes)
-    samples = np.concatenate(keys), np.concatenate(weights)
-    return RegionGraph(*added_up(every, samples), sizes)
+    parts = [part for part in (*parts, edges) if len(part)]
+    every = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, EDGE), *parts])
+    samples = (np.concatenate(keys), np.concatenate(weights)) if histograms else None
+    return RegionGraph(*added_up(every, samples, numbering.count), sizes)
 
 
 def added_up(
-    edges: np.ndarray, samples: tuple[np.ndarray, np.ndarray] | None
+    edges: np.ndarray, samples: tuple[np.ndarray, np.ndarray] | None, count: int
 ) -> tuple[np.ndarray, Histograms | None]:
     """The edges sorted by (u, v), those of one pair added up, those within one label left out.
 
-    `samples` (int64 256 * edge + bin, and their weights) become the histograms of what is returned.
+    Labels go up to `count`. `samples` (int64 256 * edge + bin, and their weights) become the
+    histograms of what is returned.
     """
-    order = np.argsort(edges["u"].astype(np.uint64) << np.uint64(32) | edges["v"].astype(np.uint64))
-    added, places = add_up(edges, order)
-    between = added["u"] != added["v"]
+    # Arrays come from numpy: compiled code takes its memory in small pages.
+    places, order = np.empty(len(edges), np.int32), np.empty(len(edges), np.int32)
+    order_of(edges, np.zeros(count + 2, np.int32), places, order)
+    added = np.empty_like(edges)
+    n_added = add_up(edges, order, added, places)
+    if n_added < len(edges):
+        added = added[:n_added].copy()
     if samples is None:
-        return added[between], None
-    new = np.where(between, np.cumsum(between) - 1, -1)[places]
-    moved, weights = new[samples[0] >> 8] << 8 | samples[0] & 255, samples[1]
+        return added, None
+    moved, weights = places[samples[0] >> 8].astype(np.int64) << 8 | samples[0] & 255, samples[1]
     moved, weights = moved[moved >= 0], weights[moved >= 0]
-    order = np.argsort(moved)
-    first = np.flatnonzero(np.diff(moved[order], prepend=-1))
-    sums = np.add.reduceat(weights[order], first) if len(first) else weights
-    keys = moved[order][first]
-    starts = np.searchsorted(keys >> 8, np.arange(int(between.sum()) + 1)).astype(np.int32)
+    ascending = np.argsort(moved)
+    first = np.flatnonzero(np.diff(moved[ascending], prepend=-1))
+    sums = np.add.reduceat(weights[ascending], first) if len(first) else weights
+    keys = moved[ascending][first]
+    starts = np.searchsorted(keys >> 8, np.arange(n_added + 1)).astype(np.int32)
     histograms = Histograms(starts, (keys & 255).astype(np.uint8), sums.astype(np.int32))
-    return added[between], histograms
+    return added, histograms
 
 
 def _append_contacts(
@@ -154,7 +160,3 @@ def _over_faces(
     both = np.concatenate(values)[None, None]
     at = np.array([[-1, 0, 0]] * 3)
     return find_edges(labels, both, both, both, at, 1, levels, count, limit, histograms)
-
-
-def ordered(one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.minimum(one, two), np.maximum(one, two)

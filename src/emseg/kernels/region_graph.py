@@ -24,9 +24,10 @@ def find_edges(labels, edges0, edges1, edges2, at, axes, levels, count, limit, w
 
     `labels` uint32 (Z, Y, X), from 1 to `count`, 0 for background, which touches nothing. `edges0`
     … `edges2` hold per axis the affinity of voxel v with the one before it at v + `at[a]`; pairs
-    that lead out of the block are left out, and so are those along other than the first `axes` axes. Affinities are float32 where `levels` is None, else
-    indices of `levels` (float32). `edges` is an array of EDGE. With `with_bins` there is a contact
-    for each pair of voxels, its edge's index and bin (of 256) as 256 * edge + bin; else none.
+    that lead out of the block are left out, and so are those along other than the first `axes`
+    axes. Affinities are float32 where `levels` is None, else indices of `levels` (float32). `edges`
+    is an array of EDGE. With `with_bins` there is a contact for each pair of voxels, its edge's
+    index and bin (of 256) as 256 * edge + bin; else none.
 
     Stops when there are more than `limit` edges: then edges has limit + 1 entries.
     """
@@ -101,28 +102,6 @@ def find_edges(labels, edges0, edges1, edges2, at, axes, levels, count, limit, w
 
 
 @njit(cache=True, nogil=True)
-def add_up(edges, order):
-    """(edges, places): those of `edges` in `order`, equal neighbours added up.
-
-    `order` sorts by (u, v). `places[e]` is where the edge e of the input went.
-    """
-    added = np.empty(len(edges), EDGE)
-    places = np.empty(len(edges), np.int32)
-    count = 0
-    for edge in order:
-        new, last = edges[edge], added[max(count - 1, 0)]
-        if count and new.u == last.u and new.v == last.v:
-            last.max = max(last.max, new.max)
-            last.count += new.count
-            last.sum += new.sum
-        else:
-            added[count] = new
-            count += 1
-        places[edge] = count - 1
-    return added[:count], places
-
-
-@njit(cache=True, nogil=True)
 def _level(levels, value):
     return value if levels is None else levels[value]
 
@@ -135,7 +114,7 @@ def _new_table(count):
 
 @njit(cache=True, nogil=True)
 def _near_slot(table, u, v):
-    """The slot of u, or the first free one, among the near neighbours of v; -1 when there is none."""
+    """The slot of u, or the first free one, among the near neighbours of v; -1 if there is none."""
     for slot in range(_NEAR):
         if table[v, slot] == u or table[v, slot] == 0:
             return slot
