@@ -1,7 +1,6 @@
 import inspect
 from typing import get_args
 
-import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,16 +10,13 @@ from scipy.ndimage import gaussian_filter
 from emseg.decoding import sweep_of
 from emseg.decoding.agglomerate import agglomerate, agglomerate_sweep
 from emseg.decoding.merging import MergeFunction
-from emseg.errors import UserError
-from emseg.evaluation.voi import voi
-from emseg.kernels.affinity import affinities, shift_edges
+from emseg.kernels.affinity import shift_edges
 from emseg.volumes import from_array
 from reference.agglomeration import agglomerated
 from reference.components import numbered
 
 UNITS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
 FACTS = {"offsets": UNITS, "edge_side": "destination"}
-NINE = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 
 
 def noisy(seed, shape=(6, 16, 16)):
@@ -247,114 +243,3 @@ def test_all_merge_functions_of_waterz_are_there():
     assert set(get_args(MergeFunction)) == names | {"mean"}
     default = inspect.signature(agglomerate).parameters["merge_function"].default
     assert default in names
-
-
-@pytest.mark.parametrize(
-    "arguments, words",
-    [
-        ({"merge_function": "aff84_his256"}, r"'aff84_his256' in .*did you mean 'aff85_his256'"),
-        ({"merge_function": "median"}, r"'median' in decoding.merge_function.*mean"),
-        ({"backend": "water"}, r"'water' in decoding.backend.*did you mean 'waterz'"),
-        ({"thresholds": 1.5}, r"decoding.thresholds is 1.5"),
-        ({"thresholds": -0.1}, r"decoding.thresholds is -0.1"),
-        ({"thresholds": float("nan")}, r"decoding.thresholds is nan"),
-        ({"aff_threshold": (0.9, 0.1)}, r"decoding.aff_threshold is \[0.9, 0.1\]"),
-        ({"aff_threshold": (0.5, 0.5)}, r"decoding.aff_threshold is \[0.5, 0.5\]"),
-        ({"aff_threshold": (-0.1, 0.5)}, r"decoding.aff_threshold"),
-        ({"aff_threshold": (0.1, 1.5)}, r"decoding.aff_threshold"),
-        ({"aff_threshold": (0.1, 0.5, 0.6)}, r"decoding.aff_threshold"),
-        ({"aff_threshold": (float("nan"), 0.6)}, r"decoding.aff_threshold"),
-        ({"discretize_queue": 128}, r"decoding.discretize_queue is 128.*0 or 256"),
-        ({"dust_merge_size": -1}, r"decoding.dust_merge_size is -1"),
-        ({"dust_remove_size": -1}, r"decoding.dust_remove_size is -1"),
-        ({"dust_merge_affinity": 30}, r"decoding.dust_merge_affinity is 30"),
-        ({"memory_limit": 0}, r"decoding.memory_limit is 0"),
-        ({"threads": 0}, r"decoding.threads is 0"),
-        ({"time_limit": 5}, r"decoding.time_limit.*waterz"),
-        ({"time_limit": -5, "backend": "waterz"}, r"decoding.time_limit is -5"),
-        ({"offsets": [(1, 0, 0), (0, 1, 0), (0, 1, 1)]}, r"\[0, 1, 1\]"),
-    ],
-)
-def test_arguments_out_of_range_are_refused(arguments, words):
-    with pytest.raises(UserError, match=words):
-        agglomerate(noisy(0, (2, 2, 2)), **(FACTS | arguments))
-
-
-@pytest.mark.parametrize("backend", ["numba", "waterz"])
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -3.5, 1.25])
-def test_logits_and_nan_are_refused(value, dtype, backend):
-    for axis in range(3):
-        prediction = np.full((3, 4, 4, 4), 0.5, dtype)
-        prediction[axis, 3, 2, 1] = value
-        with pytest.raises(UserError, match=r"runs from .* to .*; .*probabilities in \[0, 1\]"):
-            agglomerate(prediction, threads=2, backend=backend, **FACTS)
-
-
-@pytest.mark.parametrize(
-    "prediction, words",
-    [
-        (np.zeros((2, 2, 2), np.float32), r"shape \(2, 2, 2\), not \(C, Z, Y, X\)"),
-        (np.zeros((4, 2, 2, 2), np.float32), r"4 channels, its offsets are 3"),
-        (np.zeros((3, 2, 2, 2)), r"float64.*float32, float16 or uint8"),
-    ],
-)
-def test_predictions_of_another_form_are_refused(prediction, words):
-    with pytest.raises(UserError, match=words):
-        agglomerate(prediction, **FACTS)
-
-
-def test_more_edges_than_the_memory_holds():
-    words = (
-        r"(\d+) fragments with (\d+) edges.* GiB, decoding.memory_limit is 0\.0001.*"
-        r"decoding.aff_threshold \[0\.1, 0\.999\].*smooth the prediction.*raise the limit"
-    )
-    for threads in (1, 3):
-        with pytest.raises(UserError, match=words):
-            agglomerate(noisy(0, (12, 32, 32)), memory_limit=1e-4, threads=threads, **FACTS)
-    # 488 edges have room.
-    small = noisy(0, (4, 8, 8))
-    found = agglomerate(small, memory_limit=1e-4, **FACTS)
-    np.testing.assert_array_equal(found, agglomerate(small, **FACTS))
-
-
-def untied(values):
-    """The values, each moved by as few last digits as make all of them differ."""
-    order = np.argsort(values, axis=None)
-    bits = values.ravel()[order].view(np.int32).astype(np.int64)
-    counted = np.arange(len(bits))
-    different = np.empty(len(bits), np.int32)
-    different[order] = np.maximum.accumulate(bits - counted) + counted
-    return different.view(np.float32).reshape(values.shape)
-
-
-@pytest.mark.real
-def test_a_real_volume_is_segmented_as_waterz_does_it(real_data):
-    with h5py.File(real_data / "pinky40/connectomics_crop128.h5") as file:
-        labels = file["volumes/labels/neuron_ids"][32:56, :64, :64].astype(np.int32)
-    values, _ = affinities(labels, **FACTS)
-    blurred = gaussian_filter(values.astype(np.float32), (0, 0.5, 1, 1))
-    noise = np.random.default_rng(0).standard_normal(values.shape)
-    noise = gaussian_filter(noise, (0, 0.7, 2, 2))
-    prediction = 1 / (1 + np.exp(-5 * (blurred - 0.5) - noise / noise.std()))
-    prediction = untied(prediction.astype(np.float32))
-    # Scores of histograms tie by the thousands. waterz's bins are first in, first out, as ours are;
-    # in its heap they come in no order, so that "the same" is not to be had there.
-    for merge_function, queue in [("mean", 0), ("aff50_his256", 256), ("aff85_his256", 256)]:
-        arguments = {
-            "thresholds": NINE,
-            "merge_function": merge_function,
-            "discretize_queue": queue,
-            **FACTS,
-        }
-        ours = agglomerate_sweep(prediction, **arguments)
-        theirs = agglomerate_sweep(prediction, backend="waterz", **arguments)
-        counts = []
-        for (_, own), (_, other) in zip(ours, theirs, strict=True):
-            np.testing.assert_array_equal(own, other)
-            counts.append(own.max())
-        assert counts[0] > counts[3] > counts[6] > 1
-    heap = {"merge_function": "aff85_his256", "backend": "waterz", "discretize_queue": 0, **FACTS}
-    for threshold, labels in agglomerate_sweep(prediction, thresholds=[0.5, 0.7], **heap):
-        own = agglomerate(prediction, thresholds=threshold, **FACTS)
-        assert voi(own, labels)["voi_sum"] < 0.02

@@ -40,29 +40,11 @@ def joined_pairs(affinities, low, high):
     return foreground, pairs
 
 
-def fragments_by_definition(affinities, low, high):
-    """Sets of voxels."""
-    return set(_components(*joined_pairs(affinities, low, high)))
-
-
 def fragment_labels(shape, foreground, pairs):
     """The components of the pairs as labels 1, 2, … by their first voxel, 0 for background."""
     labels = np.zeros(shape, np.int64)
-    for number, part in enumerate(_components(foreground, pairs), 1):
-        labels[tuple(np.transpose(list(part)))] = number
-    return numbered(labels)
-
-
-def parts(labels):
-    """The sets of voxels that share a label above 0."""
-    return {
-        frozenset(map(tuple, np.argwhere(labels == label).tolist()))
-        for label in np.unique(labels)
-        if label
-    }
-
-
-def _components(foreground, pairs):
     graph = networkx.Graph(pairs)
     graph.add_nodes_from(foreground)
-    return [frozenset(part) for part in networkx.connected_components(graph)]
+    for number, part in enumerate(networkx.connected_components(graph), 1):
+        labels[tuple(np.transpose(list(part)))] = number
+    return numbered(labels)
