@@ -19,7 +19,6 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from emseg.blocks.store import MemoryStore
-from emseg.data.synthetic import synthesize
 from emseg.decoding.edges import axis_edges, destination_affinities
 from emseg.decoding.supervoxels import MOST_EDGES, find_supervoxels
 from emseg.kernels.affinity import EdgeSide
@@ -43,8 +42,8 @@ SHAPE, QUICK = (64, 256, 256), (32, 128, 128)
 # and 0.36 of affinities below 0.5, none and none above 0.999. A network that is trained to the end
 # is surer: the same prediction with its logits three times as large has 95 voxels and 2.9 edges per
 # fragment, 0.36 below 0.5 and 0.40 above 0.999. The numbers below lie between, at 64x256x256: 61
-# voxels and 3.5 edges per fragment, 0.21 below 0.5 and 0.44 above 0.999.
-INSIDE, BORDER, DOUBT, OWN = 8.5, 13.0, 2.5, 0.3
+# voxels and 3.4 edges per fragment, 0.22 below 0.5 and 0.46 above 0.999.
+INSIDE, BORDER, DOUBT, OWN = 8.5, 13.5, 2.0, 0.3
 BLUR, SECTION = 1.4, 2.5
 DOUBT_BLUR, OWN_BLUR = (1.5, 3.5, 3.5), (1.0, 2.5, 2.5)
 
@@ -57,6 +56,9 @@ def made_labels(shape: Sequence[int], data: str | None) -> tuple[np.ndarray, str
             # Dense neurites; up to the section 320 most is one glia cell.
             labels, origin = stored["volumes/labels/neuron_ids"][-shape[0] :], "pinky40"
     else:
+        # Not at the top: what it brings would slow the start of each measured process.
+        from emseg.data.synthetic import synthesize
+
         small = tuple(min(size, 256) for size in shape)
         labels, origin = synthesize(small, seed=0).labels, "synthetic"
     labels = labels[tuple(map(slice, shape))]

@@ -9,6 +9,11 @@ labels, with emseg's kernels compiled before. The one-core run is kept to one co
 what importing leaves, from an array (loaded in both) and from a file, which emseg reads in blocks
 (with memory_limit as printed) and waterz as a whole. Affinities are made of the real objects in
 FOLDER, see affinities.py, or a network's: with PREDICTION.h5, emseg's of FIB-25.
+
+waterz's queue is the exact one. That takes equal scores in any order, and histograms have 256
+scores: whether partitions are equal is asked, for those, of waterz with its queue of 256 bins,
+which takes the first first, as emseg does. Voxels whose strongest affinities are equal (`ties`) may
+go to another fragment in waterz.
 """
 
 import argparse
@@ -20,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engines import ROUNDS, alone, compare, measure, prepare, prepare_noise, sweep_seconds
+from engines import LONG, ROUNDS, alone, compare, measure, prepare, prepare_noise, sweep_seconds
 
 Shape = tuple[int, int, int]
 
@@ -30,26 +35,31 @@ QUICK: Shape = (32, 128, 128)
 SWEPT: Shape = (100, 512, 512)
 NOISE: Shape = (64, 256, 256)
 SCORERS = ("mean", "aff85_his256")
-LONG = 60.0
 # GiB for a decode from a file: blocks are an eighth of it.
 FILE_MEMORY_LIMIT = 4.0
 
 
 @dataclass
 class Case:
-    """What was measured of one volume and one scorer, by run: waterz, 2 threads, 1 thread."""
+    """What was measured of one volume and one scorer, by run: waterz, 2 threads, 1 thread, …"""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     peaks: dict[str, float] = field(default_factory=dict)
-    file_peaks: dict[str, float] = field(default_factory=dict)
     segments: tuple[int, int] = (0, 0)
-    voi: float = 0.0
+    # The variation of information to waterz, with its exact queue and with that of 256 bins.
+    voi: dict[str, float] = field(default_factory=dict)
 
     def median(self, run: str) -> float:
         return statistics.median(self.seconds[run])
 
     def ratio(self, run: str) -> float:
         return round(self.median("waterz") / self.median(run), 2)
+
+    def note(self, run: str, found: tuple[float, float]) -> None:
+        """Keeps the seconds and the peak (GB) of one more run."""
+        seconds, peak = found
+        self.seconds.setdefault(run, []).append(seconds)
+        self.peaks[run] = max(self.peaks.get(run, 0.0), peak)
 
 
 def main() -> None:
@@ -91,26 +101,23 @@ def parse() -> argparse.Namespace:
 def run_case(path: Path, scorer: str, threads: list[int]) -> Case:
     """One volume and one scorer, the engines in turns; then from a file, and the comparison."""
     case = Case()
+    of = {"merge_function": scorer}
     array, file = path.with_suffix(".npy"), path.with_suffix(".h5")
-    results = {run: path.with_name(f"{run}.npy") for run in ("waterz", "emseg")}
+    ours, theirs = path.with_name("ours.npy"), path.with_name("theirs.npy")
     for _ in range(ROUNDS):
         if max(case.seconds.get("waterz", [0.0])) < LONG:
-            _note(case, "waterz", alone(measure, "waterz", array, results["waterz"], **_of(scorer)))
+            case.note("waterz", alone(measure, "waterz", array, theirs, **of))
         for count in threads:
-            found = alone(measure, "emseg", array, results["emseg"], threads=count, **_of(scorer))
-            _note(case, str(count), found)
-    case.file_peaks["waterz"] = alone(measure, "waterz", file, None, **_of(scorer))[1]
-    case.file_peaks["emseg"] = alone(
-        measure,
-        "emseg",
-        file,
-        None,
-        threads=max(threads),
-        gib=FILE_MEMORY_LIMIT,
-        **_of(scorer),
-    )[1]
-    theirs, ours, case.voi = alone(compare, results["emseg"], results["waterz"])
-    case.segments = (theirs, ours)
+            found = alone(measure, "emseg", array, ours, threads=count, **of)
+            case.note(str(count), found)
+    case.note("waterz, file", alone(measure, "waterz", file, None, **of))
+    limits = {"threads": max(threads), "gib": FILE_MEMORY_LIMIT}
+    case.note("emseg, file", alone(measure, "emseg", file, None, **limits, **of))
+    *segments, case.voi["exact"] = alone(compare, ours, theirs)
+    case.segments = (segments[0], segments[1])
+    if scorer != "mean":
+        case.note("waterz, bins", alone(measure, "waterz", array, theirs, queue=256, **of))
+        *_, case.voi["bins"] = alone(compare, ours, theirs)
     return case
 
 
@@ -131,35 +138,37 @@ def run_noise(shape: Shape, threads: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "noise.npy"
         alone(prepare_noise, path, shape)
-        seconds, peak = alone(measure, "emseg", path, None, threads=threads, **_of("aff85_his256"))
+        seconds, peak = alone(
+            measure, "emseg", path, None, threads=threads, merge_function="aff85_his256"
+        )
     print(f"noise {_name(shape)}, aff85_his256: {seconds:.2f} s, peak {peak:.2f} GB")
     return round(peak, 3)
 
 
 def print_head(threads: list[int]) -> None:
-    """The table's columns: seconds, ratios to waterz, segments, and peaks in GB."""
-    columns = [f"{count} thread{'s' * (count > 1)}    ratio" for count in threads]
-    print(
-        f"{'':14}  {'waterz s':>9}  {'  '.join(columns)}  {'segments (waterz)':>20}  "
-        f"{'VOI bits':>9}  {'GB, array (waterz)':>18}  "
-        f"{f'GB, file, limit {FILE_MEMORY_LIMIT:g} GiB (waterz)':>18}"
-    )
+    """The table's columns: seconds, ratios to waterz, segments, differences, and peaks."""
+    print("in brackets: waterz; VOI: to waterz, and to waterz with a queue of 256 bins; * ran once")
+    columns = ["waterz s", *(f"{count}-thread s" for count in threads), "segments", "VOI, bits"]
+    columns += ["GB, array", f"GB, file, limit {FILE_MEMORY_LIMIT:g} GiB"]
+    print(_row("", columns))
 
 
 def print_case(scorer: str, case: Case, threads: list[int]) -> None:
-    """A line of the table; a star where waterz ran once."""
-    once = "*" if len(case.seconds["waterz"]) < ROUNDS else " "
-    ours = [f"{case.median(str(c)):9.2f} {case.ratio(str(c)):7.2f}x" for c in threads]
-    segments = f"{case.segments[0]} ({case.segments[1]})"
-    peaks = [
-        f"{found[run]:.2f} ({found['waterz']:.2f}) {found['waterz'] / found[run]:.1f}x"
-        for found, run in ((case.peaks, str(max(threads))), (case.file_peaks, "emseg"))
-    ]
-    print(
-        f"  {scorer:12}  {case.median('waterz'):8.2f}{once}  {'  '.join(ours)}  {segments:>20}  "
-        f"{case.voi:9.2g}  {peaks[0]:>18}  {peaks[1]:>18}",
-        flush=True,
-    )
+    """A line of the table."""
+    once = "*" if len(case.seconds["waterz"]) < ROUNDS else ""
+    cells = [f"{case.median('waterz'):.2f}{once}"]
+    cells += [f"{case.median(str(c)):.2f}  {case.ratio(str(c)):.2f}x" for c in threads]
+    cells.append("{} ({})".format(*case.segments))
+    cells.append(", ".join(f"{bits:.2g}" for bits in case.voi.values()))
+    for ours, theirs in peak_runs(threads):
+        peak, other = case.peaks[ours], case.peaks[theirs]
+        cells.append(f"{peak:.2f} ({other:.2f})  {other / peak:.2f}x")
+    print(_row(scorer, cells), flush=True)
+
+
+def peak_runs(threads: list[int]) -> list[tuple[str, str]]:
+    """Emseg's run and waterz's whose peaks are compared: from an array, and from a file."""
+    return [(str(max(threads)), "waterz"), ("emseg, file", "waterz, file")]
 
 
 def report(
@@ -167,29 +176,24 @@ def report(
 ) -> dict[str, Any]:
     """The line of JSON."""
     memory = {}
-    for name, case in cases.items():
-        best = str(max(threads))
-        memory[f"{name} array"] = round(case.peaks["waterz"] / case.peaks[best], 2)
-        memory[f"{name} file"] = round(case.file_peaks["waterz"] / case.file_peaks["emseg"], 2)
+    for place, (ours, theirs) in zip(("array", "file"), peak_runs(threads), strict=True):
+        for name, case in cases.items():
+            memory[f"{name}, {place}"] = round(case.peaks[theirs] / case.peaks[ours], 2)
+    # The last comparison is that with a defined order of merges.
+    equal = {name: [*case.voi.values()][-1] == 0 for name, case in cases.items()}
     return {
         "benchmark": "agglomerate",
         "ratios": {n: case.ratio("2") for n, case in cases.items()} if 2 in threads else {},
         "one_core": {n: case.ratio("1") for n, case in cases.items()} if 1 in threads else {},
-        "equal": {name: case.voi == 0 for name, case in cases.items()},
+        "equal": equal,
         "peak_memory_ratio": memory,
         "nine_thresholds": sweeps,
         "noise_peak_gb": noise,
     }
 
 
-def _note(case: Case, run: str, found: tuple[float, float]) -> None:
-    seconds, peak = found
-    case.seconds.setdefault(run, []).append(seconds)
-    case.peaks[run] = max(case.peaks.get(run, 0.0), peak)
-
-
-def _of(scorer: str) -> dict[str, str]:
-    return {"merge_function": scorer}
+def _row(name: str, cells: list[str]) -> str:
+    return f"  {name:13}" + "".join(f"{cell:>24}" for cell in cells)
 
 
 def _name(shape: Shape) -> str:

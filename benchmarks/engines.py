@@ -9,6 +9,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from emseg.evaluation.voi import split_and_merge
 from emseg.volumes import Volume, from_array, open_volume, write_volume
 
 ROUNDS = 3
+# Seconds after which a slow peer is not run again.
+LONG = 60.0
 THRESHOLD = 0.5
 NINE = [round(0.1 * step, 1) for step in range(1, 10)]
 Decoder = Callable[[np.ndarray | Volume], np.ndarray]
@@ -71,18 +74,20 @@ def measure(
     merge_function: str,
     threads: int | None = None,
     gib: float | None = None,
+    queue: int = 0,
 ) -> tuple[float, float]:
     """(seconds from affinities to labels, GB at the peak above what a decode of a toy leaves).
 
     The peak includes the affinities where they are loaded. With one thread the process keeps to one
-    core. `threads` and `gib`, its memory limit, are emseg's. Labels are put at `result`.
+    core. `threads` and `gib`, the memory limit, are emseg's, `queue` (0 exact, 256 bins) waterz's.
+    Labels are put at `result`.
     """
     if threads == 1 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     if engine == "waterz":
-        decode = waterz_decoder(merge_function, AFF_THRESHOLD, THRESHOLD)
+        decode = waterz_decoder(merge_function, queue=queue)
     else:
-        decode = emseg_decoder(merge_function, threads, gib)
+        decode = emseg_decoder(merge_function, threads=threads, gib=gib)
     stored = source.suffix == ".h5"
     # Kernels are compiled, or loaded from numba's cache, before it counts.
     toy = np.random.default_rng(0).random((3, 16, 32, 32), np.float32)
@@ -99,26 +104,33 @@ def measure(
     return seconds, peak
 
 
-def emseg_decoder(merge_function: Any, threads: int | None, memory_limit: float | None) -> Decoder:
+def emseg_decoder(
+    merge_function: Any,
+    aff_threshold: tuple[float, float] = AFF_THRESHOLD,
+    threshold: float = THRESHOLD,
+    *,
+    threads: int | None = None,
+    gib: float | None = None,
+) -> Decoder:
     """A function from affinities to labels, by emseg."""
-
-    def decode(affinities: np.ndarray | Volume) -> np.ndarray:
-        return agglomerate(
-            affinities,
-            thresholds=THRESHOLD,
-            merge_function=merge_function,
-            aff_threshold=AFF_THRESHOLD,
-            threads=threads,
-            memory_limit=memory_limit,
-            offsets=NEAREST,
-            edge_side=SIDE,
-        )
-
-    return decode
+    return partial(
+        agglomerate,
+        thresholds=threshold,
+        merge_function=merge_function,
+        aff_threshold=aff_threshold,
+        threads=threads,
+        memory_limit=gib,
+        offsets=NEAREST,
+        edge_side=SIDE,
+    )
 
 
 def waterz_decoder(
-    merge_function: str, aff_threshold: tuple[float, float], threshold: float
+    merge_function: str,
+    aff_threshold: tuple[float, float] = AFF_THRESHOLD,
+    threshold: float = THRESHOLD,
+    *,
+    queue: int = 0,
 ) -> Decoder:
     """A function from affinities to labels (uint64), by waterz, in this process and quietly."""
     import waterz
@@ -139,9 +151,9 @@ def waterz_decoder(
                 aff_threshold_low=aff_threshold[0],
                 aff_threshold_high=aff_threshold[1],
                 scoring_function=score,
-                discretize_queue=0,
+                discretize_queue=queue,
             )
-        return labels
+        return np.asarray(labels)
 
     return decode
 
