@@ -201,9 +201,8 @@ def test_dust_of_waterz_is_dust_of_ours():
     np.testing.assert_array_equal(agglomerate(prediction, backend="waterz", **arguments), ours)
 
 
-@pytest.mark.parametrize(
-    "dtype, backend", [("float16", "numba"), ("float32", "numba"), ("float32", "waterz")]
-)
+@pytest.mark.parametrize("backend", ["numba", "waterz"])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("merge_function", ["mean", "hist_quant_50"])
 def test_minus_zero_is_zero(backend, dtype, merge_function):
     prediction = noisy(3, (4, 8, 8)).astype(dtype)

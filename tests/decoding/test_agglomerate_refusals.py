@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from emseg.decoding.agglomerate import agglomerate
+from emseg.decoding.agglomerate import agglomerate, agglomerate_sweep
 from emseg.errors import UserError
 
 UNITS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
@@ -57,6 +57,7 @@ def test_logits_and_nan_are_refused(value, dtype, backend):
 @pytest.mark.parametrize(
     "prediction, words",
     [
+        (np.zeros((3, 2, 0, 2), np.float32), r"shape \(3, 2, 0, 2\)"),
         (np.zeros((2, 2, 2), np.float32), r"shape \(2, 2, 2\), not \(C, Z, Y, X\)"),
         (np.zeros((4, 2, 2, 2), np.float32), r"4 channels, its offsets are 3"),
         (np.zeros((3, 2, 2, 2)), r"float64.*float32, float16 or uint8"),
@@ -79,3 +80,8 @@ def test_more_edges_than_the_memory_holds():
     small = noisy(0, (4, 8, 8))
     found = agglomerate(small, memory_limit=1e-4, **FACTS)
     np.testing.assert_array_equal(found, agglomerate(small, **FACTS))
+
+
+def test_a_sweep_over_nothing_is_refused():
+    with pytest.raises(UserError, match="decoding.thresholds is empty"):
+        next(agglomerate_sweep(noisy(0, (2, 2, 2)), thresholds=[], **FACTS))

@@ -123,6 +123,7 @@ def agglomerate_blocks(
     if rules.backend == "waterz":
         raise UserError("decoding.backend: waterz takes a volume as a whole, blocks need numba")
     rules.check_thresholds([thresholds])
+    check_prediction(prediction, offsets=offsets)
     found = _supervoxels(prediction, rules, offsets, edge_side, store, block_shape)
     [(_, table)] = _tables(found.graph, [thresholds], rules)
     for number, block in enumerate(found.blocks):
@@ -138,6 +139,7 @@ def _fragments(
 ) -> tuple[np.ndarray, RegionGraph]:
     """(labels, graph) of the fragments alone; `_sharing_key` says of which arguments."""
     rules, store = Rules(**_DEFAULTS | arguments), MemoryStore(prediction.shape[-3:])
+    check_prediction(prediction, offsets=offsets)
     shape = rules.block_shape(prediction)
     found = _supervoxels(prediction, rules, offsets, edge_side, store, shape)
     same = np.arange(found.numbering.count + 1, dtype=np.uint32)
@@ -183,6 +185,7 @@ def _segmentations(
     edge_side: EdgeSide,
 ) -> Iterator[tuple[float, np.ndarray]]:
     rules.check_thresholds(thresholds)
+    check_prediction(prediction, offsets=offsets)
     ascending = sorted(set(thresholds))
     if rules.backend == "waterz":
         found, tables = _by_waterz(prediction, ascending, rules, offsets, edge_side)
@@ -207,7 +210,6 @@ def _supervoxels(
     store: Store,
     block_shape: Sequence[int],
 ) -> Supervoxels:
-    check_prediction(prediction, offsets=offsets)
     try:
         return find_supervoxels(
             prediction,
@@ -268,7 +270,6 @@ def _by_waterz(
         if isinstance(prediction, Volume)
         else prediction
     )
-    check_prediction(whole, offsets=offsets)
     check_values([whole], whole.dtype)
     fragments, partitions = waterz_partitions(
         destination_affinities(whole, offsets=offsets, edge_side=edge_side),

@@ -82,7 +82,9 @@ class Rules:
         )
 
     def check_thresholds(self, thresholds: Sequence[float]) -> None:
-        """Nothing, or a UserError for a threshold that is no score."""
+        """Nothing, or a UserError for no threshold, or one that is no score."""
+        if not thresholds:
+            raise UserError("decoding.thresholds is empty; give one score or more")
         for threshold in thresholds:
             if not 0 <= threshold <= 1:
                 raise UserError(f"decoding.thresholds is {threshold}; scores lie in [0, 1]")

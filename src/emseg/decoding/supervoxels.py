@@ -125,6 +125,8 @@ def given_supervoxels(
     store.array[...] = fragments
     sizes = np.bincount(store.array.reshape(-1))
     arrays, at = edges_of(prediction, edges, (0, 0, 0), shape)
+    # The bits of -0.0 as a float16 are those of a negative number.
+    arrays = [np.maximum(array, 0) for array in arrays]
     facts = _graph_facts(
         block, store.array, arrays, at, (0, 0, 0), prediction.dtype, histograms, MOST_EDGES
     )
