@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from emseg.decoding import supervoxels
+from emseg.errors import UserError
 from emseg.stages import decode as stage
 from emseg.stages.decode import DecodeJob, decode, labels_of
 from emseg.stages.folder_store import FolderStore
@@ -38,10 +39,10 @@ def prediction(tmp_path, monkeypatch):
     return Path("im_prediction.h5")
 
 
-def segmented(prediction, leaf, memory):
-    job = DecodeJob(prediction, leaf, None, memory=memory)
-    path = decode(job, segmentation=Path("im_segmentation.h5"), force=True, verify=False)
-    return open_volume(path)[...]
+def segmented(prediction, leaf, memory, *, force=False):
+    job, target = DecodeJob(prediction, leaf, None, memory=memory), Path("im_segmentation.h5")
+    target.unlink(missing_ok=True)
+    return open_volume(decode(job, segmentation=target, force=force, verify=False))[...]
 
 
 @pytest.mark.parametrize("leaf", [AGGLOMERATE, COMPONENTS])
@@ -115,6 +116,41 @@ class OneThread:
 
     def map(self, work, items):
         return map(work, items)
+
+
+@pytest.mark.parametrize("damage", ["cut facts", "cut labels", "no labels"])
+def test_damaged_blocks_are_made_again_and_forced_ones_all(prediction, damage, monkeypatch):
+    whole = segmented(prediction, COMPONENTS, None)
+
+    def die(*_):
+        raise Killed
+
+    for force in (False, True):
+        with monkeypatch.context() as dead:
+            dead.setattr(FolderStore, "labels", die)
+            with pytest.raises(Killed):
+                segmented(prediction, COMPONENTS, LITTLE)
+        [facts, *_] = sorted(Path("im_segmentation.h5.blocks").glob("*/*.npz"))
+        labels = facts.with_suffix(".npy")
+        if damage == "no labels":
+            labels.unlink()
+        else:
+            broken = facts if damage == "cut facts" else labels
+            broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
+        np.testing.assert_array_equal(segmented(prediction, COMPONENTS, LITTLE, force=force), whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"backend": "waterz"}, "waterz takes a volume as a whole"),
+        ({"memory_limit": 1e-6}, "decoding.memory_limit is 9.99e-07"),
+    ],
+)
+def test_a_refusal_leaves_nothing_behind(prediction, change, words):
+    with pytest.raises(UserError, match=words):
+        segmented(prediction, AGGLOMERATE | change, LITTLE)
+    assert [path.name for path in Path().iterdir()] == ["im_prediction.h5"]
 
 
 def test_blocks_of_another_decode_are_not_taken(tmp_path, monkeypatch):

@@ -127,4 +127,5 @@ def test_what_does_not_fit_any_more_is_made_again():
     assert [get("a"), get("b"), get("a"), get("c"), get("a"), get("b")] == [*"abacab"]
     assert made == ["a", "b", "c", "b"]
     assert get("huge", 11) == get("huge", 11) == "huge"
+    assert [get("a"), get("b")] == ["a", "b"]
     assert made[4:] == ["huge", "huge"]

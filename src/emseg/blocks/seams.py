@@ -15,6 +15,7 @@ import numpy as np
 
 from emseg.blocks.grid import Block
 from emseg.blocks.store import Facts, Store
+from emseg.errors import UserError
 from emseg.kernels.seams import earliest, unite_pairs
 
 # A label is an int32 index in all that follows.
@@ -48,7 +49,7 @@ def number_blocks(blocks: Sequence[Block], store: Store, shape: Sequence[int]) -
     """The volume's labels for those of its blocks, numbered by their first voxel in C order.
 
     Each block's facts hold `first`, the place of each label's first voxel in the block in C order
-    (with one entry for 0), and `face_facts`. ValueError for more than `MOST_LABELS` labels.
+    (with one entry for 0), and `face_facts`. A UserError for more than `MOST_LABELS` labels.
     """
     faces = [f"{name}{axis}" for name in ("last", "joining", "joined") for axis in range(3)]
     facts = {block.index: store.facts(block, ("first", *faces)) for block in blocks}
@@ -56,7 +57,10 @@ def number_blocks(blocks: Sequence[Block], store: Store, shape: Sequence[int]) -
     offsets = dict(zip((b.index for b in blocks), np.cumsum([0, *counts]).tolist(), strict=False))
     total = sum(counts)
     if total > MOST_LABELS:
-        raise ValueError(f"{total} labels are more than {MOST_LABELS}")
+        raise UserError(
+            f"the blocks hold {total} objects, more than {MOST_LABELS}: decode the volume in "
+            "parts, or make more of it background"
+        )
     parents = np.arange(total + 1, dtype=np.int32)
     first = np.zeros(total + 1, np.int64)
     for block in blocks:

@@ -9,15 +9,13 @@ import numpy as np
 
 from emseg.blocks.grid import Block
 from emseg.blocks.store import MemoryStore, Store
-from emseg.decoding.edges import axis_edges, check_prediction, check_values, destination_affinities
-from emseg.decoding.merging import MergeFunction, merge, merge_dust
+from emseg.decoding.edges import check_prediction
+from emseg.decoding.merging import MergeFunction
 from emseg.decoding.region_graph import RegionGraph
 from emseg.decoding.rules import Rules
+from emseg.decoding.segments import segment_tables, supervoxels, waterz_segments
 from emseg.decoding.supervoxels import (
     Supervoxels,
-    TooManyEdges,
-    find_supervoxels,
-    given_supervoxels,
     in_parallel,
 )
 from emseg.decoding.sweep import Blockwise, Sharing, Sweep
@@ -121,11 +119,14 @@ def agglomerate_blocks(
     """
     rules = Rules(**_DEFAULTS | arguments)
     if rules.backend == "waterz":
-        raise UserError("decoding.backend: waterz takes a volume as a whole, blocks need numba")
+        raise UserError(
+            "decoding.backend: waterz takes a volume as a whole, blocks need numba (a prediction "
+            "comes in blocks when it fills more than half of system.memory)"
+        )
     rules.check_thresholds([thresholds])
     check_prediction(prediction, offsets=offsets)
-    found = _supervoxels(prediction, rules, offsets, edge_side, store, block_shape)
-    [(_, table)] = _tables(found.graph, [thresholds], rules)
+    found = supervoxels(prediction, rules, offsets, edge_side, store, block_shape)
+    [(_, table)] = segment_tables(found.graph, [thresholds], rules)
     for number, block in enumerate(found.blocks):
         yield block, found.relabelled(number, table)
 
@@ -138,10 +139,10 @@ def _fragments(
     **arguments: Any,
 ) -> tuple[np.ndarray, RegionGraph]:
     """(labels, graph) of the fragments alone; `_sharing_key` says of which arguments."""
-    rules, store = Rules(**_DEFAULTS | arguments), MemoryStore(prediction.shape[-3:])
     check_prediction(prediction, offsets=offsets)
+    rules, store = Rules(**_DEFAULTS | arguments), MemoryStore(prediction.shape[-3:])
     shape = rules.block_shape(prediction)
-    found = _supervoxels(prediction, rules, offsets, edge_side, store, shape)
+    found = supervoxels(prediction, rules, offsets, edge_side, store, shape)
     same = np.arange(found.numbering.count + 1, dtype=np.uint32)
     _relabel_all(found, same, store.array, rules.thread_count)
     return store.array, found.graph
@@ -153,7 +154,7 @@ def _segment_tables(
     """(threshold, table), ascending: table[f] is the label of the segment with the fragment f."""
     rules = Rules(**_DEFAULTS | arguments)
     rules.check_thresholds(thresholds)
-    yield from _tables(graph, thresholds, rules)
+    yield from segment_tables(graph, thresholds, rules)
 
 
 def _sharing_key(arguments: Mapping[str, Any]) -> Hashable | None:
@@ -188,11 +189,11 @@ def _segmentations(
     check_prediction(prediction, offsets=offsets)
     ascending = sorted(set(thresholds))
     if rules.backend == "waterz":
-        found, tables = _by_waterz(prediction, ascending, rules, offsets, edge_side)
+        found, tables = waterz_segments(prediction, ascending, rules, offsets, edge_side)
     else:
         store, shape = MemoryStore(prediction.shape[-3:]), rules.block_shape(prediction)
-        found = _supervoxels(prediction, rules, offsets, edge_side, store, shape)
-        tables = _tables(found.graph, ascending, rules)
+        found = supervoxels(prediction, rules, offsets, edge_side, store, shape)
+        tables = segment_tables(found.graph, ascending, rules)
     labels = found.store.array
     for threshold, table in tables:
         # The last segmentation may take the place of the fragments.
@@ -200,94 +201,6 @@ def _segmentations(
         out = labels if last else np.empty_like(labels)
         _relabel_all(found, table, out, rules.thread_count)
         yield threshold, out
-
-
-def _supervoxels(
-    prediction: np.ndarray | Volume,
-    rules: Rules,
-    offsets: Sequence[Sequence[int]],
-    edge_side: EdgeSide,
-    store: Store,
-    block_shape: Sequence[int],
-) -> Supervoxels:
-    try:
-        return find_supervoxels(
-            prediction,
-            edges=axis_edges(offsets, edge_side),
-            aff_threshold=rules.aff_threshold,
-            histograms=rules.needs_histograms,
-            store=store,
-            block_shape=block_shape,
-            threads=rules.thread_count,
-            edge_limit=rules.edge_limit,
-        )
-    except TooManyEdges as error:
-        raise UserError(rules.refusal(error.fragments, error.edges)) from error
-
-
-def _tables(
-    graph: RegionGraph, thresholds: Sequence[float], rules: Rules
-) -> Iterator[tuple[float, np.ndarray]]:
-    ascending = sorted(set(thresholds))
-    tree = merge(
-        graph,
-        merge_function=rules.merge_function,
-        until=ascending[-1],
-        discretize_queue=rules.discretize_queue,
-    )
-    for threshold in ascending:
-        yield threshold, _table(graph, tree.roots(threshold), rules)
-
-
-def _table(graph: RegionGraph, roots: np.ndarray, rules: Rules) -> np.ndarray:
-    """The label of each fragment's segment, uint32, numbered by the segments' first voxels."""
-    if rules.dust_merge_size:
-        roots = merge_dust(
-            graph,
-            roots,
-            merge_function=rules.merge_function,
-            below=rules.dust_merge_size,
-            affinity=rules.dust_merge_affinity,
-        )
-    sizes = np.bincount(roots, weights=graph.sizes, minlength=len(roots))
-    # A root is the smallest fragment of its segment; fragments are in the order of first voxels.
-    kept = (roots == np.arange(len(roots))) & (sizes >= rules.dust_remove_size)
-    kept[0] = False
-    return np.where(kept, np.cumsum(kept), 0).astype(np.uint32)[roots]
-
-
-def _by_waterz(
-    prediction: np.ndarray | Volume,
-    thresholds: Sequence[float],
-    rules: Rules,
-    offsets: Sequence[Sequence[int]],
-    edge_side: EdgeSide,
-) -> tuple[Supervoxels, Iterator[tuple[float, np.ndarray]]]:
-    from emseg.decoding.waterz_child import waterz_partitions
-
-    whole = (
-        prediction.read((0, 0, 0), prediction.shape)
-        if isinstance(prediction, Volume)
-        else prediction
-    )
-    check_values([whole], whole.dtype)
-    fragments, partitions = waterz_partitions(
-        destination_affinities(whole, offsets=offsets, edge_side=edge_side),
-        thresholds,
-        merge_function=rules.merge_function,
-        aff_threshold=rules.aff_threshold,
-        discretize_queue=rules.discretize_queue,
-        time_limit=rules.time_limit,
-        memory_limit=rules.memory_bytes,
-    )
-    found = given_supervoxels(
-        fragments, whole, edges=axis_edges(offsets, edge_side), histograms=rules.needs_histograms
-    )
-    tables = (
-        (threshold, _table(found.graph, roots.astype(np.int32), rules))
-        for threshold, roots in partitions
-    )
-    return found, tables
 
 
 def _relabel_all(found: Supervoxels, table: np.ndarray, out: np.ndarray, threads: int) -> None:

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
-from emseg.errors import UserError
+from emseg.errors import UserError, unknown_name
 from emseg.kernels.affinity import EdgeSide, shift_edges
 from emseg.volumes import Volume
 
@@ -36,6 +37,8 @@ def axis_edges(
 
     Any other offsets are a UserError.
     """
+    if edge_side not in get_args(EdgeSide):
+        raise unknown_name("edge side", str(edge_side), get_args(EdgeSide), where="edge_side")
     edges: list[AxisEdge] = []
     for axis in range(3):
         wanted = [at == axis for at in range(3)]
@@ -123,12 +126,13 @@ def edges_of(
     """
     arrays, at = [], np.zeros((3, 3), np.int64)
     for axis, edge in enumerate(edges):
-        low = list(start)
+        low, high = list(start), list(stop)
         if edge.side == "source":
             # The pair is stored at the voxel before.
             low[axis] = max(low[axis] - 1, 0)
+            high[axis] = max(high[axis] - 1, low[axis] + 1)
             at[axis, axis] = start[axis] - 1 - low[axis]
-        array = _read_channel(prediction, edge.channel, low, stop)
+        array = _read_channel(prediction, edge.channel, low, high)
         arrays.append(array.view(np.int16) if array.dtype == np.float16 else array)
     return arrays, at
 

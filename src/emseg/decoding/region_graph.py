@@ -143,14 +143,14 @@ def _over_faces(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Edges and contacts over the faces between blocks, all faces laid side by side."""
     before, after, values = [], [], []
+    by_place = {block.index: block for block in blocks}
     for block in blocks:
         for axis in range(3):
             place = block.before(axis)
             if place is None:
                 continue
             own = store.facts(block, (f"joining{axis}", f"values{axis}"))
-            other = next(b for b in blocks if b.index == place)
-            last = store.facts(other, (f"last{axis}",))[f"last{axis}"]
+            last = store.facts(by_place[place], (f"last{axis}",))[f"last{axis}"]
             before.append(ids[place][last].reshape(-1))
             after.append(ids[block.index][own[f"joining{axis}"]].reshape(-1))
             values.append(own[f"values{axis}"].reshape(-1))

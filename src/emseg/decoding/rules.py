@@ -8,16 +8,15 @@ from typing import Literal, get_args
 import numpy as np
 
 from emseg.blocks.grid import slab_shape
-from emseg.blocks.memory import available_memory
+from emseg.blocks.memory import GIB, available_memory
 from emseg.decoding.merging import MergeFunction
 from emseg.decoding.supervoxels import MOST_EDGES
 from emseg.errors import UserError, unknown_name
 from emseg.volumes import Volume
 
-# What assembling and merging take per edge at most: the graph twice, links, their hash table, the
-# queue, and the samples of a histogram.
-BYTES_PER_EDGE = 220
-_GIB = 1 << 30
+# What assembling and merging take per edge: the graph twice, links, neighbours, the queue, and the
+# samples of histograms that hold all affinities (measured on noise, where it is most).
+BYTES_PER_EDGE, BYTES_WITH_HISTOGRAMS = 220, 320
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +41,11 @@ class Rules:
             self.discretize_queue in (0, 256), "discretize_queue", self.discretize_queue, "0 or 256"
         )
         low_high = self.aff_threshold
-        legal = len(low_high) == 2 and 0 <= low_high[0] < low_high[1] <= 1
-        _require(legal, "aff_threshold", list(low_high), "[low, high] with 0 <= low < high <= 1")
+        # They are compared as affinities are: what is one number as float32 is no interval.
+        legal = len(low_high) == 2 and low_high[0] >= 0 and low_high[1] <= 1
+        legal = legal and np.float32(low_high[0]) < np.float32(low_high[1])
+        wanted = "[low, high] with 0 <= low < high <= 1, as float32"
+        _require(bool(legal), "aff_threshold", list(low_high), wanted)
         for name in ("dust_merge_size", "dust_remove_size"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more voxels")
         affinity = self.dust_merge_affinity
@@ -65,11 +67,15 @@ class Rules:
 
     @property
     def memory_bytes(self) -> int:
-        return available_memory() if self.memory_limit is None else int(self.memory_limit * _GIB)
+        return available_memory() if self.memory_limit is None else int(self.memory_limit * GIB)
+
+    @property
+    def bytes_per_edge(self) -> int:
+        return BYTES_WITH_HISTOGRAMS if self.needs_histograms else BYTES_PER_EDGE
 
     @property
     def edge_limit(self) -> int:
-        return min(self.memory_bytes // BYTES_PER_EDGE, MOST_EDGES)
+        return min(self.memory_bytes // self.bytes_per_edge, MOST_EDGES)
 
     def block_shape(self, prediction: np.ndarray | Volume) -> tuple[int, int, int]:
         """Slabs, one a thread of an array; of a stored volume they fill an eighth of the memory."""
@@ -91,7 +97,7 @@ class Rules:
 
     def refusal(self, fragments: int, edges: int) -> str:
         """What to tell the user when the region graph is too large to merge."""
-        needed, allowed = edges * BYTES_PER_EDGE / _GIB, self.memory_bytes / _GIB
+        needed, allowed = edges * self.bytes_per_edge / GIB, self.memory_bytes / GIB
         return (
             f"the watershed leaves at least {fragments} fragments with {edges} edges between them: "
             f"merging those takes more than {needed:.3g} GiB, decoding.memory_limit is "

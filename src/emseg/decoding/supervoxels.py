@@ -12,7 +12,7 @@ what block B reads: its voxels and one more on each side (fewer at the volume's 
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from emseg.blocks.seams import Numbering, face_facts, number_blocks
 from emseg.blocks.store import Facts, MemoryStore, Store
 from emseg.decoding.edges import AxisEdge, check_values, edges_of, limits, probabilities
 from emseg.decoding.region_graph import RegionGraph, assemble, block_facts
-from emseg.kernels.region_graph import find_edges
+from emseg.kernels.region_graph import EDGE, find_edges
 from emseg.kernels.seams import relabel
 from emseg.kernels.watershed import flood
 from emseg.progress import track
@@ -83,21 +83,28 @@ def find_supervoxels(
     shape = tuple(prediction.shape[-3:])
     blocks = grid(shape, block_shape)
     missing = [block for block in blocks if not store.done(block)]
+    found: list[tuple[int, int]] = []
     low, high, top = limits(prediction.dtype, *aff_threshold)
 
     def label(block: Block) -> None:
         start, stop = block.grown(shape)
         arrays, at = edges_of(prediction, edges, start, stop)
         labels, facts, legal = _flooded(block, arrays, at, start, stop, (low, high, top), store)
+        if not legal and prediction.dtype == np.float16:
+            # -0.0 is legal, but its bits are those of the least negative number.
+            arrays = [np.where(array == np.iinfo(np.int16).min, 0, array) for array in arrays]
+            labels, facts, legal = _flooded(block, arrays, at, start, stop, (low, high, top), store)
         if not legal:
             check_values(arrays, prediction.dtype)
-            # Legal all the same: -0.0, whose bits as a float16 are those of a negative number.
-            arrays = [np.maximum(array, 0) for array in arrays]
-            labels, facts, _ = _flooded(block, arrays, at, start, stop, (low, high, top), store)
         facts |= _graph_facts(
             block, labels, arrays, at, start, prediction.dtype, histograms, edge_limit
         )
         store.keep(block, labels, facts)
+        # Blocks see some edges twice, so this is no more than a brake; the graph tells.
+        found.append((len(facts["first"]) - 1, len(facts["edges"])))
+        fragments, edges_so_far = np.sum(found, axis=0).tolist()
+        if edges_so_far > 4 * edge_limit:
+            raise TooManyEdges(fragments, edges_so_far)
 
     in_parallel(label, missing, threads=threads, label="fragments")
     numbering = number_blocks(blocks, store, shape)
@@ -116,32 +123,47 @@ def find_supervoxels(
 
 
 def given_supervoxels(
-    fragments: np.ndarray, prediction: np.ndarray, *, edges: Sequence[AxisEdge], histograms: bool
+    fragments: np.ndarray,
+    prediction: np.ndarray,
+    *,
+    edges: Sequence[AxisEdge],
+    histograms: bool,
+    edge_limit: int = MOST_EDGES,
 ) -> Supervoxels:
-    """The supervoxels whose labels are given, numbered by their first voxel; one block."""
-    shape = fragments.shape
-    [block] = grid(shape, shape)
-    store = MemoryStore(shape)
-    store.array[...] = fragments
-    sizes = np.bincount(store.array.reshape(-1))
+    """The supervoxels whose labels are given, numbered by their first voxel; one block.
+
+    TooManyEdges when there are more than `edge_limit`.
+    """
+    bare, shape = bare_supervoxels(fragments), fragments.shape
+    [block], store = bare.blocks, bare.store
     arrays, at = edges_of(prediction, edges, (0, 0, 0), shape)
     # The bits of -0.0 as a float16 are those of a negative number.
     arrays = [np.maximum(array, 0) for array in arrays]
+    labels = store.labels(block)
     facts = _graph_facts(
-        block, store.array, arrays, at, (0, 0, 0), prediction.dtype, histograms, MOST_EDGES
+        block, labels, arrays, at, (0, 0, 0), prediction.dtype, histograms, edge_limit
     )
-    store.keep(block, store.array, {"sizes": sizes, **facts})
-    numbering = Numbering([np.arange(len(sizes), dtype=np.uint32)], len(sizes) - 1)
+    store.keep(block, labels, {"sizes": bare.graph.sizes, **facts})
     graph = assemble(
         [block],
         store,
-        numbering,
+        bare.numbering,
         levels=probabilities(prediction.dtype),
         histograms=histograms,
-        limit=MOST_EDGES,
+        limit=edge_limit,
     )
     store.forget_facts()
-    return Supervoxels([block], store, numbering, graph)
+    return replace(bare, graph=graph)
+
+
+def bare_supervoxels(fragments: np.ndarray) -> Supervoxels:
+    """The same without any edge: for those whose segments are known."""
+    [block] = grid(fragments.shape, fragments.shape)
+    store = MemoryStore(fragments.shape)
+    store.array[...] = fragments
+    sizes = np.bincount(store.array.reshape(-1))
+    numbering = Numbering([np.arange(len(sizes), dtype=np.uint32)], len(sizes) - 1)
+    return Supervoxels([block], store, numbering, RegionGraph(np.empty(0, EDGE), None, sizes))
 
 
 def in_parallel(

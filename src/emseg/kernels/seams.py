@@ -6,7 +6,7 @@ from numba import njit
 
 @njit(cache=True, nogil=True)
 def unite_pairs(parents, ones, twos):
-    """Unites ones[i] with twos[i], for all i, in the forest `parents` (an array of its own roots)."""
+    """Unites ones[i] with twos[i], for all i, in a forest: `parents`, roots being their own."""
     for pair in range(len(ones)):
         one, two = np.int64(ones[pair]), np.int64(twos[pair])
         while parents[one] != one:

@@ -1,5 +1,6 @@
 """Decode: from a prediction (C, Z, Y, X) to a segmentation (Z, Y, X)."""
 
+import inspect
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 from emseg import __version__
 from emseg.blocks.grid import slab_shape
-from emseg.blocks.memory import available_memory
+from emseg.blocks.memory import GIB, available_memory
 from emseg.config import build
 from emseg.config.leaves import NO_RESULT
 from emseg.decoding.sweep import blockwise_of, sweep_of
@@ -36,8 +37,8 @@ from emseg.volumes import (
     open_volume,
     write_volume,
 )
+from emseg.volumes.atomic import discard, writing
 
-GIB = 1 << 30
 LABEL_BYTES = 4
 
 
@@ -69,25 +70,38 @@ def decode(job: DecodeJob, *, segmentation: Path, force: bool, verify: bool) -> 
         if current is not None:
             say(f"{current.name} is up to date: decoding skipped")
             return current
+    else:
+        _discard_unfinished(segmentation)
     write = _write_in_blocks if _takes_blocks(job, predicted) else _write_at_once
-    write(
-        job,
-        predicted,
-        segmentation,
-        {
-            "format_version": FORMAT_VERSION,
-            "fingerprint": fingerprint("decode", decode_facts(job)),
-            "contents": contents(_files(job)),
-            "kind": "segmentation",
-            "decoding": job.decoding,
-            "select_channel": _channels(job, predicted),
-            "step": predicted.attributes["step"],
-            "emseg": __version__,
-        },
-    )
+    try:
+        write(job, predicted, segmentation, _attributes(job, predicted))
+    except UserError:
+        # What cannot be finished is not left behind; what was killed goes on from there.
+        _discard_unfinished(segmentation)
+        raise
+    _discard_unfinished(segmentation)
     supersede(segmentation)
     say(f"segmentation: {segmentation}")
     return segmentation
+
+
+def _attributes(job: DecodeJob, predicted: Volume) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "fingerprint": fingerprint("decode", decode_facts(job)),
+        "contents": contents(_files(job)),
+        "kind": "segmentation",
+        "decoding": job.decoding,
+        "select_channel": _channels(job, predicted),
+        "step": predicted.attributes["step"],
+        "emseg": __version__,
+    }
+
+
+def _discard_unfinished(segmentation: Path) -> None:
+    with writing(segmentation):
+        for end in (".blocks", ".partial", ".partial.json"):
+            discard(segmentation.with_name(segmentation.name + end))
 
 
 def current_segmentation(job: DecodeJob, *, folder: Path, name: str, verify: bool) -> Path | None:
@@ -176,7 +190,7 @@ def _write_in_blocks(
         predicted.shape,
         bytes_per_voxel=prediction.channels * predicted.dtype.itemsize + 3 * LABEL_BYTES,
         memory=job.memory_bytes // 4,
-        threads=len(os.sched_getaffinity(0)),
+        threads=_threads(decoder),
         aligned=chunks[0],
     )
     partial_volume = PartialVolume(
@@ -199,7 +213,12 @@ def _write_in_blocks(
         if written < len(labels):
             partial_volume.write(block.start[0] + written, labels[written:])
     partial_volume.finish()
-    store.discard()
+
+
+def _threads(decoder: partial) -> int:
+    if "threads" not in inspect.signature(decoder.func).parameters:
+        return 1
+    return decoder.keywords.get("threads") or len(os.sched_getaffinity(0))
 
 
 def _channels(job: DecodeJob, predicted: Volume) -> list[int]:
@@ -218,7 +237,8 @@ def decoder_input(job: DecodeJob, decoder: partial) -> tuple[Volume, dict[str, A
         where=job.prediction,
     )
     if "memory_limit" in decoder.keywords and decoder.keywords["memory_limit"] is None:
-        facts["memory_limit"] = job.memory
+        # The prediction and its labels may fill the other half.
+        facts["memory_limit"] = job.memory_bytes / GIB / 2
     return predicted.select(channels), facts
 
 

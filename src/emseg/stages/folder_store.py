@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,14 @@ class FolderStore:
             np.savez(file, **facts)
 
     def done(self, block: Block) -> bool:
-        return self._path(block, "facts").exists()
+        """True when the block's files are there and whole, as far as their heads tell."""
+        try:
+            with np.load(self._path(block, "facts")) as facts:
+                whole = "first" in facts
+            labels = np.load(self._path(block, "labels"), mmap_mode="r")
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return False
+        return whole and labels.shape == block.shape
 
     def labels(self, block: Block) -> np.ndarray:
         return np.load(self._path(block, "labels"))
@@ -51,11 +59,6 @@ class FolderStore:
 
     def forget_facts(self) -> None:
         """Nothing: facts on the disk are what a killed run goes on from."""
-
-    def discard(self) -> None:
-        """The folder is gone."""
-        with writing(self.folder.parent):
-            discard(self.folder.parent)
 
     def _path(self, block: Block, kind: str) -> Path:
         return (

@@ -21,6 +21,8 @@ class Kept:
         else:
             value = make()
             taken = size(value)
+        if taken > limit:
+            return value
         self._values[key] = (value, taken)
         while sum(taken for _, taken in self._values.values()) > limit:
             self._values.pop(next(iter(self._values)))

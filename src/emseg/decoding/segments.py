@@ -1,0 +1,122 @@
+"""Fragments, and the tables that turn them into segments, by our own code or by waterz."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from emseg.blocks.store import Store
+from emseg.decoding.edges import axis_edges, check_values, destination_affinities
+from emseg.decoding.merging import merge, merge_dust
+from emseg.decoding.region_graph import RegionGraph
+from emseg.decoding.rules import Rules
+from emseg.decoding.supervoxels import (
+    Supervoxels,
+    TooManyEdges,
+    bare_supervoxels,
+    find_supervoxels,
+    given_supervoxels,
+)
+from emseg.errors import UserError
+from emseg.kernels.affinity import EdgeSide
+from emseg.volumes import Volume
+
+
+def supervoxels(
+    prediction: np.ndarray | Volume,
+    rules: Rules,
+    offsets: Sequence[Sequence[int]],
+    edge_side: EdgeSide,
+    store: Store,
+    block_shape: Sequence[int],
+) -> Supervoxels:
+    """The fragments of our own watershed and their graph; a UserError when that is too large."""
+    with _refusals(rules):
+        return find_supervoxels(
+            prediction,
+            edges=axis_edges(offsets, edge_side),
+            aff_threshold=rules.aff_threshold,
+            histograms=rules.needs_histograms,
+            store=store,
+            block_shape=block_shape,
+            threads=rules.thread_count,
+            edge_limit=rules.edge_limit,
+        )
+
+
+@contextmanager
+def _refusals(rules: Rules) -> Iterator[None]:
+    try:
+        yield
+    except TooManyEdges as error:
+        raise UserError(rules.refusal(error.fragments, error.edges)) from error
+
+
+def segment_tables(
+    graph: RegionGraph, thresholds: Sequence[float], rules: Rules
+) -> Iterator[tuple[float, np.ndarray]]:
+    """(threshold, table), ascending: table[f], uint32, is the label of fragment f's segment."""
+    ascending = sorted(set(thresholds))
+    tree = merge(
+        graph,
+        merge_function=rules.merge_function,
+        until=ascending[-1],
+        discretize_queue=rules.discretize_queue,
+    )
+    for threshold in ascending:
+        yield threshold, segment_table(graph, tree.roots(threshold), rules)
+
+
+def segment_table(graph: RegionGraph, roots: np.ndarray, rules: Rules) -> np.ndarray:
+    """The label of each fragment's segment, uint32, numbered by the segments' first voxels."""
+    if rules.dust_merge_size:
+        roots = merge_dust(
+            graph,
+            roots,
+            merge_function=rules.merge_function,
+            below=rules.dust_merge_size,
+            affinity=rules.dust_merge_affinity,
+        )
+    sizes = np.bincount(roots, weights=graph.sizes, minlength=len(roots))
+    # A root is the smallest fragment of its segment; fragments are in the order of first voxels.
+    kept = (roots == np.arange(len(roots))) & (sizes >= rules.dust_remove_size)
+    kept[0] = False
+    return np.where(kept, np.cumsum(kept), 0).astype(np.uint32)[roots]
+
+
+def waterz_segments(
+    prediction: np.ndarray | Volume,
+    thresholds: Sequence[float],
+    rules: Rules,
+    offsets: Sequence[Sequence[int]],
+    edge_side: EdgeSide,
+) -> tuple[Supervoxels, Iterator[tuple[float, np.ndarray]]]:
+    """The fragments of the waterz package, and (threshold, table) as of `segment_tables`."""
+    from emseg.decoding.waterz_child import waterz_partitions
+
+    whole = prediction[...] if isinstance(prediction, Volume) else prediction
+    check_values([whole], whole.dtype)
+    fragments, partitions = waterz_partitions(
+        destination_affinities(whole, offsets=offsets, edge_side=edge_side),
+        thresholds,
+        merge_function=rules.merge_function,
+        aff_threshold=rules.aff_threshold,
+        discretize_queue=rules.discretize_queue,
+        time_limit=rules.time_limit,
+        memory_limit=rules.memory_bytes,
+    )
+    found = bare_supervoxels(fragments)
+    if rules.dust_merge_size:
+        with _refusals(rules):
+            found = given_supervoxels(
+                fragments,
+                whole,
+                edges=axis_edges(offsets, edge_side),
+                histograms=rules.needs_histograms,
+                edge_limit=rules.edge_limit,
+            )
+    tables = (
+        (threshold, segment_table(found.graph, roots.astype(np.int32), rules))
+        for threshold, roots in partitions
+    )
+    return found, tables
