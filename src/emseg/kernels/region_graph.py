@@ -3,6 +3,8 @@
 import numpy as np
 from numba import njit
 
+from emseg.kernels.prefetch import prefetch
+
 # One edge of a region graph, u < v: over all pairs of neighbouring voxels between the two, the
 # largest affinity, how many there are, and the sum of affinities in units of 1 / SUM_UNIT.
 EDGE = np.dtype(
@@ -13,9 +15,23 @@ EDGE = np.dtype(
 # stay exact in a float64 for contacts of up to 2^25 pairs of voxels.
 SUM_UNIT = 1 << 28
 
-# Neighbours with a smaller label that a label keeps in a cache line of its own; the others share a
-# hash table. Labels are numbered in C order, so those in use at a time lie close together.
+# Neighbours with a smaller label that a label keeps in a cache line of its own, each with its edge;
+# the others share a hash table. Labels are numbered in C order, so those in use at a time lie close
+# together.
 _NEAR = 8
+_ROW = np.dtype([("u", np.int32, _NEAR), ("edge", np.int32, _NEAR)])
+
+# A pair of voxels of two labels: its place in a row and its axis; then its edge and affinity.
+_CONTACT = np.dtype(
+    [
+        ("u", np.int32),
+        ("v", np.int32),
+        ("x", np.int32),
+        ("axis", np.int32),
+        ("edge", np.int32),
+        ("value", np.float32),
+    ]
+)
 
 
 @njit(cache=True, nogil=True)
@@ -32,93 +48,114 @@ def find_edges(labels, edges0, edges1, edges2, at, axes, levels, count, limit, w
     Stops when there are more than `limit` edges: then edges has limit + 1 entries.
     """
     depth, height, width = labels.shape
-    table = _new_table(count)
+    near = np.zeros(count + 1, _ROW)
     keys, ids = np.zeros(1024, np.uint64), np.empty(1024, np.int32)
-    far = 0
-    edges = np.empty(1024, EDGE)
-    contacts = np.empty(1024 if with_bins else 0, np.int64)
-    n, met = 0, 0
+    edges, notes = np.empty(1024, EDGE), np.empty(1024 if with_bins else 0, np.int64)
+    n, far, met = 0, 0, 0
+    room = np.empty(3 * width + 1, _CONTACT)
     for z in range(depth):
         for y in range(height):
-            own = labels[z, y]
             up, below = labels[z, max(y - 1, 0)], labels[max(z - 1, 0), y]
+            touched = _touching(labels[z, y], up, below, axes, room)
+            contacts = room[:touched]
             row0, row1 = edges0[z + at[0, 0], y + at[0, 1]], edges1[z + at[1, 0], y + at[1, 1]]
             row2 = edges2[z + at[2, 0], y + at[2, 1]]
-            before = own[0]
-            for x in range(width):
-                label = own[x]
-                if label == before and label == up[x] and label == below[x]:
-                    continue
-                three = (below[x], up[x], before)
-                before = label
-                if label == 0:
-                    continue
-                for axis in range(axes):
-                    other = three[axis]
-                    if other == label or other == 0:
-                        continue
-                    if axis == 0:
-                        value = _level(levels, row0[x + at[0, 2]])
-                    elif axis == 1:
-                        value = _level(levels, row1[x + at[1, 2]])
-                    else:
-                        value = _level(levels, row2[x + at[2, 2]])
-                    u, v = (other, label) if other < label else (label, other)
-                    slot = _near_slot(table, u, v)
-                    if slot >= 0 and table[v, slot] == u:
-                        edge = np.int64(table[v, slot + _NEAR])
-                    else:
-                        edge = np.int64(n)
-                        if slot >= 0:
-                            table[v, slot], table[v, slot + _NEAR] = u, n
-                        else:
-                            key = np.uint64(u) << np.uint64(32) | np.uint64(v)
-                            place = _place(keys, key)
-                            if keys[place] == key:
-                                edge = np.int64(ids[place])
-                            else:
-                                keys[place], ids[place] = key, n
-                                far += 1
-                                if 2 * far > len(keys):
-                                    keys, ids = _larger(keys, ids)
-                        if edge == n:
-                            if n == len(edges):
-                                edges = np.concatenate((edges, np.empty(n, EDGE)))
-                            edges[n].u, edges[n].v = u, v
-                            edges[n].max, edges[n].count, edges[n].sum = value, 0, 0
-                            n += 1
-                            if n > limit:
-                                return edges[:n], contacts[:met]
-                    found = edges[edge]
-                    found.max = max(found.max, value)
-                    found.count += 1
-                    found.sum += np.int64(np.float64(value) * SUM_UNIT + 0.5)
-                    if with_bins:
-                        if met == len(contacts):
-                            contacts = np.concatenate((contacts, np.empty(met, np.int64)))
-                        contacts[met] = 256 * edge + min(np.int64(value * np.float32(256)), 255)
-                        met += 1
-    return edges[:n], contacts[:met]
+            _look_up_values(contacts, row0, row1, row2, at, levels)
+            # Room for as many new edges: a loop that makes arrays counts references at every step.
+            while n + touched > len(edges):
+                edges = np.concatenate((edges, np.empty(len(edges), EDGE)))
+            while 2 * (far + touched) > len(keys):
+                keys, ids = _larger(keys, ids)
+            n, far = _look_up_edges(contacts, near, keys, ids, edges, n, far)
+            if n > limit:
+                return edges[: limit + 1], notes[:met]
+            _add(contacts, edges)
+            if with_bins:
+                while met + touched > len(notes):
+                    notes = np.concatenate((notes, np.empty(len(notes), np.int64)))
+                _note_bins(contacts, notes[met:])
+                met += touched
+    return edges[:n], notes[:met]
+
+
+@njit(cache=True, nogil=True)
+def _touching(own, up, below, axes, contacts):
+    """How many contacts a row has with the voxels before it; those come to be in `contacts`."""
+    count, before = 0, own[0]
+    for x in range(len(own)):
+        label = own[x]
+        three = (below[x], up[x], before)
+        before = label
+        for axis in range(axes):
+            other = three[axis]
+            # One that is none is written over: a branch here would be mistaken every other time.
+            contact = contacts[count]
+            contact.u, contact.v = min(other, label), max(other, label)
+            contact.x, contact.axis = x, axis
+            count += other != label and other != 0 and label != 0
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _look_up_values(contacts, row0, row1, row2, at, levels):
+    for contact in contacts:
+        if contact.axis == 0:
+            contact.value = _level(levels, row0[contact.x + at[0, 2]])
+        elif contact.axis == 1:
+            contact.value = _level(levels, row1[contact.x + at[1, 2]])
+        else:
+            contact.value = _level(levels, row2[contact.x + at[2, 2]])
+
+
+@njit(cache=True, nogil=True)
+def _look_up_edges(contacts, near, keys, ids, edges, n, far):
+    """Finds or makes the edge of each contact; returns how many there are, and keys in `keys`."""
+    for place in range(len(contacts)):
+        prefetch(near, contacts[min(place + 8, len(contacts) - 1)].v)
+        u, v = contacts[place].u, contacts[place].v
+        row, slot, edge = near[v], 0, np.int64(n)
+        while slot < _NEAR and row.u[slot] != u and row.u[slot] != 0:
+            slot += 1
+        if slot < _NEAR and row.u[slot] == u:
+            edge = np.int64(row.edge[slot])
+        elif slot < _NEAR:
+            row.u[slot], row.edge[slot] = u, n
+        else:
+            key = np.uint64(u) << np.uint64(32) | np.uint64(v)
+            spot = _place(keys, key)
+            if keys[spot] == key:
+                edge = np.int64(ids[spot])
+            else:
+                keys[spot], ids[spot] = key, n
+                far += 1
+        if edge == n:
+            new = edges[n]
+            new.u, new.v, new.max, new.count, new.sum = u, v, 0, 0, 0
+            n += 1
+        contacts[place].edge = edge
+        prefetch(edges, edge)
+    return n, far
+
+
+@njit(cache=True, nogil=True)
+def _add(contacts, edges):
+    for contact in contacts:
+        edge, value = edges[contact.edge], contact.value
+        edge.max = max(edge.max, value)
+        edge.count += 1
+        edge.sum += np.int64(np.float64(value) * SUM_UNIT + 0.5)
+
+
+@njit(cache=True, nogil=True)
+def _note_bins(contacts, notes):
+    for place in range(len(contacts)):
+        edge, value = np.int64(contacts[place].edge), contacts[place].value
+        notes[place] = 256 * edge + min(np.int64(value * np.float32(256)), 255)
 
 
 @njit(cache=True, nogil=True)
 def _level(levels, value):
     return value if levels is None else levels[value]
-
-
-@njit(cache=True, nogil=True)
-def _new_table(count):
-    # Untouched pages of zeros cost no memory.
-    return np.zeros((count + 1, 2 * _NEAR), np.int32)
-
-
-@njit(cache=True, nogil=True)
-def _near_slot(table, u, v):
-    """The slot of u, or the first free one, among the near neighbours of v; -1 if there is none."""
-    for slot in range(_NEAR):
-        if table[v, slot] == u or table[v, slot] == 0:
-            return slot
-    return -1
 
 
 @njit(cache=True, nogil=True)
