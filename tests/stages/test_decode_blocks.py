@@ -11,16 +11,8 @@ from emseg.stages import decode as stage
 from emseg.stages.decode import DecodeJob, decode, labels_of
 from emseg.stages.folder_store import FolderStore
 from emseg.volumes import open_volume, write_volume
+from stages.nearest_facts import FACTS
 
-FACTS = {
-    "format_version": 1,
-    "fingerprint": "of the prediction",
-    "kind": "prediction",
-    "channels": ["1-0-0", "0-1-0", "0-0-1"],
-    "offsets": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-    "edge_side": "destination",
-    "step": 5,
-}
 AGGLOMERATE = {
     "_target_": "emseg.decoding.agglomerate.agglomerate",
     "merge_function": "mean",

@@ -15,16 +15,8 @@ from emseg.stages.kept import Kept
 from emseg.stages.sources import open_sources
 from emseg.stages.trial import Task, score_curve, with_parameters
 from emseg.volumes import write_volume
+from stages.nearest_facts import FACTS
 
-FACTS = {
-    "format_version": 1,
-    "fingerprint": "of the prediction",
-    "kind": "prediction",
-    "channels": ["1-0-0", "0-1-0", "0-0-1"],
-    "offsets": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-    "edge_side": "destination",
-    "step": 5,
-}
 LEAF = {
     "_target_": "emseg.decoding.agglomerate.agglomerate",
     "merge_function": "aff85_his256",

@@ -10,6 +10,11 @@ _GROUPS_OF_PROCESS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
 
 
+def memory_within(limit: float | None) -> int:
+    """The bytes of a limit in GiB, or all that this process may use where there is none."""
+    return available_memory() if limit is None else int(limit * GIB)
+
+
 def available_memory() -> int:
     """The bytes this process may use: the machine's memory, or less where a cgroup says so.
 

@@ -166,10 +166,9 @@ def limits(dtype: np.dtype, low: float, high: float) -> tuple[np.generic, np.gen
 
 def largest_off(dtype: np.dtype, threshold: float) -> np.generic:
     """The largest value of `dtype` that does not exceed the threshold, both taken in float32."""
-    limit = np.float32(threshold)
     if dtype == np.uint8:
-        levels = np.arange(256, dtype=np.float32) / np.float32(255)
-        return np.uint8(np.count_nonzero(levels <= limit) - 1)
+        return limits(dtype, threshold, threshold)[0]
+    limit = np.float32(threshold)
     nearest = limit.astype(dtype)
     return nearest if np.float32(nearest) <= limit else np.nextafter(nearest, dtype.type(-1))
 

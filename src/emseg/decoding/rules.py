@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from emseg.blocks.grid import slab_shape
-from emseg.blocks.memory import GIB, available_memory
+from emseg.blocks.memory import GIB, memory_within
 from emseg.decoding.merging import MergeFunction
 from emseg.decoding.supervoxels import MOST_EDGES
 from emseg.errors import UserError, unknown_name
@@ -67,7 +67,7 @@ class Rules:
 
     @property
     def memory_bytes(self) -> int:
-        return available_memory() if self.memory_limit is None else int(self.memory_limit * GIB)
+        return memory_within(self.memory_limit)
 
     @property
     def bytes_per_edge(self) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from emseg import __version__
 from emseg.blocks.grid import slab_shape
-from emseg.blocks.memory import GIB, available_memory
+from emseg.blocks.memory import GIB, memory_within
 from emseg.config import build
 from emseg.config.leaves import NO_RESULT
 from emseg.decoding.sweep import blockwise_of, sweep_of
@@ -58,7 +58,7 @@ class DecodeJob:
 
     @property
     def memory_bytes(self) -> int:
-        return available_memory() if self.memory is None else int(self.memory * GIB)
+        return memory_within(self.memory)
 
 
 def decode(job: DecodeJob, *, segmentation: Path, force: bool, verify: bool) -> Path:
