@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from emseg import __version__
-from emseg.blocks.memory import available_memory
+from emseg.blocks.memory import memory_within
 from emseg.config.schema import Inference, Root
 from emseg.data.intensity import check_intensities, to_unit
 from emseg.errors import UserError
@@ -23,8 +23,6 @@ from emseg.stages.network import Trained, target_facts
 from emseg.stages.runs import say
 from emseg.stages.sources import Source
 from emseg.volumes import PartialVolume, Volume, default_chunks, identity
-
-GIB = 1 << 30
 
 # What the numbers of a prediction are, by the activation that made them.
 VALUES = {"sigmoid": "probability", "scale_sigmoid": "scaled", "none": "logit"}
@@ -137,8 +135,7 @@ def _ensemble(config: Inference) -> Ensemble | None:
 
 def _suffix(shape: tuple[int, ...], root: Root) -> str:
     size = int(np.prod(shape)) * np.dtype(root.inference.output_dtype).itemsize
-    limit = root.system.memory
-    return ".zarr" if size > (limit * GIB if limit else available_memory()) else ".h5"
+    return ".zarr" if size > memory_within(root.system.memory) else ".h5"
 
 
 def _facts(source: Source, trained: Trained, root: Root) -> dict[str, Any]:
