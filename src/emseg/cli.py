@@ -31,17 +31,18 @@ examples:
 
 
 class Verb(NamedTuple):
-    """How a verb is written, and how many words it takes."""
+    """How a verb is written, how many words it takes, and its flags, which have a value each."""
 
     usage: str
     least: int
     most: int
+    flags: tuple[str, ...] = ()
 
 
 VERBS = {
     "demo": Verb("emseg demo", 0, 0),
     "synth": Verb("emseg synth LAYOUT DIR", 2, 2),
-    "download": Verb("emseg download DATASET [DIR]", 1, 2),
+    "download": Verb("emseg download DATASET [DIR] [--sha256 HASH]", 1, 2, ("--sha256",)),
 }
 
 
@@ -189,12 +190,17 @@ def _check_inputs(arguments: argparse.Namespace) -> None:
 
 
 def _run_verb(verb: str, words: list[str]) -> None:
-    usage, least, most = VERBS[verb]
+    usage, least, most, flags = VERBS[verb]
     if words in (["--help"], ["-h"]):
         print(f"usage: {usage}")
         return
-    if not least <= len(words) <= most or any(word.startswith("-") for word in words):
+    given, rest = {}, [*words]
+    for flag in {*flags} & {*words[:-1]}:
+        at = rest.index(flag)
+        given[flag.removeprefix("--")] = rest[at + 1]
+        del rest[at : at + 2]
+    if not least <= len(rest) <= most or any(word.startswith("-") for word in rest):
         raise UserError(f"'{' '.join(words)}' is not what {verb} takes: {usage}")
     from emseg.stages import verbs
 
-    getattr(verbs, verb)(*words)
+    getattr(verbs, verb)(*rest, **given)

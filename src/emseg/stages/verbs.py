@@ -2,22 +2,21 @@
 
 import time
 from pathlib import Path
-from zipfile import BadZipFile
 
 from emseg.config import load
 from emseg.config.choices import tutorials_folder
 from emseg.data.baseline import raw_watershed
 from emseg.data.layouts import write_layout
-from emseg.errors import UserError, unknown_name
 from emseg.evaluation.adapted_rand import adapted_rand
+from emseg.stages.download import download
 from emseg.stages.runs import say
 from emseg.stages.test import Session
 from emseg.stages.train import train
 from emseg.stages.tune import tune_decoder
 from emseg.volumes import open_volume
 
-ARCHIVES = {"snemi": "http://rhoana.rc.fas.harvard.edu/dataset/snemi.zip"}
-FOLDERS = {"snemi": "datasets/SNEMI"}
+__all__ = ["demo", "download", "synth"]
+
 COMMAND = "emseg demo"
 
 
@@ -45,33 +44,6 @@ def synth(layout: str, folder: str) -> None:
     """Write a synthetic data set in a recipe's layout."""
     write_layout(layout, Path(folder))
     say(f"{layout}: written to {folder}")
-
-
-def download(name: str, folder: str | None = None) -> None:
-    """Fetch a public data set into the folder where its tutorial looks for it."""
-    if name not in ARCHIVES:
-        raise unknown_name("data set", name, ARCHIVES)
-    import pooch
-
-    to, url = Path(folder or FOLDERS[name]), ARCHIVES[name]
-    to.mkdir(parents=True, exist_ok=True)
-    try:
-        pooch.retrieve(
-            url,
-            known_hash=None,
-            path=to,
-            fname=Path(url).name,
-            processor=pooch.Unzip(extract_dir="."),
-            progressbar=True,
-        )
-    except (OSError, ValueError, BadZipFile) as error:
-        if isinstance(error, BadZipFile):
-            # Else the next call would take it for what it wants.
-            (to / Path(url).name).unlink(missing_ok=True)
-        raise UserError(
-            f"cannot fetch {url} ({type(error).__name__}); fetch it by other means and unpack it "
-            f"into {to}"
-        ) from error
 
 
 def _baseline(data: Path) -> float:
