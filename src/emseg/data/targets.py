@@ -15,7 +15,9 @@ Offset = tuple[int, int, int]
 class Target(Protocol):
     """Values and a mask of where they are known, both (C, Z, Y, X), from int32 labels (Z, Y, X).
 
-    Labels are 0 for background and -1 where nothing is known.
+    Labels are 0 for background and -1 where nothing is known. A target of affinities has their
+    `offsets` and `edge_side`, one of named parts `heads`, one whose values are not all
+    probabilities `activations`, as `emseg.data.heads.Heads` has them.
     """
 
     @property
