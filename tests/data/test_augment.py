@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emseg.data.augment import Pipeline, Sample, Transform
+from emseg.data.augment import Pipeline, Sample, Size, Transform
 from emseg.data.augment_geometry import Flip, Permute, Rot90
 from emseg.data.augment_intensity import Brightness, Contrast, Gamma, GaussianNoise
 from emseg.errors import UserError
@@ -51,7 +51,7 @@ def test_image_and_labels_move_together(
     transforms: list[Transform], channels: int, seed: int
 ) -> None:
     pipeline = Pipeline(transforms={str(i): t for i, t in enumerate(transforms)})
-    moved = pipeline(numbered((4, 4, 4), channels), np.random.default_rng(seed))
+    moved = pipeline(numbered((4, 4, 4), channels), (4, 4, 4), np.random.default_rng(seed))
     np.testing.assert_array_equal(moved.image, painted(moved.labels, channels))
     assert sorted(moved.labels.ravel()) == list(range(64))
     assert moved.labels.dtype == np.int32 and moved.image.dtype == np.float32
@@ -60,7 +60,7 @@ def test_image_and_labels_move_together(
 def seen(pipeline: Pipeline, shape: tuple[int, int, int], count: int) -> Counter[bytes]:
     """How often which arrangement of the labels comes out."""
     rng = np.random.default_rng(0)
-    found = (pipeline(numbered(shape), rng).labels for _ in range(count))
+    found = (pipeline(numbered(shape), shape, rng).labels for _ in range(count))
     return Counter(np.ascontiguousarray(labels).tobytes() for labels in found)
 
 
@@ -94,7 +94,7 @@ def test_transform_fires_with_its_probability(kind: type[Transform], p: float) -
     count, changed = 400, 0
     for _ in range(count):
         before = random_sample(3)
-        after = transform(random_sample(3), rng)
+        after = transform(random_sample(3), (4, 6, 6), rng)
         changed += not np.array_equal(before.image, after.image)
     assert abs(changed - count * p) <= 5 * np.sqrt(count * p * (1 - p))
 
@@ -103,7 +103,7 @@ def test_transform_fires_with_its_probability(kind: type[Transform], p: float) -
 def test_intensities_saturate_and_labels_stay(transform: Transform) -> None:
     rng = np.random.default_rng(2)
     for seed in range(20):
-        before, after = random_sample(seed), transform(random_sample(seed), rng)
+        before, after = random_sample(seed), transform(random_sample(seed), (4, 6, 6), rng)
         assert after.image.min() >= 0 and after.image.max() <= 1
         assert after.image.dtype == np.float32
         np.testing.assert_array_equal(before.labels, after.labels)
@@ -114,7 +114,8 @@ def test_intensities_are_what_they_say() -> None:
     before = random_sample(1).image * np.float32(0.2) + np.float32(0.4)
 
     def after(transform: Transform) -> np.ndarray:
-        return transform(Sample(before.copy(), random_sample(1).labels), rng).image
+        sample = Sample(before.copy(), random_sample(1).labels)
+        return transform(sample, (4, 6, 6), rng).image
 
     shifted = after(Brightness(shift=(0.05, 0.05), p=1))
     np.testing.assert_allclose(shifted, before + 0.05, atol=1e-6)
@@ -134,32 +135,51 @@ def test_gamma_darkens_as_often_as_it_lightens() -> None:
     grey = np.full((1, 1, 1, 1), 0.5, np.float32)
     labels = np.zeros((1, 1, 1), np.int32)
     gamma = Gamma(gamma=(1 / 4, 4), p=1)
-    darker = sum(gamma(Sample(grey.copy(), labels), rng).image.item() < 0.5 for _ in range(1000))
+    one = (1, 1, 1)
+    darker = sum(
+        gamma(Sample(grey.copy(), labels), one, rng).image.item() < 0.5 for _ in range(1000)
+    )
     assert abs(darker - 500) < 80
 
 
 class Needs(Transform):
-    margin = (0, 0, 0)
+    """Does nothing, but takes its margin off."""
 
-    def __init__(self, margin: tuple[int, int, int]) -> None:
-        self.margin = margin
+    def __init__(self, margin: Size) -> None:
+        self._margin = margin
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        return sample
+    def margin(self, size: Size) -> Size:
+        return self._margin
+
+    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        assert sample.size == tuple(np.add(size, np.multiply(2, self._margin)))
+        return sample.centre(size)
+
+
+SIZE = (4, 6, 6)
 
 
 def test_margins_add_up_and_exchanged_axes_share_the_largest() -> None:
-    assert Pipeline().margin == (0, 0, 0)
+    assert Pipeline().margin(SIZE) == (0, 0, 0)
     two = {"a": Needs((1, 0, 5)), "b": Needs((0, 2, 4))}
-    assert Pipeline(transforms=two).margin == (1, 2, 9)
-    assert Pipeline(transforms={**two, "turn": Rot90(axes=(1, 2))}).margin == (1, 9, 9)
+    assert Pipeline(transforms=two).margin(SIZE) == (1, 2, 9)
+    # What is turned last gets what is needed before it; what is turned first must be square.
+    assert Pipeline(transforms={**two, "turn": Rot90(axes=(1, 2))}).margin(SIZE) == (1, 2, 9)
+    turned_first = Pipeline(transforms={"turn": Rot90(axes=(1, 2)), **two})
+    assert turned_first.margin(SIZE) == (1, 9, 9)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_transform_gets_what_it_asked_for(seed: int) -> None:
+    transforms = {"a": Needs((1, 0, 5)), "turn": Rot90(axes=(1, 2)), "b": Needs((0, 2, 4))}
+    pipeline = Pipeline(transforms=transforms)
+    crop = tuple(np.add(SIZE, np.multiply(2, pipeline.margin(SIZE))))
+    assert pipeline(numbered(crop), SIZE, np.random.default_rng(seed)).size == SIZE
 
 
 def test_transform_may_be_taken_away_but_nothing_else_put_in_its_place() -> None:
     pipeline = Pipeline(transforms={"turn": None, "shift": Needs((1, 2, 3))})
-    assert pipeline.margin == (1, 2, 3)
-    sample = numbered((1, 2, 3))
-    assert pipeline(sample, np.random.default_rng(0)) is sample
+    assert pipeline.margin(SIZE) == (1, 2, 3)
     with pytest.raises(UserError, match="augment.transforms.turn: 3 is no transform"):
         Pipeline(transforms={"turn": 3})
 

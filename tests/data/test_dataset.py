@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emseg.data.augment import Pipeline, Sample, Transform
+from emseg.data.augment import Pipeline, Sample, Size, Transform
 from emseg.data.augment_geometry import Flip, Permute
 from emseg.data.augment_intensity import GaussianNoise
 from emseg.data.dataset import PatchDataset
@@ -131,14 +131,15 @@ def test_volumes_are_drawn_by_their_weights() -> None:
 
 
 class Shift(Transform):
-    """Moves image and labels by up to two voxels; what wraps around must never be seen."""
+    """Moves image and labels by up to two voxels."""
 
-    margin = (0, 2, 2)
+    def margin(self, size: Size) -> Size:
+        return 0, 2, 2
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
         steps = tuple(int(step) for step in rng.integers(-2, 3, 2))
         rolled = [np.roll(array, steps, (-2, -1)) for array in (sample.image, sample.labels)]
-        return Sample(*rolled)
+        return sample.with_arrays(*rolled).centre(size)
 
 
 def test_margin_is_read_and_cut_away() -> None:

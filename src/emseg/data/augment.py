@@ -1,71 +1,102 @@
-"""The sample that augmentation works on, and the order in which transforms follow each other."""
+"""The sample that augmentation works on, and how transforms follow and exclude each other.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+A transform says how many voxels it needs around what it returns, and returns that much less:
+
+    read     +-------------------+     crop of the volume, as large as all margins ask for
+             |   +-----------+   |
+    warp     |   |   +---+   |   |     each transform takes its margin off, whether it fires or not
+    shift    |   |   |   |   |   |
+    patch    |   |   +---+   |   |     what is left is the patch: nothing made up was ever in it
+             |   +-----------+   |
+             +-------------------+
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
-from emseg.errors import UserError
+from emseg.errors import UserError, unknown_name
+
+Size = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
-    """An image (C, Z, Y, X), float32 in [0, 1], and its labels (Z, Y, X), int32.
+    """An image (C, Z, Y, X), uint8 or float32 in [0, 1], and its labels (Z, Y, X), int32.
 
-    Label 0 is background, -1 unlabelled. A sample owns its arrays: a transform may write into
-    them.
+    Label 0 is background, -1 unlabelled. The arrays may be read-only views of a volume: who
+    writes into the image takes `own_image`. `draw` reads another crop of a size from the data
+    set, not augmented, for transforms that mix two.
     """
 
     image: np.ndarray
     labels: np.ndarray
+    draw: "Callable[[Size, np.random.Generator], Sample] | None" = None
+
+    @property
+    def size(self) -> Size:
+        """The voxels per axis."""
+        depth, height, width = self.labels.shape
+        return depth, height, width
+
+    def with_image(self, image: np.ndarray) -> "Sample":
+        """The same labels with another image."""
+        return replace(self, image=image)
+
+    def with_arrays(self, image: np.ndarray, labels: np.ndarray) -> "Sample":
+        """Another image and labels of what may be another size."""
+        return replace(self, image=image, labels=labels)
+
+    def own_image(self) -> np.ndarray:
+        """The image where it may be written to and lies in C order, else a copy that does."""
+        flags = self.image.flags
+        return self.image if flags.writeable and flags.c_contiguous else self.image.copy()
+
+    def centre(self, size: Size) -> "Sample":
+        """The middle of the sample, a view."""
+        spare = np.subtract(self.size, size)
+        if (spare < 0).any():
+            raise ValueError(f"a sample of {self.size} has no middle of {size}")
+        inside = tuple(slice(a // 2, a // 2 + n) for a, n in zip(spare, size, strict=True))
+        return self.with_arrays(self.image[:, *inside], self.labels[inside])
 
 
 class Transform(Protocol):
-    """One random change of a sample; the subclass says how likely it is.
-
-    `margin` is what it needs around the patch: voxels per axis that are read beyond each face and
-    cut away after the last transform, so that nothing made up is ever seen. `equal_axes` are axes
-    that it exchanges, on which the patch must have one size.
-    """
-
-    @property
-    def margin(self) -> tuple[int, int, int]:
-        return (0, 0, 0)
+    """One random change of a sample; the class says how likely it is."""
 
     @property
     def equal_axes(self) -> tuple[int, ...]:
+        """Axes that it exchanges, on which the patch must have one size."""
         return ()
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample: ...
+    def margin(self, size: Size) -> Size:
+        """Voxels per axis that it needs beyond each face to return a sample of `size`."""
+        return (0, 0, 0)
+
+    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        """A sample of `size` from one that has the margin around it, changed or its middle."""
+        ...
 
 
 @dataclass(kw_only=True)
-class Pipeline:
+class Pipeline(Transform):
     """Named transforms, applied in the order in which they are named; None takes one away."""
 
     transforms: dict[str, Transform | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, transform in self.transforms.items():
-            if transform is not None and not callable(transform):
-                raise UserError(f"augment.transforms.{name}: {transform!r} is no transform")
-        self._active = {name: t for name, t in self.transforms.items() if t is not None}
+        self._active = _active(self.transforms)
 
     @property
-    def margin(self) -> tuple[int, int, int]:
-        """Voxels per axis to read beyond each face of the patch: what all transforms need at worst.
+    def equal_axes(self) -> tuple[int, ...]:
+        return tuple(sorted({axis for t in self._active.values() for axis in t.equal_axes}))
 
-        Later transforms see what earlier ones moved, so margins add up; axes that are exchanged
-        all get the largest.
-        """
-        total = np.zeros(3, dtype=np.int64)
-        for transform in self._active.values():
-            total += transform.margin
-        exchanged = sorted({axis for t in self._active.values() for axis in t.equal_axes})
-        if exchanged:
-            total[exchanged] = total[exchanged].max()
-        return int(total[0]), int(total[1]), int(total[2])
+    def margin(self, size: Size) -> Size:
+        _, taken = self._plan(size)
+        depth, height, width = ((a - b) // 2 for a, b in zip(taken, size, strict=True))
+        return depth, height, width
 
     def check(self, patch_size: Sequence[int]) -> None:
         """Nothing, or a UserError when a transform exchanges axes of unequal size."""
@@ -76,11 +107,77 @@ class Pipeline:
                     f"which the patch {list(patch_size)} must have one size"
                 )
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """The sample after every transform; its margin is still on it."""
-        for transform in self._active.values():
-            sample = transform(sample, rng)
-        return sample
+    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        given, _ = self._plan(size)
+        for transform, out in zip(self._active.values(), given, strict=True):
+            sample = transform(sample.centre(_larger(out, transform.margin(out))), out, rng)
+        return sample.centre(size)
+
+    def _plan(self, size: Size) -> tuple[list[Size], Size]:
+        """What each transform gives, in order, and what the first takes: later margins add up."""
+        given: list[Size] = []
+        for transform in reversed(self._active.values()):
+            out = _squared(size, transform.equal_axes)
+            given.insert(0, out)
+            size = _larger(out, transform.margin(out))
+        return given, size
+
+
+@dataclass(kw_only=True)
+class OneOf(Transform):
+    """With probability `p`, one of the named transforms, by `weights` (null: all alike)."""
+
+    transforms: dict[str, Transform | None] = field(default_factory=dict)
+    weights: dict[str, float] | None = None
+    p: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_probability(self.p, owner=self)
+        self._active = _active(self.transforms)
+        weights = dict.fromkeys(self._active, 1.0) if self.weights is None else self.weights
+        for name in weights:
+            if name not in self.transforms:
+                raise unknown_name("transform", name, self.transforms, where="OneOf.weights")
+        chances = np.array([weights.get(name, 0.0) for name in self._active])
+        if not len(chances) or chances.min() < 0 or chances.sum() <= 0:
+            raise UserError(
+                "OneOf: it needs transforms, and weights from 0 up of which one is above 0"
+            )
+        self._chances = chances / chances.sum()
+
+    @property
+    def equal_axes(self) -> tuple[int, ...]:
+        return tuple(sorted({axis for t in self._active.values() for axis in t.equal_axes}))
+
+    def margin(self, size: Size) -> Size:
+        margins = [transform.margin(size) for transform in self._active.values()]
+        most = [max(axis) for axis in zip(*margins, strict=True)]
+        return most[0], most[1], most[2]
+
+    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        if rng.random() >= self.p:
+            return sample.centre(size)
+        transform = list(self._active.values())[rng.choice(len(self._chances), p=self._chances)]
+        return transform(sample.centre(_larger(size, transform.margin(size))), size, rng)
+
+
+def _active(transforms: Mapping[str, Transform | None]) -> dict[str, Transform]:
+    for name, transform in transforms.items():
+        if transform is not None and not callable(transform):
+            raise UserError(f"augment.transforms.{name}: {transform!r} is no transform")
+    return {name: t for name, t in transforms.items() if t is not None}
+
+
+def _larger(size: Size, margin: Size) -> Size:
+    depth, height, width = (n + 2 * around for n, around in zip(size, margin, strict=True))
+    return depth, height, width
+
+
+def _squared(size: Size, axes: Sequence[int]) -> Size:
+    """The size with the largest of `axes` on all of them."""
+    widest = max((size[axis] for axis in axes), default=0)
+    depth, height, width = (widest if axis in axes else n for axis, n in enumerate(size))
+    return depth, height, width
 
 
 def check_probability(p: float, *, owner: object) -> None:
@@ -98,11 +195,17 @@ def check_axes(axes: Sequence[int], *, owner: object) -> None:
 
 
 def check_interval(
-    interval: Sequence[float], *, name: str, owner: object, least: float = -np.inf
+    interval: Sequence[float],
+    *,
+    name: str,
+    owner: object,
+    least: float = -np.inf,
+    most: float = np.inf,
 ) -> None:
-    """Nothing, or a UserError when `interval` is not [lo, hi] with least <= lo <= hi."""
-    if len(interval) != 2 or not least <= interval[0] <= interval[1]:
+    """Nothing, or a UserError when `interval` is not [lo, hi] with least <= lo <= hi <= most."""
+    if len(interval) != 2 or not least <= interval[0] <= interval[1] <= most:
         bound = f" from {least:g} up" if np.isfinite(least) else ""
+        bound = f" within [{least:g}, {most:g}]" if np.isfinite(most) else bound
         raise UserError(
             f"{type(owner).__name__}: {name} {list(interval)} must be [lo, hi]{bound} with lo <= hi"
         )

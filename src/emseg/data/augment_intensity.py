@@ -1,10 +1,20 @@
-"""Changes of intensity; afterwards the image saturates at 0 and 1, as the detector did."""
+"""Changes of intensity; afterwards the image saturates at 0 and 1, as the detector did.
 
+A stored uint8 image stays uint8, 255 being 1: a change is then a table of 256 levels.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from scipy.special import ndtri
 
-from emseg.data.augment import Sample, Transform, check_interval, check_probability
+from emseg.data.augment import Sample, Size, Transform, check_interval, check_probability
+from emseg.kernels.intensity import add_noise, look_up
+
+LEVELS = np.arange(256, dtype=np.float32) / np.float32(255)
+Box = tuple[Sequence[int], Sequence[int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +28,11 @@ class Brightness(Transform):
         check_interval(self.shift, name="shift", owner=self)
         check_probability(self.p, owner=self)
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        if rng.random() < self.p:
-            image = sample.image
-            image += np.float32(rng.uniform(*self.shift))
-            np.clip(image, 0, 1, out=image)
-        return sample
+    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        if rng.random() >= self.p:
+            return sample
+        shift = rng.uniform(*self.shift)
+        return sample.with_image(apply_curve(sample.own_image(), lambda x: x + shift))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +46,12 @@ class Contrast(Transform):
         check_interval(self.gain, name="gain", owner=self, least=0)
         check_probability(self.p, owner=self)
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        if rng.random() < self.p:
-            image = sample.image
-            gain, mean = np.float32(rng.uniform(*self.gain)), image.mean()
-            image *= gain
-            image += mean * (1 - gain)
-            np.clip(image, 0, 1, out=image)
-        return sample
+    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        if rng.random() >= self.p:
+            return sample
+        gain, image = rng.uniform(*self.gain), sample.own_image()
+        mean = image.mean(dtype=np.float64) / (255 if image.dtype == np.uint8 else 1)
+        return sample.with_image(apply_curve(image, lambda x: (x - mean) * gain + mean))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +68,11 @@ class Gamma(Transform):
         check_interval(self.gamma, name="gamma", owner=self, least=0.01)
         check_probability(self.p, owner=self)
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        if rng.random() < self.p:
-            power = np.exp(rng.uniform(*np.log(self.gamma)))
-            np.power(sample.image, np.float32(power), out=sample.image)
-        return sample
+    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        if rng.random() >= self.p:
+            return sample
+        power = np.exp(rng.uniform(*np.log(self.gamma)))
+        return sample.with_image(apply_curve(sample.own_image(), lambda x: x**power))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +86,51 @@ class GaussianNoise(Transform):
         check_interval(self.sigma, name="sigma", owner=self, least=0)
         check_probability(self.p, owner=self)
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        if rng.random() < self.p:
-            image = sample.image
-            noise = rng.standard_normal(image.shape, dtype=np.float32)
-            noise *= np.float32(rng.uniform(*self.sigma))
-            image += noise
-            np.clip(image, 0, 1, out=image)
-        return sample
+    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        if rng.random() >= self.p:
+            return sample
+        image, sigma = sample.own_image(), rng.uniform(*self.sigma)
+        make_noisy(image, sigma, ((0, 0, 0), sample.size), rng)
+        return sample.with_image(image)
+
+
+def apply_curve(
+    image: np.ndarray, curve: Callable[[np.ndarray], np.ndarray], box: Box | None = None
+) -> np.ndarray:
+    """The image, in which every intensity x in [0, 1] (within the box alone) is now curve(x).
+
+    What leaves [0, 1] saturates; uint8 is rounded to the nearest level.
+    """
+    start, stop = box or ((0, 0, 0), image.shape[1:])
+    if image.dtype == np.uint8:
+        table = np.rint(255 * np.clip(curve(LEVELS), 0, 1)).astype(np.uint8)
+        look_up(image, table, np.array(start), np.array(stop))
+    else:
+        part = image[:, *(slice(a, b) for a, b in zip(start, stop, strict=True))]
+        np.clip(curve(part), 0, 1, out=part, casting="unsafe")
+    return image
+
+
+def make_noisy(image: np.ndarray, sigma: float, box: Box, rng: np.random.Generator) -> None:
+    """Nothing; within the box the image has got independent normal noise of `sigma`."""
+    start, stop = box
+    shape = (len(image), *np.subtract(stop, start))
+    if image.dtype == np.uint8:
+        table = np.rint(255 * sigma * _normal_quantiles()).astype(np.int16)
+        raw = rng.bit_generator.random_raw((int(np.prod(shape)) + 3) // 4)
+        add_noise(image, table, raw, np.array(start), np.array(stop))
+    else:
+        part = image[:, *(slice(a, b) for a, b in zip(start, stop, strict=True))]
+        part += rng.standard_normal(shape, dtype=np.float32) * np.float32(sigma)
+        np.clip(part, 0, 1, out=part)
+
+
+def grey(value: float, dtype: np.dtype) -> float:
+    """An intensity in [0, 1] as an image of that dtype holds it."""
+    return round(255 * value) if dtype == np.uint8 else value
+
+
+@cache
+def _normal_quantiles() -> np.ndarray:
+    """8192 equally likely values of a normal variable."""
+    return ndtri((np.arange(8192) + 0.5) / 8192)

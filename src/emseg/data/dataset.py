@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emseg.data.augment import Pipeline, Sample
+from emseg.data.augment import Pipeline, Sample, Size
+from emseg.data.intensity import to_unit
 from emseg.data.labelled import (
     LabelledVolume,
     check_shapes,
@@ -56,12 +57,13 @@ class PatchDataset:
         self._seed, self._namespace = seed, namespace
         self._intensity_range = intensity_range
         _check_patch(patch_size, augment=self._augment, target=target)
-        margins = list(zip(patch_size, self._augment.margin, strict=True))
-        self._crop = tuple(size + 2 * margin for size, margin in margins)
-        self._inside = tuple(slice(margin, margin + size) for size, margin in margins)
+        depth, height, width = patch_size
+        self._patch = (depth, height, width)
+        margin = self._augment.margin(self._patch)
+        self._crop = tuple(n + 2 * m for n, m in zip(self._patch, margin, strict=True))
         _check_volumes(volumes, intensity_range=intensity_range)
         self.notes = _small_volumes(
-            volumes, crop=self._crop, margin=self._augment.margin, pad_small=pad_small
+            volumes, crop=self._crop, margin=margin, pad_small=pad_small
         )
         self._volumes = [in_memory(volume) if preload else volume for volume in volumes]
         self._positions = CropPositions(
@@ -75,16 +77,24 @@ class PatchDataset:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         rng = sample_generator(seed=self._seed, namespace=self._namespace, index=index)
+        sample = self._augment(self._draw(rng), self._patch, rng)
+        # Arrays of its own: what is preloaded is shared and may not be written to.
+        labels = np.require(sample.labels, requirements=["C", "W"])
+        target, mask = self._target(labels)
+        image = np.ascontiguousarray(to_unit(sample.image))
+        return {"image": image, "target": target, "mask": mask, "label": labels}
+
+    def _draw(self, rng: np.random.Generator) -> Sample:
+        """A crop, uint8 where intensities are stored as such and mean what they are."""
         number, start = self._positions.draw(rng)
         stop = [first + size for first, size in zip(start, self._crop, strict=True)]
-        image, labels = read_region(
-            self._volumes[number], start, stop, intensity_range=self._intensity_range
-        )
-        sample = self._augment(Sample(image, labels), rng)
-        labels = np.ascontiguousarray(sample.labels[self._inside])
-        target, mask = self._target(labels)
-        image = np.ascontiguousarray(sample.image[:, *self._inside])
-        return {"image": image, "target": target, "mask": mask, "label": labels}
+        image, labels = read_region(self._volumes[number], start, stop)
+        if image.dtype != np.uint8 or self._intensity_range is not None:
+            image = to_unit(image, intensity_range=self._intensity_range)
+        return Sample(image, labels, draw=self._another)
+
+    def _another(self, size: Size, rng: np.random.Generator) -> Sample:
+        return self._draw(rng).centre(size)
 
 
 def _check_patch(patch_size: Sequence[int], *, augment: Pipeline, target: Target) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import fastremap
 import numpy as np
 
-from emseg.data.intensity import check_intensities, slab_bounds, slabs, to_unit
+from emseg.data.intensity import check_intensities, slab_bounds, slabs
 from emseg.errors import UserError
 from emseg.volumes import Volume, from_array, read_padded
 
@@ -86,13 +86,9 @@ def in_memory(volume: LabelledVolume) -> LabelledVolume:
 
 
 def read_region(
-    volume: LabelledVolume,
-    start: Sequence[int],
-    stop: Sequence[int],
-    *,
-    intensity_range: Sequence[float] | None = None,
+    volume: LabelledVolume, start: Sequence[int], stop: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """New arrays of one region: image float32 (C, Z, Y, X) in [0, 1] and labels int32 (Z, Y, X).
+    """One region: image (C, Z, Y, X) as stored, and labels int32 (Z, Y, X); either may be a view.
 
     Beyond the volume the image is reflected and the labels are unlabelled. Ids are the stored
     ones unless they exceed int32; then they are renumbered within the region, 0 staying 0.
@@ -102,14 +98,13 @@ def read_region(
     inner_stop = [min(b, size) for b, size in zip(stop, shape, strict=True)]
     labels = _labels(volume, inner_start, inner_stop)
     if inner_start == list(start) and inner_stop == list(stop):
-        image = volume.image.read(start, stop)
+        image = volume.image.view(start, stop)
     else:
         image = read_padded(volume.image, start, stop, mode="reflect")
         before = np.subtract(inner_start, start)
         after = np.subtract(stop, inner_stop)
         beyond = list(zip(before, after, strict=True))
         labels = np.pad(labels, beyond, constant_values=UNLABELLED)
-    image = to_unit(image, intensity_range=intensity_range)
     return image if volume.image.channels is not None else image[np.newaxis], labels
 
 
@@ -127,6 +122,9 @@ def _all_labels(volume: LabelledVolume) -> np.ndarray:
 
 
 def _labels(volume: LabelledVolume, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
+    plain = volume.mask is None and volume.unlabelled in (None, UNLABELLED)
+    if plain and volume.label.dtype == np.int32:
+        return volume.label.view(start, stop)
     known, unknown = _known(volume, start, stop)
     if known.max(initial=0) > LARGEST_ID:
         known, _ = fastremap.renumber(known, preserve_zero=True)

@@ -71,6 +71,18 @@ class Volume:
         view = isinstance(self._source, np.ndarray)
         return np.array(block, dtype=self.dtype, order="C", copy=True if view else None)
 
+    def view(self, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
+        """The voxels that `read` returns, not to be written to: not copied where in memory."""
+        if not isinstance(self._source, np.ndarray) or self._chosen is not None:
+            return self.read(start, stop)
+        low, high = self._checked(start, stop)
+        region = [slice(f + a, f + b) for f, a, b in zip(self._first, low, high, strict=True)]
+        if self._channel_axis is not None:
+            region.insert(self._channel_axis, slice(None))
+        block = self._source[tuple(region)].view()
+        block.flags.writeable = False
+        return block if self._channel_axis is None else np.moveaxis(block, self._channel_axis, 0)
+
     def crop(self, start: Sequence[int], stop: Sequence[int]) -> "Volume":
         """A view of a region, lazy as the whole, its offset moved by start x voxel size."""
         low, high = self._checked(start, stop)

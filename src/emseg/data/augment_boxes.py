@@ -1,0 +1,82 @@
+"""Local changes of the image within one random box."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from emseg.data.augment import Sample, Size, Transform, check_interval, check_probability
+from emseg.data.augment_intensity import make_noisy
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutNoise(Transform):
+    """With probability `p`, a box gets independent normal noise.
+
+    Its sides, as fractions of the sample's, are drawn from `length`, the standard deviation from
+    `sigma`.
+    """
+
+    length: tuple[float, float] = (0.1, 0.25)
+    sigma: tuple[float, float] = (0.05, 0.15)
+    p: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_interval(self.length, name="length", owner=self, least=0, most=1)
+        check_interval(self.sigma, name="sigma", owner=self, least=0)
+        check_probability(self.p, owner=self)
+
+    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        if rng.random() >= self.p:
+            return sample
+        image, (start, stop) = sample.own_image(), _box(size, self.length, rng)
+        make_noisy(image, rng.uniform(*self.sigma), (start, stop), rng)
+        return sample.with_image(image)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutBlur(Transform):
+    """With probability `p`, a box is as coarse within sections as if recorded with larger pixels.
+
+    Its sides, as fractions of the sample's, are drawn from `length`; squares of a whole number of
+    pixels drawn from `ratio` get their mean. (Yoo et al. 2020, "Rethinking data augmentation for
+    image super-resolution".)
+    """
+
+    length: tuple[float, float] = (0.3, 0.5)
+    ratio: tuple[int, int] = (2, 8)
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_interval(self.length, name="length", owner=self, least=0, most=1)
+        check_interval(self.ratio, name="ratio", owner=self, least=2)
+        check_probability(self.p, owner=self)
+
+    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        if rng.random() >= self.p:
+            return sample
+        image, (start, stop) = sample.own_image(), _box(size, self.length, rng)
+        ratio = int(rng.integers(self.ratio[0], self.ratio[1] + 1))
+        inside = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+        for channel in image:
+            coarse = _coarse(channel[inside].astype(np.float32), ratio)
+            channel[inside] = np.rint(coarse) if image.dtype == np.uint8 else coarse
+        return sample.with_image(image)
+
+
+def _box(
+    size: Size, length: tuple[float, float], rng: np.random.Generator
+) -> tuple[list[int], list[int]]:
+    sides = [max(1, round(n * rng.uniform(*length))) for n in size]
+    start = [int(rng.integers(n - side + 1)) for n, side in zip(size, sides, strict=True)]
+    return start, [a + side for a, side in zip(start, sides, strict=True)]
+
+
+def _coarse(box: np.ndarray, ratio: int) -> np.ndarray:
+    """Each square of `ratio` pixels with its mean; those at the far sides may be cut off."""
+    for axis in (1, 2):
+        first = np.arange(0, box.shape[axis], ratio)
+        counts = np.diff(np.append(first, box.shape[axis]))
+        sums = np.add.reduceat(box, first, axis=axis)
+        means = sums / np.expand_dims(counts, [other for other in range(3) if other != axis])
+        box = np.repeat(means, counts, axis=axis)
+    return box

@@ -1,0 +1,72 @@
+"""Samples made of two: an object pasted beside itself, an image that shines through another."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from emseg.data.augment import Sample, Size, Transform, check_interval, check_probability
+from emseg.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyPaste(Transform):
+    """With probability `p`, one object is copied to another place, image and labels.
+
+    An object of at least `min_size` voxels, each alike, is mirrored within sections along each
+    axis with probability 1/2, and moved by up to half the sample within them. It covers what it
+    meets, but for unlabelled voxels, and is an object of its own: its label is new.
+    """
+
+    min_size: int = 100
+    p: float = 0.6
+
+    def __post_init__(self) -> None:
+        if self.min_size < 1:
+            raise UserError(f"CopyPaste: min_size {self.min_size} must be 1 or more voxels")
+        check_probability(self.p, owner=self)
+
+    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        if rng.random() >= self.p:
+            return sample
+        ids, counts = np.unique(sample.labels, return_counts=True)
+        ids = ids[(ids > 0) & (counts >= self.min_size)]
+        if not len(ids):
+            return sample
+        mirrored = [axis - 2 for axis in range(2) if rng.random() < 0.5]
+        image = np.flip(sample.image, mirrored)
+        copied = np.flip(sample.labels == rng.choice(ids), mirrored)
+        shift = [int(rng.integers(-(n // 2), n // 2 + 1)) for n in size[1:]]
+        to = [slice(max(0, d), n + min(0, d)) for n, d in zip(size[1:], shift, strict=True)]
+        source = [slice(max(0, -d), n - max(0, d)) for n, d in zip(size[1:], shift, strict=True)]
+        pasted, labels = sample.image.copy(), sample.labels.copy()
+        covered = copied[:, *source] & (labels[:, *to] >= 0)
+        labels[:, *to][covered] = sample.labels.max() + 1
+        for channel, seen in zip(pasted, image, strict=True):
+            channel[:, *to][covered] = seen[:, *source][covered]
+        return sample.with_arrays(pasted, labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixup(Transform):
+    """With probability `p`, another crop of the data set shines through the image.
+
+    The image's own share is drawn from `ratio`; labels stay. The other crop is not augmented.
+    """
+
+    ratio: tuple[float, float] = (0.7, 0.9)
+    p: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_interval(self.ratio, name="ratio", owner=self, least=0, most=1)
+        check_probability(self.p, owner=self)
+
+    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        if rng.random() >= self.p:
+            return sample
+        if sample.draw is None:
+            raise ValueError("Mixup needs a sample that can draw another")
+        share = np.float32(rng.uniform(*self.ratio))
+        mixed = sample.image * share + sample.draw(size, rng).image * (1 - share)
+        if sample.image.dtype == np.uint8:
+            return sample.with_image(np.rint(mixed).astype(np.uint8))
+        return sample.with_image(mixed)

@@ -1,0 +1,92 @@
+"""Intensities changed in place: a table for all 256 levels, noise, a blur of one section."""
+
+import math
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def look_up(image, table, start, stop):
+    """Nothing; within the box `start` to `stop` of image (C, Z, Y, X) uint8, v becomes table[v]."""
+    for c in range(len(image)):
+        for z in range(start[0], stop[0]):
+            for y in range(start[1], stop[1]):
+                row = image[c, z, y, start[2] : stop[2]]
+                for x in range(len(row)):
+                    row[x] = table[row[x]]
+
+
+@njit(cache=True, nogil=True)
+def add_noise(image, table, raw, start, stop):
+    """Nothing; within the box of image (C, Z, Y, X) uint8 a random entry of `table` is added.
+
+    `table` is int16 of 8192 entries; each of the 64 random bits of `raw` is used once: four voxels
+    an entry, (voxels + 3) // 4 entries. The image saturates at 0 and 255.
+    """
+    used = 0
+    for c in range(len(image)):
+        for z in range(start[0], stop[0]):
+            for y in range(start[1], stop[1]):
+                row = image[c, z, y, start[2] : stop[2]]
+                for x in range(len(row)):
+                    word = raw[used >> 2] >> np.uint64((used & 3) << 4)
+                    value = np.int16(row[x]) + table[word & np.uint64(8191)]
+                    row[x] = min(max(value, np.int16(0)), np.int16(255))
+                    used += 1
+
+
+def blur(section: np.ndarray, sigma: float) -> np.ndarray:
+    """The section (Y, X), float32, blurred by a Gaussian of `sigma` pixels, a new array.
+
+    The Gaussian ends at 3 sigma; beyond the section's sides it is cut off and its weights are made
+    to sum to 1 again, so that nothing outside is made up.
+    """
+    radius = math.ceil(3 * sigma)
+    if radius == 0:
+        return section.copy()
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2).astype(np.float32)
+    down, across = np.empty_like(section), np.empty_like(section)
+    _blur_down(section, weights, down)
+    _blur_across(down, weights, across)
+    return across
+
+
+@njit(cache=True, nogil=True)
+def _blur_down(section, weights, out):
+    height, width = section.shape
+    radius = len(weights) // 2
+    for y in range(height):
+        row = out[y]
+        row[:] = 0
+        total = np.float32(0)
+        for at in range(max(0, y - radius), min(height, y + radius + 1)):
+            weight, other = weights[at - y + radius], section[at]
+            total += weight
+            for x in range(width):
+                row[x] += weight * other[x]
+        scale = np.float32(1) / total
+        for x in range(width):
+            row[x] *= scale
+
+
+@njit(cache=True, nogil=True)
+def _blur_across(section, weights, out):
+    height, width = section.shape
+    radius = len(weights) // 2
+    total = np.zeros(width, np.float32)
+    for step in range(-radius, radius + 1):
+        for x in range(max(0, -step), min(width, width - step)):
+            total[x] += weights[step + radius]
+    for y in range(height):
+        row, whole = out[y], section[y]
+        row[:] = 0
+        for step in range(-radius, radius + 1):
+            weight, first = weights[step + radius], max(0, -step)
+            count = min(width, width - step) - first
+            # Slices counted from 0 let the compiler use vector instructions.
+            to, source = row[first : first + count], whole[first + step : first + step + count]
+            for x in range(count):
+                to[x] += weight * source[x]
+        for x in range(width):
+            row[x] /= total[x]
