@@ -60,8 +60,11 @@ def _warp_sections(image, labels, matrices, field, first, half, warped, moved):
     channels, _, height, width = image.shape
     depth, rows, columns = moved.shape
     sy, sx = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    corner = np.empty(columns, np.int32)
+    bottom, right = np.float32(height - 1), np.float32(width - 1)
     for z in range(depth):
         m = matrices[min(z, len(matrices) - 1)]
+        section = labels[first + z]
         for y in range(rows):
             # Row by row: the compiler makes vector instructions of what stands alone.
             for x in range(columns):
@@ -72,29 +75,65 @@ def _warp_sections(image, labels, matrices, field, first, half, warped, moved):
                 for x in range(columns):
                     sy[x] += field[f, 0, y, x]
                     sx[x] += field[f, 1, y, x]
-            _nearest(labels[first + z], sy, sx, moved[z, y])
-            for c in range(channels):
-                _bilinear(image[c, first + z], sy, sx, half, warped[c, z, y])
+            inside = True
+            for x in range(columns):
+                inside &= (sy[x] >= 0) & (sy[x] < bottom) & (sx[x] >= 0) & (sx[x] < right)
+            if inside:
+                _split(sy, sx, width, corner)
+                _nearest(section.reshape(-1), width, corner, sy, sx, moved[z, y])
+                for c in range(channels):
+                    flat = image[c, first + z].reshape(-1)
+                    _bilinear(flat, width, corner, sy, sx, half, warped[c, z, y])
+            else:
+                _nearest_or_unseen(section, sy, sx, moved[z, y])
+                for c in range(channels):
+                    _bilinear_or_unseen(image[c, first + z], sy, sx, half, warped[c, z, y])
 
 
 @njit(cache=True, nogil=True)
-def _nearest(section, sy, sx, out):
-    height, width = section.shape
-    bottom, right = np.float32(height - 1), np.float32(width - 1)
+def _split(sy, sx, width, corner):
+    """Places become the pixel up and left of them, in `corner`, and what is beyond it."""
+    for x in range(len(corner)):
+        up, left = np.int32(sy[x]), np.int32(sx[x])
+        corner[x] = up * np.int32(width) + left
+        sy[x] -= np.float32(up)
+        sx[x] -= np.float32(left)
+
+
+@njit(cache=True, nogil=True)
+def _nearest(flat, width, corner, wy, wx, out):
     for x in range(len(out)):
-        if (sy[x] >= 0) & (sy[x] <= bottom) & (sx[x] >= 0) & (sx[x] <= right):
-            # Unsigned, or each index would be asked whether it counts from the end.
-            out[x] = section[np.uint32(sy[x] + np.float32(0.5)), np.uint32(sx[x] + np.float32(0.5))]
+        down, right = wy[x] >= np.float32(0.5), wx[x] >= np.float32(0.5)
+        # Unsigned, or each index would be asked whether it counts from the end.
+        out[x] = flat[np.uint32(corner[x] + np.int32(down) * np.int32(width) + np.int32(right))]
+
+
+@njit(cache=True, nogil=True)
+def _bilinear(flat, width, corner, wy, wx, half, out):
+    one, row = np.uint32(1), np.uint32(width)
+    for x in range(len(out)):
+        at = np.uint32(corner[x])
+        above, below = np.float32(flat[at]), np.float32(flat[at + row])
+        above += wx[x] * (np.float32(flat[at + one]) - above)
+        below += wx[x] * (np.float32(flat[at + row + one]) - below)
+        out[x] = above + wy[x] * (below - above) + half
+
+
+@njit(cache=True, nogil=True)
+def _nearest_or_unseen(section, sy, sx, out):
+    height, width = section.shape
+    for x in range(len(out)):
+        if (sy[x] >= 0) & (sy[x] <= height - 1) & (sx[x] >= 0) & (sx[x] <= width - 1):
+            out[x] = section[int(sy[x] + np.float32(0.5)), int(sx[x] + np.float32(0.5))]
         else:
             out[x] = UNSEEN
 
 
 @njit(cache=True, nogil=True)
-def _bilinear(section, sy, sx, half, out):
+def _bilinear_or_unseen(section, sy, sx, half, out):
     height, width = section.shape
-    bottom, right = np.float32(height - 1), np.float32(width - 1)
     for x in range(len(out)):
-        if (sy[x] >= 0) & (sy[x] <= bottom) & (sx[x] >= 0) & (sx[x] <= right):
+        if (sy[x] >= 0) & (sy[x] <= height - 1) & (sx[x] >= 0) & (sx[x] <= width - 1):
             out[x] = _between(section, sy[x], sx[x]) + half
         else:
             out[x] = 0
@@ -102,10 +141,9 @@ def _bilinear(section, sy, sx, half, out):
 
 @njit(inline="always")
 def _between(section, sy, sx):
-    up, left = np.uint32(sy), np.uint32(sx)
+    up, left = int(sy), int(sx)
     wy, wx = sy - np.float32(up), sx - np.float32(left)
-    down = min(up + np.uint32(1), np.uint32(len(section) - 1))
-    right = min(left + np.uint32(1), np.uint32(section.shape[1] - 1))
+    down, right = min(up + 1, section.shape[0] - 1), min(left + 1, section.shape[1] - 1)
     above, below = np.float32(section[up, left]), np.float32(section[down, left])
     above += wx * (np.float32(section[up, right]) - above)
     below += wx * (np.float32(section[down, right]) - below)
