@@ -9,6 +9,7 @@ import numpy as np
 
 from emseg.blocks.grid import Block
 from emseg.blocks.store import MemoryStore, Store
+from emseg.decoding.branches import BranchRules
 from emseg.decoding.edges import check_prediction
 from emseg.decoding.merging import MergeFunction
 from emseg.decoding.region_graph import RegionGraph
@@ -34,6 +35,12 @@ def agglomerate(
     dust_merge_size: int = 0,
     dust_merge_affinity: float = 0.3,
     dust_remove_size: int = 0,
+    iou_threshold: float | None = None,
+    singleton_size_ratio: float = 0.0,
+    best_buddy: bool = False,
+    one_sided_threshold: float | None = None,
+    one_sided_min_size: int = 0,
+    branch_affinity: float = 0.0,
     backend: Literal["numba", "waterz"] = "numba",
     time_limit: float | None = None,
     memory_limit: float | None = None,
@@ -61,7 +68,10 @@ def agglomerate(
     `discretize_queue` 256 rounds scores to 256 levels, 0 does not (the same for histograms).
 
     Segments of fewer than `dust_merge_size` voxels then join a neighbour, strongest contact first,
-    over more than `dust_merge_affinity`; those of fewer than `dust_remove_size` become 0.
+    over more than `dust_merge_affinity`. Segments that break off between two sections (axis 0) and
+    go on are united, as `merge_branches` says: by `iou_threshold` and `singleton_size_ratio`,
+    `best_buddy`, `one_sided_threshold` and `one_sided_min_size`, over overlaps of a mean affinity of
+    at least `branch_affinity`. What has fewer than `dust_remove_size` voxels then becomes 0.
 
     Needs a region graph that fits `memory_limit` (GiB; None: what the machine or its cgroup has),
     else a UserError. `backend` `waterz` runs the waterz package instead, in a process of its own
@@ -69,19 +79,9 @@ def agglomerate(
 
     Funke et al., "Large scale image segmentation with structured loss", TPAMI 2019; waterz 0.10.
     """
-    arguments = Rules(
-        merge_function=merge_function,
-        aff_threshold=aff_threshold,
-        discretize_queue=discretize_queue,
-        dust_merge_size=dust_merge_size,
-        dust_merge_affinity=dust_merge_affinity,
-        dust_remove_size=dust_remove_size,
-        backend=backend,
-        time_limit=time_limit,
-        memory_limit=memory_limit,
-        threads=threads,
-    )
-    [(_, labels)] = _segmentations(prediction, [thresholds], arguments, offsets, edge_side)
+    given = locals()
+    rules = _rules({name: given[name] for name in _DEFAULTS})
+    [(_, labels)] = _segmentations(prediction, [thresholds], rules, offsets, edge_side)
     return labels
 
 
@@ -97,9 +97,7 @@ def agglomerate_sweep(
 
     All share one watershed, one region graph and one merge tree: a threshold costs a relabelling.
     """
-    yield from _segmentations(
-        prediction, thresholds, Rules(**_DEFAULTS | arguments), offsets, edge_side
-    )
+    yield from _segmentations(prediction, thresholds, _rules(arguments), offsets, edge_side)
 
 
 def agglomerate_blocks(
@@ -117,14 +115,14 @@ def agglomerate_blocks(
     Labels of blocks wait in the store: with one on the disk no array is as large as the volume, and
     a decode that was killed goes on with the blocks that are not done.
     """
-    rules = Rules(**_DEFAULTS | arguments)
+    rules = _rules(arguments)
     if rules.backend == "waterz":
         raise UserError(
             "decoding.backend: waterz takes a volume as a whole, blocks need numba (a prediction "
             "comes in blocks when it fills more than half of system.memory)"
         )
     rules.check_thresholds([thresholds])
-    check_prediction(prediction, offsets=offsets)
+    _check(prediction, rules, offsets)
     found = supervoxels(prediction, rules, offsets, edge_side, store, block_shape)
     [(_, table)] = segment_tables(found.graph, [thresholds], rules)
     for number, block in enumerate(found.blocks):
@@ -139,8 +137,8 @@ def _fragments(
     **arguments: Any,
 ) -> tuple[np.ndarray, RegionGraph]:
     """(labels, graph) of the fragments alone; `_sharing_key` says of which arguments."""
-    check_prediction(prediction, offsets=offsets)
-    rules, store = Rules(**_DEFAULTS | arguments), MemoryStore(prediction.shape[-3:])
+    rules, store = _rules(arguments), MemoryStore(prediction.shape[-3:])
+    _check(prediction, rules, offsets)
     shape = rules.block_shape(prediction)
     found = supervoxels(prediction, rules, offsets, edge_side, store, shape)
     same = np.arange(found.numbering.count + 1, dtype=np.uint32)
@@ -152,22 +150,31 @@ def _segment_tables(
     graph: RegionGraph, *, thresholds: Sequence[float], **arguments: Any
 ) -> Iterator[tuple[float, np.ndarray]]:
     """(threshold, table), ascending: table[f] is the label of the segment with the fragment f."""
-    rules = Rules(**_DEFAULTS | arguments)
+    rules = _rules(arguments)
     rules.check_thresholds(thresholds)
     yield from segment_tables(graph, thresholds, rules)
 
 
 def _sharing_key(arguments: Mapping[str, Any]) -> Hashable | None:
-    rules = Rules(**_DEFAULTS | arguments)
+    rules = _rules(arguments)
     if rules.backend == "waterz":
         return None  # it keeps its fragments to itself
-    return tuple(rules.aff_threshold), rules.needs_histograms
+    return tuple(rules.aff_threshold), rules.needs_histograms, rules.branches.active
 
 
+_BRANCHES = [field.name for field in fields(BranchRules)]
 _DEFAULTS = {
-    field.name: inspect.signature(agglomerate).parameters[field.name].default
-    for field in fields(Rules)
+    name: inspect.signature(agglomerate).parameters[name].default
+    for name in (*_BRANCHES, *(field.name for field in fields(Rules)))
+    if name != "branches"
 }
+
+
+def _rules(arguments: Mapping[str, Any]) -> Rules:
+    given = _DEFAULTS | dict(arguments)
+    branches = BranchRules(**{name: given.pop(name) for name in _BRANCHES})
+    return Rules(**given, branches=branches)
+
 
 BLOCKWISE = Blockwise(decoder=agglomerate, function=agglomerate_blocks)
 SWEEP = Sweep(
@@ -186,7 +193,7 @@ def _segmentations(
     edge_side: EdgeSide,
 ) -> Iterator[tuple[float, np.ndarray]]:
     rules.check_thresholds(thresholds)
-    check_prediction(prediction, offsets=offsets)
+    _check(prediction, rules, offsets)
     ascending = sorted(set(thresholds))
     if rules.backend == "waterz":
         found, tables = waterz_segments(prediction, ascending, rules, offsets, edge_side)
@@ -201,6 +208,11 @@ def _segmentations(
         out = labels if last else np.empty_like(labels)
         _relabel_all(found, table, out, rules.thread_count)
         yield threshold, out
+
+
+def _check(prediction: np.ndarray | Volume, rules: Rules, offsets: Sequence[Sequence[int]]) -> None:
+    check_prediction(prediction, offsets=offsets)
+    rules.branches.check_sections(prediction.shape[-3:])
 
 
 def _relabel_all(found: Supervoxels, table: np.ndarray, out: np.ndarray, threads: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from emseg.blocks.grid import Block
 from emseg.blocks.seams import Numbering
 from emseg.blocks.store import Facts, Store
+from emseg.decoding.sections import Sections
 from emseg.kernels.edge_sums import add_up, order_of, rename_edges
 from emseg.kernels.region_graph import EDGE, find_edges
 
@@ -29,19 +30,21 @@ class RegionGraph:
     """Which fragments touch, over which affinities, and how large they are.
 
     `edges` is an array of `emseg.kernels.region_graph.EDGE`, sorted by (u, v), u < v. `sizes` int64
-    are voxels per fragment, entry 0 the background's. `histograms` hold all affinities of each
-    contact, where they were asked for.
+    are voxels per fragment, entry 0 the background's. Where they were asked for, `histograms` hold
+    all affinities of each contact, and `sections` what the fragments are in each section.
     """
 
     edges: np.ndarray
     histograms: Histograms | None
     sizes: np.ndarray
+    sections: Sections | None = None
 
     @property
     def nbytes(self) -> int:
         own = self.histograms
         more = (own.starts, own.bins, own.weights) if own else ()
-        return sum(array.nbytes for array in (self.edges, self.sizes, *more))
+        extra = self.sections.nbytes if self.sections else 0
+        return extra + sum(array.nbytes for array in (self.edges, self.sizes, *more))
 
 
 def block_facts(

@@ -9,6 +9,7 @@ import numpy as np
 
 from emseg.blocks.grid import slab_shape
 from emseg.blocks.memory import GIB, memory_within
+from emseg.decoding.branches import BranchRules
 from emseg.decoding.merging import MergeFunction
 from emseg.decoding.supervoxels import MOST_EDGES
 from emseg.errors import UserError, unknown_name
@@ -33,6 +34,7 @@ class Rules:
     time_limit: float | None
     memory_limit: float | None
     threads: int | None
+    branches: BranchRules
 
     def __post_init__(self) -> None:
         _check_name(self.merge_function, get_args(MergeFunction), "merge_function")

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from emseg.blocks.store import Store
+from emseg.decoding.branches import merge_branches
 from emseg.decoding.edges import axis_edges, check_values, destination_affinities
 from emseg.decoding.merging import merge, merge_dust
 from emseg.decoding.region_graph import RegionGraph
@@ -37,6 +38,7 @@ def supervoxels(
             edges=axis_edges(offsets, edge_side),
             aff_threshold=rules.aff_threshold,
             histograms=rules.needs_histograms,
+            sections=rules.branches.active,
             store=store,
             block_shape=block_shape,
             threads=rules.thread_count,
@@ -77,6 +79,9 @@ def segment_table(graph: RegionGraph, roots: np.ndarray, rules: Rules) -> np.nda
             below=rules.dust_merge_size,
             affinity=rules.dust_merge_affinity,
         )
+    if rules.branches.active:
+        assert graph.sections is not None
+        roots = merge_branches(graph.sections, roots, rules.branches)
     sizes = np.bincount(roots, weights=graph.sizes, minlength=len(roots))
     # A root is the smallest fragment of its segment; fragments are in the order of first voxels.
     kept = (roots == np.arange(len(roots))) & (sizes >= rules.dust_remove_size)
@@ -106,13 +111,14 @@ def waterz_segments(
         memory_limit=rules.memory_bytes,
     )
     found = bare_supervoxels(fragments)
-    if rules.dust_merge_size:
+    if rules.dust_merge_size or rules.branches.active:
         with _refusals(rules):
             found = given_supervoxels(
                 fragments,
                 whole,
                 edges=axis_edges(offsets, edge_side),
                 histograms=rules.needs_histograms,
+                sections=rules.branches.active,
                 edge_limit=rules.edge_limit,
             )
     tables = (

@@ -22,6 +22,7 @@ from emseg.blocks.seams import Numbering, face_facts, number_blocks
 from emseg.blocks.store import Facts, MemoryStore, Store
 from emseg.decoding.edges import AxisEdge, check_values, edges_of, limits, probabilities
 from emseg.decoding.region_graph import RegionGraph, assemble, block_facts
+from emseg.decoding.sections import assemble_sections, section_facts
 from emseg.kernels.region_graph import EDGE, find_edges
 from emseg.kernels.seams import relabel
 from emseg.kernels.watershed import flood
@@ -69,6 +70,7 @@ def find_supervoxels(
     edges: Sequence[AxisEdge],
     aff_threshold: tuple[float, float],
     histograms: bool,
+    sections: bool = False,
     store: Store,
     block_shape: Sequence[int],
     threads: int,
@@ -77,8 +79,9 @@ def find_supervoxels(
     """The watershed fragments of a prediction and their region graph, however it is cut in blocks.
 
     `prediction` (C, Z, Y, X) of float32, float16 or uint8, `edges` says which channel is which
-    axis's edge. Blocks that are `done` in the store are taken as they are. TooManyEdges when there
-    are more than `edge_limit`; a UserError for values that are no probabilities.
+    axis's edge. `histograms` and `sections` ask for those of the graph. Blocks that are `done` in
+    the store are taken as they are. TooManyEdges when there are more than `edge_limit`; a UserError
+    for values that are no probabilities.
     """
     shape = tuple(prediction.shape[-3:])
     blocks = grid(shape, block_shape)
@@ -97,7 +100,7 @@ def find_supervoxels(
         if not legal:
             check_values(arrays, prediction.dtype)
         facts |= _graph_facts(
-            block, labels, arrays, at, start, prediction.dtype, histograms, edge_limit
+            block, labels, arrays, at, start, prediction.dtype, histograms, sections, edge_limit
         )
         store.keep(block, labels, facts)
         # Blocks see some edges twice, so this is no more than a brake; the graph tells.
@@ -108,15 +111,7 @@ def find_supervoxels(
 
     in_parallel(label, missing, threads=threads, label="fragments")
     numbering = number_blocks(blocks, store, shape)
-    graph = assemble(
-        blocks,
-        store,
-        numbering,
-        levels=probabilities(prediction.dtype),
-        histograms=histograms,
-        limit=edge_limit,
-    )
-    store.forget_facts()
+    graph = _graph(blocks, store, numbering, prediction.dtype, histograms, sections, edge_limit)
     if len(graph.edges) > edge_limit:
         raise TooManyEdges(numbering.count, len(graph.edges))
     return Supervoxels(blocks, store, numbering, graph)
@@ -128,6 +123,7 @@ def given_supervoxels(
     *,
     edges: Sequence[AxisEdge],
     histograms: bool,
+    sections: bool = False,
     edge_limit: int = MOST_EDGES,
 ) -> Supervoxels:
     """The supervoxels whose labels are given, numbered by their first voxel; one block.
@@ -141,18 +137,12 @@ def given_supervoxels(
     arrays = [np.maximum(array, 0) for array in arrays]
     labels = store.labels(block)
     facts = _graph_facts(
-        block, labels, arrays, at, (0, 0, 0), prediction.dtype, histograms, edge_limit
+        block, labels, arrays, at, (0, 0, 0), prediction.dtype, histograms, sections, edge_limit
     )
     store.keep(block, labels, {"sizes": bare.graph.sizes, **facts})
-    graph = assemble(
-        [block],
-        store,
-        bare.numbering,
-        levels=probabilities(prediction.dtype),
-        histograms=histograms,
-        limit=edge_limit,
+    graph = _graph(
+        [block], store, bare.numbering, prediction.dtype, histograms, sections, edge_limit
     )
-    store.forget_facts()
     return replace(bare, graph=graph)
 
 
@@ -207,6 +197,7 @@ def _graph_facts(
     start: Sequence[int],
     dtype: np.dtype,
     histograms: bool,
+    sections: bool,
     edge_limit: int,
 ) -> Facts:
     inside = at + (np.array(block.start) - start)
@@ -221,4 +212,25 @@ def _graph_facts(
         first = [slice(a, a + size) for a, size in zip(inside[axis], block.shape, strict=True)]
         first[axis] = slice(inside[axis][axis], inside[axis][axis] + 1)
         values.append(array[tuple(first)].take(0, axis) if block.start[axis] else None)
-    return block_facts(found, contacts if histograms else None, values)
+    facts = block_facts(found, contacts if histograms else None, values)
+    if sections:
+        facts |= section_facts(block, labels, arrays[0], inside[0], probabilities(dtype))
+    return facts
+
+
+def _graph(
+    blocks: Sequence[Block],
+    store: Store,
+    numbering: Numbering,
+    dtype: np.dtype,
+    histograms: bool,
+    sections: bool,
+    limit: int,
+) -> RegionGraph:
+    levels = probabilities(dtype)
+    graph = assemble(blocks, store, numbering, levels=levels, histograms=histograms, limit=limit)
+    if sections and len(graph.edges) <= limit:
+        found = assemble_sections(blocks, store, numbering, levels=levels)
+        graph = replace(graph, sections=found)
+    store.forget_facts()
+    return graph

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import njit
 
+from emseg.kernels.pair_keys import place_of, twice_as_long
 from emseg.kernels.prefetch import prefetch
 
 # One edge of a region graph, u < v: over all pairs of neighbouring voxels between the two, the
@@ -65,7 +66,7 @@ def find_edges(labels, edges0, edges1, edges2, at, axes, levels, count, limit, w
             while n + touched > len(edges):
                 edges = np.concatenate((edges, np.empty(len(edges), EDGE)))
             while 2 * (far + touched) > len(keys):
-                keys, ids = _larger(keys, ids)
+                keys, ids = twice_as_long(keys, ids)
             n, far = _look_up_edges(contacts, near, keys, ids, edges, n, far)
             if n > limit:
                 return edges[: limit + 1], notes[:met]
@@ -122,7 +123,7 @@ def _look_up_edges(contacts, near, keys, ids, edges, n, far):
             row.u[slot], row.edge[slot] = u, n
         else:
             key = np.uint64(u) << np.uint64(32) | np.uint64(v)
-            spot = _place(keys, key)
+            spot = place_of(keys, key)
             if keys[spot] == key:
                 edge = np.int64(ids[spot])
             else:
@@ -156,24 +157,3 @@ def _note_bins(contacts, notes):
 @njit(cache=True, nogil=True)
 def _level(levels, value):
     return value if levels is None else levels[value]
-
-
-@njit(cache=True, nogil=True)
-def _place(keys, key):
-    # Linear probing; the keys' high bits must reach the low bits of the place.
-    last = len(keys) - 1
-    mixed = key * np.uint64(0x9E3779B97F4A7C15)
-    place = np.int64((mixed ^ (mixed >> np.uint64(32))) & np.uint64(last))
-    while keys[place] != 0 and keys[place] != key:
-        place = (place + 1) & last
-    return place
-
-
-@njit(cache=True, nogil=True)
-def _larger(keys, ids):
-    new_keys, new_ids = np.zeros(2 * len(keys), np.uint64), np.empty(2 * len(keys), np.int32)
-    for old in range(len(keys)):
-        if keys[old]:
-            place = _place(new_keys, keys[old])
-            new_keys[place], new_ids[place] = keys[old], ids[old]
-    return new_keys, new_ids

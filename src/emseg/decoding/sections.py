@@ -1,0 +1,176 @@
+"""What the fragments of a volume are in its sections (planes along axis 0), block by block.
+
+Segments put together from the fragments have the same facts with other names, so that nobody needs
+the volume again:
+
+    section 5   | f f f f . g g |    f has 4 pixels in section 5 and 2 in section 6, where it ends;
+    section 6   | f f h h h h g |    h begins in section 6; f and h overlap in 2 pixels, g and h
+    section 7   | h h h h h h g |    in 1, and there the affinities along axis 0 add up to a sum
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from emseg.blocks.grid import Block
+from emseg.blocks.seams import Numbering
+from emseg.blocks.store import Facts, Store
+from emseg.kernels.sections import (
+    OVERLAP,
+    add_pixels,
+    count_pixels,
+    find_extents,
+    find_overlaps,
+    overlaps_at_ends,
+)
+
+_BEYOND = np.iinfo(np.int32).max
+
+
+@dataclass(frozen=True, eq=False)
+class Areas:
+    """How many pixels labels have in each section, from the first to the last with any.
+
+    Label k has `pixels[starts[k] + z - first[k]]` in section z; int32, `starts` int64 with an entry
+    more than labels. 0, background, has none.
+    """
+
+    first: np.ndarray
+    starts: np.ndarray
+    pixels: np.ndarray
+
+    @cached_property
+    def last(self) -> np.ndarray:
+        """The last section of each label."""
+        return (self.first + np.diff(self.starts) - 1).astype(np.int32)
+
+    def of(self, labels: np.ndarray, sections: np.ndarray) -> np.ndarray:
+        """The pixels of each label in the section beside it."""
+        return self.pixels[self.starts[labels] + sections - self.first[labels]]
+
+
+@dataclass(frozen=True, eq=False)
+class Sections:
+    """The areas of fragments, and their overlaps across two sections, an array of OVERLAP.
+
+    Only overlaps where the one below ends or the one above begins: where segments do, fragments do.
+    A pair may have several rows, which add up; rows are in no order.
+    """
+
+    areas: Areas
+    overlaps: np.ndarray
+
+    @property
+    def nbytes(self) -> int:
+        own = self.areas
+        return sum(a.nbytes for a in (own.first, own.starts, own.pixels, self.overlaps))
+
+
+def section_facts(
+    block: Block, labels: np.ndarray, edges: np.ndarray, at: np.ndarray, levels: np.ndarray | None
+) -> Facts:
+    """What the volume's sections need of a block beside `face_facts` and `block_facts`.
+
+    `edges` and `at` as `edges_of` has them for axis 0, `levels` as `find_edges`.
+    """
+    start, count = block.start[0], int(labels.max(initial=0))
+    first, last = _no_extents(count)
+    find_extents(labels, start, first, last)
+    areas = _empty_areas(first, last)
+    count_pixels(labels, start, areas.first, areas.starts, areas.pixels)
+    same = np.arange(count + 1, dtype=np.uint32)
+    rows = [
+        _at_ends(
+            find_overlaps(below, above, edges[z + at[0]], at, levels, start + z - 1), same, areas
+        )
+        for z, (below, above) in enumerate(zip(labels[:-1], labels[1:], strict=True), start=1)
+    ]
+    facts = {"first": areas.first, "starts": areas.starts, "pixels": areas.pixels}
+    facts["overlaps"] = np.concatenate([np.empty(0, OVERLAP), *rows])
+    return {f"section_{name}": array for name, array in facts.items()}
+
+
+def assemble_sections(
+    blocks: Sequence[Block], store: Store, numbering: Numbering, *, levels: np.ndarray | None
+) -> Sections:
+    """The sections of the volume's fragments, from `section_facts` of its blocks."""
+    parts = []
+    for block, ids in zip(blocks, numbering.ids, strict=True):
+        names = ("section_first", "section_starts", "section_pixels")
+        parts.append((ids, Areas(*store.facts(block, names).values())))
+    areas = _added_up(parts, numbering.count)
+    same = np.arange(numbering.count + 1, dtype=np.uint32)
+    rows = [_at_ends(found, same, areas) for found in _over_faces(blocks, store, numbering, levels)]
+    for block, ids in zip(blocks, numbering.ids, strict=True):
+        rows.append(
+            _at_ends(store.facts(block, ["section_overlaps"])["section_overlaps"], ids, areas)
+        )
+    return Sections(areas, np.concatenate([np.empty(0, OVERLAP), *rows]))
+
+
+def overlaps_of(sections: Sections, roots: np.ndarray) -> tuple[np.ndarray, Areas]:
+    """(overlaps, areas) of the segments that the fragments' `roots`, int32, make of them.
+
+    Overlaps of different segments where one ends or begins, sorted by section, `one` and `two`, of
+    which each is there once. Segments are called by their roots.
+    """
+    areas = _added_up([(roots, sections.areas)], len(roots) - 1)
+    rows = _at_ends(sections.overlaps, roots, areas)
+    rows = rows[np.lexsort((rows["two"], rows["one"], rows["section"]))]
+    changes = [np.diff(rows[name], prepend=-1) != 0 for name in ("section", "one", "two")]
+    first = np.flatnonzero(np.logical_or.reduce(changes))
+    added = rows[first]
+    if len(first):
+        for name in ("area", "sum"):
+            added[name] = np.add.reduceat(rows[name], first)
+    return added, areas
+
+
+def _no_extents(count: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.full(count + 1, _BEYOND, np.int32), np.full(count + 1, -1, np.int32)
+
+
+def _empty_areas(first: np.ndarray, last: np.ndarray) -> Areas:
+    lengths = np.where(last < 0, 0, last - first + 1)
+    starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    # Of labels without pixels nobody asks.
+    return Areas(
+        np.where(last < 0, 0, first).astype(np.int32), starts, np.zeros(starts[-1], np.int32)
+    )
+
+
+def _added_up(parts: Sequence[tuple[np.ndarray, Areas]], count: int) -> Areas:
+    """The areas of the labels up to `count` that the labels of each part, by its ids, become."""
+    first, last = _no_extents(count)
+    for ids, own in parts:
+        there = np.diff(own.starts) > 0
+        np.minimum.at(first, ids[there], own.first[there])
+        np.maximum.at(last, ids[there], own.last[there])
+    areas = _empty_areas(first, last)
+    for ids, own in parts:
+        add_pixels(ids, own.first, own.starts, own.pixels, areas.first, areas.starts, areas.pixels)
+    return areas
+
+
+def _at_ends(rows: np.ndarray, ids: np.ndarray, areas: Areas) -> np.ndarray:
+    # The array comes from numpy: of what is not filled, no memory is taken.
+    kept = np.empty_like(rows)
+    return kept[: overlaps_at_ends(rows, ids, areas.first, areas.last, kept)].copy()
+
+
+def _over_faces(
+    blocks: Sequence[Block], store: Store, numbering: Numbering, levels: np.ndarray | None
+) -> Iterator[np.ndarray]:
+    ids = dict(zip((block.index for block in blocks), numbering.ids, strict=True))
+    by_place = {block.index: block for block in blocks}
+    for block in blocks:
+        place = block.before(0)
+        if place is None:
+            continue
+        own = store.facts(block, ("joining0", "values0"))
+        last = store.facts(by_place[place], ("last0",))["last0"]
+        below, above = ids[place][last], ids[block.index][own["joining0"]]
+        at = np.zeros(3, np.int64)
+        yield find_overlaps(below, above, own["values0"], at, levels, block.start[0] - 1)

@@ -1,0 +1,86 @@
+"""Segments of neighbouring sections are united; pairs of them come in the order of sections."""
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def unite_alike(parents, section, one, two, overlapping, alike):
+    """Unites the pairs that overlap, and those alike that are not both united over there already.
+
+    In a forest: `parents`, roots being their own and the smallest of their trees. Pair p lies
+    across the sections section[p] and the next, where overlapping[p] pairs come first.
+    """
+    # The last section (and one, since 0 is none) after which a label was united.
+    united = np.zeros(len(parents), np.int32)
+    begin = 0
+    while begin < len(section):
+        end = begin
+        while end < len(section) and section[end] == section[begin]:
+            end += 1
+        here = section[begin] + 1
+        for pair in range(begin, end):
+            if overlapping[pair]:
+                _unite(parents, one[pair], two[pair])
+                united[one[pair]] = united[two[pair]] = here
+        for pair in range(begin, end):
+            both = united[one[pair]] == here and united[two[pair]] == here
+            if alike[pair] and not both:
+                _unite(parents, one[pair], two[pair])
+                united[one[pair]] = united[two[pair]] = here
+        begin = end
+
+
+@njit(cache=True, nogil=True)
+def unite_buddies(parents, section, one, two, area):
+    """Unites trees of `parents` that, across two sections, overlap most with one another.
+
+    Pair p overlaps in area[p] pixels, across the sections section[p] and the next. Of a tree's
+    pairs there, to others, the largest counts, of equals the first.
+    """
+    above, below = np.full(len(parents), -1, np.int64), np.full(len(parents), -1, np.int64)
+    roots = np.empty((len(section), 2), np.int32)
+    begin = 0
+    while begin < len(section):
+        end = begin
+        while end < len(section) and section[end] == section[begin]:
+            roots[end, 0], roots[end, 1] = _root(parents, one[end]), _root(parents, two[end])
+            end += 1
+        for pair in range(begin, end):
+            lower, upper = roots[pair]
+            if lower == upper:
+                continue
+            if above[lower] < 0 or area[pair] > area[above[lower]]:
+                above[lower] = pair
+            if below[upper] < 0 or area[pair] > area[below[upper]]:
+                below[upper] = pair
+        for pair in range(begin, end):
+            lower, upper = roots[pair]
+            if lower == upper:
+                continue
+            if roots[above[lower], 1] == upper and roots[below[upper], 0] == lower:
+                _unite(parents, lower, upper)
+        for pair in range(begin, end):
+            above[roots[pair, 0]] = below[roots[pair, 1]] = -1
+        begin = end
+
+
+@njit(cache=True, nogil=True)
+def flatten(parents):
+    """Makes every parent its root."""
+    for label in range(len(parents)):
+        parents[label] = parents[parents[label]]
+
+
+@njit(cache=True, nogil=True)
+def _unite(parents, one, two):
+    one, two = _root(parents, one), _root(parents, two)
+    parents[max(one, two)] = min(one, two)
+
+
+@njit(cache=True, nogil=True)
+def _root(parents, label):
+    while parents[label] != label:
+        parents[label] = parents[parents[label]]
+        label = parents[label]
+    return label

@@ -1,0 +1,31 @@
+"""A hash table of pairs of labels: what number each has."""
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def place_of(keys, key):
+    """Where `key` is in `keys`, or where it belongs: there keys[place] is 0.
+
+    `keys` is uint64, 2^k entries, not all of them in use; a key is both labels, none of them 0, of
+    32 bits each.
+    """
+    # Linear probing; the keys' high bits must reach the low bits of the place.
+    last = len(keys) - 1
+    mixed = key * np.uint64(0x9E3779B97F4A7C15)
+    place = np.int64((mixed ^ (mixed >> np.uint64(32))) & np.uint64(last))
+    while keys[place] != 0 and keys[place] != key:
+        place = (place + 1) & last
+    return place
+
+
+@njit(cache=True, nogil=True)
+def twice_as_long(keys, ids):
+    """(keys, ids), int32 numbers at the places of their keys, in a table of twice the length."""
+    new_keys, new_ids = np.zeros(2 * len(keys), np.uint64), np.empty(2 * len(keys), np.int32)
+    for old in range(len(keys)):
+        if keys[old]:
+            place = place_of(new_keys, keys[old])
+            new_keys[place], new_ids[place] = keys[old], ids[old]
+    return new_keys, new_ids

@@ -1,0 +1,118 @@
+"""Labels section by section (planes along axis 0): their areas, and how neighbours overlap."""
+
+import numpy as np
+from numba import njit
+
+from emseg.kernels.pair_keys import place_of, twice_as_long
+from emseg.kernels.region_graph import SUM_UNIT
+
+# Label `one` in `section` lies under label `two` of the next one in `area` pixels; `sum` is that of
+# the affinities between the two there, in units of 1 / SUM_UNIT.
+OVERLAP = np.dtype(
+    [
+        ("section", np.int32),
+        ("one", np.int32),
+        ("two", np.int32),
+        ("area", np.int32),
+        ("sum", np.int64),
+    ]
+)
+
+
+@njit(cache=True, nogil=True)
+def find_extents(labels, start, first, last):
+    """Sets `first` and `last`, int32 per label, to the sections in which it is found.
+
+    `labels` uint32 (Z, Y, X) begin in the section `start`; 0 is no label. To begin with, `first`
+    holds a number that is greater than any section's, `last` -1.
+    """
+    for z in range(labels.shape[0]):
+        for y in range(labels.shape[1]):
+            for label in labels[z, y]:
+                if label:
+                    first[label] = min(first[label], start + z)
+                    last[label] = start + z
+
+
+@njit(cache=True, nogil=True)
+def count_pixels(labels, start, first, starts, pixels):
+    """Adds each label's pixels of section z to pixels[starts[label] + z - first[label]]."""
+    for z in range(labels.shape[0]):
+        for y in range(labels.shape[1]):
+            for label in labels[z, y]:
+                if label:
+                    pixels[starts[label] + start + z - first[label]] += 1
+
+
+@njit(cache=True, nogil=True)
+def add_pixels(ids, own_first, own_starts, own_pixels, first, starts, pixels):
+    """Adds the pixels of each label, as `count_pixels` has them, to those of ids[label]."""
+    for label in range(1, len(ids)):
+        new = ids[label]
+        at = starts[new] + own_first[label] - first[new]
+        for place in range(own_starts[label], own_starts[label + 1]):
+            pixels[at + place - own_starts[label]] += own_pixels[place]
+
+
+@njit(cache=True, nogil=True)
+def find_overlaps(below, above, affinities, at, levels, section):
+    """An array of OVERLAP, a row for each pair of different labels that lie on each other.
+
+    `below` and `above` are labels uint32 (Y, X) of a section, number `section`, and the next; 0 is
+    none. The affinity between (y, x) of the two is affinities[y + at[1], x + at[2]]: float32 where
+    `levels` is None, else an index of `levels` (float32).
+    """
+    height, width = below.shape
+    keys, ids = np.zeros(1024, np.uint64), np.empty(1024, np.int32)
+    rows = np.empty(1024, OVERLAP)
+    n = 0
+    for y in range(height):
+        # Room for as many new rows: a loop that makes arrays counts references at every step.
+        while n + width > len(rows):
+            rows = np.concatenate((rows, np.empty(len(rows), OVERLAP)))
+        while 2 * (n + width) > len(keys):
+            keys, ids = twice_as_long(keys, ids)
+        values = affinities[y + at[1], at[2] :]
+        n = _add_line(below[y], above[y], values, levels, section, keys, ids, rows, n)
+    return rows[:n].copy()
+
+
+@njit(cache=True, nogil=True)
+def _add_line(below, above, values, levels, section, keys, ids, rows, n):
+    row, known = np.int64(0), np.uint64(0)
+    for x in range(len(below)):
+        one, two = below[x], above[x]
+        if one == two or one == 0 or two == 0:
+            continue
+        key = np.uint64(one) << np.uint64(32) | np.uint64(two)
+        if key != known:
+            place = place_of(keys, key)
+            if keys[place] == 0:
+                keys[place], ids[place] = key, n
+                new = rows[n]
+                new.section, new.one, new.two, new.area, new.sum = section, one, two, 0, 0
+                n += 1
+            row, known = np.int64(ids[place]), key
+        affinity = values[x] if levels is None else levels[values[x]]
+        rows[row].area += 1
+        rows[row].sum += np.int64(np.float64(affinity) * SUM_UNIT + 0.5)
+    return n
+
+
+@njit(cache=True, nogil=True)
+def overlaps_at_ends(rows, ids, first, last, kept):
+    """How many overlaps are there between labels of which one ends or begins: they fill `kept`.
+
+    `rows` of OVERLAP, whose labels become ids[one] and ids[two]. Rows of equal labels are left out,
+    and so are those where neither the one below ends (`last`, per new label the section in which it
+    is last found) nor the one above begins (`first`).
+    """
+    count = 0
+    for row in rows:
+        one, two = ids[row.one], ids[row.two]
+        if one != two and (last[one] == row.section or first[two] == row.section + 1):
+            new = kept[count]
+            new.section, new.one, new.two = row.section, one, two
+            new.area, new.sum = row.area, row.sum
+            count += 1
+    return count

@@ -1,0 +1,149 @@
+"""Segments that break off at one section and go on in the next, drawn by hand, and refusals."""
+
+import numpy as np
+import pytest
+
+from emseg.blocks.store import MemoryStore
+from emseg.decoding.agglomerate import agglomerate, agglomerate_blocks, agglomerate_sweep
+from emseg.errors import UserError
+from emseg.volumes import from_array
+
+UNITS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+FACTS = {"offsets": UNITS, "edge_side": "destination"}
+
+# A volume of one line a section: a letter for each segment, "." for background.
+SPLIT = ["aaaa.", "aaaa.", ".bbbb", ".bbbb"]
+SHIFTED = ["aaaa......", "...bbbb..."]
+BESIDE = ["aaaabbb...", "..ccccc..."]
+CROSSED = ["aaaabbbb", "cccccddd"]
+BRANCH = ["aaaaaa", "aaaabb"]
+GOING_ON = ["aabb", "aaab", "aabb"]
+
+
+def cut(sections, broken=0.05):
+    """Affinities of segments that are joined within, and by `broken` to one another."""
+    letters = np.array([[list(section)] for section in sections])
+    values = np.full((3, *letters.shape), broken, np.float32)
+    for axis in range(3):
+        same = np.diff(letters.view(np.uint32).astype(np.int64), axis=axis) == 0
+        inside = tuple(slice(int(a == axis), None) for a in range(3))
+        values[(axis, *inside)][same] = 0.95
+        values[axis][letters == "."] = 0
+    return values
+
+
+def shown(labels):
+    names = np.array(list(".abcdefgh"))
+    return ["".join(names[section[0]]) for section in labels]
+
+
+@pytest.mark.parametrize(
+    ("sections", "rules", "expected"),
+    [
+        (SPLIT, {}, SPLIT),
+        # 3 pixels of 5.
+        (SPLIT, {"iou_threshold": 0.6}, ["aaaa.", "aaaa.", ".aaaa", ".aaaa"]),
+        (SPLIT, {"iou_threshold": 0.61}, SPLIT),
+        (["aaaa", "bb.."], {"iou_threshold": 0.5}, ["aaaa", "aa.."]),
+        # Where both go on nothing is broken.
+        (GOING_ON, {"iou_threshold": 0.01, "one_sided_threshold": 0.01}, GOING_ON),
+        (SHIFTED, {"iou_threshold": 0.5}, SHIFTED),
+        (
+            SHIFTED,
+            {"iou_threshold": 0.5, "singleton_size_ratio": 1.0},
+            ["aaaa......", "...aaaa..."],
+        ),
+        (
+            ["aaaa...", "...bbb."],
+            {"iou_threshold": 0.5, "singleton_size_ratio": 0.8},
+            ["aaaa...", "...bbb."],
+        ),
+        # b and c are alike, but each has been united already.
+        (
+            CROSSED,
+            {"iou_threshold": 0.6, "singleton_size_ratio": 0.5},
+            ["aaaabbbb", "aaaaabbb"],
+        ),
+        (SHIFTED, {"best_buddy": True}, ["aaaa......", "...aaaa..."]),
+        # c overlaps more with b, and a has no other.
+        (BESIDE, {"best_buddy": True}, ["aaaabbb...", "..bbbbb..."]),
+        (["aabb", "cccc"], {"best_buddy": True}, ["aabb", "aaaa"]),
+        # Buddies both end there; a goes on.
+        (BRANCH, {"best_buddy": True}, BRANCH),
+        (BRANCH, {"iou_threshold": 0.5}, BRANCH),
+        (BRANCH, {"one_sided_threshold": 1.0}, ["aaaaaa", "aaaaaa"]),
+        (BRANCH, {"one_sided_threshold": 1.0, "one_sided_min_size": 2}, ["aaaaaa", "aaaaaa"]),
+        (BRANCH, {"one_sided_threshold": 1.0, "one_sided_min_size": 3}, BRANCH),
+        (SHIFTED, {"one_sided_threshold": 0.26}, SHIFTED),
+        (SHIFTED, {"best_buddy": True, "branch_affinity": 0.05}, ["aaaa......", "...aaaa..."]),
+        (SHIFTED, {"best_buddy": True, "branch_affinity": 0.06}, SHIFTED),
+        # Small ones are removed when they have had their chance.
+        (SPLIT, {"dust_remove_size": 9}, ["....."] * 4),
+        (
+            SPLIT,
+            {"iou_threshold": 0.5, "dust_remove_size": 9},
+            ["aaaa.", "aaaa.", ".aaaa", ".aaaa"],
+        ),
+    ],
+)
+def test_what_breaks_at_a_section_goes_on(sections, rules, expected):
+    found = agglomerate(cut(sections), thresholds=0.0, aff_threshold=(0.1, 0.9), **rules, **FACTS)
+    assert shown(found) == expected
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        ({"iou_threshold": 0.0}, r"decoding.iou_threshold is 0.0; .*in \(0, 1\], or null"),
+        ({"iou_threshold": 1.1}, r"decoding.iou_threshold is 1.1"),
+        ({"iou_threshold": float("nan")}, r"decoding.iou_threshold is nan"),
+        ({"one_sided_threshold": -0.5}, r"decoding.one_sided_threshold is -0.5"),
+        ({"one_sided_threshold": 50}, r"decoding.one_sided_threshold is 50"),
+        (
+            {"iou_threshold": 0.5, "singleton_size_ratio": 2.0},
+            r"decoding.singleton_size_ratio is 2.0; .*0 is off",
+        ),
+        (
+            {"best_buddy": True, "branch_affinity": float("nan")},
+            r"decoding.branch_affinity is nan",
+        ),
+        (
+            {"one_sided_threshold": 0.5, "one_sided_min_size": -1},
+            r"decoding.one_sided_min_size is -1; it is 0 or more pixels",
+        ),
+        (
+            {"best_buddy": True, "one_sided_min_size": 5},
+            r"one_sided_min_size does nothing without decoding.one_sided_threshold",
+        ),
+        (
+            {"best_buddy": True, "singleton_size_ratio": 0.5},
+            r"singleton_size_ratio does nothing without decoding.iou_threshold",
+        ),
+        (
+            {"branch_affinity": 0.5},
+            r"branch_affinity does nothing without decoding.iou_threshold, best_buddy or one_sided",
+        ),
+    ],
+)
+@pytest.mark.parametrize("backend", ["numba", "waterz"])
+def test_settings_that_are_none_or_do_nothing_are_refused(rules, words, backend):
+    with pytest.raises(UserError, match=words):
+        agglomerate(cut(SPLIT), backend=backend, **rules, **FACTS)
+    with pytest.raises(UserError, match=words):
+        next(agglomerate_sweep(cut(SPLIT), thresholds=[0.5], backend=backend, **rules, **FACTS))
+
+
+def test_one_section_has_nothing_to_unite_across():
+    lone = cut(["aabb"])
+    assert agglomerate(lone, thresholds=0.0, **FACTS).max() == 2
+    with pytest.raises(UserError, match="one section; decoding.iou_threshold, best_buddy and"):
+        agglomerate(lone, best_buddy=True, **FACTS)
+    blocks = agglomerate_blocks(
+        from_array(lone, axes="czyx"),
+        store=MemoryStore((1, 1, 4)),
+        block_shape=(1, 1, 2),
+        iou_threshold=0.5,
+        **FACTS,
+    )
+    with pytest.raises(UserError, match="one section"):
+        next(blocks)
