@@ -74,6 +74,10 @@ def run(leaf, seed=0, **settings):
     return search([task], Tune(**defaults | settings), folder=Path("tune"), seed=seed)
 
 
+def best_of(leaf, **settings):
+    return run(leaf, **settings).leaf
+
+
 def stored():
     return optuna.load_study(study_name="s", storage="sqlite:///tune/s.sqlite3")
 
@@ -85,15 +89,17 @@ def decodes():
 @pytest.mark.parametrize(("direction", "best"), [("maximize", 0.3), ("minimize", 0.1)])
 def test_all_swept_values_cost_one_decode(inline, direction, best):
     space = {"level": Space(low=0.1, high=0.4, step=0.1)}
-    leaf = run(LEVELLED, search_space=space, direction=direction)
+    leaf = best_of(LEVELLED, search_space=space, direction=direction)
     assert leaf == LEVELLED | {"level": best}
-    assert decodes() == [1.0]  # for four trials, which differ in nothing but the level
+    # Once for four trials, which differ in nothing but the level, and once for the config's level,
+    # which is not among theirs.
+    assert decodes() == [1.0, 1.0]
     assert yaml.safe_load(yaml.safe_dump(leaf))["level"] == best
 
 
 def test_equal_arguments_are_decoded_once(inline):
     space = {"level": LEVELS, "gain": Space(choices=[1.0, 2.0])}
-    leaf = run(LEVELLED, search_space=space, direction="maximize", n_trials=12)
+    leaf = best_of(LEVELLED, search_space=space, direction="maximize", n_trials=12)
     assert leaf == LEVELLED | {"level": 0.3, "gain": 2.0}
     assert Counter(decodes()) == {1.0: 1, 2.0: 1}
     # Other levels are another question.
@@ -105,6 +111,45 @@ def test_equal_arguments_are_decoded_once(inline):
 def test_the_configs_own_arguments_come_first(inline):
     run(LEVELLED, search_space={"gain": GAINS}, n_trials=1)
     assert stored().trials[0].params == {"gain": 1.0}
+
+
+def test_the_configs_own_arguments_need_not_lie_on_the_steps(inline):
+    for _ in range(2):  # and the study goes on from them
+        run(
+            LEVELLED | {"gain": 0.999}, search_space={"gain": GAINS}, n_trials=6, n_startup_trials=2
+        )
+    gains = [trial.params["gain"] for trial in stored().trials]
+    assert gains[0] == 0.999 and len(gains) == 12
+    assert {gain % 0.25 for gain in gains[1:]} == {0}
+
+
+@pytest.mark.parametrize(
+    ("level", "untuned", "scored_by"), [(0.5, 0.8, "a trial"), (0.45, 0.85, "itself")]
+)
+def test_untuned_is_the_config_as_it_stands(inline, level, untuned, scored_by):
+    space = {"level": LEVELS, "gain": Space(choices=[0.5, 1.0])}
+    found = run(LEVELLED | {"level": level}, search_space=space, direction="maximize", n_trials=6)
+    assert (found.untuned, found.score) == pytest.approx((untuned, 1.0))
+    assert found.leaf == LEVELLED | {"level": 0.3, "gain": 1.0}
+    assert Counter(decodes()) == {0.5: 1, 1.0: 1 if scored_by == "a trial" else 2}
+
+
+def test_what_no_trial_beats_stays_as_it_is(inline):
+    own = LEVELLED | {"level": 0.3, "gain": 3.0}
+    found = run(own, search_space={"level": LEVELS, "gain": GAINS}, direction="maximize")
+    assert found.leaf == own
+    assert found.score == found.untuned == 3.0
+
+
+def test_a_config_that_cannot_be_scored_is_no_hindrance(inline, capsys):
+    way = Space(choices=["well"])
+    found = run(BEHAVING | {"way": "refuse"}, search_space={"way": way}, n_trials=1)
+    assert found.untuned is None and found.leaf["way"] == "well"
+    assert "own arguments have no score: no such thing" in capsys.readouterr().err
+    # nan is no score either.
+    size = Space(choices=[0.5])
+    found = run(BEHAVING | {"size": 0.07}, search_space={"size": size}, study_name="nan")
+    assert found.untuned is None and found.leaf["size"] == 0.5
 
 
 def test_a_second_call_appends_other_draws(inline, capfd):
@@ -161,7 +206,7 @@ def test_a_study_killed_midway_goes_on(inline, capsys):
 
 def test_slow_crashed_and_refused_trials_are_pruned_with_the_reason(capfd):
     space = {"way": Space(choices=["slow", "crash", "refuse", "well"]), "size": GAINS}
-    leaf = run(
+    leaf = best_of(
         BEHAVING | {"way": "slow"},
         search_space=space,
         trial_timeout=0.5,
@@ -189,7 +234,7 @@ def test_no_trial_that_ends_is_an_error_with_the_reason(inline):
 def test_what_is_not_a_number_is_never_the_best(inline):
     # The metric is nan for the label 7, that is the size 0.07.
     space = {"size": Space(choices=[0.07, 0.5])}
-    leaf = run(BEHAVING | {"size": 0.07}, search_space=space, n_trials=6)
+    leaf = best_of(BEHAVING | {"size": 0.07}, search_space=space, n_trials=6)
     assert leaf["size"] == 0.5
     with pytest.raises(UserError, match="size is not a number"):
         run(BEHAVING, search_space={"size": Space(choices=[0.07])}, study_name="none")
@@ -216,7 +261,7 @@ def test_only_whole_numbers_throughout_mean_whole_numbers(space, drawn):
         (Space(choices=[0.5, 0.6]), {"size": 0.5}),
         (Space(choices=[0.6]), {}),
         (Space(low=0.1, high=0.9, step=0.1), {"size": 0.5}),
-        (Space(low=0.1, high=0.9, step=0.25), {}),
+        (Space(low=0.1, high=0.9, step=0.25), {"size": 0.5}),
         (Space(low=0.1, high=0.45), {}),
         (Space(low=0.1, high=0.9, log=True), {"size": 0.5}),
     ],

@@ -19,7 +19,18 @@ def test_tune_then_test_with_the_best(experiment, work, capfd):
     assert "tuned on the test data" in told.err
     assert all(line.startswith("emseg: ") for line in told.err.splitlines())
     assert work == ["infer", "decode", "evaluate"]  # the trials' work is the child's
+    # Both scores, in the log too and beside the choice.
     tuned = experiment.run / "tune"
+    lines = [line.removeprefix("emseg: ") for line in told.err.splitlines()]
+    scores = [line for line in lines if line.startswith("adapted_rand_skimage ")]
+    assert [line.split()[1] for line in scores] == ["untuned:", "tuned:"]
+    assert "threshold=0.5" in scores[0]
+    assert float(scores[1].split()[2]) <= float(scores[0].split()[2])
+    header, row, _ = (line.split() for line in told.out.splitlines())
+    assert row[header.index("adapted_rand_skimage")] == scores[1].split()[2]
+    assert "\n".join(scores) in (experiment.run / "run.log").read_text()
+    comment = "".join(f"# {line}\n" for line in scores)
+    assert (tuned / "decoding" / "study.yaml").read_text().startswith(comment)
     assert (tuned / "study.sqlite3").is_file()
     best = yaml.safe_load((tuned / "decoding" / "study.yaml").read_text())
     assert best["_target_"] == "emseg.decoding.affinity_cc.affinity_cc"

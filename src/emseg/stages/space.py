@@ -1,6 +1,6 @@
 """The search space of tune: which arguments of the decoder are sampled, and which swept."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,15 +42,21 @@ def suggest(trial: optuna.Trial, key: str, found: Space) -> Any:
     return _tidy(value) if found.step else value
 
 
+def own_values(space: Iterable[str], decoding: Mapping[str, Any]) -> dict[str, Any]:
+    """What the config itself has for the arguments of a space, or of a part of it."""
+    return {
+        key: decoding[name][int(index)] if index else decoding[name]
+        for key, (name, _, index) in ((key, key.partition(".")) for key in space)
+    }
+
+
 def start_of(space: Mapping[str, Space], decoding: Mapping[str, Any]) -> dict[str, Any]:
-    """The config's own arguments, tried first, but for those that lie outside the space."""
-    start = {}
-    for key, found in space.items():
-        name, _, index = key.partition(".")
-        value = decoding[name][int(index)] if index else decoding[name]
-        if _lies_in(found, value):
-            start[key] = value
-    return start
+    """The config's own arguments, tried first, but for those beyond the space's bounds.
+
+    They need not lie on its steps: the first trial tells what tuning starts from.
+    """
+    own = own_values(space, decoding)
+    return {key: value for key, value in own.items() if _lies_in(space[key], value)}
 
 
 def _grid(found: Space) -> list[float]:
@@ -68,7 +74,4 @@ def _lies_in(found: Space, value: Any) -> bool:
     if found.choices is not None:
         return value in found.choices
     assert found.low is not None and found.high is not None
-    if not isinstance(value, int | float) or not found.low <= value <= found.high:
-        return False
-    steps = (value - found.low) / found.step if found.step else 0
-    return abs(steps - round(steps)) < 1e-8
+    return isinstance(value, int | float) and bool(found.low <= value <= found.high)

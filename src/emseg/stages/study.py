@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from emseg.config.schema import Tune
 from emseg.errors import UserError
 from emseg.stages.artifacts import fingerprint
 from emseg.stages.runs import say
-from emseg.stages.space import Search, split_space, start_of, suggest
+from emseg.stages.space import Search, own_values, split_space, start_of, suggest
 from emseg.stages.trial import (
     Curve,
     Task,
@@ -25,14 +26,27 @@ from emseg.stages.trial import (
 )
 
 
-def search(tasks: Sequence[Task], config: Tune, *, folder: Path, seed: int) -> dict[str, Any]:
-    """The decoder's leaf with the best parameters found, over the mean of `tune.metric`.
+@dataclass(frozen=True)
+class Found:
+    """The decoder's leaf with the best arguments and its score, and the config's own, unsearched.
+
+    `untuned` is None where the config's own arguments came to no score.
+    """
+
+    leaf: dict[str, Any]
+    score: float
+    untuned: float | None
+
+
+def search(tasks: Sequence[Task], config: Tune, *, folder: Path, seed: int) -> Found:
+    """The best arguments of the decoder, by the mean of `tune.metric` over the tasks.
 
     The study is kept in `<folder>/<study_name>.sqlite3`: a further call appends `n_trials` to it,
     or refuses when it is about something else (`task_facts`). An argument that the decoder sweeps
     in one pass, and whose space has a step, is not sampled: each trial tries all its values and
     keeps the best. A trial that outlasts `trial_timeout` seconds, crashes, or asks for what the
-    decoder refuses is pruned, so that the sampler never sees a made-up score.
+    decoder refuses is pruned, so that the sampler never sees a made-up score. Where no trial is
+    better than the config's own arguments, those are the best.
     """
     leaf = tasks[0].job.decoding
     wanted = split_space(config.search_space, tasks[0].job)
@@ -51,9 +65,12 @@ def search(tasks: Sequence[Task], config: Tune, *, folder: Path, seed: int) -> d
                 n_trials=config.n_trials,
                 callbacks=[_Reporter(config)],
             )
-    best = _best_of(study)
-    say(f"best {config.metric}: {best.value:.4f} with {_shown(best.user_attrs['parameters'])}")
-    return with_parameters(leaf, best.user_attrs["parameters"])
+            best = _best_of(study)
+            untuned = _untuned(study, tasks, wanted, config, child)
+    assert best.value is not None
+    if untuned is not None and _is_better(untuned, best.value, config):
+        return Found(leaf, untuned, untuned)
+    return Found(with_parameters(leaf, best.user_attrs["parameters"]), best.value, untuned)
 
 
 def _open_study(tasks: Sequence[Task], config: Tune, folder: Path, seed: int) -> optuna.Study:
@@ -119,6 +136,31 @@ def _known_curve(trial: optuna.Trial) -> Curve | None:
         if "curve" in known and all(known[key] == own[key] for key in ("sampled", "swept")):
             return known["curve"]
     return None
+
+
+def _untuned(
+    study: optuna.Study, tasks: Sequence[Task], wanted: Search, config: Tune, child: ChildWorker
+) -> float | None:
+    """The score of the config's own arguments: a trial's, where one had them, else made for it."""
+    leaf = tasks[0].job.decoding
+    sampled = own_values(wanted.sampled, leaf)
+    value = wanted.swept and own_values([wanted.swept[0]], leaf)[wanted.swept[0]]
+    for trial in study.get_trials(deepcopy=False):
+        if trial.user_attrs.get("sampled") != sampled:
+            continue
+        scores = [score for at, score in trial.user_attrs.get("curve", []) if at == value]
+        if scores or trial.state == TrialState.PRUNED:
+            return scores[0] if scores and not math.isnan(scores[0]) else None
+    try:
+        [(_, score)] = child.call(score_curve, tasks, {}, None, timeout=config.trial_timeout)
+    except (TimeoutError, ChildCrash, UserError) as error:
+        say(f"the config's own arguments have no score: {error}")
+        return None
+    return None if math.isnan(score) else score
+
+
+def _is_better(score: float, other: float, config: Tune) -> bool:
+    return score < other if config.direction == "minimize" else score > other
 
 
 def _best_of(study: optuna.Study) -> FrozenTrial:

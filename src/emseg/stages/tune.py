@@ -8,12 +8,13 @@ from typing import Any
 import yaml
 
 from emseg.config import Loaded
-from emseg.config.schema import Range, Volume
+from emseg.config.schema import Range, Tune, Volume
 from emseg.errors import UserError
 from emseg.stages.rehearsal import try_decoders, try_metrics
 from emseg.stages.runs import run_of, say
 from emseg.stages.sources import Source
-from emseg.stages.study import search
+from emseg.stages.space import own_values
+from emseg.stages.study import Found, search
 from emseg.stages.test import (
     Session,
     decode_job,
@@ -56,14 +57,38 @@ def tune_decoder(
     tasks = [
         Task(decode_job(session, predictions[s.name]), s, metric, config.metric) for s in sources
     ]
-    best = search(tasks, config, folder=run / "tune", seed=root.system.seed)
+    found = search(tasks, config, folder=run / "tune", seed=root.system.seed)
+    scores = _both_scores(found, root.decoding, config)
+    for line in scores:
+        say(line, run=run)
     choice = run / "tune" / "decoding" / f"{config.study_name}.yaml"
     with replacing(choice) as partial:
-        partial.write_text(yaml.safe_dump(best, sort_keys=False))
+        comment = "".join(f"# {line}\n" for line in scores)
+        partial.write_text(comment + yaml.safe_dump(found.leaf, sort_keys=False))
     say(f"best decoder: add --conf {run / 'tune'} decoding={config.study_name} to --mode test")
     if then_test:
-        test_all(replace(session, loaded=_with_decoder(tested, best)), checkpoint)
-    return best
+        test_all(replace(session, loaded=_with_decoder(tested, found.leaf)), checkpoint)
+    return found.leaf
+
+
+def _both_scores(found: Found, own: Mapping[str, Any], config: Tune) -> list[str]:
+    """A line for the config's own arguments and one for the best; the first is no result of tuning.
+
+    The second is: it is the best of many tries on these volumes, and others will do worse.
+    """
+    untuned = "no score" if found.untuned is None else f"{found.untuned:.4f}"
+    return [
+        f"{config.metric} {name}: {score} with {_shown(leaf, config)}"
+        for name, score, leaf in (
+            ("untuned", untuned, own),
+            ("tuned", f"{found.score:.4f}", found.leaf),
+        )
+    ]
+
+
+def _shown(leaf: Mapping[str, Any], config: Tune) -> str:
+    values = own_values(config.search_space, leaf)
+    return ", ".join(f"{key}={value}" for key, value in values.items())
 
 
 def share_voxels(one: Mapping[str, Volume], other: Mapping[str, Volume]) -> bool:
