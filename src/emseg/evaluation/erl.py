@@ -1,0 +1,153 @@
+"""Expected run length: how far one follows a neuron, on average, before an error ends the run."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from emseg.errors import UserError
+from emseg.volumes.skeletons import Skeletons
+
+TOLERANCES = (0.0, 5.0, 20.0, 50.0, 100.0, math.inf)
+
+
+@dataclass(frozen=True, eq=False)
+class NodeOverlaps:
+    """Which skeletons run through which segments: what every score of theirs is made of.
+
+    Pair p is skeleton `skeleton[p]` (an index) in segment `segment[p]` (an id): `nodes[p]` of its
+    nodes lie there, and `run[p]` nm of its edges with both ends there. Segment 0 has no runs.
+    """
+
+    skeleton: np.ndarray
+    segment: np.ndarray
+    nodes: np.ndarray
+    run: np.ndarray
+    lengths: np.ndarray
+    splits: int
+    omitted: int
+
+    @property
+    def longest(self) -> float:
+        """The ERL of a perfect segmentation, in nm."""
+        return float(np.square(self.lengths).sum() / self.lengths.sum())
+
+    def erl(self, false_runs: np.ndarray) -> float:
+        """The ERL in nm when the runs of some pairs (P,) bool do not count."""
+        return float(np.square(self.run[~false_runs]).sum() / self.lengths.sum())
+
+    def false_runs(self, tolerance: float = 0.0) -> np.ndarray:
+        """Per pair (P,) bool, whether a merger spoils its run, as BANIS has it.
+
+        That is in a segment which joins two skeletons or more, of a skeleton that is among those
+        joined by any; with `tolerance` nodes in a segment or fewer, a skeleton is not joined.
+        """
+        counted = self.nodes > tolerance
+        merging = self.shared(counted)
+        joined = np.zeros(len(self.lengths), bool)
+        joined[self.skeleton[counted & merging]] = True
+        return merging & joined[self.skeleton]
+
+    def mergers(self, tolerance: float = 0.0, *, background: bool = True) -> int:
+        """The sum over merging segments of the skeletons that each joins."""
+        counted = self.nodes > tolerance
+        joined = counted & self.shared(counted)
+        return int((joined & (background | (self.segment != 0))).sum())
+
+    def shared(self, counted: np.ndarray) -> np.ndarray:
+        """Per pair (P,) bool, whether its segment is in two of the `counted` pairs or more."""
+        ids, place = np.unique(self.segment, return_inverse=True)
+        return (np.bincount(place[counted], minlength=len(ids)) >= 2)[place]
+
+
+def node_overlaps(segments: np.ndarray, skeletons: Skeletons) -> NodeOverlaps:
+    """The overlaps of skeletons with the segment (N,) in which each of their nodes lies.
+
+    UserError when no skeleton has an edge: there is no length to share out then.
+    """
+    if not len(skeletons.edges):
+        raise UserError("the skeletons have no edges: run lengths need some")
+    ids, place = np.unique(segments, return_inverse=True)
+    keys, pair, nodes = np.unique(
+        skeletons.owner * len(ids) + place, return_inverse=True, return_counts=True
+    )
+    one, two = skeletons.edges.T
+    omitted = (segments[one] == 0) | (segments[two] == 0)
+    together = ~omitted & (place[one] == place[two])
+    lengths = skeletons.edge_lengths
+    return NodeOverlaps(
+        skeleton=keys // len(ids),
+        segment=ids[keys % len(ids)],
+        nodes=nodes,
+        run=np.bincount(pair[one[together]], lengths[together], len(keys)),
+        lengths=np.bincount(skeletons.owner[one], lengths, len(skeletons.ids)),
+        splits=int((~omitted & ~together).sum()),
+        omitted=int(omitted.sum()),
+    )
+
+
+def run_lengths(
+    segments: np.ndarray, skeletons: Skeletons, *, tolerances: Sequence[float] = TOLERANCES
+) -> dict[str, float]:
+    """How far the skeletons can be followed, in nm and as a part of what is possible.
+
+    `segments` (N,) integers, the segment in which each node of the skeletons lies, 0 being none.
+    `nerl` is `erl` / `max_erl`, 1 for a perfect segmentation; `nerl_5` and so on, for `tolerances`
+    above 0, forgive a merger to a skeleton with so many nodes in it or fewer; all are divided by
+    the same `max_erl`. An edge with an end in 0 is omitted, one between two segments is split, one
+    within a segment that holds nodes of two skeletons is lost; what is left of a skeleton in a
+    segment is one run. `n_splits` counts split edges, `n_mergers` the skeletons in segments that
+    join some (`n_non0_mergers`: but for segment 0).
+
+    Januszewski et al., Nature Methods 2018; sums and names as BANIS has them, in float64.
+    """
+    found = node_overlaps(segments, skeletons)
+    numbers = {"erl": found.erl(found.false_runs()), "max_erl": found.longest}
+    for tolerance in tolerances:
+        name = "nerl" if tolerance == 0 else f"nerl_{tolerance:g}"
+        numbers[name] = found.erl(found.false_runs(tolerance)) / found.longest
+    return numbers | {
+        "n_splits": found.splits,
+        "n_mergers": found.mergers(),
+        "n_non0_mergers": found.mergers(background=False),
+    }
+
+
+def merge_threshold_erl(
+    segments: np.ndarray,
+    skeletons: Skeletons,
+    *,
+    merge_threshold: int = 1,
+    no_merge: Mapping[int, int] | None = None,
+) -> float:
+    """The ERL in nm as em_erl has it: nodes count for a merger from `merge_threshold` on.
+
+    Segments merge that hold so many nodes of two skeletons or more, and then no run in them
+    counts, not even that of a skeleton with fewer. `no_merge` counts voxels of segments inside a
+    mask that no neuron should enter: with more than `merge_threshold` such voxels, a segment's runs
+    are lost to the skeletons that have so many nodes in it.
+    """
+    found = node_overlaps(segments, skeletons)
+    counted = found.nodes >= merge_threshold
+    lost = found.shared(counted)
+    if no_merge:
+        entered = [segment for segment, voxels in no_merge.items() if voxels > merge_threshold]
+        lost = lost | (counted & np.isin(found.segment, entered))
+    return found.erl(lost)
+
+
+def node_voi(segments: np.ndarray, skeletons: Skeletons) -> dict[str, float]:
+    """The variation of information over nodes, in bits: `node_voi_split` and `node_voi_merge`.
+
+    Segment 0 is a segment like any other. Every node counts once, whatever length it stands for.
+    """
+    found = node_overlaps(segments, skeletons)
+    share = found.nodes / found.nodes.sum()
+    ids, place = np.unique(found.segment, return_inverse=True)
+    of_skeleton = np.bincount(found.skeleton, share)[found.skeleton]
+    of_segment = np.bincount(place, share, len(ids))[place]
+    return {
+        "node_voi_split": float((share * np.log2(of_skeleton / share)).sum()) + 0.0,
+        "node_voi_merge": float((share * np.log2(of_segment / share)).sum()) + 0.0,
+    }
