@@ -18,6 +18,11 @@ experiment_name: shipped
 data: {train: {image: a.h5, label: b.h5}, test: {image: a.h5, label: b.h5}}
 optimization: {max_epochs: 10}
 """
+# What a loss of named heads is chosen with.
+BESIDE = {
+    ("loss", "aff_sdt"): ["target=aff9_sdt"],
+    ("loss", "aff_sdt_heads"): ["target=aff9_sdt_heads"],
+}
 CHOICES = [
     (group, choice)
     for group, choices in sorted(list_groups([conf_folder()]).items())
@@ -29,7 +34,8 @@ CHOICES = [
 def test_choice_passes_both_checks(tmp_path: Path, group: str, choice: str) -> None:
     config = tmp_path / "flat.yaml"
     config.write_text(FLAT)
-    loaded = load(config, mode="train", overrides=[f"{group}={choice}"])
+    beside = BESIDE.get((group, choice), [])
+    loaded = load(config, mode="train", overrides=[f"{group}={choice}", *beside])
     check_targets(loaded, "train")
     check_targets(loaded, "test")
 

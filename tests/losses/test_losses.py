@@ -8,8 +8,9 @@ from emseg.errors import UserError
 from emseg.losses.bce import PerChannelBCEWithLogits, WeightedBCEWithLogits
 from emseg.losses.dice import Dice
 from emseg.losses.mse import MSE
+from emseg.losses.smooth_l1 import SmoothL1
 from emseg.losses.weighted_sum import WeightedSum
-from reference.losses import dice, mean_bce, per_channel_bce
+from reference.losses import dice, mean_bce, per_channel_bce, smooth_l1
 
 
 def _arrays(seed, *, positives=0.5, valid=0.8, shape=(2, 3, 2, 3, 4)):
@@ -73,9 +74,27 @@ def test_mse_is_the_masked_mean_of_activated_values():
         assert _call(MSE(activation=activation), logits, target, mask) == pytest.approx(wanted)
 
 
+@given(seed=st.integers(0, 10_000), valid=fractions)
+@settings(deadline=None, max_examples=30)
+def test_smooth_l1_is_its_definition(seed, valid):
+    logits, _, mask = _arrays(seed, valid=valid)
+    target = np.random.default_rng(seed).uniform(-1, 1, logits.shape).astype(np.float32)
+    values = {"none": logits, "sigmoid": 1 / (1 + np.exp(-logits)), "tanh": np.tanh(logits)}
+    tensors = [torch.from_numpy(array) for array in (logits, target, mask)]
+    for activation, value in values.items():
+        found = float(SmoothL1(activation=activation)(*tensors))
+        assert found == pytest.approx(smooth_l1(value, target, mask), rel=1e-4)
+
+
 @pytest.mark.parametrize(
     "loss",
-    [PerChannelBCEWithLogits(), WeightedBCEWithLogits(auto_pos_weight=True), Dice(), MSE()],
+    [
+        PerChannelBCEWithLogits(),
+        WeightedBCEWithLogits(auto_pos_weight=True),
+        Dice(),
+        MSE(),
+        SmoothL1(activation="tanh"),
+    ],
     ids=lambda loss: type(loss).__name__,
 )
 def test_masked_voxels_have_no_part(loss):
@@ -94,7 +113,12 @@ def test_masked_voxels_have_no_part(loss):
 def test_bfloat16_logits_are_computed_in_float32():
     logits, target, mask = map(torch.from_numpy, _arrays(5))
     coarse = logits.bfloat16()
-    for loss in (PerChannelBCEWithLogits(), Dice(), MSE(activation="sigmoid")):
+    for loss in (
+        PerChannelBCEWithLogits(),
+        Dice(),
+        MSE(activation="sigmoid"),
+        SmoothL1(activation="tanh"),
+    ):
         found = loss(coarse, target, mask)
         assert found.dtype == torch.float32
         assert float(found) == pytest.approx(float(loss(coarse.float(), target, mask)), rel=1e-6)

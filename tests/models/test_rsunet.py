@@ -47,6 +47,23 @@ def test_forward_is_the_reference(stem):
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
 
 
+def test_separate_heads_are_the_reference_and_carry_their_names():
+    torch.manual_seed(0)
+    factors = [(1, 2, 2), (2, 2, 1)]
+    shape = {"width": [4, 6, 8], "down_factors": factors}
+    heads = {"near": (0, 2), "far": (2, 5)}
+    net = RSUNet(1, 5, heads=heads, separate_heads=True, **shape).double()
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    image = torch.rand(1, 1, 2, 8, 4, dtype=torch.float64)
+    rules = {"down_factors": factors, "num_groups": 4, "stem": "conv"}
+    wanted = reference(image, net.state_dict(), **rules, heads=("near", "far"))
+    torch.testing.assert_close(net(image), wanted, rtol=1e-9, atol=1e-9)
+    # A residual block (two norms and kernels of 1 x 3 x 3) a head, and one more last norm.
+    plain = RSUNet(1, 5, heads=heads, **shape)
+    assert _parameters(net) == _parameters(plain) + 2 * 2 * (2 * 4 + 4 * 4 * 9) + 2 * 4
+
+
 @given(factor=st.tuples(*[st.integers(1, 3)] * 3), size=st.tuples(*[st.integers(1, 4)] * 3))
 @settings(deadline=None, max_examples=30)
 def test_up_sampling_keeps_a_constant_to_the_faces(factor, size):
@@ -161,6 +178,13 @@ def test_group_norm_has_the_gradients_of_torch(size, shape):
         ({"depth_2d": 6}, "model.depth_2d is 6"),
         ({"kernel_2d": [1, 2, 3]}, "model.kernel_2d"),
         ({"num_groups": 0}, "model.num_groups"),
+        ({"separate_heads": True}, "model.separate_heads=true needs a target of two heads"),
+        ({"separate_heads": True, "heads": {"one": (0, 1)}}, "target of two heads"),
+        (
+            {"separate_heads": True, "heads": {"a": (0, 1), "b": (1, 2)}, "deep_supervision": True},
+            "model.separate_heads=true does not go with model.deep_supervision",
+        ),
+        ({"separate_heads": True, "heads": {"a": (0, 1), "b": (1, 2)}}, "not the channels 0 to 0"),
     ],
 )
 def test_impossible_shapes_are_refused(settings_, message):

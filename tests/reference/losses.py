@@ -41,3 +41,11 @@ def dice(logits, target, mask, *, smooth, batch):
                 overlap = sum(a * b for a, b in zip(p, t, strict=True))
                 losses.append(1 - (2 * overlap + smooth) / (sum(p) + sum(t) + smooth))
     return sum(losses) / len(losses) if losses else 0.0
+
+
+def smooth_l1(values, target, mask):
+    costs = []
+    for v, t in zip(values[mask], target[mask], strict=True):
+        d = abs(float(v) - float(t))
+        costs.append(d * d / 2 if d < 1 else d - 0.5)
+    return sum(costs) / len(costs) if costs else 0.0

@@ -12,8 +12,9 @@ def rsunet(
     down_factors: list[tuple[int, int, int]],
     num_groups: int,
     stem: str,
+    heads: tuple[str, ...] = (),
 ) -> Tensor:
-    """Logits of the image: norm group, activation ELU."""
+    """Logits of the image: norm group, activation ELU; one after the other of separate heads."""
 
     def activated(x: Tensor, name: str) -> Tensor:
         n, c = x.shape[:2]
@@ -48,7 +49,12 @@ def rsunet(
         for axis, factor in enumerate(down_factors[level]):
             x = stretch(x, 2 + axis, factor)
         x = block(skips[level] + conv(x, f"joins.{level}.project"), f"decoder.{level}")
-    return step(x, "heads.0")
+    own = [f"heads.0.{name}" for name in heads]
+    parts = [
+        step(x + step(step(x, f"{name}.residual.0"), f"{name}.residual.1"), f"{name}.leave")
+        for name in own
+    ]
+    return torch.cat(parts, 1) if heads else step(x, "heads.0")
 
 
 def stretch(x: Tensor, axis: int, factor: int) -> Tensor:

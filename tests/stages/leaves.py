@@ -216,6 +216,7 @@ CHANGES: dict[str, Change] = {
     "inference.pad": Change([2, 4, 4]),
     "inference.crop_pad": Change([1, 1, 1, 1, 1, 1]),
     "inference.model.select_channel": Change([0, 1], stage="decode"),
+    "inference.model.head": Change("near", stage="decode"),
     f"{TTA}.flip_axes": Change([2], beside=(ENABLED,)),
     f"{TTA}.rotation90_axes": Change([[1, 2]], beside=(ENABLED,)),
     f"{TTA}.ensemble_mode": Change(beside=(ENABLED,)),

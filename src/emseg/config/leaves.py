@@ -4,9 +4,9 @@ from typing import Any
 
 # Per kind of leaf, the arguments that code supplies: leaf files must not hold them.
 SUPPLIED: dict[str, tuple[str, ...]] = {
-    "model": ("in_channels", "out_channels"),
+    "model": ("in_channels", "out_channels", "heads"),
     "target": (),
-    "loss": ("logits", "target", "mask"),
+    "loss": ("logits", "target", "mask", "heads"),
     "augment": (),
     "optimization.optimizer": ("params",),
     "optimization.scheduler": ("optimizer", "total_steps", "steps_per_epoch"),

@@ -193,14 +193,25 @@ class Window:
 
 @dataclass(kw_only=True)
 class InferenceModel:
-    """What the decoder sees: null is each axis's nearest affinity, or all of other channels."""
+    """What the decoder sees: channels by number, or those of a head by its name.
+
+    Both null is each axis's nearest affinity, or all of other channels.
+    """
 
     select_channel: list[int] | None = None
+    head: str | None = None
 
     def __post_init__(self) -> None:
         chosen = self.select_channel
         fine = chosen is None or (len(chosen) > 0 and min(chosen) >= 0)
         _require(fine, "select_channel", chosen, "channel numbers from 0")
+        once = chosen is None or self.head is None
+        _require(once, "select_channel", chosen, f"null beside head={self.head}")
+
+    @property
+    def selected(self) -> list[int] | str | None:
+        """The channels, or the head, that the decoder is to see."""
+        return self.select_channel if self.head is None else self.head
 
 
 @dataclass(kw_only=True)

@@ -49,12 +49,25 @@ def _check_leaf(loaded: Loaded, kind: str) -> None:
     if kind == "model":
         import torch
 
+        facts = _target_facts(loaded)
         with torch.device("meta"):
-            build(node, kind=kind, allow=loaded.allow, in_channels=1, out_channels=1)
+            build(node, kind=kind, allow=loaded.allow, in_channels=1, **facts)
+    elif kind == "loss":
+        build(node, kind=kind, allow=loaded.allow, heads=_target_facts(loaded)["heads"])
     elif kind == "optimization.optimizer":
         _check_optimizer(loaded)
     elif kind != "optimization.scheduler":  # built with its optimizer
         build(node, kind=kind, allow=loaded.allow)
+
+
+def _target_facts(loaded: Loaded) -> dict[str, Any]:
+    """What the config's target says of a network's channels; a single one where none is chosen."""
+    node = loaded.root.target
+    target = build(node, kind="target", allow=loaded.allow) if node else None
+    return {
+        "out_channels": getattr(target, "out_channels", 1),
+        "heads": getattr(target, "heads", None),
+    }
 
 
 def _check_optimizer(loaded: Loaded) -> None:

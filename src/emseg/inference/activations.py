@@ -1,22 +1,28 @@
 """What turns a network's raw output into the values that are blended and saved."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
 
-from emseg.errors import unknown_name
+from emseg.errors import UserError, unknown_name
 
 Activation = Literal["sigmoid", "scale_sigmoid", "none"]
+# What a channel was trained with: a probability, or a value in [-1, 1].
+ChannelActivation = Literal["sigmoid", "tanh"]
 
 # Activations whose values lie in [0, 1], as the integer output needs them.
 PROBABILITIES: tuple[Activation, ...] = ("sigmoid", "scale_sigmoid")
 
 
-def activation_function(name: Activation) -> Callable[[torch.Tensor], torch.Tensor]:
+def activation_function(
+    name: Activation, channels: Sequence[str] | None = None
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """The function of a batch (N, C, ...) that `name` means.
 
     `scale_sigmoid` is the sigmoid of 0.2 x logit, which half precision does not saturate (BANIS).
+    `channels` says what each was trained with (`ChannelActivation`; None: all `sigmoid`): one of
+    `tanh` becomes its tanh, unless `name` is `none`.
     """
     functions: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
         "sigmoid": torch.sigmoid,
@@ -25,4 +31,23 @@ def activation_function(name: Activation) -> Callable[[torch.Tensor], torch.Tens
     }
     if name not in functions:
         raise unknown_name("activation", name, get_args(Activation), where="inference")
-    return functions[name]
+    function, tanh = functions[name], distances(channels)
+    if name == "none" or not tanh:
+        return function
+
+    def activate(logits: torch.Tensor) -> torch.Tensor:
+        if len(channels or ()) != logits.shape[1]:
+            raise UserError(f"{len(channels or ())} activations for {logits.shape[1]} channels")
+        values = function(logits)
+        values[:, tanh] = torch.tanh(logits[:, tanh])
+        return values
+
+    return activate
+
+
+def distances(channels: Sequence[str] | None) -> list[int]:
+    """The channels whose values lie in [-1, 1]; UserError for an activation that is not known."""
+    for one in channels or ():
+        if one not in get_args(ChannelActivation):
+            raise unknown_name("activation of a channel", one, get_args(ChannelActivation))
+    return [channel for channel, one in enumerate(channels or ()) if one == "tanh"]

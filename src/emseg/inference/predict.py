@@ -12,7 +12,7 @@ import torch
 
 from emseg.errors import UserError, unknown_name
 from emseg.inference.accumulator import Accumulator, OutputDtype
-from emseg.inference.activations import PROBABILITIES, Activation, activation_function
+from emseg.inference.activations import PROBABILITIES, Activation, activation_function, distances
 from emseg.inference.blending import Blending
 from emseg.inference.tta import Ensemble, Forward, merged_views
 from emseg.inference.windows import WindowGrid, window_grid
@@ -41,6 +41,7 @@ def predict(
     snap_to_edge: bool = False,
     pad: Sequence[int] | None = None,
     activation: Activation = "sigmoid",
+    channel_activations: Sequence[str] | None = None,
     output_dtype: OutputDtype = "float32",
     offsets: Sequence[Sequence[int]] | None = None,
     edge_side: EdgeSide = "destination",
@@ -54,19 +55,20 @@ def predict(
     """The prediction, (channels, Z, Y, X) from `first_plane` on, or None when `write` takes it.
 
     `net`, in eval mode, maps what `normalize` makes of the stored values, (N, C_in, *window)
-    float32 on `device`, to logits (N, channels, *window). Windows (`window_grid`) are activated,
-    their views merged (`tta`) and blended (`weight_map`); given the channels' `offsets` (zero: no
-    affinity), edges that leave a window count only where no window has them inside. uint8 is
-    round(255 p). `write(start, planes)` gets finished planes in order, and a run that goes on at
-    `first_plane` gives the bits of an uninterrupted one. UserError for what does not fit.
+    float32 on `device`, to logits (N, channels, *window). Windows (`window_grid`) are activated
+    (`activation_function`), their views merged (`tta`) and blended (`weight_map`); given the
+    channels' `offsets` (zero: no affinity), edges that leave a window count only where no window
+    has them inside. uint8 is round(255 p). `write(start, planes)` gets finished planes in order,
+    and from `first_plane` on the bits of an uninterrupted run. UserError for what does not fit.
     """
     image = from_array(volume) if isinstance(volume, np.ndarray) else volume
     grid = window_grid(
         image.shape, window_size=window_size, overlap=overlap, pad=pad, snap_to_edge=snap_to_edge
     )
-    check_options(output_dtype, activation, padding_mode, sw_batch_size)
+    check_options(output_dtype, activation, padding_mode, sw_batch_size, channel_activations)
     edges = _edges(offsets, edge_side, channels, len(grid.shape))
-    forward = _activated(net, activation, (channels, *grid.window), device, autocast_dtype)
+    activate = activation_function(activation, channel_activations)
+    forward = _activated(net, activate, (channels, *grid.window), device, autocast_dtype)
     if tta is not None:
         forward = merged_views(forward, tta, window=grid.window, offsets=edges, edge_side=edge_side)
     sums = Accumulator(
@@ -88,7 +90,11 @@ def predict(
 
 
 def check_options(
-    dtype: OutputDtype, activation: Activation, padding: PaddingMode, batch_size: int
+    dtype: OutputDtype,
+    activation: Activation,
+    padding: PaddingMode,
+    batch_size: int,
+    channel_activations: Sequence[str] | None = None,
 ) -> None:
     """Nothing, or a UserError for settings of `predict` that are unknown or do not go together."""
     if batch_size < 1:
@@ -101,6 +107,11 @@ def check_options(
         raise UserError(
             f"inference.output_dtype uint8 holds probabilities, not activation '{activation}' "
             f"(allowed: activation {', '.join(PROBABILITIES)}, or output_dtype float16, float32)"
+        )
+    if dtype == "uint8" and distances(channel_activations):
+        raise UserError(
+            "inference.output_dtype uint8 holds probabilities, and channel "
+            f"{distances(channel_activations)[0]} is a distance (allowed: float16, float32)"
         )
 
 
@@ -120,12 +131,11 @@ def _edges(
 
 def _activated(
     net: Forward,
-    activation: Activation,
+    activate: Callable[[torch.Tensor], torch.Tensor],
     shape: tuple[int, ...],
     device: torch.device | str,
     autocast_dtype: torch.dtype | None,
 ) -> Forward:
-    activate = activation_function(activation)
     kind = torch.device(device).type
 
     def forward(batch: torch.Tensor) -> torch.Tensor:

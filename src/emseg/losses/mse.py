@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from emseg.losses.ranks import masked_mean
 
-_ACTIVATIONS = {"none": Tensor.float, "sigmoid": Tensor.sigmoid, "tanh": Tensor.tanh}
+# Of values in [0, 1] and in [-1, 1].
+ACTIVATIONS = {"none": Tensor.float, "sigmoid": Tensor.sigmoid, "tanh": Tensor.tanh}
 
 
 class MSE(nn.Module):
@@ -22,5 +23,5 @@ class MSE(nn.Module):
         self.activation = activation
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        values = _ACTIVATIONS[self.activation](logits.float())
+        values = ACTIVATIONS[self.activation](logits.float())
         return masked_mean((values - target.float()).square(), mask)

@@ -1,6 +1,6 @@
 """The residual symmetric U-Net of Lee et al. 2017 (arXiv 1706.00120)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Literal
 
@@ -8,12 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emseg.errors import UserError
-from emseg.models.group_norm import GroupNorm
-
-Norm = Literal["group", "batch", "instance", "none"]
-Activation = Literal["elu", "relu", "silu"]
-
-_ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "silu": nn.SiLU}
+from emseg.models.residual import Activation, ConvBlock, Norm, SeparateHeads, preactivation
 
 
 class RSUNet(nn.Module):
@@ -32,6 +27,11 @@ class RSUNet(nn.Module):
     With `deep_supervision` and two or more decoder levels (three widths) a training forward returns
     a list of logits, finest first: those above, then one of each coarser decoder level at that
     level's resolution.
+
+    One convolution makes all channels of what the decoder comes to; with `separate_heads` each of
+    the target's `heads`, {name: (first, stop) of its channels in order}, has a residual block and a
+    convolution of its own there, and its name in the state's keys. That takes two heads or more,
+    and does not go with `deep_supervision`.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class RSUNet(nn.Module):
         in_channels: int,
         out_channels: int,
         *,
+        heads: Mapping[str, tuple[int, int]] | None = None,
         width: Sequence[int] = (18, 36, 48, 64, 80),
         down_factors: Sequence[Sequence[int]] = ((1, 2, 2),) * 4,
         depth_2d: int = 1,
@@ -48,19 +49,22 @@ class RSUNet(nn.Module):
         activation: Activation = "elu",
         deep_supervision: bool = False,
         stem: Literal["conv", "preactivated"] = "conv",
+        separate_heads: bool = False,
     ) -> None:
         super().__init__()
         _check(width, down_factors, depth_2d, kernel_2d, num_groups)
+        if separate_heads:
+            _check_heads(heads, out_channels, deep_supervision)
         factors = [tuple(factor) for factor in down_factors]
         self.stride = tuple(prod(axis) for axis in zip(*factors, strict=True))
         flat = (kernel_2d[0], kernel_2d[1], kernel_2d[2])
         kernels = [flat] * depth_2d + [(3, 3, 3)] * (len(width) - depth_2d)
 
-        def preactivation(channels: int) -> nn.Module:
-            return _preactivation(channels, norm, num_groups, activation)
+        def before(channels: int) -> nn.Module:
+            return preactivation(channels, norm, num_groups, activation)
 
-        def block(before: int, after: int, level: int) -> _ConvBlock:
-            return _ConvBlock(before, after, kernels[level], preactivation)
+        def block(narrow: int, wide: int, level: int) -> ConvBlock:
+            return ConvBlock(narrow, wide, kernels[level], before)
 
         first = block(in_channels, width[0], 0)
         if stem == "conv":
@@ -76,9 +80,12 @@ class RSUNet(nn.Module):
             self.encoder.append(block(narrow, wide, level + 1))
             self.joins.append(_UpAdd(wide, narrow))
             self.decoder.append(block(narrow, narrow, level))
-            if level == 0 or deep_supervision:
+            if level == 0 and separate_heads and heads is not None:
+                own = {name: stop - first for name, (first, stop) in heads.items()}
+                self.heads.append(SeparateHeads(narrow, own, kernels[0], before))
+            elif level == 0 or deep_supervision:
                 head = nn.Conv3d(narrow, out_channels, 1)
-                self.heads.append(nn.Sequential(preactivation(narrow), head))
+                self.heads.append(nn.Sequential(before(narrow), head))
         _initialise(self)
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
@@ -94,32 +101,6 @@ class RSUNet(nn.Module):
         return outputs if self.training and len(self.heads) > 1 else outputs[0]
 
 
-class _ConvBlock(nn.Module):
-    """Four preactivated convolutions, the middle two bridged by an identity."""
-
-    def __init__(
-        self,
-        before: int,
-        after: int,
-        kernel: tuple[int, int, int],
-        preactivation: Callable[[int], nn.Module],
-    ) -> None:
-        super().__init__()
-        padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
-
-        def convolution(channels: int) -> nn.Sequential:
-            conv = nn.Conv3d(channels, after, kernel, padding=padding, bias=False)
-            return nn.Sequential(preactivation(channels), conv)
-
-        self.enter = convolution(before)
-        self.residual = nn.Sequential(convolution(after), convolution(after))
-        self.leave = convolution(after)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.enter(x)
-        return self.leave(x + self.residual(x))
-
-
 class _UpAdd(nn.Module):
     def __init__(self, wide: int, narrow: int) -> None:
         super().__init__()
@@ -130,28 +111,6 @@ class _UpAdd(nn.Module):
         # first leaves the interpolation fewer channels.
         x = self.project(x)
         return skip + F.interpolate(x, size=skip.shape[2:], mode="trilinear", align_corners=False)
-
-
-def _preactivation(
-    channels: int, norm: Norm, num_groups: int, activation: Activation
-) -> nn.Sequential:
-    return nn.Sequential(
-        _normalisation(channels, norm, num_groups),
-        # In place it would spoil what it reads where no norm has made a copy.
-        _ACTIVATIONS[activation](inplace=norm != "none"),
-    )
-
-
-def _normalisation(channels: int, norm: Norm, num_groups: int) -> nn.Module:
-    if norm == "batch":
-        return nn.BatchNorm3d(channels)
-    if norm == "instance":
-        # The same function as an affine instance norm, which has no channels-last kernel.
-        return GroupNorm(channels, channels)
-    if norm == "group":
-        groups = next(g for g in range(min(num_groups, channels), 0, -1) if channels % g == 0)
-        return GroupNorm(groups, channels)
-    return nn.Identity()
 
 
 def _initialise(net: nn.Module) -> None:
@@ -187,3 +146,15 @@ def _check(
         raise UserError(f"model.kernel_2d is {list(kernel_2d)}; it needs three odd numbers")
     if num_groups < 1:
         raise UserError(f"model.num_groups is {num_groups}; it must be at least 1")
+
+
+def _check_heads(
+    heads: Mapping[str, tuple[int, int]] | None, out_channels: int, deep_supervision: bool
+) -> None:
+    if heads is None or len(heads) < 2:
+        raise UserError("model.separate_heads=true needs a target of two heads or more")
+    if deep_supervision:
+        raise UserError("model.separate_heads=true does not go with model.deep_supervision=true")
+    channels = [channel for first, stop in heads.values() for channel in range(first, stop)]
+    if channels != list(range(out_channels)):
+        raise UserError(f"the heads {dict(heads)} are not the channels 0 to {out_channels - 1}")

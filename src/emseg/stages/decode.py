@@ -46,13 +46,13 @@ LABEL_BYTES = 4
 class DecodeJob:
     """All that decoding one prediction takes; plain values, so that it travels to a child process.
 
-    `decoding` is the decoder's leaf, `select` the chosen channels (None: the nearest offsets),
-    `memory` GiB that decoding may take (None: what the machine or its cgroup has).
+    `decoding` is the decoder's leaf, `select` the chosen channels or head (None: the nearest
+    offsets), `memory` GiB that decoding may take (None: what the machine or its cgroup has).
     """
 
     prediction: Path
     decoding: dict[str, Any]
-    select: Sequence[int] | None
+    select: Sequence[int] | str | None
     allow: tuple[str, ...] = ()
     memory: float | None = None
 

@@ -1,6 +1,6 @@
 """Infer: from a volume to a prediction file, window by window, resumable."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from emseg.volumes import PartialVolume, Volume, default_chunks, identity
 
 # What the numbers of a prediction are, by the activation that made them.
 VALUES = {"sigmoid": "probability", "scale_sigmoid": "scaled", "none": "logit"}
+DISTANCE = "distance"
 
 
 def current_prediction(
@@ -99,6 +100,7 @@ def predict_image(
         snap_to_edge=config.window.snap_to_edge,
         pad=config.pad,
         activation=config.activation,
+        channel_activations=facts.get("activations"),
         output_dtype=config.output_dtype,
         offsets=facts["offsets"],
         edge_side=facts["edge_side"] or "destination",
@@ -166,13 +168,14 @@ def _facts(source: Source, trained: Trained, root: Root) -> dict[str, Any]:
 
 
 def _attributes(source: Source, trained: Trained, root: Root) -> dict[str, Any]:
+    facts = target_facts(trained.target)
     return {
         "format_version": FORMAT_VERSION,
         "fingerprint": fingerprint("infer", _facts(source, trained, root)),
         "contents": contents([source.image.location]),
         "kind": "prediction",
-        **target_facts(trained.target),
-        "activation": VALUES[root.inference.activation],
+        **{key: value for key, value in facts.items() if key != "activations"},
+        "activation": _values(root.inference.activation, facts.get("activations")),
         "image": source.image.location,
         "step": trained.step,
         "window_size": list(_window(trained, root)),
@@ -180,17 +183,27 @@ def _attributes(source: Source, trained: Trained, root: Root) -> dict[str, Any]:
     }
 
 
+def _values(activation: str, channels: list[str] | None) -> str | list[str]:
+    """What the numbers are: one word for all channels alike, else one for each."""
+    value = VALUES[activation]
+    if channels is None or activation == "none":
+        return value
+    each = [DISTANCE if one == "tanh" else value for one in channels]
+    return each if len(set(each)) > 1 else each[0]
+
+
 def check_settings(trained: Trained, root: Root) -> None:
     """Nothing, or a UserError for settings that the network, or each other, forbid."""
     config, window, facts = root.inference, _window(trained, root), target_facts(trained.target)
     if hasattr(trained.net, "stride"):
         check_patch(window, trained.net.stride, key="inference.window.window_size")
-    _check_crop(config)
+    _check_crop(config, facts["offsets"] or [])
     check_options(
         config.output_dtype,
         config.activation,
         config.window.padding_mode,
         config.window.sw_batch_size,
+        facts.get("activations"),
     )
     ensemble = _ensemble(config)
     if ensemble is not None:
@@ -206,17 +219,18 @@ def check_settings(trained: Trained, root: Root) -> None:
         )
 
 
-def _check_crop(config: Inference) -> None:
+def _check_crop(config: Inference, offsets: Sequence[Sequence[int]]) -> None:
     """The prediction always comes back on the image's support; crop_pad may only say the same.
 
-    The SNEMI page writes the lead one voxel short of the pad for channels whose first plane has no
-    edge; that means the same support.
+    The SNEMI pages write the lead short of the pad by the longest offset of the channels they go on
+    with, whose first planes have no edge; that means the same support.
     """
     if config.crop_pad is None:
         return
     for axis, pad in enumerate(config.pad):
         lead, trail = config.crop_pad[2 * axis : 2 * axis + 2]
-        if not (pad - 1 <= lead <= pad and trail == pad):
+        short = {0, *(abs(offset[axis]) for offset in offsets)}
+        if not (pad - lead in short and trail == pad):
             raise UserError(
                 f"inference.crop_pad {list(config.crop_pad)} does not crop the pad "
                 f"{list(config.pad)} back to the image's support; null derives it"

@@ -1,7 +1,7 @@
 """A trained run in a notebook: its config, its network, predictions of arrays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,7 @@ from torch import nn
 from emseg.config import load
 from emseg.config.schema import Root
 from emseg.errors import UserError
-from emseg.stages.channels import nearest_channels
+from emseg.stages.channels import head_channels, nearest_channels
 from emseg.stages.infer import check_image, predict_image
 from emseg.stages.network import Trained, load_trained, target_facts
 from emseg.stages.runs import run_of
@@ -24,24 +24,34 @@ class Prediction:
 
     `values` are of `inference.output_dtype` (uint8: 255 is 1), `channels` names them; for
     affinities (1 = same object) `offsets` are in stored axes and `edge_side` says which of its two
-    voxels holds an edge, else both are None.
+    voxels holds an edge, else both are None. The offset zero marks a channel that is no affinity.
+    `heads` are the named parts of the target that it was trained for, [first, stop) of channels.
     """
 
     values: np.ndarray
     channels: tuple[str, ...]
     offsets: tuple[tuple[int, int, int], ...] | None
     edge_side: Literal["source", "destination"] | None
+    heads: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def nearest(self) -> "Prediction":
         """The three channels that affinity decoders take: the shortest edge along each axis."""
         if self.offsets is None:
             raise UserError(f"{', '.join(self.channels)}: these channels are no affinities")
-        chosen = nearest_channels(self.offsets)
+        return self._of(nearest_channels(self.offsets))
+
+    def head(self, name: str) -> "Prediction":
+        """The channels of one head; a UserError where there is none of that name."""
+        return self._of(head_channels(name, {"heads": self.heads}, where="this prediction"))
+
+    def _of(self, channels: list[int]) -> "Prediction":
+        offsets = tuple(self.offsets[channel] for channel in channels) if self.offsets else ()
+        affinities = any(map(any, offsets))
         return Prediction(
-            values=self.values[chosen],
-            channels=tuple(self.channels[channel] for channel in chosen),
-            offsets=tuple(self.offsets[channel] for channel in chosen),
-            edge_side=self.edge_side,
+            values=self.values[channels],
+            channels=tuple(self.channels[channel] for channel in channels),
+            offsets=offsets if affinities else None,
+            edge_side=self.edge_side if affinities else None,
         )
 
 
@@ -81,6 +91,7 @@ class Run:
             channels=tuple(facts["channels"]),
             offsets=None if offsets is None else tuple(map(tuple, offsets)),
             edge_side=facts["edge_side"],
+            heads={name: (first, stop) for name, (first, stop) in facts.get("heads", {}).items()},
         )
 
 

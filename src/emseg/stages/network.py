@@ -68,17 +68,25 @@ def build_network(
         allow=allow,
         in_channels=in_channels,
         out_channels=target.out_channels,
+        heads=getattr(target, "heads", None),
     )
 
 
 def target_facts(target: Target) -> dict[str, Any]:
     """What a checkpoint and a prediction say of their channels, in plain containers."""
-    offsets = getattr(target, "offsets", None)
-    return {
+    offsets, heads = getattr(target, "offsets", None), getattr(target, "heads", None)
+    activations = getattr(target, "activations", None)
+    facts = {
         "channels": list(target.names),
         "offsets": None if offsets is None else [list(offset) for offset in offsets],
         "edge_side": getattr(target, "edge_side", None),
     }
+    # Only where there is something to say: files from before heads say nothing.
+    if heads is not None:
+        facts["heads"] = {name: list(channels) for name, channels in heads.items()}
+    if activations is not None:
+        facts["activations"] = list(activations)
+    return facts
 
 
 def trained_facts(stored: Mapping[str, Any], *, source: Path) -> dict[str, Any]:
@@ -94,10 +102,12 @@ def trained_facts(stored: Mapping[str, Any], *, source: Path) -> dict[str, Any]:
 
 def require_same_target(target: Target, facts: Mapping[str, Any], *, source: Path) -> None:
     """Nothing, or a UserError when a checkpoint's channels mean something else than `target`'s."""
-    for key, wanted in target_facts(target).items():
-        if facts[key] != wanted:
+    wanted = target_facts(target)
+    for key in (*wanted, "heads", "activations"):
+        trained, asked = facts.get(key), wanted.get(key)
+        if trained != asked:
             raise UserError(
-                f"{source} was trained for target {key} {facts[key]}, the config has {wanted}"
+                f"{source} was trained for target {key} {trained}, the config has {asked}"
             )
 
 

@@ -78,10 +78,11 @@ def _panels(
 
 def _affinity(prediction: Path, index: int) -> np.ndarray:
     volume = open_volume(prediction)
-    offsets = volume.attributes.get("offsets")
-    section = _section(volume, index).astype(np.float32)
-    shown = section[nearest_channels(offsets)[1:]].mean(0) if offsets else section[0]
-    if volume.attributes["activation"] != "probability":
+    offsets, values = (volume.attributes.get(key) for key in ("offsets", "activation"))
+    channels = nearest_channels(offsets)[1:] if offsets else [0]
+    shown = _section(volume, index).astype(np.float32)[channels].mean(0)
+    # One word for all channels, or one for each.
+    if (values if isinstance(values, str) else values[channels[0]]) != "probability":
         return shown
     grey = shown if volume.dtype == np.uint8 else 255 * shown
     # RGB is shown as it is, while a single channel is stretched to its own darkest and brightest.

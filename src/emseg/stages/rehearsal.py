@@ -31,7 +31,7 @@ def try_decoders(
     that a decoder reads are masks: without channels, of the shape and axes of every source's image.
     """
     facts = target_facts(build(root.target, kind="target", allow=allow))
-    channels = chosen_channels(root.inference.model.select_channel, facts, where="the target")
+    channels = chosen_channels(root.inference.model.selected, facts, where="the target")
     toy = _toy_prediction(len(channels), root.inference)
     for decoding in decodings:
         files = dict(_files(decoding))

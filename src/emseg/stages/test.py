@@ -132,7 +132,7 @@ def test_sources(session: Session) -> list[Source]:
 def decode_job(session: Session, prediction: Path) -> DecodeJob:
     """The config's decoder for one prediction."""
     root = session.loaded.root
-    select = root.inference.model.select_channel
+    select = root.inference.model.selected
     return DecodeJob(
         prediction, root.decoding, select, tuple(session.loaded.allow), root.system.memory
     )

@@ -21,7 +21,12 @@ from emseg.stages.network import build_network, require_same_target, target_fact
 from emseg.stages.runs import log_start, process_rank, run_of, say, start_run, write_config
 from emseg.stages.sources import Source, open_sources, within
 from emseg.stages.trainer import make_trainer
-from emseg.training.checkpoints import load_weights, net_weights, read_checkpoint
+from emseg.training.checkpoints import (
+    load_weights,
+    net_weights,
+    read_checkpoint,
+    require_same_loss,
+)
 from emseg.training.datamodule import PatchDataModule
 from emseg.training.supervised import Supervised
 
@@ -51,7 +56,13 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
     )
     data = _data(root, train_patches, val_patches, devices)
     run = _run_folder(loaded, checkpoint, devices, command)
-    trainer = make_trainer(root, devices, run, validates=val_patches is not None)
+    trainer = make_trainer(
+        root,
+        devices,
+        run,
+        validates=val_patches is not None,
+        activations=getattr(target, "activations", None),
+    )
     _tell(run, devices.warning)
     for source in val_sources:
         _tell(run, unlike_training(source.image, grid))
@@ -118,6 +129,7 @@ def _check_resumable(checkpoint: Path, root: Root, module: Supervised, target: T
     stored = read_checkpoint(checkpoint)
     require_same_target(target, trained_facts(stored, source=checkpoint), source=checkpoint)
     load_weights(module.net, net_weights(stored), source=checkpoint)
+    require_same_loss(module.loss, stored, source=checkpoint)
     _require_same_optimizer(stored["emseg"], module.metadata, source=checkpoint)
     if "current_model_state" in stored and not root.optimization.ema.enabled:
         raise UserError(
@@ -210,7 +222,7 @@ def _module(
     }
     return Supervised(
         net,
-        loss=build(root.loss, kind="loss", allow=allow),
+        loss=build(root.loss, kind="loss", allow=allow, heads=getattr(target, "heads", None)),
         make_optimizer=build(schedule.optimizer, kind="optimization.optimizer", allow=allow),
         make_scheduler=build(
             schedule.scheduler,

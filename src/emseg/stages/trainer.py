@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -25,8 +26,18 @@ NO_NEWS = (
 )
 
 
-def make_trainer(root: Root, devices: Devices, run: Path, *, validates: bool) -> pl.Trainer:
-    """A trainer that writes checkpoints and TensorBoard's files into `run`."""
+def make_trainer(
+    root: Root,
+    devices: Devices,
+    run: Path,
+    *,
+    validates: bool,
+    activations: Sequence[str] | None = None,
+) -> pl.Trainer:
+    """A trainer that writes checkpoints and TensorBoard's files into `run`.
+
+    `activations` are those of the target's channels, for pictures (`ImagePanels`).
+    """
     _quieten()
     schedule, images = root.optimization, root.monitor.logging.images
     per_step = schedule.accumulate_grad_batches
@@ -37,7 +48,7 @@ def make_trainer(root: Root, devices: Devices, run: Path, *, validates: bool) ->
         TrainingProgress(),
     ]
     if images.n_images:
-        callbacks.append(ImagePanels(**vars(images)))
+        callbacks.append(ImagePanels(**vars(images), activations=activations))
     if schedule.ema.enabled:
         ema = schedule.ema
         callbacks.append(

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -119,13 +119,23 @@ class ImagePanels(Callback):
 
     In every `every_n_epochs`-th epoch, from the first on, of the first `n_images` of its first
     training batch and of its first validation batch, `n_slices` across axis 0 each; of several
-    channels the first three are red, green and blue, and what the mask hides is grey.
+    channels the first three are red, green and blue, and what the mask hides is grey. A channel
+    that `activations` (None: all `sigmoid`) says is of `tanh` has a target and a prediction of its
+    own beside them, black for -1 and white for 1.
     """
 
-    def __init__(self, *, every_n_epochs: int, n_images: int, n_slices: int) -> None:
+    def __init__(
+        self,
+        *,
+        every_n_epochs: int,
+        n_images: int,
+        n_slices: int,
+        activations: Sequence[str] | None = None,
+    ) -> None:
         self._every_n_epochs = every_n_epochs
         self._n_images = n_images
         self._n_slices = n_slices
+        self._activations = activations
         self._kept: dict[str, dict[str, Tensor]] = {}
 
     def on_train_batch_start(
@@ -145,9 +155,9 @@ class ImagePanels(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for split, batch in self._kept.items():
-            for number, prediction in enumerate(self._predict(trainer, pl_module, batch["image"])):
-                target = torch.where(batch["mask"][number].bool(), batch["target"][number], 0.5)
-                parts = [batch["image"][number], target, prediction]
+            for number, logits in enumerate(self._predict(trainer, pl_module, batch["image"])):
+                target, mask = batch["target"][number].float(), batch["mask"][number].bool()
+                parts = [batch["image"][number], *self._pairs(target, mask, logits)]
                 panel = _panel([part.float().cpu() for part in parts], n_slices=self._n_slices)
                 for logger in trainer.loggers:
                     if isinstance(logger, TensorBoardLogger):
@@ -168,7 +178,19 @@ class ImagePanels(Callback):
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             logits = [module(image[None])[0] for image in images]
         module.train()
-        return [one.float().sigmoid() for one in logits]
+        return [one.float() for one in logits]
+
+    def _pairs(self, target: Tensor, mask: Tensor, logits: Tensor) -> list[Tensor]:
+        """Target and prediction of the probabilities, then of each distance, all in [0, 1]."""
+        activations = self._activations or ("sigmoid",) * len(logits)
+        signed = [channel for channel, one in enumerate(activations) if one == "tanh"]
+        others = [channel for channel in range(len(logits)) if channel not in signed]
+        values, target = logits.sigmoid(), target.clone()
+        # Of values in [-1, 1]; the sigmoid of 2x is (tanh(x) + 1) / 2.
+        values[signed], target[signed] = (2 * logits[signed]).sigmoid(), (target[signed] + 1) / 2
+        target = torch.where(mask, target, 0.5)
+        groups = [others] * bool(others) + [[channel] for channel in signed]
+        return [part[group] for group in groups for part in (target, values)]
 
 
 def _panel(parts: list[Tensor], *, n_slices: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from emseg.errors import UserError
 
 _NET = "net."
+_LOSS = "loss."
 _NAMED = 3
 
 
@@ -73,6 +74,20 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor], *, source: str |
             f"{'; '.join(told)}"
         )
     net.load_state_dict(dict(weights))
+
+
+def require_same_loss(loss: object, checkpoint: Mapping[str, Any], *, source: str | Path) -> None:
+    """Nothing, or a `UserError` when the loss has learned something else than this one learns."""
+    names = [
+        name.removeprefix(_LOSS) for name in checkpoint["state_dict"] if name.startswith(_LOSS)
+    ]
+    own = list(loss.state_dict()) if isinstance(loss, nn.Module) else []
+    if sorted(names) != sorted(own):
+        before, now = (", ".join(sorted(one)) or "nothing" for one in (names, own))
+        raise UserError(
+            f"loss: {source} cannot go on with it, its loss learned {before}, this one learns "
+            f"{now} (model.init_from takes its weights into a new run)"
+        )
 
 
 def _some(names: list[str]) -> str:

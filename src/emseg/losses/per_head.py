@@ -1,0 +1,84 @@
+"""A loss of its own for each head of a network."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from emseg.errors import UserError, unknown_name
+from emseg.losses.ranks import sum_over_ranks
+
+
+class PerHead(nn.Module):
+    """The weighted sum of the heads' losses, each head's own, and what was learned of its weight.
+
+    Called with logits, target and mask, all `(B, C, Z, Y, X)`; returns `(total, {name: value})`.
+    `heads`, the target's, has the channels [first, stop) of each head, whose loss gets those alone.
+    With `weighting` `sum` a head's loss L weighs `weights` (null: 1). With `uncertainty` it counts
+    exp(-s) L + s, s being learned, 0 at first, and told as `<head>_log_variance`: large losses come
+    to weigh little (Kendall et al. 2018, "Multi-task learning using uncertainty to weigh losses").
+    A head of which nothing is known in the batch of all ranks does not count.
+
+    UserErrors: fewer than two heads, losses or weights that are not those of the heads, weights
+    below 0, or beside `uncertainty`.
+    """
+
+    def __init__(
+        self,
+        *,
+        losses: Mapping[str, nn.Module],
+        weighting: Literal["sum", "uncertainty"] = "uncertainty",
+        weights: Mapping[str, float] | None = None,
+        heads: Mapping[str, tuple[int, int]] | None,
+    ) -> None:
+        super().__init__()
+        if heads is None or len(heads) < 2:
+            raise UserError("loss.losses: the target has no two heads to weigh against each other")
+        _check_names(losses, heads, where="loss.losses")
+        if weights is not None:
+            if weighting == "uncertainty":
+                raise UserError("loss.weights must be null where loss.weighting is 'uncertainty'")
+            _check_names(weights, heads, where="loss.weights")
+            for name, weight in weights.items():
+                if weight < 0:
+                    raise UserError(f"loss.weights.{name} is {weight}; it must be at least 0")
+        self.heads = dict(heads)
+        self.losses = nn.ModuleDict(losses)
+        self.weights = dict(weights or dict.fromkeys(heads, 1.0))
+        learned = heads if weighting == "uncertainty" else ()
+        self.log_variance = nn.ParameterDict({n: nn.Parameter(torch.zeros(())) for n in learned})
+
+    def forward(
+        self, logits: Tensor, target: Tensor, mask: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        total = logits.new_zeros((), dtype=torch.float32)
+        parts: dict[str, Tensor] = {}
+        for name, (first, stop) in self.heads.items():
+            own = [tensor[:, first:stop] for tensor in (logits, target, mask)]
+            result = self.losses[name](*own)
+            loss, inner = result if isinstance(result, tuple) else (result, {})
+            parts[name] = loss.detach()
+            parts |= {f"{name}_{part}": value for part, value in inner.items()}
+            total = total + self._weighted(name, loss, known=own[2].any())
+        parts |= {f"{name}_log_variance": s.detach().clone() for name, s in self._learned()}
+        return total, parts
+
+    def _weighted(self, name: str, loss: Tensor, *, known: Tensor) -> Tensor:
+        if name not in self.log_variance:
+            return self.weights[name] * loss
+        s = self.log_variance[name]
+        # Without a loss to hold it up, s would sink step by step.
+        return (torch.exp(-s) * loss + s) * (sum_over_ranks(known.float()).detach() > 0)
+
+    def _learned(self) -> list[tuple[str, Tensor]]:
+        return list(self.log_variance.items())
+
+
+def _check_names(given: Mapping[str, object], heads: Mapping[str, object], *, where: str) -> None:
+    for name in given:
+        if name not in heads:
+            raise unknown_name("head", name, heads, where=where)
+    for name in heads:
+        if name not in given:
+            raise UserError(f"{where} has no entry for the target's head '{name}'")

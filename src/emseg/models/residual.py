@@ -1,0 +1,90 @@
+"""Residual blocks of convolutions that are each preceded by a norm and an activation."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from emseg.models.group_norm import GroupNorm
+
+Norm = Literal["group", "batch", "instance", "none"]
+Activation = Literal["elu", "relu", "silu"]
+Kernel = tuple[int, int, int]
+# Makes what comes before a convolution of so many channels.
+Preactivation = Callable[[int], nn.Module]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "silu": nn.SiLU}
+
+
+class ConvBlock(nn.Module):
+    """Four preactivated convolutions, the middle two bridged by an identity."""
+
+    def __init__(self, narrow: int, wide: int, kernel: Kernel, before: Preactivation) -> None:
+        super().__init__()
+        self.enter = _convolution(narrow, wide, kernel, before)
+        self.residual = _residual(wide, kernel, before)
+        self.leave = _convolution(wide, wide, kernel, before)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.enter(x)
+        return self.leave(x + self.residual(x))
+
+
+class SeparateHeads(nn.ModuleDict):
+    """The logits of named heads, one after the other: each a residual block and a convolution.
+
+    `channels` are how many each head has, `width` those that all of them see.
+    """
+
+    def __init__(
+        self, width: int, channels: Mapping[str, int], kernel: Kernel, before: Preactivation
+    ) -> None:
+        heads = {name: _Head(width, own, kernel, before) for name, own in channels.items()}
+        super().__init__(heads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([head(x) for head in self.values()], dim=1)
+
+
+class _Head(nn.Module):
+    def __init__(self, width: int, channels: int, kernel: Kernel, before: Preactivation) -> None:
+        super().__init__()
+        self.residual = _residual(width, kernel, before)
+        self.leave = nn.Sequential(before(width), nn.Conv3d(width, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.leave(x + self.residual(x))
+
+
+def _residual(width: int, kernel: Kernel, before: Preactivation) -> nn.Sequential:
+    return nn.Sequential(*(_convolution(width, width, kernel, before) for _ in range(2)))
+
+
+def _convolution(narrow: int, wide: int, kernel: Kernel, before: Preactivation) -> nn.Sequential:
+    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+    conv = nn.Conv3d(narrow, wide, kernel, padding=padding, bias=False)
+    return nn.Sequential(before(narrow), conv)
+
+
+def preactivation(
+    channels: int, norm: Norm, num_groups: int, activation: Activation
+) -> nn.Sequential:
+    """A norm and an activation; `num_groups` is lowered where it does not divide the channels."""
+    return nn.Sequential(
+        _normalisation(channels, norm, num_groups),
+        # In place it would spoil what it reads where no norm has made a copy.
+        _ACTIVATIONS[activation](inplace=norm != "none"),
+    )
+
+
+def _normalisation(channels: int, norm: Norm, num_groups: int) -> nn.Module:
+    if norm == "batch":
+        return nn.BatchNorm3d(channels)
+    if norm == "instance":
+        # The same function as an affine instance norm, which has no channels-last kernel.
+        return GroupNorm(channels, channels)
+    if norm == "group":
+        groups = next(g for g in range(min(num_groups, channels), 0, -1) if channels % g == 0)
+        return GroupNorm(groups, channels)
+    return nn.Identity()
