@@ -1,0 +1,113 @@
+import pytest
+import torch
+from monai.networks.nets import MedNeXtSmall
+
+from emseg.errors import UserError
+from emseg.models.mednext import MedNeXt
+from emseg.models.mednext_weights import grow_kernels, load_official, renamed
+
+# Parameters of one input channel and six output channels, with the official dummy.
+PUBLISHED = {
+    ("S", 3): 5_551_047,
+    ("S", 5): 5_980_679,
+    ("B", 3): 10_526_439,
+    ("B", 5): 10_956_071,
+    ("M", 3): 17_549_095,
+    ("M", 5): 18_260_967,
+    ("L", 3): 61_779_399,
+    ("L", 5): 62_993_031,
+}
+
+
+@pytest.mark.parametrize(("size", "kernel"), PUBLISHED)
+def test_parameters_are_the_published_ones_less_the_dummy(size, kernel) -> None:
+    with torch.device("meta"):
+        net = MedNeXt(1, 6, size=size, kernel=kernel)
+    assert sum(p.numel() for p in net.parameters()) == PUBLISHED[size, kernel] - 1
+
+
+def test_small_one_computes_what_monai_computes() -> None:
+    torch.manual_seed(0)
+    theirs = MedNeXtSmall(spatial_dims=3, in_channels=2, out_channels=3).eval()
+    ours = MedNeXt(2, 3).eval()
+    load_official(ours, {f"model._orig_mod.{k}": v for k, v in theirs.state_dict().items()})
+    image = torch.randn(2, 2, 16, 32, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(image), theirs(image), rtol=1e-6, atol=1e-6)
+
+
+def official_names(net: MedNeXt) -> dict[str, torch.Tensor]:
+    """Its weights as the official implementation names them, dummy included."""
+    names = {"encoder": "enc_block_", "down": "down_", "up": "up_", "decoder": "dec_block_"}
+    found = {"dummy_tensor": torch.ones(1)}
+    for name, value in net.state_dict().items():
+        part, _, rest = name.replace("inner.grn.", "grn_").replace("inner.", "").partition(".")
+        if part in names:
+            found[f"{names[part]}{rest}"] = value
+        elif part == "out":
+            level, _, last = rest.partition(".")
+            found[f"out_{level}.conv_out.{last}"] = value
+        else:
+            found[f"{part}.{rest}"] = value
+    return found
+
+
+def test_official_names_are_ours() -> None:
+    net = MedNeXt(1, 2, width=4, grn=True, deep_supervision=True)
+    back = renamed(official_names(net))
+    assert back.keys() == net.state_dict().keys()
+    assert all(torch.equal(back[name], value) for name, value in net.state_dict().items())
+
+
+def test_weights_of_another_network_are_refused() -> None:
+    net = MedNeXt(1, 2, width=4)
+    with pytest.raises(UserError, match="'head.weight' is no weight of a MedNeXt"):
+        renamed({"head.weight": torch.zeros(1)})
+    with pytest.raises(UserError, match="weights are not those of this MedNeXt"):
+        load_official(net, official_names(MedNeXt(1, 2, width=4, size="B")))
+
+
+def test_kernels_grow_and_nothing_else() -> None:
+    small, large = MedNeXt(1, 2, width=4), MedNeXt(1, 2, width=4, kernel=5)
+    large.load_state_dict(grow_kernels(small.state_dict(), large))
+    kernel = small.encoder[0][0].conv1.weight
+    grown = large.encoder[0][0].conv1.weight
+    assert grown.shape[2:] == (5, 5, 5)
+    torch.testing.assert_close(grown[..., 2, 2, 2], kernel[..., 1, 1, 1])
+    assert torch.equal(
+        large.bottleneck[1].inner.conv2.weight, small.bottleneck[1].inner.conv2.weight
+    )
+    with pytest.raises(UserError, match="only kernels may grow"):
+        grow_kernels(MedNeXt(1, 3, width=4).state_dict(), large)
+
+
+def test_checkpointing_changes_neither_loss_nor_gradient() -> None:
+    torch.manual_seed(1)
+    plain = MedNeXt(1, 2, width=4)
+    saving = MedNeXt(1, 2, width=4, checkpointing=True)
+    saving.load_state_dict(plain.state_dict())
+    image = torch.randn(1, 1, 16, 16, 16)
+    for net in (plain, saving):
+        net(image).square().mean().backward()
+    for (name, one), other in zip(plain.named_parameters(), saving.parameters(), strict=True):
+        assert one.grad is not None, name
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_deep_supervision_is_for_training_finest_first() -> None:
+    net = MedNeXt(1, 2, width=4, deep_supervision=True)
+    image = torch.randn(1, 1, 32, 16, 16)
+    shapes = [tuple(output.shape[2:]) for output in net(image)]
+    assert shapes == [(32 >> n, 16 >> n, 16 >> n) for n in range(5)]
+    assert net.eval()(image).shape == (1, 2, 32, 16, 16)
+
+
+def test_response_norm_begins_as_the_identity() -> None:
+    torch.manual_seed(2)
+    net = MedNeXt(1, 2, width=4, grn=True)
+    bare = MedNeXt(1, 2, width=4)
+    weights = {k: v for k, v in net.state_dict().items() if ".grn." not in k}
+    bare.load_state_dict(weights)
+    assert not any("down.0" in name and "grn" in name for name in net.state_dict())
+    image = torch.randn(1, 1, 16, 16, 16)
+    torch.testing.assert_close(net.eval()(image), bare.eval()(image))
