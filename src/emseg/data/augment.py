@@ -27,8 +27,9 @@ class Sample:
     """An image (C, Z, Y, X), uint8 or float32 in [0, 1], and its labels (Z, Y, X), int32.
 
     Label 0 is background, -1 unlabelled. The arrays may be read-only views of a volume: who
-    writes into the image takes `own_image`. `draw` reads another crop of a size from the data
-    set, not augmented, for transforms that mix two.
+    writes into the image takes `own_image`, so that a writeable one may be changed in place.
+    `draw` reads another crop of a size from the data set, not augmented, for transforms that mix
+    two.
     """
 
     image: np.ndarray
@@ -125,7 +126,10 @@ class Pipeline(Transform):
 
 @dataclass(kw_only=True)
 class OneOf(Transform):
-    """With probability `p`, one of the named transforms, by `weights` (null: all alike)."""
+    """With probability `p`, one of the named transforms, by `weights` (null: all alike).
+
+    Every transform has a weight then; weights are relative.
+    """
 
     transforms: dict[str, Transform | None] = field(default_factory=dict)
     weights: dict[str, float] | None = None
@@ -138,8 +142,11 @@ class OneOf(Transform):
         for name in weights:
             if name not in self.transforms:
                 raise unknown_name("transform", name, self.transforms, where="OneOf.weights")
-        chances = np.array([weights.get(name, 0.0) for name in self._active])
-        if not len(chances) or chances.min() < 0 or chances.sum() <= 0:
+        bare = [name for name in self._active if name not in weights]
+        if bare:
+            raise UserError(f"OneOf.weights: {', '.join(bare)} has none; weigh all or none (null)")
+        chances = np.array([weights[name] for name in self._active], np.float64)
+        if not (chances >= 0).all() or not 0 < chances.sum() < np.inf:
             raise UserError(
                 "OneOf: it needs transforms, and weights from 0 up of which one is above 0"
             )
@@ -180,10 +187,10 @@ def _squared(size: Size, axes: Sequence[int]) -> Size:
     return depth, height, width
 
 
-def check_probability(p: float, *, owner: object) -> None:
-    """Nothing, or a UserError when `p` is no probability."""
+def check_probability(p: float, *, owner: object, name: str = "p") -> None:
+    """Nothing, or a UserError when `p`, which the user calls `name`, is no probability."""
     if not 0 <= p <= 1:
-        raise UserError(f"{type(owner).__name__}: p={p} must be between 0 and 1")
+        raise UserError(f"{type(owner).__name__}: {name}={p} must be between 0 and 1")
 
 
 def check_axes(axes: Sequence[int], *, owner: object) -> None:
@@ -203,7 +210,8 @@ def check_interval(
     most: float = np.inf,
 ) -> None:
     """Nothing, or a UserError when `interval` is not [lo, hi] with least <= lo <= hi <= most."""
-    if len(interval) != 2 or not least <= interval[0] <= interval[1] <= most:
+    finite = np.isfinite(interval).all()
+    if len(interval) != 2 or not finite or not least <= interval[0] <= interval[1] <= most:
         bound = f" from {least:g} up" if np.isfinite(least) else ""
         bound = f" within [{least:g}, {most:g}]" if np.isfinite(most) else bound
         raise UserError(

@@ -77,6 +77,7 @@ def _coarse(box: np.ndarray, ratio: int) -> np.ndarray:
         first = np.arange(0, box.shape[axis], ratio)
         counts = np.diff(np.append(first, box.shape[axis]))
         sums = np.add.reduceat(box, first, axis=axis)
-        means = sums / np.expand_dims(counts, [other for other in range(3) if other != axis])
+        along = [other for other in range(3) if other != axis]
+        means = sums / np.expand_dims(counts.astype(np.float32), along)
         box = np.repeat(means, counts, axis=axis)
     return box

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from emseg.data.augment import Sample, Size, Transform, check_interval, check_probability
-from emseg.data.augment_intensity import apply_curve, grey
+from emseg.data.augment_intensity import apply_curve, draw_power, grey
 from emseg.data.augment_sections import draw_sections
+from emseg.errors import unknown_name
 from emseg.kernels.intensity import blur
 
 Rectangle = tuple[slice, slice]
@@ -32,7 +33,7 @@ class MissingSections(Transform):
 
     def __post_init__(self) -> None:
         check_interval(self.sections, name="sections", owner=self, least=1)
-        check_interval((0, self.full), name="full", owner=self, least=0, most=1)
+        check_probability(self.full, name="full", owner=self)
         check_interval(self.part, name="part", owner=self, least=0, most=1)
         check_interval(self.fill, name="fill", owner=self, least=0, most=1)
         check_probability(self.p, owner=self)
@@ -99,7 +100,7 @@ class OutOfFocus(Transform):
     def __post_init__(self) -> None:
         check_interval(self.sections, name="sections", owner=self, least=1)
         check_interval(self.sigma, name="sigma", owner=self, least=0)
-        check_interval((0, self.full), name="full", owner=self, least=0, most=1)
+        check_probability(self.full, name="full", owner=self)
         check_probability(self.p, owner=self)
 
     def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
@@ -140,6 +141,8 @@ class Grayscale(Transform):
         check_interval(self.gain, name="gain", owner=self, least=0)
         check_interval(self.shift, name="shift", owner=self)
         check_interval(self.gamma, name="gamma", owner=self, least=0.01)
+        if self.scope not in get_args(Scope):
+            raise unknown_name("scope", self.scope, get_args(Scope), where="Grayscale")
         check_probability(self.p, owner=self)
 
     def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
@@ -163,7 +166,7 @@ class Grayscale(Transform):
         self, image: np.ndarray, sections: slice, within: Rectangle, rng: np.random.Generator
     ) -> None:
         gain, shift = rng.uniform(*self.gain), rng.uniform(*self.shift)
-        power = np.exp(rng.uniform(*np.log(self.gamma)))
+        power = draw_power(self.gamma, rng)
         box = (sections, *within)
         apply_curve(
             image,

@@ -3,6 +3,7 @@
 A stored uint8 image stays uint8, 255 being 1: a change is then a table of 256 levels.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -50,7 +51,7 @@ class Contrast(Transform):
         if rng.random() >= self.p:
             return sample
         gain, image = rng.uniform(*self.gain), sample.own_image()
-        mean = image.mean(dtype=np.float64) / (255 if image.dtype == np.uint8 else 1)
+        mean = float(image.mean(dtype=np.float64)) / (255 if image.dtype == np.uint8 else 1)
         return sample.with_image(apply_curve(image, lambda x: (x - mean) * gain + mean))
 
 
@@ -71,7 +72,7 @@ class Gamma(Transform):
     def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
         if rng.random() >= self.p:
             return sample
-        power = np.exp(rng.uniform(*np.log(self.gamma)))
+        power = draw_power(self.gamma, rng)
         return sample.with_image(apply_curve(sample.own_image(), lambda x: x**power))
 
 
@@ -116,13 +117,21 @@ def make_noisy(image: np.ndarray, sigma: float, box: Box, rng: np.random.Generat
     start, stop = box
     shape = (len(image), *np.subtract(stop, start))
     if image.dtype == np.uint8:
-        table = np.rint(255 * sigma * _normal_quantiles()).astype(np.int16)
-        raw = rng.bit_generator.random_raw((int(np.prod(shape)) + 3) // 4)
+        table = np.clip(np.rint(255 * sigma * _normal_quantiles()), -255, 255).astype(np.int16)
+        count = (int(np.prod(shape)) + 3) // 4
+        raw = rng.integers(2**64 - 1, size=count, dtype=np.uint64, endpoint=True)
         add_noise(image, table, raw, np.array(start), np.array(stop))
     else:
         part = image[:, *(slice(a, b) for a, b in zip(start, stop, strict=True))]
         part += rng.standard_normal(shape, dtype=np.float32) * np.float32(sigma)
         np.clip(part, 0, 1, out=part)
+
+
+def draw_power(gamma: tuple[float, float], rng: np.random.Generator) -> float:
+    """A power whose logarithm is uniform over the interval."""
+    low, high = gamma
+    # A Python float: one of numpy's would make float64 of float32 images.
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
 def grey(value: float, dtype: np.dtype) -> float:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emseg.data.augment import Sample, Size, Transform, check_interval, check_probability
+from emseg.data.intensity import to_unit
 from emseg.errors import UserError
 
 
@@ -29,18 +30,18 @@ class CopyPaste(Transform):
         if rng.random() >= self.p:
             return sample
         ids, counts = np.unique(sample.labels, return_counts=True)
-        ids = ids[(ids > 0) & (counts >= self.min_size)]
-        if not len(ids):
+        large = ids[(ids > 0) & (counts >= self.min_size)]
+        if not len(large):
             return sample
-        mirrored = [axis - 2 for axis in range(2) if rng.random() < 0.5]
+        mirrored = tuple(axis - 2 for axis in range(2) if rng.random() < 0.5)
         image = np.flip(sample.image, mirrored)
-        copied = np.flip(sample.labels == rng.choice(ids), mirrored)
+        copied = np.flip(sample.labels == rng.choice(large), mirrored)
         shift = [int(rng.integers(-(n // 2), n // 2 + 1)) for n in size[1:]]
         to = [slice(max(0, d), n + min(0, d)) for n, d in zip(size[1:], shift, strict=True)]
         source = [slice(max(0, -d), n - max(0, d)) for n, d in zip(size[1:], shift, strict=True)]
         pasted, labels = sample.image.copy(), sample.labels.copy()
         covered = copied[:, *source] & (labels[:, *to] >= 0)
-        labels[:, *to][covered] = sample.labels.max() + 1
+        labels[:, *to][covered] = _unused(ids)
         for channel, seen in zip(pasted, image, strict=True):
             channel[:, *to][covered] = seen[:, *source][covered]
         return sample.with_arrays(pasted, labels)
@@ -66,7 +67,15 @@ class Mixup(Transform):
         if sample.draw is None:
             raise ValueError("Mixup needs a sample that can draw another")
         share = np.float32(rng.uniform(*self.ratio))
-        mixed = sample.image * share + sample.draw(size, rng).image * (1 - share)
-        if sample.image.dtype == np.uint8:
-            return sample.with_image(np.rint(mixed).astype(np.uint8))
-        return sample.with_image(mixed)
+        other = sample.draw(size, rng).image
+        if sample.image.dtype != np.uint8:
+            return sample.with_image(sample.image * share + to_unit(other) * (1 - share))
+        # Volumes of a data set may be stored in different types.
+        levels = other if other.dtype == np.uint8 else other * np.float32(255)
+        mixed = sample.image * share + levels * (1 - share)
+        return sample.with_image(np.rint(mixed).astype(np.uint8))
+
+
+def _unused(ids: np.ndarray) -> int:
+    """The smallest label above 0 that is not there: the largest may have no successor."""
+    return int(np.setdiff1d(np.arange(1, len(ids) + 2), ids)[0])

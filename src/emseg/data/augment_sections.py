@@ -20,8 +20,9 @@ class Misalignment(Transform):
 
     The shift along each axis is a whole number of pixels within +-`displacement`, not zero along
     both; with `rotation` they are also turned by up to so many degrees, about the centre. Image
-    and labels move. A number of sections drawn from `missing` at the cut hold no image, but one
-    number drawn from `fill`; their labels are shifted in equal steps from one side to the other.
+    and labels move. A number of sections drawn from `missing` at the cut hold no image, but each
+    one number drawn from `fill`; their labels are shifted in equal steps from one side to the
+    other, and not turned.
     (DeepEM's translation, and its missing sections at a misalignment.)
     """
 
@@ -33,7 +34,8 @@ class Misalignment(Transform):
 
     def __post_init__(self) -> None:
         _check_displacement(self.displacement, self)
-        check_interval((0, self.rotation), name="rotation", owner=self, least=0, most=90)
+        if not 0 <= self.rotation <= 90:
+            raise UserError(f"Misalignment: rotation {self.rotation} must be from 0 to 90 degrees")
         check_interval(self.missing, name="missing", owner=self, least=0)
         check_interval(self.fill, name="fill", owner=self, least=0, most=1)
         check_probability(self.p, owner=self)

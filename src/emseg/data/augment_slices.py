@@ -70,5 +70,4 @@ class ShiftSlices(Transform):
 def _check(owner: object, axes: Sequence[int], rate: float, p: float) -> None:
     check_axes(axes, owner=owner)
     check_probability(p, owner=owner)
-    if not 0 <= rate <= 1:
-        raise UserError(f"{type(owner).__name__}: rate {rate} must be between 0 and 1")
+    check_probability(rate, name="rate", owner=owner)

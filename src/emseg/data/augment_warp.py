@@ -42,13 +42,12 @@ class Affine(Transform):
             ("scale", self.scale, 0.9),
             ("shear", self.shear, 1),
         ):
-            check_interval(
-                (0, max(values)), name=name, owner=self, least=min(0, *values), most=most
-            )
-            if min(values) < 0:
-                raise UserError(f"Affine: {name} {list(values)} must be 0 or more on every axis")
-        if self.reach is not None and min(self.reach) < 0:
-            raise UserError(f"Affine: reach {list(self.reach)} must be 0 or more voxels")
+            if len(values) != 3 or not all(0 <= value <= most for value in values):
+                raise UserError(
+                    f"Affine: {name} {list(values)} must be three numbers from 0 to {most}"
+                )
+        if self.reach is not None and (len(self.reach) != 3 or min(self.reach) < 0):
+            raise UserError(f"Affine: reach {list(self.reach)} must be three of 0 or more voxels")
 
     @property
     def _planar(self) -> bool:
@@ -129,8 +128,8 @@ class Elastic(Transform):
             )
         for name in ("spacing", "section_spacing"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise UserError(f"Elastic: {name} {value} must be above 0")
+            if value is not None and not value >= 1:
+                raise UserError(f"Elastic: {name} {value} must be 1 or more voxels")
 
     def margin(self, size: Size) -> Size:
         within = math.ceil(self.displacement[1] + SLACK)

@@ -62,9 +62,7 @@ class PatchDataset:
         margin = self._augment.margin(self._patch)
         self._crop = tuple(n + 2 * m for n, m in zip(self._patch, margin, strict=True))
         _check_volumes(volumes, intensity_range=intensity_range)
-        self.notes = _small_volumes(
-            volumes, crop=self._crop, margin=margin, pad_small=pad_small
-        )
+        self.notes = _small_volumes(volumes, crop=self._crop, margin=margin, pad_small=pad_small)
         self._volumes = [in_memory(volume) if preload else volume for volume in volumes]
         self._positions = CropPositions(
             [volume.image.shape for volume in volumes], crop=self._crop, weights=_weights(volumes)

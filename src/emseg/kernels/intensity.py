@@ -21,8 +21,8 @@ def look_up(image, table, start, stop):
 def add_noise(image, table, raw, start, stop):
     """Nothing; within the box of image (C, Z, Y, X) uint8 a random entry of `table` is added.
 
-    `table` is int16 of 8192 entries; each of the 64 random bits of `raw` is used once: four voxels
-    an entry, (voxels + 3) // 4 entries. The image saturates at 0 and 255.
+    `table` is int16 of 8192 entries, within +-255; `raw` are (voxels + 3) // 4 random uint64: each
+    is 16 bits for four voxels, 13 of which name the entry. The image saturates at 0 and 255.
     """
     used = 0
     for c in range(len(image)):
@@ -65,9 +65,9 @@ def _blur_down(section, weights, out):
             total += weight
             for x in range(width):
                 row[x] += weight * other[x]
-        scale = np.float32(1) / total
+        # Divided, what was at most 1 still is.
         for x in range(width):
-            row[x] *= scale
+            row[x] /= total
 
 
 @njit(cache=True, nogil=True)

@@ -25,7 +25,7 @@ def warp_sections(
     """
     warped = np.empty((len(image), *size), image.dtype)
     moved = np.empty(size, np.int32)
-    arrays = (np.ascontiguousarray(image), np.ascontiguousarray(labels))
+    arrays = (_compiled_for(image), _compiled_for(labels))
     _warp_sections(*arrays, matrices, field, first, _half(image), warped, moved)
     return warped, moved
 
@@ -45,9 +45,14 @@ def warp_volume(
     """
     warped = np.empty((len(image), *size), image.dtype)
     moved = np.empty(size, np.int32)
-    arrays = (np.ascontiguousarray(image), np.ascontiguousarray(labels))
+    arrays = (_compiled_for(image), _compiled_for(labels))
     _warp_volume(*arrays, matrix, field, _half(image), warped, moved)
     return warped, moved
+
+
+def _compiled_for(array: np.ndarray) -> np.ndarray:
+    """The array in C order and writeable, or numba would compile again for one that is not."""
+    return np.require(array, requirements=["C", "W"])
 
 
 def _half(image: np.ndarray) -> np.float32:
