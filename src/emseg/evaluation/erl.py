@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emseg.errors import UserError
+from emseg.kernels.runs import add_runs, count_nodes
 from emseg.volumes.skeletons import Skeletons
 
 TOLERANCES = (0.0, 5.0, 20.0, 50.0, 100.0, math.inf)
@@ -68,22 +69,19 @@ def node_overlaps(segments: np.ndarray, skeletons: Skeletons) -> NodeOverlaps:
     """
     if not len(skeletons.edges):
         raise UserError("the skeletons have no edges: run lengths need some")
-    ids, place = np.unique(segments, return_inverse=True)
-    keys, pair, nodes = np.unique(
-        skeletons.owner * len(ids) + place, return_inverse=True, return_counts=True
+    segments = np.ascontiguousarray(segments, np.int64)
+    pair, owners, names, nodes = count_nodes(skeletons.owner, segments)
+    run, splits, omitted = add_runs(
+        skeletons.edges, skeletons.edge_lengths, segments, pair, len(owners)
     )
-    one, two = skeletons.edges.T
-    omitted = (segments[one] == 0) | (segments[two] == 0)
-    together = ~omitted & (place[one] == place[two])
-    lengths = skeletons.edge_lengths
     return NodeOverlaps(
-        skeleton=keys // len(ids),
-        segment=ids[keys % len(ids)],
+        skeleton=owners,
+        segment=names,
         nodes=nodes,
-        run=np.bincount(pair[one[together]], lengths[together], len(keys)),
-        lengths=np.bincount(skeletons.owner[one], lengths, len(skeletons.ids)),
-        splits=int((~omitted & ~together).sum()),
-        omitted=int(omitted.sum()),
+        run=run,
+        lengths=skeletons.lengths,
+        splits=splits,
+        omitted=omitted,
     )
 
 

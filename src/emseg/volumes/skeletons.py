@@ -4,6 +4,7 @@ import io
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,23 @@ class Skeletons:
     edges: np.ndarray
 
     def __post_init__(self) -> None:
+        # As kernels take them.
+        for name, dtype in (("owner", np.int64), ("edges", np.int64), ("positions", np.float64)):
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype))
         ends = self.owner[self.edges]
         if (ends[:, 0] != ends[:, 1]).any():
             raise UserError("an edge joins two skeletons: each is one object's")
 
-    @property
+    @cached_property
     def edge_lengths(self) -> np.ndarray:
         """The edges' lengths (E,) in nm, float64."""
         one, two = self.positions[self.edges.T]
         return np.linalg.norm(one - two, axis=1)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """The skeletons' lengths (S,) in nm, float64."""
+        return np.bincount(self.owner[self.edges[:, 0]], self.edge_lengths, len(self.ids))
 
 
 def read_skeletons(path: str | Path, *, voxel_size: Sequence[float]) -> Skeletons:

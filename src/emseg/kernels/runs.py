@@ -1,0 +1,95 @@
+"""Which skeletons run through which segments, and how far: one pass over nodes and over edges."""
+
+import numpy as np
+from numba import njit
+
+
+def count_nodes(owner: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(pair, owners, segments, nodes): the different pairs of owner and segment that nodes have.
+
+    `owner` and `segments` are int64, one a node; `pair` (N,) is each node's place in the other
+    three, which hold a pair's owner, its segment and its number of nodes, in the order in which
+    pairs are first met. All are int64.
+    """
+    return _count_nodes(owner, segments)
+
+
+def add_runs(
+    edges: np.ndarray, lengths: np.ndarray, segments: np.ndarray, pair: np.ndarray, count: int
+) -> tuple[np.ndarray, int, int]:
+    """(run, splits, omitted): the length (count,) of edges that lie within each pair of nodes.
+
+    Edges (E, 2) of two different segments are counted as splits, those with an end in segment 0 as
+    omitted.
+    """
+    run = np.zeros(count)
+    splits, omitted = _add_runs(edges, lengths, segments, pair, run)
+    return run, splits, omitted
+
+
+@njit(cache=True, nogil=True)
+def _count_nodes(owner, segments):
+    pair = np.empty(len(owner), np.int64)
+    # Open addressing; a slot holds the pair's number + 1, 0 none.
+    slots = np.zeros(4096, np.int64)
+    owners, names = np.empty(2048, np.int64), np.empty(2048, np.int64)
+    nodes = np.zeros(2048, np.int64)
+    count, known = 0, -1
+    for node in range(len(owner)):
+        # Neighbours on a skeleton mostly lie in one segment.
+        if known < 0 or owners[known] != owner[node] or names[known] != segments[node]:
+            slot = _slot(slots, owners, names, owner[node], segments[node])
+            if slots[slot] == 0:
+                if count == len(owners):
+                    owners, names = _twice(owners), _twice(names)
+                    nodes = _twice(nodes)
+                    nodes[count:] = 0
+                    slots = _spread(2 * len(slots), owners, names, count)
+                    slot = _slot(slots, owners, names, owner[node], segments[node])
+                owners[count], names[count] = owner[node], segments[node]
+                count += 1
+                slots[slot] = count
+            known = slots[slot] - 1
+        nodes[known] += 1
+        pair[node] = known
+    return pair, owners[:count].copy(), names[:count].copy(), nodes[:count].copy()
+
+
+@njit(cache=True, nogil=True)
+def _slot(slots, owners, names, owner, name):
+    mixed = np.uint64(name) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(owner)
+    mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    last = np.int64(len(slots) - 1)
+    slot = np.int64(mixed >> np.uint64(32)) & last
+    while slots[slot] and (owners[slots[slot] - 1] != owner or names[slots[slot] - 1] != name):
+        slot = (slot + 1) & last
+    return slot
+
+
+@njit(cache=True, nogil=True)
+def _twice(array):
+    longer = np.empty(2 * len(array), array.dtype)
+    longer[: len(array)] = array
+    return longer
+
+
+@njit(cache=True, nogil=True)
+def _spread(size, owners, names, count):
+    slots = np.zeros(size, np.int64)
+    for number in range(count):
+        slots[_slot(slots, owners, names, owners[number], names[number])] = number + 1
+    return slots
+
+
+@njit(cache=True, nogil=True)
+def _add_runs(edges, lengths, segments, pair, run):
+    splits = omitted = 0
+    for edge in range(len(edges)):
+        one, two = edges[edge, 0], edges[edge, 1]
+        if segments[one] == 0 or segments[two] == 0:
+            omitted += 1
+        elif segments[one] != segments[two]:
+            splits += 1
+        else:
+            run[pair[one]] += lengths[edge]
+    return splits, omitted
