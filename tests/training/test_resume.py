@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_run import tiny_module, train
+from tiny_run import per_head_module, tiny_module, train
 
 from emseg.training.ema import Ema
 
@@ -66,15 +66,18 @@ def test_killed_and_resumed_run_ends_like_an_uninterrupted_one(tmp_path):
 
 def test_two_processes_train_and_resume_like_one_with_the_doubled_batch(tmp_path):
     train(
-        tiny_module(),
+        per_head_module(),
         tmp_path / "one",
         steps=10,
         batch_size=4,
         callbacks=(Ema(decay=0.9, warmup_steps=3),),
     )
-    both = _run_script(tmp_path / "two", "--steps", 5, 10, "--devices", 2, "--batch-size", 2)
+    given = ("--steps", 5, 10, "--devices", 2, "--batch-size", 2, "--per-head")
+    both = _run_script(tmp_path / "two", *given)
     assert both.returncode == 0, both.stderr
     found, wanted = (_states(tmp_path / name / "last.ckpt") for name in ("two", "one"))
+    learned = [v for name, v in wanted["state_dict"].items() if name.startswith("loss.log_varian")]
+    assert len(learned) == 2 and all(learned)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
 
 

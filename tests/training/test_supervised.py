@@ -1,3 +1,5 @@
+from csv import DictReader
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -5,11 +7,13 @@ import pytest
 import torch
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_run import Samples, tiny_module, train
+from tiny_run import Samples, per_head_module, tiny_module, train
 
 from emseg.errors import UserError
 from emseg.losses.mse import MSE
 from emseg.training.callbacks import ImagePanels, TrainingProgress
+from emseg.training.checkpoints import read_checkpoint
+from emseg.training.ema import Ema
 from emseg.training.supervised import Supervised
 
 
@@ -53,6 +57,24 @@ def test_names_of_logged_values(tmp_path):
     }
 
 
+def test_heads_and_what_is_learned_of_them_are_logged_and_averaged(tmp_path):
+    logger = CSVLogger(tmp_path)
+    ema = Ema(decay=0.5, warmup_steps=0)
+    given = {"logger": logger, "log_every_n_steps": 1, "callbacks": (ema,)}
+    train(per_head_module(), tmp_path, steps=12, **given)
+    rows = list(DictReader((Path(logger.log_dir) / "metrics.csv").open()))
+    told = {name.removeprefix("train_loss_") for name in rows[0] if name.startswith("train_loss_")}
+    assert {"all", "bright", "all_dice", "all_log_variance", "bright_log_variance"} <= told
+    live = [float(row["train_loss_bright_log_variance"]) for row in rows if row["lr"]]
+    stored = read_checkpoint(tmp_path / "last.ckpt")
+    name = "loss.log_variance.bright"
+    # Told before each of the 12 steps; the first step's result begins the average.
+    first, *later = (*live[1:], float(stored["current_model_state"][name]))
+    assert (live[0], len(later)) == (0, 11) and first != 0
+    average = reduce(lambda before, s: (before + s) / 2, later, first)
+    assert float(stored["state_dict"][name]) == pytest.approx(average, rel=1e-4)
+
+
 def test_loss_that_is_not_finite_stops_before_the_step(tmp_path):
     module = tiny_module()
     with pytest.raises(UserError, match="training loss is nan at step 2 .*learning rate") as caught:
@@ -83,6 +105,23 @@ def test_panels_show_raw_target_and_prediction(tmp_path):
     with torch.no_grad():
         wanted = module(torch.from_numpy(sample["image"])[None])[0].sigmoid().numpy()
     np.testing.assert_allclose(picture[:8, 16:, :2], wanted[:, 0].transpose(1, 2, 0) * 255, atol=1)
+
+
+def test_panels_show_a_distance_by_itself_from_black_to_white():
+    panels = ImagePanels(
+        every_n_epochs=1, n_images=1, n_slices=1, activations=["sigmoid", "tanh", "sigmoid"]
+    )
+    target = torch.stack([torch.full((1, 2, 2), value) for value in (1.0, -1.0, 0.0)])
+    mask = torch.ones_like(target, dtype=torch.bool)
+    mask[1, 0, 0, 0] = False
+    logits = torch.randn(3, 1, 2, 2)
+    before = target.clone()
+    known, found, distance, predicted = panels._pairs(target, mask, logits)
+    torch.testing.assert_close(target, before)
+    torch.testing.assert_close(known, target[[0, 2]])
+    torch.testing.assert_close(found, logits[[0, 2]].sigmoid())
+    assert distance.flatten().tolist() == [0.5, 0, 0, 0]
+    torch.testing.assert_close(predicted, (logits[[1]].tanh() + 1) / 2)
 
 
 def _decoded(png):

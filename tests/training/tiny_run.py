@@ -17,6 +17,8 @@ import torch
 from emseg.losses.bce import PerChannelBCEWithLogits, WeightedBCEWithLogits
 from emseg.losses.dice import Dice
 from emseg.losses.mse import MSE
+from emseg.losses.per_head import PerHead
+from emseg.losses.smooth_l1 import SmoothL1
 from emseg.losses.weighted_sum import WeightedSum
 from emseg.models.rsunet import RSUNet
 from emseg.training.callbacks import checkpoint_callbacks
@@ -54,6 +56,12 @@ def tiny_net(*, out_channels: int = 2, norm: str = "group") -> RSUNet:
         norm=norm,
         deep_supervision=True,
     )
+
+
+def per_head_module() -> Supervised:
+    """As `tiny_module`, its loss and another weighed by what they learn."""
+    losses = {"all": tiny_module().loss, "bright": SmoothL1(activation="sigmoid")}
+    return tiny_module(loss=PerHead(losses=losses, heads={"all": (0, 2), "bright": (1, 2)}))
 
 
 def tiny_module(**settings) -> Supervised:
@@ -147,13 +155,14 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--bad", type=int)
+    parser.add_argument("--per-head", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
     checkpoint = None
     for steps in given.steps:
         killer = () if given.kill_after is None else (KillAfter(given.kill_after),)
         train(
-            tiny_module(),
+            per_head_module() if given.per_head else tiny_module(),
             given.folder,
             steps=steps,
             batch_size=given.batch_size,
