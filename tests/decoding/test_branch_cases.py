@@ -5,6 +5,8 @@ import pytest
 
 from emseg.blocks.store import MemoryStore
 from emseg.decoding.agglomerate import agglomerate, agglomerate_blocks, agglomerate_sweep
+from emseg.decoding.edges import axis_edges
+from emseg.decoding.supervoxels import find_supervoxels
 from emseg.errors import UserError
 from emseg.volumes import from_array
 
@@ -113,15 +115,15 @@ def test_what_breaks_at_a_section_goes_on(sections, rules, expected):
         ),
         (
             {"best_buddy": True, "one_sided_min_size": 5},
-            r"one_sided_min_size does nothing without decoding.one_sided_threshold",
+            r"one_sided_min_size is 5, .* without decoding.one_sided_threshold: set that, or .*=0",
         ),
         (
             {"best_buddy": True, "singleton_size_ratio": 0.5},
-            r"singleton_size_ratio does nothing without decoding.iou_threshold",
+            r"singleton_size_ratio is 0.5, which does nothing without decoding.iou_threshold",
         ),
         (
             {"branch_affinity": 0.5},
-            r"branch_affinity does nothing without decoding.iou_threshold, best_buddy or one_sided",
+            r"branch_affinity is 0.5, .* without decoding.iou_threshold, best_buddy or one_sided",
         ),
     ],
 )
@@ -147,3 +149,21 @@ def test_one_section_has_nothing_to_unite_across():
     )
     with pytest.raises(UserError, match="one section"):
         next(blocks)
+
+
+def test_tables_of_sections_count_as_memory():
+    prediction = np.random.default_rng(0).random((3, 6, 12, 12), np.float32)
+    found = find_supervoxels(
+        prediction,
+        edges=axis_edges(UNITS, "destination"),
+        aff_threshold=(0.1, 0.999),
+        histograms=False,
+        store=MemoryStore((6, 12, 12)),
+        block_shape=(6, 12, 12),
+        threads=1,
+        edge_limit=10**6,
+    )
+    little = 230 * len(found.graph.edges) / 2**30
+    agglomerate(prediction, memory_limit=little, **FACTS)
+    with pytest.raises(UserError, match="decoding.memory_limit"):
+        agglomerate(prediction, memory_limit=little, best_buddy=True, **FACTS)

@@ -18,6 +18,7 @@ AGGLOMERATE = {
     "merge_function": "mean",
     "aff_threshold": [0.1, 0.9],
 }
+BRANCHES = AGGLOMERATE | {"iou_threshold": 0.3, "best_buddy": True, "branch_affinity": 0.4}
 COMPONENTS = {"_target_": "emseg.decoding.affinity_cc.affinity_cc", "threshold": 0.6}
 SHAPE = (40, 16, 16)
 LITTLE = 300_000 / 2**30  # GiB: less than the prediction and its labels
@@ -37,7 +38,7 @@ def segmented(prediction, leaf, memory, *, force=False):
     return open_volume(decode(job, segmentation=target, force=force, verify=False))[...]
 
 
-@pytest.mark.parametrize("leaf", [AGGLOMERATE, COMPONENTS])
+@pytest.mark.parametrize("leaf", [AGGLOMERATE, BRANCHES, COMPONENTS])
 def test_little_memory_gives_the_labels_of_much(prediction, leaf, monkeypatch):
     slabs = []
     keep = FolderStore.keep
@@ -58,7 +59,7 @@ class Killed(BaseException):
     """The end of the process, as far as the code can tell."""
 
 
-@pytest.mark.parametrize("leaf", [AGGLOMERATE, COMPONENTS])
+@pytest.mark.parametrize("leaf", [AGGLOMERATE, BRANCHES, COMPONENTS])
 @pytest.mark.parametrize("at", ["keep", "labels"])
 def test_a_killed_decode_goes_on_with_the_blocks_that_are_missing(
     prediction, leaf, at, monkeypatch

@@ -38,6 +38,9 @@ SETS = [
     {"merge_function": "hist_quant_50", "thresholds": 0.5},
     {"aff_threshold.0": 0.3, "thresholds": 0.7, "dust_remove_size": 12},
     {"aff_threshold.1": 0.9, "thresholds": 0.2, "dust_merge_size": 30, "dust_remove_size": 5},
+    {"iou_threshold": 0.3, "singleton_size_ratio": 0.5, "dust_remove_size": 5},
+    {"best_buddy": True, "branch_affinity": 0.2, "dust_merge_size": 10, "thresholds": 0.3},
+    {"one_sided_threshold": 0.6, "one_sided_min_size": 3, "thresholds": 0.4},
 ]
 
 
@@ -99,6 +102,10 @@ def test_trials_of_one_watershed_cut_it_once(task, monkeypatch):
         assert len(made) == 2
         score_curve([one], {"merge_function": "hist_quant_50"}, swept)  # has histograms, too
         assert len(made) == 3
+        united = [{"best_buddy": True}, {"iou_threshold": 0.4, "branch_affinity": 0.3}]
+        curves = [score_curve([one], {"merge_function": "mean"} | more, swept) for more in united]
+        assert len(made) == 4  # with sections, too, whatever is done with them
+        assert curve not in curves and curves[0] != curves[1]
     finally:
         object.__setattr__(sharing, "fragments", original)
 

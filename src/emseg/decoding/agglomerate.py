@@ -70,7 +70,7 @@ def agglomerate(
     Segments of fewer than `dust_merge_size` voxels then join a neighbour, strongest contact first,
     over more than `dust_merge_affinity`. Segments that break off between two sections (axis 0) and
     go on are united, as `merge_branches` says: by `iou_threshold` and `singleton_size_ratio`,
-    `best_buddy`, `one_sided_threshold` and `one_sided_min_size`, over overlaps of a mean affinity of
+    `best_buddy`, `one_sided_threshold` and `one_sided_min_size`; overlaps need a mean affinity of
     at least `branch_affinity`. What has fewer than `dust_remove_size` voxels then becomes 0.
 
     Needs a region graph that fits `memory_limit` (GiB; None: what the machine or its cgroup has),

@@ -40,8 +40,12 @@ class BranchRules:
             "branch_affinity": ("iou_threshold, best_buddy or one_sided_threshold", self.active),
         }
         for name, (other, there) in needs.items():
-            if getattr(self, name) and not there:
-                raise UserError(f"decoding.{name} does nothing without decoding.{other}")
+            value = getattr(self, name)
+            if value and not there:
+                raise UserError(
+                    f"decoding.{name} is {value}, which does nothing without decoding.{other}: "
+                    f"set that, or decoding.{name}=0"
+                )
 
     @property
     def active(self) -> bool:

@@ -18,6 +18,8 @@ from emseg.volumes import Volume
 # What assembling and merging take per edge: the graph twice, links, neighbours, the queue, and the
 # samples of histograms that hold all affinities (measured on noise, where it is most).
 BYTES_PER_EDGE, BYTES_WITH_HISTOGRAMS = 220, 320
+# What the fragments' areas and overlaps in sections take beside it.
+BYTES_OF_SECTIONS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,8 @@ class Rules:
 
     @property
     def bytes_per_edge(self) -> int:
-        return BYTES_WITH_HISTOGRAMS if self.needs_histograms else BYTES_PER_EDGE
+        merging = BYTES_WITH_HISTOGRAMS if self.needs_histograms else BYTES_PER_EDGE
+        return merging + (BYTES_OF_SECTIONS if self.branches.active else 0)
 
     @property
     def edge_limit(self) -> int:
