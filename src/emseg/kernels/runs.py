@@ -34,25 +34,34 @@ def _count_nodes(owner, segments):
     slots = np.zeros(4096, np.int64)
     owners, names = np.empty(2048, np.int64), np.empty(2048, np.int64)
     nodes = np.zeros(2048, np.int64)
-    count, known = 0, -1
-    for node in range(len(owner)):
+    count = at = 0
+    # A loop that makes arrays counts references at every step, so growing is left to this one.
+    while True:
+        at, count = _count_while_room(owner, segments, at, count, slots, owners, names, nodes, pair)
+        if at == len(owner):
+            return pair, owners[:count].copy(), names[:count].copy(), nodes[:count].copy()
+        owners, names, nodes = _twice(owners), _twice(names), _twice(nodes)
+        slots = _spread(2 * len(slots), owners, names, count)
+
+
+@njit(cache=True, nogil=True)
+def _count_while_room(owner, segments, at, count, slots, owners, names, nodes, pair):
+    known = -1
+    while at < len(owner):
         # Neighbours on a skeleton mostly lie in one segment.
-        if known < 0 or owners[known] != owner[node] or names[known] != segments[node]:
-            slot = _slot(slots, owners, names, owner[node], segments[node])
+        if known < 0 or owners[known] != owner[at] or names[known] != segments[at]:
+            slot = _slot(slots, owners, names, owner[at], segments[at])
             if slots[slot] == 0:
                 if count == len(owners):
-                    owners, names = _twice(owners), _twice(names)
-                    nodes = _twice(nodes)
-                    nodes[count:] = 0
-                    slots = _spread(2 * len(slots), owners, names, count)
-                    slot = _slot(slots, owners, names, owner[node], segments[node])
-                owners[count], names[count] = owner[node], segments[node]
+                    break
+                owners[count], names[count] = owner[at], segments[at]
                 count += 1
                 slots[slot] = count
             known = slots[slot] - 1
         nodes[known] += 1
-        pair[node] = known
-    return pair, owners[:count].copy(), names[:count].copy(), nodes[:count].copy()
+        pair[at] = known
+        at += 1
+    return at, count
 
 
 @njit(cache=True, nogil=True)
@@ -68,7 +77,7 @@ def _slot(slots, owners, names, owner, name):
 
 @njit(cache=True, nogil=True)
 def _twice(array):
-    longer = np.empty(2 * len(array), array.dtype)
+    longer = np.zeros(2 * len(array), array.dtype)
     longer[: len(array)] = array
     return longer
 
