@@ -40,10 +40,10 @@ def read_for(transform: Transform, size: Size) -> Size:
     return depth, height, width
 
 
-def framed(size: Size, kind: type, frame: int = 4) -> Sample:
+def framed(size: Size, kind: type, frame: Size) -> Sample:
     """A labelled crop of grey 128 in the midst of what nobody may look at: white, unlabelled."""
-    whole = np.add(size, 2 * frame)
-    inside = (..., *(slice(frame, frame + n) for n in size))
+    whole = np.add(size, np.multiply(2, frame))
+    inside = (..., *(slice(around, around + n) for around, n in zip(frame, size, strict=True)))
     image, labels = np.full((1, *whole), 255, np.uint8), np.full(whole, -1, np.int32)
     image[inside], labels[inside] = 128, 7
     return Sample(image if kind is np.uint8 else image / np.float32(255), labels)
