@@ -1,0 +1,172 @@
+"""How often transforms fire, and which one of several."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from data.drawn_samples import numbered, random_sample, read_for
+from emseg.data.augment import OneOf, Pipeline, Sample, Size, Transform
+from emseg.data.augment_boxes import CutBlur, CutNoise
+from emseg.data.augment_defects import Grayscale, MissingParts, MissingSections, OutOfFocus
+from emseg.data.augment_geometry import Flip, Permute, Rot90
+from emseg.data.augment_intensity import Brightness, Contrast, Gamma, GaussianNoise
+from emseg.data.augment_mixing import CopyPaste, Mixup
+from emseg.data.augment_sections import LostSections, Misalignment, Slip
+from emseg.data.augment_slices import DropSlices, ShiftSlices
+from emseg.data.augment_warp import Affine, Elastic
+from emseg.errors import UserError
+
+SIZE = (6, 6, 6)
+# Set so that firing shows, but for the share that stands beside it.
+FIRING: list[tuple[Transform, float]] = [
+    (Flip(axes=(2,), p=0.2), 1),
+    (Rot90(p=0.2), 1),
+    (Permute(axes=(1, 2), p=0.2), 1 / 2),
+    (Permute(axes=(0, 1, 2), p=0.2), 5 / 6),
+    (Affine(p=0.2), 1),
+    (Affine(rotation=(0.0, 20.0, 20.0), p=0.2), 1),
+    (Elastic(p=0.2), 1),
+    (Misalignment(displacement=2, p=0.2), 1),
+    (Slip(displacement=2, p=0.2), 1),
+    (LostSections(p=0.2), 1),
+    (MissingSections(p=0.2), 1),
+    (MissingParts(p=0.2), 1),
+    (OutOfFocus(full=1.0, p=0.2), 1),
+    (Grayscale(scope="section", p=0.2), 1),
+    (Brightness(shift=(0.1, 0.2), p=0.2), 1),
+    (Contrast(gain=(0.5, 0.8), p=0.2), 1),
+    (Gamma(gamma=(1.5, 2.0), p=0.2), 1),
+    (GaussianNoise(sigma=(0.1, 0.2), p=0.2), 1),
+    (CutNoise(length=(0.5, 0.5), p=0.2), 1),
+    (CutBlur(length=(0.5, 0.5), p=0.2), 1),
+    (DropSlices(rate=1, p=0.2), 1),
+    (ShiftSlices(rate=1, displacement=2, p=0.2), 1),
+    (CopyPaste(min_size=1, p=0.2), 1),
+    (Mixup(p=0.2), 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("transform", "shows"), FIRING, ids=[type(transform).__name__ for transform, _ in FIRING]
+)
+def test_transform_fires_with_its_probability(transform: Transform, shows: float) -> None:
+    rng, count, fired = np.random.default_rng(1), 2000, 0
+
+    def draw(size: Size, rng: np.random.Generator) -> Sample:
+        return random_sample(size, seed=1)
+
+    crop = read_for(transform, SIZE)
+    plain = random_sample(crop)
+    sample = Sample(plain.image, numbered(crop).labels % 7 + 1, draw)
+    for array in (sample.image, sample.labels):
+        array.flags.writeable = False
+    middle = sample.centre(SIZE)
+    for _ in range(count):
+        after = transform(sample, SIZE, rng)
+        assert after.size == SIZE
+        same = np.array_equal(after.image, middle.image)
+        fired += not (same and np.array_equal(after.labels, middle.labels))
+    assert stats.binomtest(fired, count, 0.2 * shows).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("p", [0, 1])
+@pytest.mark.parametrize(
+    "kind", sorted({type(t) for t, _ in FIRING}, key=lambda kind: kind.__name__)
+)
+def test_p_may_be_a_whole_number(kind: type, p: int) -> None:
+    transform = kind(p=p)
+    crop = read_for(transform, SIZE)
+    sample = Sample(random_sample(crop).image, numbered(crop).labels, lambda s, _: random_sample(s))
+    after = transform(sample, SIZE, np.random.default_rng(0))
+    if p == 0:
+        np.testing.assert_array_equal(after.image, sample.centre(SIZE).image)
+
+
+class Marked(Transform):
+    """Sets the image to its number, after a margin of as many voxels."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def margin(self, size: Size) -> Size:
+        return 0, self._number, 0
+
+    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        assert sample.size == read_for(self, size)
+        middle = sample.centre(size)
+        return middle.with_image(np.full_like(middle.image, self._number))
+
+
+THREE: dict[str, Transform | None] = {"a": Marked(1), "b": Marked(3), "c": Marked(2)}
+
+
+@pytest.mark.parametrize(
+    ("weights", "chances"),
+    [
+        (None, [1, 1, 1]),
+        ({"a": 3, "b": 1, "c": 0.5}, [3, 1, 0.5]),
+        ({"a": 0, "b": 2, "c": 2}, [0, 1, 1]),
+    ],
+)
+def test_one_of_is_drawn_by_weight(weights: dict[str, float] | None, chances: list[float]) -> None:
+    one = OneOf(transforms=THREE, weights=weights, p=0.8)
+    assert one.margin(SIZE) == (0, 3, 0)
+    crop = read_for(one, SIZE)
+    sample = Sample(np.zeros((1, *crop), np.uint8), np.zeros(crop, np.int32))
+    rng, found = np.random.default_rng(2), Counter()
+    for _ in range(3000):
+        found[int(one(sample, SIZE, rng).image.max())] += 1
+    expected = np.array([0.2, *(0.8 * np.array(chances) / sum(chances))])[[0, 1, 3, 2]]
+    assert all(found[number] == 0 for number in np.flatnonzero(expected == 0))
+    drawn = np.flatnonzero(expected)
+    observed = [found[number] for number in drawn]
+    assert stats.chisquare(observed, 3000 * expected[drawn]).pvalue > 1e-4
+
+
+def test_one_taken_away_is_not_drawn_and_needs_no_weight() -> None:
+    one = OneOf(transforms={**THREE, "b": None})
+    assert one.margin(SIZE) == (0, 2, 0)
+    assert OneOf(transforms={**THREE, "b": None}, weights={"a": 1, "c": 1}).margin(SIZE)[1] == 2
+    assert OneOf(transforms={**THREE, "b": None}, weights={"a": 1, "b": 9, "c": 1}).p == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"transforms": {}}, "needs transforms"),
+        ({"transforms": {"a": None}}, "needs transforms"),
+        ({"transforms": THREE, "weights": {"a": 0, "b": 0, "c": 0}}, "above 0"),
+        ({"transforms": THREE, "weights": {"a": 1, "b": -1, "c": 1}}, "from 0 up"),
+        ({"transforms": THREE, "weights": {"a": 1, "b": float("nan"), "c": 1}}, "from 0 up"),
+        ({"transforms": THREE, "weights": {"a": 1, "b": float("inf"), "c": 1}}, "from 0 up"),
+        ({"transforms": THREE, "weights": {"a": 1}}, "OneOf.weights: b, c"),
+        (
+            {"transforms": THREE, "weights": {"a": 1, "b": 1, "c": 1, "bb": 1}},
+            "'bb'.*OneOf.weights",
+        ),
+        ({"transforms": THREE, "p": 1.2}, "OneOf: p"),
+        ({"transforms": {"a": 3}}, "a: 3 is no transform"),
+    ],
+)
+def test_impossible_groups_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        OneOf(**settings)
+
+
+def test_a_group_asks_what_its_members_ask() -> None:
+    """A turn inside a group and a pipeline within it get square sections before margins are cut."""
+    inner = Pipeline(transforms={"wide": Marked(2), "turn": Rot90(axes=(1, 2), p=1)})
+    pipeline = Pipeline(
+        transforms={"group": OneOf(transforms={"inner": inner, "b": Marked(1)}), "c": Marked(3)}
+    )
+    assert pipeline.equal_axes == (1, 2)
+    with pytest.raises(UserError, match=r"augment.transforms.group exchanges axes \[1, 2\]"):
+        pipeline.check((6, 6, 8))
+    pipeline.check(SIZE)
+    margin = pipeline.margin(SIZE)
+    assert margin == (0, 5, 3)
+    for seed in range(20):
+        sample = random_sample(read_for(pipeline, SIZE))
+        assert pipeline(sample, SIZE, np.random.default_rng(seed)).size == SIZE

@@ -1,0 +1,227 @@
+"""The shipped sets of augmentations, on whole data sets."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data.drawn_samples import Extreme
+from emseg.config import load
+from emseg.config.chain import read_yaml
+from emseg.config.choices import conf_folder, list_groups
+from emseg.config.construction import build
+from emseg.data.augment import Pipeline, Sample
+from emseg.data.dataset import PatchDataset
+from emseg.data.labelled import LabelledVolume
+from emseg.data.sampling import sample_generator
+from emseg.data.targets import Affinity
+from emseg.errors import UserError
+from emseg.training.datamodule import SampleStream
+from emseg.volumes import from_array
+
+# A machine may have fewer cores than workers are tried.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+
+PROFILES = sorted(list_groups([conf_folder()])["augment"])
+# Crops that end at `reach` leave what is beyond unlabelled.
+REACHING = {"banis"}
+PATCH = (8, 8, 8)
+
+
+def node(profile: str) -> dict[str, Any]:
+    return read_yaml(conf_folder() / "augment" / f"{profile}.yaml")
+
+
+def pipeline(profile: str) -> Pipeline:
+    return build(node(profile), kind="augment")
+
+
+def volume(kind: type = np.uint8, shape: tuple = (48, 100, 100)) -> LabelledVolume:
+    """Noise, fully labelled."""
+    rng = np.random.default_rng(0)
+    levels = rng.integers(0, 256, shape, dtype=np.uint8)
+    labels = rng.integers(0, 9, shape, dtype=np.int32)
+    image = levels if kind is np.uint8 else levels / np.float32(255)
+    return LabelledVolume(from_array(image), from_array(labels))
+
+
+def dataset(profile: str, source: LabelledVolume | None = None, **settings: Any) -> PatchDataset:
+    choices = {"patch_size": PATCH, "seed": 3, **settings}
+    target = Affinity(offsets=[(1, 0, 0), (0, 0, 3)])
+    augment = pipeline(profile)
+    return PatchDataset([source or volume()], target=target, augment=augment, **choices)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_all_of_a_patch_is_labelled_and_volumes_are_not_written_to(
+    profile: str, kind: type
+) -> None:
+    source = volume(kind)
+    before = [hashlib.sha256(part[...]).digest() for part in (source.image, source.label)]
+    patches = dataset(profile, source)
+    for index in range(40):
+        sample = patches[index]
+        label, image = sample["label"], sample["image"]
+        assert image.shape == (1, *PATCH) and image.dtype == np.float32
+        assert label.shape == PATCH and label.dtype == np.int32
+        assert np.isfinite(image).all() and image.min() >= 0 and image.max() <= 1
+        assert profile in REACHING or (label >= 0).all()
+        for array in sample.values():
+            assert array.flags.c_contiguous
+            array[...] = 0
+    after = [hashlib.sha256(part[...]).digest() for part in (source.image, source.label)]
+    assert after == before
+
+
+def test_what_a_reaching_profile_does_not_see_is_unlabelled_and_masked() -> None:
+    patches, unseen = dataset("banis", volume(shape=(64, 64, 64)), patch_size=(32, 32, 32)), 0
+    for index in range(12):
+        sample = patches[index]
+        unknown = sample["label"] == -1
+        unseen += int(unknown.sum())
+        assert (sample["image"][0][unknown] == 0).all()
+        assert not sample["mask"][:, unknown].any()
+    assert unseen > 0
+
+
+GEOMETRY = ("augment_geometry", "augment_sections", "augment_warp")
+
+
+def moves_alone(transforms: dict[str, Any]) -> dict[str, Any]:
+    """The transforms of which none changes a grey value, nested ones too."""
+    kept = {}
+    for name, item in transforms.items():
+        if "transforms" in item:
+            inner = moves_alone(item["transforms"])
+            kept[name] = item | {"transforms": inner, **({"p": 1.0} if "p" in item else {})}
+        elif item["_target_"].split(".")[-2] in GEOMETRY and item.get("missing", [0, 0]) == [0, 0]:
+            kept[name] = item | {"p": 1.0}
+    return kept
+
+
+@pytest.mark.parametrize("profile", sorted({*PROFILES} - REACHING))
+def test_grey_stays_grey_at_the_limits_of_all_moves(profile: str) -> None:
+    body = node(profile)
+    augment = build(body | {"transforms": moves_alone(body["transforms"])}, kind="augment")
+    crop = np.add(PATCH, np.multiply(2, augment.margin(PATCH)))
+    for seed in range(25):
+        for image in (np.full((1, *crop), 128, np.uint8), np.full((1, *crop), 0.5, np.float32)):
+            sample = augment(Sample(image, np.full(crop, 7, np.int32)), PATCH, Extreme(seed))
+            assert sample.size == PATCH and (sample.labels == 7).all()
+            np.testing.assert_allclose(sample.image, image.max(), rtol=1e-6)
+
+
+MARGINS = {
+    # Nine of Elastic make 160 pixels 178; 89 / 0.9 of them by 1.05 by the root of 2 are 58 more
+    # than half; and two misalignments follow each other.
+    "em_neuron": (1, 9 + 58 + 22, 9 + 58 + 22),
+    "em_cleft": (0, 23, 23),
+    "banis": (16, 16, 16),
+    "iso": (0, 0, 0),
+    "light": (0, 0, 0),
+    "none": (0, 0, 0),
+}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_margins_are_what_the_transforms_need(profile: str) -> None:
+    cube = profile in ("banis", "iso")
+    patch = (160, 160, 160) if cube else (18, 160, 160)
+    assert pipeline(profile).margin(patch) == MARGINS[profile]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_patches_that_are_not_square_are_refused_where_axes_are_exchanged(profile: str) -> None:
+    augment = pipeline(profile)
+    augment.check((16, 16, 16))
+    if profile == "none":
+        augment.check((16, 16, 24))
+        return
+    with pytest.raises(UserError, match=r"augment.transforms.\w+ exchanges .*\[16, 16, 24\]"):
+        dataset(profile, patch_size=(16, 16, 24))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_samples_are_the_same_whoever_makes_them(profile: str) -> None:
+    source = volume()
+    expected = [dataset(profile, source)[index] for index in range(6)]
+    patches = dataset(profile, source)
+    for workers in (0, 1, 3):
+        stream = SampleStream(patches, batch_size=2, batches_per_epoch=3, num_workers=workers)
+        for number, batch in enumerate(stream):
+            for key, values in batch.items():
+                pair = np.stack([expected[2 * number + step][key] for step in (0, 1)])
+                np.testing.assert_array_equal(values.numpy(), pair)
+        stream.close()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_no_two_samples_share_their_draws(profile: str) -> None:
+    patches = dataset(profile)
+    images = {patches[index]["image"].tobytes() for index in range(200)}
+    assert len(images) == 200
+    other = dataset(profile, seed=4)
+    assert not images & {other[index]["image"].tobytes() for index in range(20)}
+
+
+def test_no_two_samples_share_a_generator() -> None:
+    first = {
+        sample_generator(seed=seed, namespace=namespace, index=index).integers(2**63)
+        for seed in (3, 4)
+        for namespace in (0, 1)
+        for index in range(200)
+    }
+    assert len(first) == 800
+
+
+FLAT = """
+experiment_name: shipped
+data: {train: {image: a.h5, label: b.h5}}
+optimization: {max_epochs: 10}
+"""
+
+
+def test_one_value_is_changed_on_the_command_line(tmp_path: Any) -> None:
+    config = tmp_path / "flat.yaml"
+    config.write_text(FLAT)
+    words = [
+        "augment=em_neuron",
+        "augment.transforms.noise.p=0.5",
+        "augment.transforms.elastic=null",
+        "augment.transforms.stack.transforms.lost=null",
+    ]
+    loaded = load(config, mode="train", overrides=words)
+    augment = build(loaded.root.augment, kind="augment")
+    assert augment.transforms["noise"].p == 0.5 and augment.transforms["elastic"] is None
+    # What Elastic asks for, 9 pixels, is turned as well.
+    shipped = pipeline("em_neuron").margin((18, 32, 32))
+    assert np.subtract(shipped, augment.margin((18, 32, 32))).tolist() == [1, 14, 14]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("elastic.spacing", True, "elastic.spacing: expected number, got True"),
+        ("elastic.displacement", [1], r"elastic.displacement: expected \[number, number\]"),
+        ("focus.sections", [1.5, 2], r"focus.sections: expected \[int, int\]"),
+        ("stack.transforms.slips.displacement", 2.5, "slips.displacement: expected int"),
+        ("warp.rotation", [45, 0], "warp.rotation: expected"),
+        ("warp.reach", [1, 1], "warp.reach: expected"),
+        ("grayscale.scope", "sections", "grayscale.scope: .* did you mean 'section'"),
+        ("noise.p", 2, "noise: GaussianNoise: p=2"),
+        ("noise.sigam", [0, 1], "noise.sigam: .* did you mean 'sigma'"),
+        ("stack.weights", {"slips": 1}, "stack: OneOf.weights"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key(key: str, value: Any, message: str) -> None:
+    body = node("em_neuron")
+    *path, last = key.split(".")
+    inner = body["transforms"]
+    for name in path:
+        inner = inner[name]
+    inner[last] = value
+    with pytest.raises(UserError, match=f"augment.transforms.*{message}") as error:
+        build(body, kind="augment")
+    assert "\n" not in str(error.value)
