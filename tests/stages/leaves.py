@@ -225,6 +225,11 @@ CHANGES: dict[str, Change] = {
     "decoding.dust_merge_size": Change(200),
     "decoding.dust_merge_affinity": Change(0.9, beside=("decoding.dust_merge_size=200",)),
     "decoding.dust_remove_size": Change(200),
+    "decoding.iou_threshold": Change(0.1),
+    "decoding.singleton_size_ratio": Change(0.1, beside=("decoding.iou_threshold=0.5",)),
+    "decoding.one_sided_threshold": Change(0.1),
+    "decoding.one_sided_min_size": Change(1000, beside=("decoding.one_sided_threshold=0.1",)),
+    "decoding.branch_affinity": Change(1.0, beside=("decoding.iou_threshold=0.1",)),
     "decoding.backend": Change("waterz", kept="which code merges"),
     "decoding.time_limit": Change(
         60.0, beside=("decoding.backend=waterz",), kept="when waterz is given up"
