@@ -339,3 +339,29 @@ def test_windows_are_activated(activation, function):
     )
     logits = np.stack([image, 1 - image, image**2])
     np.testing.assert_allclose(result, function(logits), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("activation", "function"),
+    [
+        ("sigmoid", lambda x: 1 / (1 + np.exp(-x))),
+        ("scale_sigmoid", lambda x: 1 / (1 + np.exp(-x / 5))),
+        ("none", None),
+    ],
+)
+def test_a_distance_becomes_its_tanh_whatever_becomes_of_probabilities(activation, function):
+    image = noise((4, 5, 6)) * 6 - 3
+    result = predict(
+        pointwise,
+        image,
+        channels=3,
+        window_size=(4, 4, 4),
+        normalize=as_float,
+        activation=activation,
+        channel_activations=["sigmoid", "tanh", "sigmoid"],
+    )
+    logits = np.stack([image, 1 - image, image**2])
+    wanted = logits if function is None else function(logits)
+    if function is not None:
+        wanted[1] = np.tanh(1 - image)
+    np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=1e-6)

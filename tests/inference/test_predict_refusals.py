@@ -23,6 +23,8 @@ def as_float(array):
         ({"offsets": [(0, 1)]}, "offsets"),
         ({"edge_side": "dest"}, "did you mean 'destination'"),
         ({"window_size": (4, 4)}, "window_size"),
+        ({"channel_activations": ["tahn"]}, "did you mean 'tanh'"),
+        ({"channel_activations": ["tanh"], "output_dtype": "uint8"}, "channel 0 is a distance"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_before_the_network_runs(change, named):
@@ -32,6 +34,18 @@ def test_options_that_do_not_fit_are_refused_before_the_network_runs(change, nam
     options = {"channels": 1, "window_size": (4, 4, 4), "normalize": as_float, **change}
     with pytest.raises(UserError, match=named):
         predict(never, np.zeros((4, 4, 4), np.uint8), **options)
+
+
+def test_activations_are_of_every_channel():
+    with pytest.raises(UserError, match="2 activations for 1 channels"):
+        predict(
+            lambda batch: batch,
+            np.zeros((4, 4, 4), np.uint8),
+            channels=1,
+            window_size=(4, 4, 4),
+            normalize=as_float,
+            channel_activations=["sigmoid", "tanh"],
+        )
 
 
 def test_a_network_of_another_shape_is_refused():

@@ -33,6 +33,7 @@ def check_targets(loaded: Loaded, mode: str) -> None:
     """
     if mode not in USES:
         raise unknown_name("mode", mode, USES)
+    _check_head(loaded)
     for kind in USES[mode]:
         if kind == "evaluation.metrics":
             if mode != "test" or loaded.root.evaluation.enabled:
@@ -40,6 +41,14 @@ def check_targets(loaded: Loaded, mode: str) -> None:
                     build(node, kind=kind, name=f"{kind}.{name}", allow=loaded.allow)
         else:
             _check_leaf(loaded, kind)
+
+
+def _check_head(loaded: Loaded) -> None:
+    head = loaded.root.inference.model.head
+    if head is not None:
+        heads = _target_facts(loaded)["heads"] or ()
+        if head not in heads:
+            raise unknown_name("head of the target", head, heads, where="inference.model.head")
 
 
 def _check_leaf(loaded: Loaded, kind: str) -> None:
