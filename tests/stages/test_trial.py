@@ -1,14 +1,19 @@
 """Trials that share fragments score what a full decode and evaluation score."""
 
+import inspect
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from emseg.config.schema import Volume
+from emseg.config.schema import Space, Tune, Volume
+from emseg.decoding.agglomerate import agglomerate
 from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.evaluation.voi import voi
+from emseg.stages import study
 from emseg.stages import trial as stage
 from emseg.stages.decode import DecodeJob, labels_of
 from emseg.stages.kept import Kept
@@ -108,6 +113,41 @@ def test_trials_of_one_watershed_cut_it_once(task, monkeypatch):
         assert curve not in curves and curves[0] != curves[1]
     finally:
         object.__setattr__(sharing, "fragments", original)
+
+
+class InThisProcess:
+    """Stands for the child of trials."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def call(self, function, *arguments, timeout=None):
+        return function(*arguments)
+
+
+def test_stages_that_unite_branches_can_be_searched(task, monkeypatch):
+    monkeypatch.setattr(study, "ChildWorker", InThisProcess)
+    one = task("voi", "voi_sum")
+    space = {
+        "thresholds": Space(low=0.2, high=0.6, step=0.2),
+        "best_buddy": Space(choices=[False, True]),
+        "iou_threshold": Space(choices=[None, 0.2, 0.5]),
+        "one_sided_threshold": Space(low=0.5, high=0.9, step=0.1),
+        "one_sided_min_size": Space(low=1, high=9),
+    }
+    defaults = {name: inspect.signature(agglomerate).parameters[name].default for name in space}
+    one = replace(one, job=replace(one.job, decoding=LEAF | defaults))
+    config = Tune(study_name="s", metric="voi_sum", n_trials=6, search_space=space)
+    best = study.search([one], config, folder=Path("tune"), seed=0).leaf
+    trials = optuna.load_study(study_name="s", storage="sqlite:///tune/s.sqlite3").trials
+    done = [trial for trial in trials if trial.value is not None]
+    assert len(done) > 3 and len({trial.value for trial in done}) > 1
+    labels = labels_of(DecodeJob(one.job.prediction, best, None))
+    wanted = voi(labels, one.source.label[...])["voi_sum"]
+    assert min(trial.value for trial in done) == pytest.approx(wanted, abs=1e-12)
 
 
 def test_waterz_keeps_its_fragments_to_itself(task):
