@@ -12,6 +12,8 @@ import torch
 import emseg
 from emseg.cli import main
 from emseg.config.choices import tutorials_folder
+from emseg.data.targets import Affinity
+from emseg.stages.network import target_facts
 from emseg.training.checkpoints import read_checkpoint
 from emseg.volumes import open_volume, write_volume
 from stages.tiny_tutorial import cells
@@ -169,6 +171,11 @@ def test_a_resumed_run_goes_on_with_what_was_learned(trained, tmp_path, monkeypa
         ("test", ["inference.output_dtype=uint8"], "channel 9 is a distance"),
         ("test", ["inference.crop_pad=[0,1,3,9,2,2]"], "inference.crop_pad"),
         ("test", ["target=aff9", "inference.model.head=null", "model.separate_heads=false"], "for"),
+        (
+            "test",
+            ["target=aff9_sdt", "inference.model.head=null", "model.separate_heads=false"],
+            "was trained for target heads",
+        ),
         ("train", ["loss.weighting=sum"], "its loss learned log_variance"),
         ("train", ["loss.weights={sdt: 1}"], "loss.weights must be null"),
         ("train", ["target=aff9", "inference.model.head=null"], "two heads"),
@@ -186,6 +193,13 @@ def test_what_does_not_fit_is_refused_in_one_line(trained, mode, words, told, ca
     lines = capsys.readouterr().err.splitlines()
     wrong = [line for line in lines if "are dropped" not in line]
     assert len(wrong) == 1 and told in wrong[0], lines
+
+
+def test_affinities_alone_say_nothing_of_heads():
+    # As the files say that were written before there were heads.
+    target = Affinity(offsets=[(1, 0, 0), (0, 0, 3)])
+    facts = {"channels": ["1-0-0", "0-0-3"], "offsets": [[1, 0, 0], [0, 0, 3]]}
+    assert target_facts(target) == facts | {"edge_side": "destination"}
 
 
 def test_check_stops_after_the_checks(trained, capsys):

@@ -66,6 +66,15 @@ def test_four_panels_and_three_slices_of_each_volume(volumes):
         assert colours(segmentation) == colours(truth) == wanted
 
 
+def test_probabilities_are_found_among_other_channels(volumes):
+    facts = {"offsets": [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]}
+    facts["activation"] = ["distance", "probability", "probability", "probability"]
+    affinity = np.stack([np.full(SHAPE, value, np.float32) for value in (-1.0, 0.0, 0.4, 0.6)])
+    write_volume("pred.h5", affinity, axes="czyx", voxel_size=None, attributes=facts)
+    for row in cut(draw("a", predictions={"a": "pred.h5"}), 3):
+        assert colours(row[1]) == {(127, 127, 127)}
+
+
 def test_what_is_not_there_stays_empty(volumes):
     picture = draw("a", label=None)
     for row in cut(picture, 3):
