@@ -4,6 +4,7 @@ import hashlib
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +66,9 @@ def volumes(seed: int = 0) -> dict[str, np.ndarray]:
 def archive_of(arrays: dict[str, np.ndarray], path: Path, **more: str) -> bytes:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
-            tifffile.imwrite("one.tif", array, photometric="minisblack")
-            archive.write("one.tif", name)
+            made = BytesIO()
+            tifffile.imwrite(made, array, photometric="minisblack")
+            archive.writestr(name, made.getvalue())
         for name, text in more.items():
             archive.writestr(name, text)
     return path.read_bytes()
