@@ -49,7 +49,7 @@ def failure(load_text: Load, *overrides: str, text: str = TUTORIAL, mode: str = 
         ("optimization.max_epochs=null", ["optimization.max_epochs", "max_steps"]),
         ("model=wid", ["choice of model 'wid'", "did you mean 'wide'", "command line"]),
         ("model=[net,wide]", ["model", "exactly one"]),
-        ("evaluation/metrics=[rand,nerl]", ["'nerl'", "voi"]),
+        ("evaluation/metrics=[rand,nerls]", ["'nerls'", "voi"]),
         ("system.profile=all-gpus", ["'all-gpus'", "did you mean 'all-gpu-cpu'"]),
         ("optimization.optimizer=sgd", ["optimization.optimizer", "'sgd'", "optimizer=sgd"]),
         ("modle=net", ["modle", "did you mean 'model'"]),

@@ -9,7 +9,8 @@ from emseg.errors import UserError
 from emseg.evaluation import contingency
 from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.evaluation.voi import voi
-from emseg.stages.evaluate import score, table
+from emseg.stages.evaluate import table
+from emseg.stages.scores import score
 
 
 def labels_wanted(segmentation, truth, *, voxel_size):

@@ -11,7 +11,14 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
     "optimization.optimizer": ("params",),
     "optimization.scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
     "decoding": ("prediction", "offsets", "edge_side", "voxel_size"),
-    "evaluation.metrics": ("segmentation", "truth", "table", "voxel_size"),
+    "evaluation.metrics": (
+        "segmentation",
+        "truth",
+        "table",
+        "voxel_size",
+        "skeletons",
+        "node_segments",
+    ),
 }
 
 # Per kind, keys beside the arguments that code itself reads, with their defaults:

@@ -64,11 +64,12 @@ class System:
 
 @dataclass(kw_only=True)
 class Volume:
-    """One volume; `path` is the root that image, label and mask are relative to."""
+    """One volume; `path` is the root that image, label, mask and skeletons are relative to."""
 
     image: str
     label: str | None = None
     mask: str | None = None
+    skeletons: str | None = None
     path: str | None = None
     resolution: tuple[float, float, float] | None = None
     axes: str | None = None
@@ -83,6 +84,8 @@ class Volume:
         allowed = "x, y and z in stored order (zyx), with c for channels (czyx, zyxc)"
         _require(self.axes is None or self.axes in AXIS_ORDERS, "axes", self.axes, allowed)
         _require_range("range", self.range)
+        whole = self.skeletons is None or self.range is None
+        _require(whole, "range", self.range, "null beside skeletons, which are of the whole volume")
         _require_positive(self, "weight")
 
 

@@ -85,22 +85,33 @@ def node_overlaps(segments: np.ndarray, skeletons: Skeletons) -> NodeOverlaps:
     )
 
 
-def run_lengths(
-    segments: np.ndarray, skeletons: Skeletons, *, tolerances: Sequence[float] = TOLERANCES
+def nerl(
+    segmentation: np.ndarray | None,
+    truth: np.ndarray | None,
+    *,
+    tolerances: Sequence[float] = TOLERANCES,
+    skeletons: Skeletons,
+    node_segments: np.ndarray | None = None,
 ) -> dict[str, float]:
     """How far the skeletons can be followed, in nm and as a part of what is possible.
 
-    `segments` (N,) integers, the segment in which each node of the skeletons lies, 0 being none.
     `nerl` is `erl` / `max_erl`, 1 for a perfect segmentation; `nerl_5` and so on, for `tolerances`
     above 0, forgive a merger to a skeleton with so many nodes in it or fewer; all are divided by
-    the same `max_erl`. An edge with an end in 0 is omitted, one between two segments is split, one
-    within a segment that holds nodes of two skeletons is lost; what is left of a skeleton in a
-    segment is one run. `n_splits` counts split edges, `n_mergers` the skeletons in segments that
-    join some (`n_non0_mergers`: but for segment 0).
+    the same `max_erl`. An edge with an end in segment 0 is omitted, one between two segments is
+    split, one within a segment that holds nodes of two skeletons is lost; what is left of a
+    skeleton in a segment is one run. `n_splits` counts split edges, `n_mergers` the skeletons in
+    segments that join some (`n_non0_mergers`: but for segment 0).
+
+    `node_segments` (N,) is the segment in which each node of the skeletons lies, 0 being none; the
+    segmentation (Z, Y, X) is looked at without it, the truth never.
 
     Januszewski et al., Nature Methods 2018; sums and names as BANIS has them, in float64.
     """
-    found = node_overlaps(segments, skeletons)
+    if node_segments is None:
+        if segmentation is None:
+            raise UserError("nerl needs a segmentation, or the segments of the skeletons' nodes")
+        node_segments = segmentation[tuple(skeletons.voxels.T)]
+    found = node_overlaps(node_segments, skeletons)
     numbers = {"erl": found.erl(found.false_runs()), "max_erl": found.longest}
     for tolerance in tolerances:
         name = "nerl" if tolerance == 0 else f"nerl_{tolerance:g}"

@@ -1,6 +1,5 @@
 """Evaluate: segmentations against their truth, into metrics.json and a printed table."""
 
-import inspect
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from emseg import __version__
-from emseg.config import build
 from emseg.errors import UserError
-from emseg.evaluation import Contingency, contingency
 from emseg.stages.artifacts import (
     FORMAT_VERSION,
     check_format,
@@ -22,64 +19,14 @@ from emseg.stages.artifacts import (
     same_contents,
 )
 from emseg.stages.runs import say
+from emseg.stages.scores import Scores, asks, build_metrics, counts_suffice, score
 from emseg.stages.sources import Source
-from emseg.stages.truth import count_overlaps, read_truth, truth_facts
+from emseg.stages.truth import count_overlaps, read_truth, segments_at, truth_facts
 from emseg.volumes import Volume, identity, open_volume
 from emseg.volumes.atomic import replacing
 
-Scores = dict[str, float]
 # Characters that a line of the printed table may have.
 MOST_COLUMNS = 120
-
-
-def build_metrics(
-    nodes: Mapping[str, dict[str, Any]], *, allow: Sequence[str] = ()
-) -> list[partial]:
-    """The metrics of `evaluation.metrics`, each taking (segmentation, truth) and facts by name."""
-    kind = "evaluation.metrics"
-    return [build(node, kind=kind, name=f"{kind}.{k}", allow=allow) for k, node in nodes.items()]
-
-
-def counts_suffice(metrics: Sequence[partial]) -> bool:
-    """True when every metric takes a `table` of counts, so that `score` needs no labels."""
-    return all(_asks(metric, "table") for metric in metrics)
-
-
-def score(
-    segmentation: np.ndarray | None,
-    truth: np.ndarray | None,
-    *,
-    metrics: Sequence[partial],
-    voxel_size: Sequence[float] | None,
-    table: Contingency | None = None,
-) -> Scores:
-    """All named numbers of all metrics; two metrics that return one name are a UserError.
-
-    The contingency table is counted once, unless it is given, and handed to every metric that asks
-    for `table`. The labels may be None beside a table; a metric that looks at them is a UserError
-    then.
-    """
-    facts: dict[str, Any] = {"voxel_size": voxel_size, "table": table}
-    if segmentation is None or truth is None:
-        _check_counts_suffice(metrics)
-    elif table is None and any(_asks(metric, "table") for metric in metrics):
-        facts["table"] = contingency(segmentation, truth)
-    scores: Scores = {}
-    for metric in metrics:
-        asked = {name: fact for name, fact in facts.items() if _asks(metric, name)}
-        named = metric(segmentation, truth, **asked)
-        twice = scores.keys() & named.keys()
-        if twice:
-            raise UserError(f"evaluation.metrics: two metrics return '{twice.pop()}'")
-        scores |= named
-    return scores
-
-
-def score_names(metrics: Sequence[partial]) -> list[str]:
-    """The names of the numbers that the metrics return, found on a toy segmentation."""
-    toy = np.ones((2, 2, 2), np.uint32)
-    toy[1] = 2
-    return list(score(toy, toy, metrics=metrics, voxel_size=(1.0, 1.0, 1.0)))
 
 
 def evaluate(
@@ -97,9 +44,9 @@ def evaluate(
     A record's key is the fingerprint of segmentations, truths and metrics: a second
     configuration adds a record, the same one is not computed again.
     """
-    labelled = [source for source in sources if source.label is not None]
+    labelled = [source for source in sources if source.has_truth]
     if not labelled:
-        say("no volume has a label: evaluation skipped")
+        say("no volume has a label or skeletons: evaluation skipped")
         return {}
     segmented = {one.name: open_segmentation(segmentations[one.name], one) for one in labelled}
     path = folder / "metrics.json"
@@ -164,24 +111,16 @@ def _score_volumes(
 
 
 def _score_volume(segmented: Volume, source: Source, metrics: Sequence[partial]) -> Scores:
-    voxel_size = source.image.voxel_size
+    facts: dict[str, Any] = {"metrics": metrics, "voxel_size": source.image.voxel_size}
+    facts["skeletons"] = source.skeletons()
     if counts_suffice(metrics):
-        table = count_overlaps(segmented, source)
-        return score(None, None, metrics=metrics, voxel_size=voxel_size, table=table)
-    return score(segmented[...], read_truth(source), metrics=metrics, voxel_size=voxel_size)
-
-
-def _asks(metric: partial, fact: str) -> bool:
-    return fact in inspect.signature(metric.func).parameters
-
-
-def _check_counts_suffice(metrics: Sequence[partial]) -> None:
-    for metric in metrics:
-        if not _asks(metric, "table"):
-            raise UserError(
-                f"evaluation.metrics: {metric.func.__name__} looks at the labels themselves, a "
-                "table of counts is not enough for it"
-            )
+        if source.label is not None and any(asks(metric, "table") for metric in metrics):
+            facts["table"] = count_overlaps(segmented, source)
+        if facts["skeletons"] is not None:
+            facts["node_segments"] = segments_at(segmented, facts["skeletons"].voxels)
+        return score(None, None, **facts)
+    truth = None if source.label is None else read_truth(source)
+    return score(segmented[...], truth, **facts)
 
 
 def _facts(
@@ -201,7 +140,8 @@ def _inputs(segmented: Mapping[str, Volume], sources: Sequence[Source]) -> list[
     """The files whose bytes no fingerprint covers: truths, masks, segmentations from elsewhere."""
     foreign = [volume for volume in segmented.values() if "fingerprint" not in volume.attributes]
     read = [volume for source in sources for volume in (source.label, source.mask) if volume]
-    return [volume.location for volume in (*foreign, *read)]
+    skeletons = [source.config.skeletons for source in sources if source.config.skeletons]
+    return [*(volume.location for volume in (*foreign, *read)), *skeletons]
 
 
 def _fingerprint_of(segmentation: Volume) -> Any:

@@ -10,8 +10,8 @@ from emseg.config.schema import Inference, Root
 from emseg.data.labelled import check_labels
 from emseg.errors import UserError
 from emseg.stages.channels import asked_facts, chosen_channels
-from emseg.stages.evaluate import build_metrics, score_names
 from emseg.stages.network import target_facts
+from emseg.stages.scores import build_metrics, score_names
 from emseg.stages.sources import Source
 from emseg.volumes import open_volume
 

@@ -12,6 +12,7 @@ from emseg.data.sampling import resolve_range
 from emseg.errors import UserError
 from emseg.volumes import Volume, open_volume
 from emseg.volumes.location import parse_location
+from emseg.volumes.skeletons import Skeletons, read_skeletons
 
 # File stems that say nothing of what is in the file; the folder above is asked instead.
 TELLING_NOTHING = {"img", "image", "raw", "em", "main", "data", "volume"}
@@ -30,6 +31,27 @@ class Source:
     mask: Volume | None
     config: VolumeConfig
     border_mask: BorderMask = field(default_factory=BorderMask)
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether a segmentation of it can be evaluated."""
+        return self.label is not None or self.config.skeletons is not None
+
+    def skeletons(self) -> Skeletons | None:
+        """The skeletons of its objects, read anew; a UserError where one leaves the image."""
+        if self.config.skeletons is None:
+            return None
+        if self.image.voxel_size is None:
+            raise UserError(f"{self.image.location}: skeletons need data.test.resolution, in nm")
+        found = read_skeletons(self.config.skeletons, voxel_size=self.image.voxel_size)
+        outside = (found.voxels < 0) | (found.voxels >= self.image.shape)
+        if outside.any():
+            first = found.voxels[outside.any(axis=1)][0].tolist()
+            raise UserError(
+                f"{self.config.skeletons}: a node at voxel {first} is outside "
+                f"{self.image.location} of shape {self.image.shape}"
+            )
+        return found
 
     def labelled(self) -> LabelledVolume:
         """The image with its truth, as training takes them; a UserError when it has none."""
@@ -93,7 +115,8 @@ def _expand(key: str, volume: VolumeConfig, split: str) -> list[tuple[str, Volum
     image = str(root / volume.image)
     label = volume.label and str(root / volume.label)
     mask = volume.mask and str(root / volume.mask)
-    whole = replace(volume, path=None, image=image, label=label, mask=mask)
+    skeletons = volume.skeletons and str(root / volume.skeletons)
+    whole = replace(volume, path=None, image=image, label=label, mask=mask, skeletons=skeletons)
     if not _is_pattern(image):
         return [(key, whole)]
     images = _found(image)
@@ -102,6 +125,10 @@ def _expand(key: str, volume: VolumeConfig, split: str) -> list[tuple[str, Volum
     if volume.name is not None and len(images) > 1:
         raise UserError(
             f"data.{split}.name: '{volume.name}' for the {len(images)} files of {image}"
+        )
+    if skeletons is not None and len(images) > 1:
+        raise UserError(
+            f"data.{split}.skeletons: {skeletons} for the {len(images)} files of {image}"
         )
     labels, masks = _matches(label, images, split), _matches(mask, images, split)
     return [

@@ -9,13 +9,14 @@ from emseg.errors import UserError
 from emseg.stages.artifacts import existing
 from emseg.stages.decode import DecodeJob, current_segmentation, decode
 from emseg.stages.devices import resolve_devices
-from emseg.stages.evaluate import Scores, evaluate, open_segmentation, table
+from emseg.stages.evaluate import evaluate, open_segmentation, table
 from emseg.stages.grid import unlike_training
 from emseg.stages.infer import check_image, check_settings, current_prediction, infer
 from emseg.stages.network import Trained, load_trained
 from emseg.stages.overview import write_overview
 from emseg.stages.rehearsal import try_decoders, try_metrics
 from emseg.stages.runs import log_start, results_of, run_for, run_of, say, write_config
+from emseg.stages.scores import Scores
 from emseg.stages.sources import Source, open_sources
 from emseg.volumes import check_writable
 from emseg.volumes.location import parse_location

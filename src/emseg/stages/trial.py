@@ -20,10 +20,11 @@ from emseg.stages.decode import (
     labels_of,
     prediction_facts,
 )
-from emseg.stages.evaluate import build_metrics, counts_suffice, score, score_names
 from emseg.stages.kept import Kept
+from emseg.stages.scores import build_metrics, counts_suffice, score, score_names
 from emseg.stages.sources import Source
 from emseg.stages.truth import read_truth, truth_facts
+from emseg.volumes.skeletons import Skeletons
 
 # (value of the swept argument, score); the value is None where nothing is swept.
 Curve = list[tuple[float | None, float]]
@@ -99,31 +100,32 @@ def _scores(
     task: Task, parameters: Mapping[str, Any], swept: tuple[str, list[float]] | None
 ) -> dict[float | None, float]:
     job = replace(task.job, decoding=with_parameters(task.job.decoding, parameters))
-    metrics, voxel_size = build_metrics(task.metrics, allow=job.allow), task.source.image.voxel_size
-    if counts_suffice(metrics):
-        tables = _tables(job, task.source, swept)
-        if tables is not None:
-            return {
-                value: score(None, None, metrics=metrics, voxel_size=voxel_size, table=table)[
-                    task.metric
-                ]
-                for value, table in tables
-            }
-    labelled = labels_by_value(job, *swept) if swept else [(None, labels_of(job))]
-    truth = read_truth(task.source)
-    return {
-        value: score(labels, truth, metrics=metrics, voxel_size=voxel_size)[task.metric]
-        for value, labels in labelled
+    metrics, source = build_metrics(task.metrics, allow=job.allow), task.source
+    facts = {
+        "metrics": metrics,
+        "voxel_size": source.image.voxel_size,
+        "skeletons": source.skeletons(),
     }
+    if counts_suffice(metrics):
+        counted = _counted(job, source, facts["skeletons"], swept)
+        if counted is not None:
+            return {value: score(None, None, **facts, **own)[task.metric] for value, own in counted}
+    labelled = labels_by_value(job, *swept) if swept else [(None, labels_of(job))]
+    truth = None if source.label is None else read_truth(source)
+    return {value: score(labels, truth, **facts)[task.metric] for value, labels in labelled}
 
 
-def _tables(
-    job: DecodeJob, source: Source, swept: tuple[str, list[float]] | None
-) -> Iterator[tuple[float | None, Contingency]] | None:
-    """Per value the table of segments and truth, or None where the decoder shares no fragments.
+def _counted(
+    job: DecodeJob,
+    source: Source,
+    skeletons: Skeletons | None,
+    swept: tuple[str, list[float]] | None,
+) -> Iterator[tuple[float | None, dict[str, Any]]] | None:
+    """Per value the table of segments and truth, and the segments of nodes, for `score`.
 
-    Fragments are counted against the truth once; a segmentation that is put together from them has
-    their table with other names, and is never written down.
+    None where the decoder shares no fragments. Fragments are counted against the truth once; a
+    segmentation that is put together from them has their table with other names, and is never
+    written down.
     """
     decoder = build(job.decoding, kind="decoding", allow=job.allow)
     sweep = sweep_of(decoder.func)
@@ -138,9 +140,11 @@ def _tables(
     if key is None:
         return None
 
-    def count() -> tuple[Any, Contingency]:
+    def count() -> tuple[Any, Contingency | None, np.ndarray | None]:
         labels, graph = sweep.sharing.fragments(read(), **arguments | facts)
-        return graph, contingency(labels, known_truth())
+        nodes = None if skeletons is None else labels[tuple(skeletons.voxels.T)]
+        table = None if source.label is None else contingency(labels, known_truth())
+        return graph, table, nodes
 
     def read() -> np.ndarray:
         return _kept(job, {"read": told}, lambda: prediction[...], lambda array: array.nbytes)
@@ -150,9 +154,22 @@ def _tables(
 
     told, truth = prediction_facts(job), truth_facts(source)
     about = {"prediction": told, "fragments": repr(key), "truth": truth}
-    graph, table = _kept(job, about, count, lambda pair: pair[0].nbytes + pair[1].nbytes)
+    graph, table, nodes = _kept(job, about, count, _bytes_of)
     tables = sweep.sharing.tables(graph, **{sweep.argument: values}, **arguments)
-    return ((value if swept else None, table.merged(names)) for value, names in tables)
+    return (
+        (
+            value if swept else None,
+            {
+                "table": None if table is None else table.merged(names),
+                "node_segments": None if nodes is None else names[nodes],
+            },
+        )
+        for value, names in tables
+    )
+
+
+def _bytes_of(parts: tuple[Any, ...]) -> int:
+    return sum(part.nbytes for part in parts if part is not None)
 
 
 def _kept(

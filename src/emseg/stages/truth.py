@@ -51,17 +51,30 @@ def count_overlaps(segmentation: Volume, source: Source) -> Contingency:
     return overlaps.table()
 
 
+def segments_at(segmentation: Volume, voxels: np.ndarray) -> np.ndarray:
+    """The segment (N,) at each of the voxels (N, 3), read slab by slab and where any of them is."""
+    found = np.zeros(len(voxels), segmentation.dtype)
+    layer = max(1, int(np.prod(segmentation.shape[1:])))
+    slab = voxels[:, 0] // max(1, BLOCK_VOXELS // layer)
+    for number in np.unique(slab):
+        here = np.flatnonzero(slab == number)
+        first, last = voxels[here].min(axis=0), voxels[here].max(axis=0)
+        block = segmentation.read(first, last + 1)
+        found[here] = block[tuple((voxels[here] - first).T)]
+    return found
+
+
 def truth_facts(source: Source) -> dict[str, Any]:
     """All that decides what `read_truth` returns and how long its voxels are."""
-    assert source.label is not None
     borders = source.border_mask
     return {
-        "label": identity(source.label.location),
+        "label": source.label and identity(source.label.location),
+        "skeletons": source.config.skeletons and identity(source.config.skeletons),
         "mask": source.mask and identity(source.mask.location),
         "unlabelled": source.config.unlabelled,
         "border_mask": None if borders.mode is None else asdict(borders),
         "range": source.config.range and list(source.config.range),
-        "axes": source.label.axes,
+        "axes": source.image.axes,
         "voxel_size": source.image.voxel_size and list(source.image.voxel_size),
     }
 

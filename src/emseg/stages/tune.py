@@ -38,7 +38,7 @@ def tune_decoder(
     """
     root = session.loaded.root
     sources = test_sources(session)
-    bare = [source.name for source in sources if source.label is None]
+    bare = [source.name for source in sources if not source.has_truth]
     if bare:
         raise UserError(f"tuning needs truth: data.test volume '{bare[0]}' has no label")
     same = root.data.test == tested.root.data.test

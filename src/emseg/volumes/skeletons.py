@@ -27,6 +27,7 @@ ALLOWED = {
     ("numpy._core.numeric", "_frombuffer"),
     ("numpy.core.numeric", "_frombuffer"),
 }
+SUFFIXES = (".pkl", ".pickle", ".npz", ".swc")
 # Columns of an SWC file.
 SWC_ID, SWC_PLACE, SWC_PARENT = 0, slice(2, 5), 6
 
@@ -81,15 +82,30 @@ def read_skeletons(path: str | Path, *, voxel_size: Sequence[float]) -> Skeleton
     format, a missing attribute, an object that is not allowed.
     """
     path = Path(path)
-    if not path.exists():
-        raise UserError(f"{path}: there are no skeletons")
+    files = skeleton_files(path)
     if path.is_dir() or path.suffix == ".swc":
-        return _joined(_read_swc(path), voxel_size)
+        return _joined(_read_swc(files), voxel_size)
     if path.suffix == ".npz":
         return _joined(_read_npz(path), voxel_size)
     if path.suffix in (".pkl", ".pickle"):
         return _of_graph(_unpickled(path), voxel_size, where=str(path))
     raise UserError(f"{path}: skeletons are in .pkl, .npz or .swc files, or a folder of .swc")
+
+
+def is_skeletons(path: str | Path) -> bool:
+    """Whether a path names skeletons, not a volume: by its suffix, or as a folder of .swc files."""
+    path = Path(path)
+    return path.suffix in SUFFIXES or (path.is_dir() and any(path.glob("*.swc")))
+
+
+def skeleton_files(path: Path) -> list[Path]:
+    """The files that hold the skeletons; a UserError where there are none."""
+    if not path.exists():
+        raise UserError(f"{path}: there are no skeletons")
+    files = sorted(path.glob("*.swc")) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"{path} holds no .swc files")
+    return files
 
 
 class _Unpickler(pickle.Unpickler):
@@ -169,10 +185,7 @@ def _read_npz(path: Path) -> Iterator[Part]:
             yield int(name), nodes[own, 1:], np.searchsorted(own, pairs)
 
 
-def _read_swc(path: Path) -> Iterator[Part]:
-    files = sorted(path.glob("*.swc")) if path.is_dir() else [path]
-    if not files:
-        raise UserError(f"{path} holds no .swc files")
+def _read_swc(files: Sequence[Path]) -> Iterator[Part]:
     for place, file in enumerate(files, 1):
         try:
             rows = np.loadtxt(file, comments="#", ndmin=2)

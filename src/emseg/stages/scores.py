@@ -1,0 +1,107 @@
+"""The numbers that metrics give of one volume."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from emseg.config import build
+from emseg.errors import UserError
+from emseg.evaluation import Contingency, contingency
+from emseg.volumes.skeletons import Skeletons
+
+Scores = dict[str, float]
+
+
+def build_metrics(
+    nodes: Mapping[str, dict[str, Any]], *, allow: Sequence[str] = ()
+) -> list[partial]:
+    """The metrics of `evaluation.metrics`, each taking (segmentation, truth) and facts by name."""
+    kind = "evaluation.metrics"
+    return [build(node, kind=kind, name=f"{kind}.{k}", allow=allow) for k, node in nodes.items()]
+
+
+def counts_suffice(metrics: Sequence[partial]) -> bool:
+    """True when every metric takes counts or segments of nodes, so that `score` needs no labels."""
+    return all(asks(metric, "table") or asks(metric, "node_segments") for metric in metrics)
+
+
+def score(
+    segmentation: np.ndarray | None,
+    truth: np.ndarray | None,
+    *,
+    metrics: Sequence[partial],
+    voxel_size: Sequence[float] | None,
+    table: Contingency | None = None,
+    skeletons: Skeletons | None = None,
+    node_segments: np.ndarray | None = None,
+) -> Scores:
+    """All named numbers of all metrics; two metrics that return one name are a UserError.
+
+    The contingency table is counted once, unless it is given, and handed to every metric that asks
+    for `table`. The labels may be None beside a table, or where metrics take `node_segments`, the
+    segment of each node of the `skeletons`; a metric that lacks what it looks at is a UserError.
+    """
+    if skeletons is not None and node_segments is None and segmentation is not None:
+        node_segments = segmentation[tuple(skeletons.voxels.T)]
+    facts: dict[str, Any] = {
+        "voxel_size": voxel_size,
+        "table": table,
+        "skeletons": skeletons,
+        "node_segments": node_segments,
+    }
+    if segmentation is None or truth is None:
+        _check_truth_suffices(metrics, table=table, skeletons=skeletons)
+    elif table is None and any(asks(metric, "table") for metric in metrics):
+        facts["table"] = contingency(segmentation, truth)
+    scores: Scores = {}
+    for metric in metrics:
+        asked = {name: fact for name, fact in facts.items() if asks(metric, name)}
+        named = metric(segmentation, truth, **asked)
+        twice = scores.keys() & named.keys()
+        if twice:
+            raise UserError(f"evaluation.metrics: two metrics return '{twice.pop()}'")
+        scores |= named
+    return scores
+
+
+def score_names(metrics: Sequence[partial]) -> list[str]:
+    """The names of the numbers that the metrics return, found on a toy segmentation."""
+    toy = np.ones((2, 2, 2), np.uint32)
+    toy[1] = 2
+    line = Skeletons(
+        ids=np.array([1]),
+        owner=np.array([0, 0]),
+        voxels=np.array([[0, 0, 0], [0, 0, 1]]),
+        positions=np.array([[0.0, 0, 0], [0, 0, 1]]),
+        edges=np.array([[0, 1]]),
+    )
+    return list(score(toy, toy, metrics=metrics, voxel_size=(1.0, 1.0, 1.0), skeletons=line))
+
+
+def asks(metric: partial, fact: str) -> bool:
+    """Whether the metric's signature has the fact."""
+    return fact in inspect.signature(metric.func).parameters
+
+
+def _check_truth_suffices(
+    metrics: Sequence[partial], *, table: Contingency | None, skeletons: Skeletons | None
+) -> None:
+    for metric in metrics:
+        if asks(metric, "skeletons"):
+            if skeletons is None:
+                raise UserError(
+                    f"evaluation.metrics: {metric.func.__name__} needs skeletons: set "
+                    "data.test.skeletons"
+                )
+        elif table is None:
+            raise UserError(
+                f"evaluation.metrics: {metric.func.__name__} needs truth: set data.test.label"
+            )
+        elif not asks(metric, "table"):
+            raise UserError(
+                f"evaluation.metrics: {metric.func.__name__} looks at the labels themselves, a "
+                "table of counts is not enough for it"
+            )
