@@ -35,9 +35,9 @@ from emseg.training.datamodule import SampleStream
 from emseg.volumes import from_array
 
 VOLUME, CLEFT, NEURON = (32, 512, 512), (18, 256, 256), (16, 224, 224)
-ROUNDS, WORKERS = 5, 2
+ROUNDS, WORKERS = 3, 2
 # Samples in which the warp fires, and in which it does not, of ours and of MONAI's a round.
-COUNTS = {"ours": (24, 56), "MONAI": (6, 14)}
+COUNTS = {"ours": (30, 70), "MONAI": (7, 13)}
 QUICK_COUNTS = {"ours": (6, 14), "MONAI": (1, 3)}
 
 
@@ -83,15 +83,13 @@ def cpu_seconds(samples: Any, first: int, count: int) -> float:
     return (time.process_time() - start) / count
 
 
-def one_core(
-    volume: LabelledVolume, counts: dict[str, tuple[int, int]], rounds: int
-) -> dict[str, list[float]]:
+def one_core(volume: LabelledVolume, counts: dict[str, tuple[int, int]]) -> dict[str, list[float]]:
     """Samples per second, a number a round, of both with the warp and without."""
     plain, none = patches(volume, CLEFT), NoTarget()
     peers = {p: MonaiSamples(plain, *[monai_cleft(p)] * 2, none) for p in (1.0, 0.0, None)}
     mine = {p: patches(volume, CLEFT, cleft(p)) for p in (1.0, 0.0, None)}
     rates: dict[str, list[float]] = {}
-    for number in range(-1, rounds):
+    for number in range(-1, ROUNDS):
         for name, samples in (("ours", mine), ("MONAI", peers)):
             fires, rests = counts[name] if number >= 0 else (1, 1)  # the first compiles
             first = 1000 * (number + 1)
@@ -103,7 +101,7 @@ def one_core(
     return {name: found[1:] for name, found in rates.items()}
 
 
-def loaded(volume: LabelledVolume, tens: dict[str, int], rounds: int) -> dict[str, list[float]]:
+def loaded(volume: LabelledVolume, tens: dict[str, int]) -> dict[str, list[float]]:
     """Samples per second that a loader gives, a number a round; `tens` of samples a round."""
     target = build(shipped("target", "aff12"), kind="target")
     augment = build(shipped("augment", "em_neuron"), kind="augment")
@@ -113,7 +111,7 @@ def loaded(volume: LabelledVolume, tens: dict[str, int], rounds: int) -> dict[st
         "MONAI": MonaiSamples(patches(volume, NEURON), fired, rested, target),
     }
     rates: dict[str, list[float]] = {f"em_neuron loader: {name}": [] for name in sides}
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         for name, samples in sides.items():
             stream = SampleStream(samples, batch_size=1, batches_per_epoch=10, num_workers=WORKERS)
             list(stream)  # starts the workers, and ends where the next ten begin
@@ -150,6 +148,14 @@ def milliseconds(source: Sample, size: tuple[int, int, int], choice: str) -> dic
     return costs
 
 
+def shown(rates: dict[str, list[float]]) -> dict[str, float]:
+    """The medians, printed."""
+    for name, found in rates.items():
+        line = f"{name:26} {statistics.median(found):8.2f} {min(found):8.2f} {max(found):8.2f}"
+        print(line, flush=True)
+    return {name: statistics.median(found) for name, found in rates.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer samples")
@@ -163,16 +169,13 @@ def main() -> None:
     )
     source = Sample(made.raw[np.newaxis], labels)
     same = same_results(source)
-    rates = one_core(volume, QUICK_COUNTS if quick else COUNTS, 3 if quick else ROUNDS)
-    rates |= loaded(volume, {"ours": 4, "MONAI": 1} if quick else {"ours": 16, "MONAI": 2}, 3)
     print(f"{'samples per second':26} {'median':>8} {'least':>8} {'most':>8}")
-    for name, found in rates.items():
-        print(f"{name:26} {statistics.median(found):8.2f} {min(found):8.2f} {max(found):8.2f}")
+    medians = shown(one_core(volume, QUICK_COUNTS if quick else COUNTS))
+    medians |= shown(loaded(volume, {"ours": 4 if quick else 12, "MONAI": 1}))
     costs = milliseconds(source, CLEFT, "em_cleft") | milliseconds(source, NEURON, "em_neuron")
     for name, found in costs.items():
         print(f"{name:42} {found:8.2f} ms")
-    cases = dict.fromkeys(name.split(":")[0] for name in rates)
-    medians = {name: statistics.median(found) for name, found in rates.items()}
+    cases = dict.fromkeys(name.split(":")[0] for name in medians)
     ratios = {
         case: round(medians[f"{case}: ours"] / medians[f"{case}: MONAI"], 1) for case in cases
     }
