@@ -190,6 +190,8 @@ def test_a_damaged_archive_is_not_kept(server, refused):
 
 def test_another_hash_than_the_wanted_or_the_recorded_one(server, refused):
     assert "64 hexadecimal digits" in refused("--sha256", "abc")
+    for words in (["--sha256"], ["--sha256=abc"], ["--sha", "abc"]):
+        assert "emseg download DATASET [DIR] [--sha256 HASH]" in refused(*words)
     assert server.seen == []
     assert "not that of --sha256" in refused("--sha256", "0" * 64)
     assert there() == set()
