@@ -45,7 +45,7 @@ def assert_alike(counts: Counter, values: set) -> None:
 def test_missing_sections_are_whole_or_one_side_of_a_line(kind: type) -> None:
     transform = MissingSections(sections=(1, 3), full=0.3, part=(0.25, 0.75), fill=(0.4, 0.6), p=1)
     numbers, sides, whole, fractions = Counter(), Counter(), 0, []
-    for before, after in changes(transform, 600, kind=kind):
+    for before, after in changes(transform, 400, kind=kind):
         missing = np.flatnonzero((before != after).any(axis=(1, 2)))
         numbers[len(missing)] += 1
         for z in missing:
@@ -105,7 +105,7 @@ def test_sections_or_quarters_are_out_of_focus(kind: type) -> None:
     transform = OutOfFocus(sections=(1, 4), sigma=(1.2, 1.2), full=0.4, p=1)
     whole = total = 0
     tolerance = 0.5 + 1e-3 if kind is np.uint8 else 1e-5
-    for before, after in changes(transform, 400, kind=kind):
+    for before, after in changes(transform, 200, kind=kind):
         for z in np.flatnonzero((before != after).any(axis=(1, 2))):
             corners = [
                 _from_corner(rectangle(before[z] != after[z])[axis], axis) for axis in (0, 1)
@@ -236,7 +236,7 @@ DEFECTS = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(
     transform=DEFECTS,
     size=SMALL,

@@ -29,7 +29,7 @@ def pieces(seed: int, ids: list[int], size: Size = SIZE) -> Sample:
     return Sample(np.concatenate([numbers, -numbers]) / 1024, labels)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(
     seed=st.integers(0, 2**32 - 1),
     ids=st.sampled_from([[1, 2, 5], [LARGEST, 3], [LARGEST - 1, LARGEST]]),

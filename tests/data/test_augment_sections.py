@@ -40,7 +40,7 @@ def moved(
     return places[0, :, 0, 0], steps[1:, :, 0, 0].T, sample.image
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(
     transform=MOVES,
     size=st.tuples(*[st.integers(1, 7)] * 3),

@@ -55,7 +55,7 @@ def from_image(image: np.ndarray) -> np.ndarray:
     return image / 5 if image.dtype == np.uint8 else image * 64.0
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(
     transform=st.one_of(AFFINE, ELASTIC, TURNED, SHIFTED),
     size=SIZES,

@@ -41,22 +41,31 @@ def check(
         smooth = ndimage.map_coordinates(expected, places, order=1, mode="nearest")
         rounding = 0.5 if image.dtype == np.uint8 else 0
         error = np.abs(channel.astype(np.float64) - smooth)[inside]
-        assert (error <= rounding + 1e-3 * largest).all()
+        assert (error <= rounding + 1e-4 * largest).all()
 
 
 @settings(deadline=None, max_examples=60)
-@given(size=SIZES, out=SIZES, kind=KINDS, many=st.booleans(), fields=st.booleans(), seed=SEEDS)
+@given(
+    size=SIZES,
+    out=SIZES,
+    kind=KINDS,
+    many=st.booleans(),
+    fields=st.booleans(),
+    wild=st.floats(0, 1),
+    seed=SEEDS,
+)
 def test_sections_are_read_where_scipy_reads_them(
-    size: tuple, out: tuple, kind: type, many: bool, fields: bool, seed: int
+    size: tuple, out: tuple, kind: type, many: bool, fields: bool, wild: float, seed: int
 ) -> None:
+    # Where nothing is wild, whole rows lie inside, and those are read by other loops.
     rng = np.random.default_rng(seed)
     out = (min(out[0], size[0]), *out[1:])
     first = int(rng.integers(size[0] - out[0] + 1))
     image, labels = arrays(rng, size, kind)
-    matrices = rng.normal(0, 0.7, (out[0] if many else 1, 2, 3))
-    matrices[:, :, 2] += rng.uniform(-2, 8, 2)
-    field = rng.normal(0, 2, (out[0] if many else 1, 2, *out[1:])).astype(np.float32)
-    field = field if fields else field[:0]
+    matrices = wild * rng.normal(0, 0.7, (out[0] if many else 1, 2, 3))
+    matrices[:, :, 2] += rng.uniform(0, np.subtract(size[1:], 1)) + wild * rng.uniform(-3, 3, 2)
+    field = wild * rng.normal(0, 2, (out[0] if many else 1, 2, *out[1:]))
+    field = field.astype(np.float32) if fields else NOTHING
 
     z, y, x = np.indices(out)
     m = np.broadcast_to(matrices, (out[0], 2, 3))[z].transpose(3, 4, 0, 1, 2)
@@ -90,22 +99,23 @@ def test_a_volume_is_read_where_scipy_reads_it(
     check(image, labels, places, warp_volume(image, labels, matrix=matrix, field=field, size=out))
 
 
+NOTHING = np.zeros((0, 2, 1, 1), np.float32)
 IDENTITY = np.eye(2, 3)[np.newaxis]
 
 
-def shifted(image: np.ndarray, labels: np.ndarray, shift: float, volume: bool) -> tuple:
+def shifted(
+    image: np.ndarray, labels: np.ndarray, shift: float, volume: bool, size: tuple | None = None
+) -> tuple:
     """Read `shift` pixels further along the last axis."""
+    size = size or labels.shape
     if volume:
         matrix = np.eye(3, 4)
         matrix[2, 3] = shift
         nothing = np.zeros((0, 3, 1, 1), np.float32)
-        return warp_volume(image, labels, matrix=matrix, field=nothing, size=labels.shape)
+        return warp_volume(image, labels, matrix=matrix, field=nothing, size=size)
     matrices = IDENTITY.copy()
     matrices[0, 1, 2] = shift
-    nothing = np.zeros((0, 2, 1, 1), np.float32)
-    return warp_sections(
-        image, labels, matrices=matrices, field=nothing, first=0, size=labels.shape
-    )
+    return warp_sections(image, labels, matrices=matrices, field=NOTHING, first=0, size=size)
 
 
 @pytest.mark.parametrize("volume", [False, True])
@@ -119,12 +129,15 @@ def test_the_last_voxels_are_seen_and_what_is_just_beyond_is_not(volume: bool) -
 
 
 @pytest.mark.parametrize("volume", [False, True])
-def test_halves_go_up(volume: bool) -> None:
+@pytest.mark.parametrize("columns", [3, 4])
+def test_halves_go_up(volume: bool, columns: int) -> None:
     """Halfway between two pixels the label is the later one's, and a level of .5 is rounded up."""
     labels = np.tile(np.array([10, 21, 30, 41], np.int32), (2, 2, 1))
-    warped, moved = shifted(labels[np.newaxis].astype(np.uint8), labels, 0.5, volume)
-    assert moved[0, 0].tolist() == [21, 30, 41, -1]
-    assert warped[0, 0, 0].tolist() == [16, 26, 36, 0]
+    image = labels[np.newaxis].astype(np.uint8)
+    # With the fourth column some of a row is outside, without it the row is read in one go.
+    warped, moved = shifted(image, labels, 0.5, volume, size=(2, 1, columns))
+    assert moved[0, 0].tolist() == [21, 30, 41, -1][:columns]
+    assert warped[0, 0, 0].tolist() == [16, 26, 36, 0][:columns]
 
 
 def test_white_stays_white() -> None:
