@@ -70,6 +70,7 @@ def shown(labels):
         # c overlaps more with b, and a has no other.
         (BESIDE, {"best_buddy": True}, ["aaaabbb...", "..bbbbb..."]),
         (["aabb", "cccc"], {"best_buddy": True}, ["aabb", "aaaa"]),
+        (["aaaa", "bbcc"], {"best_buddy": True}, ["aaaa", "aabb"]),
         # Buddies both end there; a goes on.
         (BRANCH, {"best_buddy": True}, BRANCH),
         (BRANCH, {"iou_threshold": 0.5}, BRANCH),
