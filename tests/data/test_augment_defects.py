@@ -7,38 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from data.drawn_changes import SIZE, assert_alike, changes
 from data.drawn_samples import KINDS, copied, random_sample
 from emseg.data.augment import Size, Transform
 from emseg.data.augment_defects import Grayscale, MissingParts, MissingSections, OutOfFocus
 from emseg.data.augment_slices import DropSlices, ShiftSlices
 from emseg.errors import UserError
 
-SIZE = (6, 8, 12)
-
-
-def changes(
-    transform: Transform, count: int, *, kind: type = np.uint8, size: Size = SIZE
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Images before and after, of one channel (Z, Y, X); labels have stayed."""
-    rng, found = np.random.default_rng(7), []
-    for seed in range(count):
-        sample = random_sample(size, kind, seed=seed)
-        after = transform(copied(sample), size, rng)
-        np.testing.assert_array_equal(after.labels, sample.labels)
-        assert after.image.dtype == kind and after.image.shape == sample.image.shape
-        found.append((sample.image[0], after.image[0]))
-    return found
-
 
 def rectangle(changed: np.ndarray) -> tuple[slice, slice]:
     """What bounds the changed pixels of a section."""
     rows, columns = (np.flatnonzero(changed.any(axis=axis)) for axis in (1, 0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-
-
-def assert_alike(counts: Counter, values: set) -> None:
-    assert set(counts) == values
-    assert stats.chisquare(list(counts.values())).pvalue > 1e-4
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -187,42 +167,6 @@ def test_gray_saturates_before_the_power() -> None:
         np.testing.assert_allclose(after, np.sqrt(np.clip(2 * before - 0.5, 0, 1)), atol=1e-6)
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
-@pytest.mark.parametrize("kind", KINDS)
-def test_slices_drop_at_their_rate(axis: int, kind: type) -> None:
-    transform, lost = DropSlices(axes=(axis,), rate=0.3, fill=0.2, p=1), 0
-    for before, after in changes(transform, 100, kind=kind):
-        before, after = np.moveaxis(before, axis, 0), np.moveaxis(after, axis, 0)
-        dropped = (before != after).any(axis=(1, 2))
-        assert (after[dropped] == (51 if kind is np.uint8 else np.float32(0.2))).all()
-        lost += int(dropped.sum())
-    assert stats.binomtest(lost, 100 * SIZE[axis], 0.3).pvalue > 1e-4
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_slices_are_rolled_by_no_more_than_the_displacement(kind: type) -> None:
-    transform, axes, shifts, still = ShiftSlices(rate=0.5, displacement=1, p=1), Counter(), [], 0
-    rolls = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
-    for before, after in changes(transform, 120, kind=kind, size=(5, 5, 5)):
-        for axis in range(3):
-            slices = zip(np.moveaxis(before, axis, 0), np.moveaxis(after, axis, 0), strict=True)
-            fits = [
-                [roll for roll in rolls if np.array_equal(np.roll(a, roll, (0, 1)), b)]
-                for a, b in slices
-            ]
-            if all(len(fit) == 1 for fit in fits):
-                axes[axis] += 1
-                shifts += [fit[0] for fit in fits]
-                break
-        else:
-            raise AssertionError("no slices of one axis are rolled")
-    still = shifts.count((0, 0))
-    counts = Counter(shift for shift in shifts if shift != (0, 0))
-    assert_alike(counts, set(rolls) - {(0, 0)})
-    assert stats.binomtest(still, len(shifts), 0.5 + 0.5 / 9).pvalue > 1e-4
-    assert all(axes[axis] > 20 for axis in range(3))
-
-
 SMALL = st.tuples(*[st.integers(1, 4)] * 3)
 DEFECTS = st.sampled_from(
     [
@@ -281,14 +225,6 @@ def test_small_samples_and_read_only_ones_are_no_exception(
         (Grayscale, {"shift": (float("-inf"), 0.0)}, "shift"),
         (Grayscale, {"gamma": (0.0, 1.0)}, "gamma"),
         (Grayscale, {"p": 1.1}, "p"),
-        (DropSlices, {"axes": ()}, "axes"),
-        (DropSlices, {"rate": 1.1}, "rate"),
-        (DropSlices, {"fill": 2.0}, "fill"),
-        (DropSlices, {"p": 1.1}, "p"),
-        (ShiftSlices, {"axes": (0, 0)}, "axes"),
-        (ShiftSlices, {"rate": float("nan")}, "rate"),
-        (ShiftSlices, {"displacement": 0}, "displacement"),
-        (ShiftSlices, {"p": 1.1}, "p"),
     ],
 )
 def test_impossible_settings_are_refused(kind: type, arguments: dict, name: str) -> None:
