@@ -153,6 +153,7 @@ VOLUME = {
     "image": Change("datasets/demo/spare_raw.h5"),
     "label": Change("datasets/demo/spare_labels.h5"),
     "mask": Change("datasets/demo/mask.h5"),
+    "skeletons": Change("missing.npz"),
     "path": Change("other"),
     "resolution": Change([8, 8, 8]),
     "axes": Change("xyz"),
@@ -160,7 +161,7 @@ VOLUME = {
     "range": Change([0, 8]),
     "unlabelled": Change(COMMON),
 }
-TRUTH = ("label", "mask", "unlabelled")
+TRUTH = ("label", "mask", "skeletons", "unlabelled")
 DEEPER = ("model.width=[4,6,8]", "model.down_factors=[[1,2,2],[1,2,2]]")
 TTA = "inference.test_time_augmentation"
 ENABLED = f"{TTA}.enabled=true"
