@@ -122,11 +122,9 @@ class Data:
             key = f"test.{name}.weight" if name else "test.weight"
             allowed = "null: no patches are drawn for a test"
             _require(volume.weight is None, key, volume.weight, allowed)
-        for split in ("train", "val"):
-            for name, volume in getattr(self, split).items():
-                key = ".".join(filter(None, (split, name, "skeletons")))
-                allowed = "null: skeletons are for data.test"
-                _require(volume.skeletons is None, key, volume.skeletons, allowed)
+        for volume in (*self.train.values(), *self.val.values()):
+            allowed = "null in data.train and data.val: skeletons are for data.test"
+            _require(volume.skeletons is None, "skeletons", volume.skeletons, allowed)
         once = self.split_val_range is None or not self.val
         _require(once, "split_val_range", self.split_val_range, "null where data.val is given")
         apart = self.split_val_range is None or self.split_train_range is not None

@@ -12,12 +12,13 @@ A transform says how many voxels it needs around what it returns, and returns th
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 from emseg.errors import UserError, unknown_name
+from emseg.kernels.copies import in_c_order
 
 Size = tuple[int, int, int]
 
@@ -44,21 +45,23 @@ class Sample:
 
     def with_image(self, image: np.ndarray) -> "Sample":
         """The same labels with another image."""
-        return replace(self, image=image)
+        return Sample(image, self.labels, self.draw)
 
     def with_arrays(self, image: np.ndarray, labels: np.ndarray) -> "Sample":
         """Another image and labels of what may be another size."""
-        return replace(self, image=image, labels=labels)
+        return Sample(image, labels, self.draw)
 
     def own_image(self) -> np.ndarray:
         """The image where it may be written to and lies in C order, else a copy that does."""
         flags = self.image.flags
-        return self.image if flags.writeable and flags.c_contiguous else self.image.copy()
+        return self.image if flags.writeable and flags.c_contiguous else in_c_order(self.image)
 
     def centre(self, size: Size) -> "Sample":
         """The middle of the sample, a view."""
-        spare = np.subtract(self.size, size)
-        if (spare < 0).any():
+        if self.size == size:
+            return self
+        spare = [large - small for large, small in zip(self.size, size, strict=True)]
+        if min(spare) < 0:
             raise ValueError(f"a sample of {self.size} has no middle of {size}")
         inside = tuple(slice(a // 2, a // 2 + n) for a, n in zip(spare, size, strict=True))
         return self.with_arrays(self.image[:, *inside], self.labels[inside])
@@ -89,13 +92,15 @@ class Pipeline(Transform):
 
     def __post_init__(self) -> None:
         self._active = _active(self.transforms)
+        self._plans: dict[Size, list[tuple[Transform, Size, Size]]] = {}
 
     @property
     def equal_axes(self) -> tuple[int, ...]:
         return tuple(sorted({axis for t in self._active.values() for axis in t.equal_axes}))
 
     def margin(self, size: Size) -> Size:
-        _, taken = self._plan(size)
+        plan = self._plan(size)
+        taken = plan[0][1] if plan else size
         depth, height, width = ((a - b) // 2 for a, b in zip(taken, size, strict=True))
         return depth, height, width
 
@@ -109,19 +114,22 @@ class Pipeline(Transform):
                 )
 
     def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        given, _ = self._plan(size)
-        for transform, out in zip(self._active.values(), given, strict=True):
-            sample = transform(sample.centre(_larger(out, transform.margin(out))), out, rng)
+        for transform, taken, given in self._plan(size):
+            sample = transform(sample.centre(taken), given, rng)
         return sample.centre(size)
 
-    def _plan(self, size: Size) -> tuple[list[Size], Size]:
-        """What each transform gives, in order, and what the first takes: later margins add up."""
-        given: list[Size] = []
-        for transform in reversed(self._active.values()):
-            out = _squared(size, transform.equal_axes)
-            given.insert(0, out)
-            size = _larger(out, transform.margin(out))
-        return given, size
+    def _plan(self, size: Size) -> list[tuple[Transform, Size, Size]]:
+        """Each transform, in order, with what it takes and gives: later margins add up."""
+        # Every sample of a data set has one size.
+        if size not in self._plans:
+            plan: list[tuple[Transform, Size, Size]] = []
+            wanted = size
+            for transform in reversed(self._active.values()):
+                given = _squared(wanted, transform.equal_axes)
+                wanted = _larger(given, transform.margin(given))
+                plan.insert(0, (transform, wanted, given))
+            self._plans[size] = plan
+        return self._plans[size]
 
 
 @dataclass(kw_only=True)

@@ -114,16 +114,17 @@ def apply_curve(
 
 def make_noisy(image: np.ndarray, sigma: float, box: Box, rng: np.random.Generator) -> None:
     """Nothing; within the box the image has got independent normal noise of `sigma`."""
-    start, stop = box
-    shape = (len(image), *np.subtract(stop, start))
+    part = image[:, *(slice(a, b) for a, b in zip(*box, strict=True))]
     if image.dtype == np.uint8:
         table = np.clip(np.rint(255 * sigma * _normal_quantiles()), -255, 255).astype(np.int16)
-        count = (int(np.prod(shape)) + 3) // 4
+        count = (part.size + 3) // 4
         raw = rng.integers(2**64 - 1, size=count, dtype=np.uint64, endpoint=True)
-        add_noise(image, table, raw, np.array(start), np.array(stop))
+        levels = part.ravel()  # a view where the box is the whole image, else a copy
+        add_noise(levels, table, raw)
+        if levels.base is None:
+            part[...] = levels.reshape(part.shape)
     else:
-        part = image[:, *(slice(a, b) for a, b in zip(start, stop, strict=True))]
-        part += rng.standard_normal(shape, dtype=np.float32) * np.float32(sigma)
+        part += rng.standard_normal(part.shape, dtype=np.float32) * np.float32(sigma)
         np.clip(part, 0, 1, out=part)
 
 

@@ -8,6 +8,7 @@ from emseg.data.augment import Sample, Size, Transform, check_interval, check_pr
 from emseg.data.augment_intensity import grey
 from emseg.data.augment_warp import Affine
 from emseg.errors import UserError
+from emseg.kernels.copies import copy_planes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,8 @@ class Misalignment(Transform):
         # At least one section on each side, where there are so many.
         cut = int(rng.integers(1, max(depth - count, 2)))
         shift = _shift(self.displacement, rng)
-        image, labels = _middle_arrays(sample, size)
+        image, labels = _empty_arrays(sample, size)
+        _place(sample, image, labels, slice(0, cut), np.zeros(2, int))
         for step in range(1, count + 1):
             at = cut + step - 1
             part = np.rint(shift * step / (count + 1)).astype(int)
@@ -118,7 +120,8 @@ class Slip(Transform):
     def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
         if rng.random() >= self.p:
             return sample.centre(size)
-        image, labels = _middle_arrays(sample, size)
+        image, labels = _empty_arrays(sample, size)
+        _place(sample, image, labels, slice(0, size[0]), np.zeros(2, int))
         for at in draw_sections(self.sections, size[0], rng):
             stay = labels[at].copy()
             shift = _shift(self.displacement, rng)
@@ -177,9 +180,9 @@ def _shift(most: int, rng: np.random.Generator) -> np.ndarray:
     return np.array(divmod(place, side)) - most
 
 
-def _middle_arrays(sample: Sample, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    middle = sample.centre(size)
-    return middle.image.copy(), middle.labels.copy()
+def _empty_arrays(sample: Sample, size: Size) -> tuple[np.ndarray, np.ndarray]:
+    image = np.empty((len(sample.image), *size), sample.image.dtype)
+    return image, np.empty(size, sample.labels.dtype)
 
 
 def _place(
@@ -190,5 +193,5 @@ def _place(
         slice((n - size) // 2 + move, (n + size) // 2 + move)
         for n, size, move in zip(sample.size[1:], labels.shape[1:], shift, strict=True)
     ]
-    image[:, sections] = sample.image[:, sections, *inside]
-    labels[sections] = sample.labels[sections, *inside]
+    copy_planes(sample.image[:, sections, *inside], image[:, sections])
+    copy_planes(sample.labels[sections, *inside], labels[sections])

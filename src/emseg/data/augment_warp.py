@@ -8,7 +8,7 @@ import numpy as np
 
 from emseg.data.augment import Sample, Size, Transform, check_interval, check_probability
 from emseg.errors import UserError
-from emseg.kernels.warp import warp_sections, warp_volume
+from emseg.kernels.warp import spline_field, warp_sections, warp_volume
 
 # Voxels; places are float32, and must not fall off the crop by their rounding.
 SLACK = 1e-3
@@ -169,8 +169,9 @@ class Elastic(Transform):
         points = rng.uniform(
             -1, 1, (sections.shape[1], len(limits), rows.shape[1], columns.shape[1])
         ).astype(np.float32)
-        joined = np.tensordot(sections, points, 1)
-        field = np.ascontiguousarray(rows @ joined @ columns.T)
+        # Matrices so small that threads of a linear algebra library would only wait on each other.
+        joined = np.einsum("fz,zcyx->fcyx", sections, points)
+        field = spline_field(rows, joined, columns)
         for axis, limit in enumerate(limits):
             part = field[:, axis]
             largest = max(float(np.abs(part).max()), 1e-6)

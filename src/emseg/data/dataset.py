@@ -16,6 +16,7 @@ from emseg.data.labelled import (
 from emseg.data.sampling import CropPositions, sample_generator
 from emseg.data.targets import Target
 from emseg.errors import UserError
+from emseg.kernels.copies import in_c_order
 
 
 class PatchDataset:
@@ -77,7 +78,9 @@ class PatchDataset:
         rng = sample_generator(seed=self._seed, namespace=self._namespace, index=index)
         sample = self._augment(self._draw(rng), self._patch, rng)
         # Arrays of its own: what is preloaded is shared and may not be written to.
-        labels = np.require(sample.labels, requirements=["C", "W"])
+        labels = sample.labels
+        if not (labels.flags.writeable and labels.flags.c_contiguous):
+            labels = in_c_order(labels)
         target, mask = self._target(labels)
         image = np.ascontiguousarray(to_unit(sample.image))
         return {"image": image, "target": target, "mask": mask, "label": labels}

@@ -18,22 +18,23 @@ def look_up(image, table, start, stop):
 
 
 @njit(cache=True, nogil=True)
-def add_noise(image, table, raw, start, stop):
-    """Nothing; within the box of image (C, Z, Y, X) uint8 a random entry of `table` is added.
+def add_noise(levels, table, raw):
+    """Nothing; to each of `levels` (N,) uint8 a random entry of `table` is added.
 
-    `table` is int16 of 8192 entries, within +-255; `raw` are (voxels + 3) // 4 random uint64: each
-    is 16 bits for four voxels, 13 of which name the entry. The image saturates at 0 and 255.
+    `table` is int16 of 8192 entries, within +-255; `raw` are (N + 3) // 4 random uint64: each is
+    16 bits for four voxels, 13 of which name the entry. Levels saturate at 0 and 255.
     """
-    used = 0
-    for c in range(len(image)):
-        for z in range(start[0], stop[0]):
-            for y in range(start[1], stop[1]):
-                row = image[c, z, y, start[2] : stop[2]]
-                for x in range(len(row)):
-                    word = raw[used >> 2] >> np.uint64((used & 3) << 4)
-                    value = np.int16(row[x]) + table[word & np.uint64(8191)]
-                    row[x] = min(max(value, np.int16(0)), np.int16(255))
-                    used += 1
+    whole = len(levels) // 4
+    for at in range(whole):
+        word = raw[at]
+        for part in range(4):
+            noisy = np.int16(levels[4 * at + part]) + table[word & np.uint64(8191)]
+            levels[4 * at + part] = min(max(noisy, np.int16(0)), np.int16(255))
+            word >>= np.uint64(16)
+    for at in range(4 * whole, len(levels)):
+        word = raw[whole] >> np.uint64(16 * (at - 4 * whole))
+        noisy = np.int16(levels[at]) + table[word & np.uint64(8191)]
+        levels[at] = min(max(noisy, np.int16(0)), np.int16(255))
 
 
 def blur(section: np.ndarray, sigma: float) -> np.ndarray:

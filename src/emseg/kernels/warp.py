@@ -50,6 +50,34 @@ def warp_volume(
     return warped, moved
 
 
+def spline_field(rows: np.ndarray, points: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Fields (F, C, Y, X) between control points (F, C, J, K): rows (Y, J), columns (X, K).
+
+    rows[y, j] is how much of point j row y takes, columns[x, k] the same of columns; all float32.
+    """
+    field = np.zeros((*points.shape[:2], len(rows), len(columns)), np.float32)
+    _spline_field(rows, points, np.ascontiguousarray(columns.T), field)
+    return field
+
+
+@njit(cache=True, nogil=True)
+def _spline_field(rows, points, columns, field):
+    across = np.empty(columns.shape[1], np.float32)
+    for f in range(len(field)):
+        for c in range(field.shape[1]):
+            for j in range(rows.shape[1]):
+                across[:] = 0
+                for k in range(len(columns)):
+                    weight, column = points[f, c, j, k], columns[k]
+                    for x in range(len(across)):
+                        across[x] += weight * column[x]
+                for y in range(len(rows)):
+                    weight, row = rows[y, j], field[f, c, y]
+                    if weight != 0:
+                        for x in range(len(across)):
+                            row[x] += weight * across[x]
+
+
 def _compiled_for(array: np.ndarray) -> np.ndarray:
     """The array in C order and writeable, or numba would compile again for one that is not."""
     return np.require(array, requirements=["C", "W"])
