@@ -1,10 +1,11 @@
 """What the config asks for, on machines with and without GPUs, with and without a launcher."""
 
 import pytest
+import torch
 
 from emseg.config.schema import System
 from emseg.errors import UserError
-from emseg.stages.devices import resolve_devices, stand_resolved
+from emseg.stages.devices import Devices, resolve_devices, slow_precision, stand_resolved
 
 LAUNCHER = ("LOCAL_WORLD_SIZE", "WORLD_SIZE")
 
@@ -79,3 +80,13 @@ def test_numbers_stand_resolved_in_the_mode_section_too(machine):
         "train": {"system": {"num_gpus": 2}},
         "test": {"system": {"num_gpus": 1}},
     }
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_bfloat16_on_a_cpu_without_it_is_told(monkeypatch, native):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    cpu = Devices("cpu", 1, 1, 0, None)
+    assert bool(slow_precision("bf16-mixed", cpu)) != native
+    assert slow_precision("32-true", cpu) is None
+    assert slow_precision("bf16-mixed", Devices("gpu", 1, 1, 0, None)) is None

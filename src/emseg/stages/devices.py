@@ -52,6 +52,19 @@ def resolve_devices(system: System) -> Devices:
     return Devices("gpu" if wanted else "cpu", count, nodes, workers, warning)
 
 
+def slow_precision(precision: str, devices: Devices) -> str | None:
+    """A line for the user where a CPU without instructions for bfloat16 is to compute in it."""
+    if precision != "bf16-mixed" or devices.accelerator != "cpu":
+        return None
+    # PyTorch has no public name for this question.
+    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+        return None
+    return (
+        "this CPU has no instructions for bfloat16 and is many times slower with it: "
+        "optimization.precision=32-true is the one for it"
+    )
+
+
 def _shared_out(processes: int, gpus: int) -> int:
     if processes > gpus:
         raise UserError(

@@ -15,7 +15,7 @@ from emseg.data.dataset import PatchDataset
 from emseg.data.targets import Target
 from emseg.errors import UserError, unknown_name
 from emseg.models.stride import check_patch
-from emseg.stages.devices import Devices, resolve_devices, stand_resolved
+from emseg.stages.devices import Devices, resolve_devices, slow_precision, stand_resolved
 from emseg.stages.grid import common_grid, unlike_training
 from emseg.stages.network import build_network, require_same_target, target_facts, trained_facts
 from emseg.stages.runs import log_start, process_rank, run_of, say, start_run, write_config
@@ -64,6 +64,7 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
         activations=getattr(target, "activations", None),
     )
     _tell(run, devices.warning)
+    _tell(run, slow_precision(root.optimization.precision, devices))
     for source in val_sources:
         _tell(run, unlike_training(source.image, grid))
     for note in (*train_patches.notes, *(val_patches.notes if val_patches else ())):
