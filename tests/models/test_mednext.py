@@ -4,7 +4,8 @@ from monai.networks.nets import MedNeXtSmall
 
 from emseg.errors import UserError
 from emseg.models.mednext import MedNeXt
-from emseg.models.mednext_weights import grow_kernels, load_official, renamed
+from emseg.models.mednext_weights import renamed
+from emseg.training.checkpoints import initial_weights, load_weights
 
 # Parameters of one input channel and six output channels, with the official dummy.
 PUBLISHED = {
@@ -30,7 +31,8 @@ def test_small_one_computes_what_monai_computes() -> None:
     torch.manual_seed(0)
     theirs = MedNeXtSmall(spatial_dims=3, in_channels=2, out_channels=3).eval()
     ours = MedNeXt(2, 3).eval()
-    load_official(ours, {f"model._orig_mod.{k}": v for k, v in theirs.state_dict().items()})
+    state = {f"model._orig_mod.{k}": v for k, v in theirs.state_dict().items()}
+    ours.load_state_dict(ours.adopted(state))
     image = torch.randn(2, 2, 16, 32, 16)
     with torch.no_grad():
         torch.testing.assert_close(ours(image), theirs(image), rtol=1e-6, atol=1e-6)
@@ -60,16 +62,13 @@ def test_official_names_are_ours() -> None:
 
 
 def test_weights_of_another_network_are_refused() -> None:
-    net = MedNeXt(1, 2, width=4)
     with pytest.raises(UserError, match="'head.weight' is no weight of a MedNeXt"):
         renamed({"head.weight": torch.zeros(1)})
-    with pytest.raises(UserError, match="weights are not those of this MedNeXt"):
-        load_official(net, official_names(MedNeXt(1, 2, width=4, size="B")))
 
 
 def test_kernels_grow_and_nothing_else() -> None:
     small, large = MedNeXt(1, 2, width=4), MedNeXt(1, 2, width=4, kernel=5)
-    large.load_state_dict(grow_kernels(small.state_dict(), large))
+    large.load_state_dict(large.adopted(small.state_dict()))
     kernel = small.encoder[0][0].conv1.weight
     grown = large.encoder[0][0].conv1.weight
     assert grown.shape[2:] == (5, 5, 5)
@@ -77,8 +76,27 @@ def test_kernels_grow_and_nothing_else() -> None:
     assert torch.equal(
         large.bottleneck[1].inner.conv2.weight, small.bottleneck[1].inner.conv2.weight
     )
-    with pytest.raises(UserError, match="only kernels may grow"):
-        grow_kernels(MedNeXt(1, 3, width=4).state_dict(), large)
+    same = small.adopted(small.state_dict())
+    assert all(torch.equal(same[name], value) for name, value in small.state_dict().items())
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_file_of_official_weights_is_taken_into_a_new_run(tmp_path, wrapped) -> None:
+    net = MedNeXt(1, 2, width=4)
+    official = official_names(net)
+    torch.save({"state_dict": official} if wrapped else official, tmp_path / "a.pt")
+    fresh = MedNeXt(1, 2, width=4)
+    load_weights(fresh, initial_weights(tmp_path / "a.pt", fresh), source="a.pt")
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), fresh.parameters(), strict=True))
+    other = MedNeXt(1, 2, width=4, size="B")
+    with pytest.raises(UserError, match="of another architecture"):
+        load_weights(other, initial_weights(tmp_path / "a.pt", other), source="a.pt")
+
+
+def test_file_without_weights_is_refused(tmp_path) -> None:
+    torch.save({"epoch": 3}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match="holds no weights"):
+        initial_weights(tmp_path / "a.pt", MedNeXt(1, 2, width=4))
 
 
 def test_checkpointing_changes_neither_loss_nor_gradient() -> None:

@@ -1,6 +1,6 @@
 """MedNeXt, a U-Net of ConvNeXt blocks (Roy et al. 2023, arXiv 2303.09975)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from emseg.models.group_norm import GroupNorm
+from emseg.models.mednext_weights import LEVELS, grown_kernels, renamed
 
 Size = Literal["S", "B", "M", "L"]
-LEVELS = 4
 # Of encoder levels 0 to 3, bottleneck, decoder levels 3 to 0: how many times wider blocks are
 # inside, and how many blocks there are.
 EXPANSION = {
@@ -91,6 +91,15 @@ class MedNeXt(nn.Module):
             if level == 0 or coarser:
                 outputs.insert(0, self.out[level](x))
         return outputs if coarser else outputs[0]
+
+    def adopted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of another implementation, or of smaller kernels, as this network's own.
+
+        See `mednext_weights.renamed` and `mednext_weights.grown_kernels`.
+        """
+        own = self.state_dict()
+        ours = weights if weights.keys() <= own.keys() else renamed(weights)
+        return grown_kernels(ours, own)
 
     def _run(self, part: nn.Module, x: Tensor) -> Tensor:
         if not (self.checkpointing and self.training):

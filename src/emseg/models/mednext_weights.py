@@ -3,12 +3,11 @@
 import re
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from emseg.errors import UserError
-from emseg.models.mednext import LEVELS, MedNeXt
 
+LEVELS = 4
 # What training programs put before a network's own names.
 WRAPPERS = ("state_dict", "module", "model", "net", "_orig_mod", "ema_model")
 # The official implementation, then MONAI's, which counts the decoder from the bottom.
@@ -40,28 +39,20 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def grow_kernels(small: Mapping[str, Tensor], net: MedNeXt) -> dict[str, Tensor]:
-    """Weights for `net` from those of one with smaller depthwise kernels (UpKern, Roy et al. 2023).
+def grown_kernels(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights with depthwise kernels interpolated to the size of the `wanted` ones, if larger.
 
-    Kernels are interpolated trilinearly to the larger size, all else is taken as it is. Weights of
-    another shape in any other way are a UserError.
+    Trilinearly; all else is taken as it is. (UpKern, Roy et al. 2023.)
     """
-    grown = {}
-    for name, wanted in net.state_dict().items():
-        value = small.get(name)
-        if value is None:
-            raise UserError(f"the weights have no {name}")
-        if value.shape != wanted.shape:
-            kernel = name.endswith("conv1.weight") and value.shape[:2] == wanted.shape[:2]
-            if not kernel:
-                raise UserError(
-                    f"the weights' {name} is {tuple(value.shape)}, the network's "
-                    f"{tuple(wanted.shape)}: only kernels may grow"
-                )
-            value = nn.functional.interpolate(
-                value, size=wanted.shape[2:], mode="trilinear", align_corners=False
+    grown = dict(weights)
+    for name, value in weights.items():
+        own = wanted.get(name)
+        if own is None or not name.endswith("conv1.weight") or own.shape[:2] != value.shape[:2]:
+            continue
+        if own.shape[-1] > value.shape[-1]:
+            grown[name] = nn.functional.interpolate(
+                value, size=own.shape[2:], mode="trilinear", align_corners=False
             )
-        grown[name] = value
     return grown
 
 
@@ -86,19 +77,3 @@ def _within(rest: str) -> str:
     """The name within a block, where norm and pointwise layers are together."""
     rest = re.sub(r"\.(norm|conv2|conv3)\.", r".inner.\1.", rest)
     return re.sub(r"\.grn_(gamma|beta)$", r".inner.grn.\1", rest)
-
-
-def load_official(net: MedNeXt, state: Mapping[str, Tensor]) -> None:
-    """Nothing; `net` has the weights of `state`, by any names; a UserError where they differ."""
-    weights = renamed(state)
-    own = net.state_dict()
-    wrong = [
-        name
-        for name in sorted(own.keys() | weights.keys())
-        if name not in own or name not in weights or own[name].shape != weights[name].shape
-    ]
-    if wrong:
-        shown = ", ".join(wrong[:3])
-        raise UserError(f"{len(wrong)} weights are not those of this MedNeXt, such as {shown}")
-    with torch.no_grad():
-        net.load_state_dict(weights)

@@ -22,6 +22,7 @@ from emseg.stages.runs import log_start, process_rank, run_of, say, start_run, w
 from emseg.stages.sources import Source, open_sources, within
 from emseg.stages.trainer import make_trainer
 from emseg.training.checkpoints import (
+    initial_weights,
     load_weights,
     net_weights,
     read_checkpoint,
@@ -211,7 +212,7 @@ def _module(
         check_patch(patch_size, net.stride)
     if root.model.get("init_from"):
         source = Path(root.model["init_from"])
-        load_weights(net, net_weights(read_checkpoint(source)), source=source)
+        load_weights(net, initial_weights(source, net), source=source)
     metadata = {
         **target_facts(target),
         **facts,

@@ -21,7 +21,29 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Only tensors and plain containers are unpickled: reading a file runs no code from it.
     UserErrors: no such file, a truncated or foreign one, one that holds other objects.
     """
-    path = Path(path)
+    contents = _load(Path(path))
+    if not isinstance(contents, dict) or "state_dict" not in contents:
+        raise UserError(f"{path} is no training checkpoint: it has no 'state_dict'")
+    return contents
+
+
+def initial_weights(path: str | Path, net: nn.Module) -> dict[str, Tensor]:
+    """The weights in a file, by the names of `net`: of a checkpoint, ours or not, or bare ones.
+
+    Where the network can (`adopted`), weights of other implementations are translated. What is
+    neither is a UserError; whether they fit is for `load_weights` to say.
+    """
+    contents = _load(Path(path))
+    state = contents.get("state_dict", contents) if isinstance(contents, dict) else contents
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(f"{path} holds no weights: neither a checkpoint nor named tensors")
+    if any(name.startswith(_NET) for name in state):
+        state = net_weights({"state_dict": state})
+    adopted = getattr(net, "adopted", None)
+    return dict(state) if adopted is None else adopted(state)
+
+
+def _load(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"checkpoint {path} {'is a folder' if path.is_dir() else 'does not exist'}")
     try:
@@ -33,8 +55,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise UserError(f"checkpoint {path} cannot be read: {_first_line(error)}") from error
-    if not isinstance(contents, dict) or "state_dict" not in contents:
-        raise UserError(f"{path} is no training checkpoint: it has no 'state_dict'")
     return contents
 
 
