@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
+import zarr
 from cc3d import connected_components
 
 from emseg.cli import main
@@ -10,6 +13,7 @@ from emseg.data import layouts
 from emseg.stages import verbs
 from emseg.stages.sources import open_sources
 from emseg.volumes import open_volume
+from emseg.volumes.skeletons import read_skeletons
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +21,7 @@ def small_volumes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(layouts.SHAPES, "demo", (16, 48, 48))
     monkeypatch.setitem(layouts.SHAPES, "snemi", (16, 48, 64))
+    monkeypatch.setitem(layouts.SHAPES, "nisb", (48, 40, 24))
 
 
 def test_demo_trains_tunes_tests_and_prints_the_yardstick(tmp_path, monkeypatch, capsys):
@@ -67,6 +72,35 @@ def test_the_snemi_tutorial_reads_its_layout_with_its_resolution():
         assert source.image.voxel_size == source.label.voxel_size == (30, 6, 6)
         assert source.image.axes == source.label.axes == "zyx"
         assert source.image.dtype == "uint8"
+
+
+def test_nisb_layout_is_in_xyz_with_skeletons_inside_their_neurons():
+    assert main(["synth", "nisb", "datasets/nisb"]) == 0
+    cubes = []
+    for cube in ("train/seed0", "train/seed1", "val/seed100", "test/seed101"):
+        folder = Path("datasets/nisb") / cube
+        stored = {name: zarr.open_array(folder / "data.zarr" / name) for name in ("img", "seg")}
+        assert {array.metadata.zarr_format for array in stored.values()} == {2}
+        assert (stored["img"].shape, stored["img"].dtype) == ((48, 40, 24, 1), "uint8")
+        labels = stored["seg"][...]
+        assert labels.shape == (48, 40, 24)
+        skeletons = read_skeletons(folder / "skeleton.pkl", voxel_size=(9, 9, 20))
+        # One for each neuron, all of its nodes in it: positions are x, y, z as the arrays are.
+        np.testing.assert_array_equal(skeletons.ids, np.unique(labels))
+        at = labels[tuple(skeletons.voxels.T)]
+        np.testing.assert_array_equal(at, skeletons.ids[skeletons.owner])
+        assert (np.abs(skeletons.positions / (9, 9, 20) - skeletons.voxels) <= 1).all()
+        assert skeletons.lengths.sum() > 1000
+        cubes.append(stored["img"][...])
+    assert len(np.unique(cubes, axis=0)) == 4
+
+
+def test_nisb_itself_is_fetched_by_hand_with_the_command_told(capsys):
+    assert main(["download", "nisb", "my data"]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "aws s3 sync s3://nisb/base 'my data' --endpoint-url" in line
+    assert "--no-sign-request" in line and not Path("my data").exists()
 
 
 @pytest.mark.parametrize("words", [["synth", "snemo", "x"], ["download", "snemo"]])

@@ -51,6 +51,14 @@ def test_positions_follow_from_the_voxel_where_they_are_not_stored(tmp_path: Pat
     np.testing.assert_allclose(found.edge_lengths, [18, 60, 36, 9])
 
 
+def test_graph_that_was_looked_at_before_it_was_pickled_is_read(tmp_path: Path) -> None:
+    graph = two_neurons()
+    # Each of these stays in the graph, and is pickled with it.
+    assert len(graph.nodes) and graph.edges and graph.degree and graph.adj
+    found = read_skeletons(pickled(tmp_path, graph), voxel_size=VOXEL)
+    assert found.ids.tolist() == [3, 5] and len(found.edges) == 4
+
+
 class Evil:
     """What runs a command when it is unpickled as usual."""
 

@@ -1,6 +1,7 @@
 """Fetch a public data set: resumed, tested, compared, and unpacked only when all is in order."""
 
 import hashlib
+import shlex
 import shutil
 import sys
 import zlib
@@ -38,6 +39,12 @@ DATA_SETS = {
         labels=("train-labels.tif",),
     )
 }
+# Too large to be anybody's next step: what the user is to do instead.
+BY_HAND = {
+    "nisb": "NISB has terabytes; by hand, from its public bucket: aws s3 sync s3://nisb/base "
+    "{folder} --endpoint-url https://s3.nexus.mpcdf.mpg.de --no-sign-request (emseg synth nisb "
+    "{folder} writes small cubes in its layout)"
+}
 
 
 def download(name: str, folder: str | None = None, *, sha256: str | None = None) -> None:
@@ -46,10 +53,13 @@ def download(name: str, folder: str | None = None, *, sha256: str | None = None)
     A transfer that broke off goes on where it ended (`<archive>.partial`). An archive is used once
     its own checksums are right and its SHA-256 is `sha256` and what an earlier call recorded in
     `<archive>.sha256`, where these are given; it stays beside the data. UserError otherwise, and
-    for an archive of other volumes than expected.
+    for an archive of other volumes than expected, and for a data set of terabytes, `nisb`: the
+    command that fetches it.
     """
+    if name in BY_HAND:
+        raise UserError(BY_HAND[name].format(folder=shlex.quote(folder or "datasets/nisb/base")))
     if name not in DATA_SETS:
-        raise unknown_name("data set", name, DATA_SETS)
+        raise unknown_name("data set", name, [*DATA_SETS, *BY_HAND])
     if sha256 is not None and (len(sha256) != 64 or not set(sha256) <= set(hexdigits)):
         raise UserError(f"--sha256 {sha256}: must be 64 hexadecimal digits")
     data = DATA_SETS[name]

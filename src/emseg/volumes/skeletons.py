@@ -18,6 +18,11 @@ ALLOWED = {
     ("builtins", "dict"),
     ("collections", "OrderedDict"),
     ("networkx.classes.graph", "Graph"),
+    # A graph keeps the views of itself that it was once asked for.
+    ("networkx.classes.coreviews", "AdjacencyView"),
+    ("networkx.classes.reportviews", "DegreeView"),
+    ("networkx.classes.reportviews", "EdgeView"),
+    ("networkx.classes.reportviews", "NodeView"),
     ("numpy", "dtype"),
     ("numpy", "ndarray"),
     ("numpy.core.multiarray", "_reconstruct"),
