@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from emseg.decoding import sweep_of
-from emseg.decoding.affinity_cc import affinity_cc
+from emseg.decoding.affinity_cc import _say_torch, affinity_cc
 from emseg.errors import UserError
 from emseg.volumes import write_volume
 from reference.components import flood_components
@@ -35,16 +35,79 @@ def predictions(draw):
     threshold=st.sampled_from([0.0, 0.5, 128 / 255, 0.7, 1.0]),
     order=st.permutations([0, 1, 2]),
     signs=st.tuples(*[st.sampled_from([-1, 1])] * 3),
+    edge_offset=st.sampled_from([0, 1, None]),
     edge_side=SIDES,
+    backend=st.sampled_from(["numba", "torch"]),
 )
-def test_labels_are_the_canonical_ones(prediction, threshold, order, signs, edge_side):
+def test_labels_are_the_canonical_ones(
+    prediction, threshold, order, signs, edge_offset, edge_side, backend
+):
     offsets = [tuple(sign * s for s in UNITS[a]) for a, sign in zip(order, signs, strict=True)]
-    labels = affinity_cc(prediction, threshold=threshold, offsets=offsets, edge_side=edge_side)
+    edge_side = {0: "source", 1: "destination", None: edge_side}[edge_offset]
+    labels = affinity_cc(
+        prediction,
+        threshold=threshold,
+        edge_offset=edge_offset,
+        backend=backend,
+        offsets=offsets,
+        edge_side=edge_side,
+    )
     scale = np.float32(255 if prediction.dtype == np.uint8 else 1)
     affinities = prediction.astype(np.float32) / scale
     expected = flood_components(affinities, threshold, offsets, edge_side)
     assert labels.dtype == np.uint32
     np.testing.assert_array_equal(labels, expected)
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+@pytest.mark.parametrize("upwards", [False, True])
+def test_a_staircase_of_many_turns_is_one_component(backend, upwards):
+    side = 1024
+    prediction = np.zeros((3, 1, side, side), np.float16)
+    steps = np.arange(side - 1)
+    prediction[2, 0, steps, steps] = 1
+    prediction[1, 0, steps, steps + 1] = 1
+    if upwards:
+        prediction = prediction[:, :, ::-1]
+    offsets = [(1, 0, 0), (0, -1 if upwards else 1, 0), (0, 0, 1)]
+    labels = affinity_cc(prediction, backend=backend, offsets=offsets, edge_side="source")
+    assert labels.max() == 1
+    assert np.count_nonzero(labels) == 2 * side - 1
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_a_winding_path_is_one_component(backend):
+    # There and back through every second row, each time joined at the other end.
+    side = 301
+    prediction = np.zeros((3, 1, side, side), np.uint8)
+    prediction[2, 0, ::2, :-1] = 255
+    prediction[1, 0, [0, 1], -1] = prediction[1, 0, [2, 3], 0] = 255
+    for row in range(4, side - 1, 2):
+        prediction[1, 0, [row, row + 1], -1 if row % 4 == 0 else 0] = 255
+    labels = affinity_cc(prediction, backend=backend, offsets=UNITS, edge_side="source")
+    assert labels.max() == 1
+
+
+def test_cupy_is_torch_and_the_user_is_told_once(capsys):
+    prediction = np.random.default_rng(4).random((3, 4, 5, 6)).astype(np.float32)
+    facts = {"offsets": UNITS, "edge_side": "source"}
+    _say_torch.cache_clear()
+    for _ in range(2):
+        labels = affinity_cc(prediction, backend="cupy", **facts)
+        np.testing.assert_array_equal(labels, affinity_cc(prediction, **facts))
+    said = capsys.readouterr().err
+    assert said == "emseg: decoding.backend=cupy runs on torch, with the same labels\n"
+
+
+@pytest.mark.parametrize(("edge_offset", "edge_side"), [(0, "destination"), (1, "source")])
+def test_an_edge_offset_that_the_prediction_contradicts_is_refused(edge_offset, edge_side):
+    with pytest.raises(UserError, match=rf"decoding.edge_offset is {edge_offset}.*{edge_side}"):
+        affinity_cc(
+            np.zeros((3, 2, 2, 2), np.float32),
+            edge_offset=edge_offset,
+            offsets=UNITS,
+            edge_side=edge_side,
+        )
 
 
 def test_a_value_for_a_pair_outside_makes_a_singleton():

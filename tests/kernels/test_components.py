@@ -6,15 +6,22 @@ from hypothesis.extra import numpy as arrays
 from emseg.kernels.components import _rank, _unite, edge_components, renumber
 from reference.components import flood_components, numbered
 
-SHAPES = st.tuples(*[st.integers(1, 6)] * 3)
-FLAGS = SHAPES.flatmap(lambda s: arrays.arrays(np.uint8, s, elements=st.integers(0, 7)))
+# Rows longer than the eight voxels that are looked at together, too.
+SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 19))
+# Of few voxels without an edge up to few with fewer than three.
+FLAGS = st.tuples(SHAPES, st.integers(0, 2**32), st.floats(0.2, 0.98)).map(
+    lambda drawn: (
+        (np.random.default_rng(drawn[1]).random((3, *drawn[0])) < drawn[2])
+        * np.array([1, 2, 4], np.uint8)[:, None, None, None]
+    ).sum(axis=0, dtype=np.uint8)
+)
 UNITS = np.eye(3, dtype=int)
 
 
 @settings(deadline=None, max_examples=100)
-@given(flags=FLAGS, forward=st.tuples(*[st.booleans()] * 3))
-def test_components_are_those_of_flooding(flags, forward):
-    labels = edge_components(flags, forward=forward)
+@given(flags=FLAGS, forward=st.tuples(*[st.booleans()] * 3), threads=st.integers(1, 4))
+def test_components_are_those_of_flooding(flags, forward, threads):
+    labels = edge_components(flags, forward=forward, threads=threads)
     edges = np.stack([flags & 1, flags & 2, flags & 4])
     offsets = [unit if ahead else -unit for unit, ahead in zip(UNITS, forward, strict=True)]
     assert labels.dtype == np.uint32
@@ -24,7 +31,7 @@ def test_components_are_those_of_flooding(flags, forward):
 def test_wide_parents_give_the_same_labels():
     flags = np.random.default_rng(0).integers(0, 8, (6, 7, 8)).astype(np.uint8)
     wide = np.zeros(flags.size, np.uint64)
-    _unite(flags, np.array([True, False, True]), wide)
+    _unite(flags, (True, False, True), wide, 0, len(flags))
     _rank(wide)
     narrow = edge_components(flags, forward=(True, False, True))
     np.testing.assert_array_equal(wide.reshape(flags.shape), narrow)

@@ -1,19 +1,27 @@
 """Connected components of thresholded affinities."""
 
+import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Literal
 
 import numpy as np
 
 from emseg.blocks.grid import Block, grid
 from emseg.blocks.seams import face_facts, number_blocks
 from emseg.blocks.store import Store
-from emseg.decoding.edges import AxisEdge, axis_edges, check_prediction, check_values, largest_off
+from emseg.decoding.edge_flags import cores, edge_flags, open_mask, read_mask, sides
+from emseg.decoding.edges import AxisEdge, axis_edges, check_prediction, check_values
 from emseg.decoding.sweep import Blockwise, Sweep
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide
-from emseg.kernels.components import EDGE_BITS, edge_components
+from emseg.kernels.components import edge_components
 from emseg.progress import track
-from emseg.volumes import Volume, open_volume
+from emseg.volumes import Volume
+
+Backend = Literal["numba", "torch", "cupy"]
+# The side on which an edge is stored, by BANIS's word for it.
+_SIDE_OF_OFFSET: dict[int | None, EdgeSide] = {0: "source", 1: "destination"}
 
 
 def affinity_cc(
@@ -21,6 +29,8 @@ def affinity_cc(
     *,
     threshold: float = 0.5,
     affinity_mask_path: str | None = None,
+    edge_offset: Literal[0, 1] | None = None,
+    backend: Backend = "numba",
     offsets: Sequence[Sequence[int]],
     edge_side: EdgeSide,
 ) -> np.ndarray:
@@ -38,12 +48,20 @@ def affinity_cc(
     trusted: edges with an end outside it are off, whichever end stores them, hence everything
     outside it is 0.
 
+    `edge_offset` is BANIS's word for the end that stores an edge: 0 its source, 1 its destination.
+    None takes what the prediction says of itself; a number that says otherwise is a UserError.
+
+    `backend` `torch` labels on a GPU where there is one, else on the CPU (`cupy`, as other tools
+    name theirs, is the same); the labels are equal.
+
     The labels are those of the BANIS decoder (with a mask, more is off than there).
     """
     [(_, labels)] = affinity_cc_sweep(
         prediction,
         threshold=[threshold],
         affinity_mask_path=affinity_mask_path,
+        edge_offset=edge_offset,
+        backend=backend,
         offsets=offsets,
         edge_side=edge_side,
     )
@@ -55,16 +73,18 @@ def affinity_cc_sweep(
     *,
     threshold: Sequence[float],
     affinity_mask_path: str | None = None,
+    edge_offset: Literal[0, 1] | None = None,
+    backend: Backend = "numba",
     offsets: Sequence[Sequence[int]],
     edge_side: EdgeSide,
 ) -> Iterator[tuple[float, np.ndarray]]:
     """(threshold, labels) as of `affinity_cc`, thresholds ascending; mask and checks but once."""
     check_prediction(prediction, offsets=offsets)
     check_values([prediction], prediction.dtype)
-    edges = axis_edges(offsets, edge_side)
-    mask = _read_mask(affinity_mask_path, prediction.shape[1:])
+    edges = _edges(offsets, edge_side, edge_offset)
+    mask = read_mask(affinity_mask_path, prediction.shape[1:])
     for value in sorted(set(threshold)):
-        yield value, _labels(prediction, edges, value, mask)
+        yield value, _labels(edge_flags(prediction, edges, value, mask), edges, backend)
 
 
 def affinity_cc_blocks(
@@ -72,6 +92,8 @@ def affinity_cc_blocks(
     *,
     threshold: float = 0.5,
     affinity_mask_path: str | None = None,
+    edge_offset: Literal[0, 1] | None = None,
+    backend: Backend = "numba",
     offsets: Sequence[Sequence[int]],
     edge_side: EdgeSide,
     store: Store,
@@ -83,8 +105,8 @@ def affinity_cc_blocks(
     connected to. Labels wait in the store, where blocks that are `done` are taken as they are.
     """
     check_prediction(prediction, offsets=offsets)
-    edges, shape = axis_edges(offsets, edge_side), prediction.shape
-    mask = _open_mask(affinity_mask_path, shape)
+    edges, shape = _edges(offsets, edge_side, edge_offset), prediction.shape
+    mask = open_mask(affinity_mask_path, shape)
     blocks = grid(shape, block_shape)
     missing = [block for block in blocks if not store.done(block)]
     for block in track(missing, total=len(missing), label="components", unit="block"):
@@ -92,7 +114,8 @@ def affinity_cc_blocks(
         around = prediction.read(start, stop)
         check_values([around], around.dtype)
         trusted = None if mask is None else mask.read(start, stop) != 0
-        _keep(block, start, _labels(around, edges, threshold, trusted), store)
+        flags = edge_flags(around, edges, threshold, trusted)
+        _keep(block, start, _labels(flags, edges, backend), store)
     numbering = number_blocks(blocks, store, shape)
     for block, ids in zip(blocks, numbering.ids, strict=True):
         yield block, ids[store.labels(block)]
@@ -124,52 +147,30 @@ BLOCKWISE = Blockwise(decoder=affinity_cc, function=affinity_cc_blocks)
 SWEEP = Sweep(decoder=affinity_cc, argument="threshold", function=affinity_cc_sweep)
 
 
-def _labels(
-    prediction: np.ndarray, edges: Sequence[AxisEdge], threshold: float, mask: np.ndarray | None
-) -> np.ndarray:
-    if not 0 <= threshold <= 1:
-        raise UserError(f"decoding.threshold is {threshold}; probabilities lie in [0, 1]")
-    off = largest_off(prediction.dtype, threshold)
-    if prediction.dtype == np.float16:
-        # Halves from 0 to 1 order as their bits do, and integers compare many times faster.
-        prediction, off = prediction.view(np.int16), off.view(np.int16)
-    flags = np.zeros(prediction.shape[1:], np.uint8)
-    for edge, bit in zip(edges, EDGE_BITS, strict=True):
-        # Plane by plane, which keeps the temporary arrays small.
-        for plane, values in zip(flags, prediction[edge.channel], strict=True):
-            plane |= (values > off).view(np.uint8) * np.uint8(bit)
-    if mask is not None:
-        _switch_off(flags, edges, mask)
-    first, second, third = (edge.side == "source" for edge in edges)
-    return edge_components(flags, forward=(first, second, third))
-
-
-def _switch_off(flags: np.ndarray, edges: Sequence[AxisEdge], mask: np.ndarray) -> None:
-    flags[~mask] = 0
-    for axis, (edge, bit) in enumerate(zip(edges, EDGE_BITS, strict=True)):
-        before = (*[slice(None)] * axis, slice(None, -1))
-        after = (*[slice(None)] * axis, slice(1, None))
-        here, there = (before, after) if edge.side == "source" else (after, before)
-        flags[here][~mask[there]] &= np.uint8(0xFF ^ bit)
-
-
-def _read_mask(location: str | None, shape: Sequence[int]) -> np.ndarray | None:
-    mask = _open_mask(location, shape)
-    return None if mask is None else mask[...] != 0
-
-
-def _open_mask(location: str | None, shape: Sequence[int]) -> Volume | None:
-    if location is None:
-        return None
-    volume = open_volume(location)
-    if volume.channels is not None:
+def _edges(
+    offsets: Sequence[Sequence[int]], edge_side: EdgeSide, edge_offset: int | None
+) -> tuple[AxisEdge, AxisEdge, AxisEdge]:
+    if _SIDE_OF_OFFSET.get(edge_offset, edge_side) != edge_side:
         raise UserError(
-            f"decoding.affinity_mask_path: {location} has {volume.channels} channels, "
-            "a mask has none"
+            f"decoding.edge_offset is {edge_offset}, edges stored at their "
+            f"{_SIDE_OF_OFFSET[edge_offset]}; the prediction has them at their {edge_side} "
+            "(null takes what it says)"
         )
-    if tuple(volume.shape) != tuple(shape):
-        raise UserError(
-            f"decoding.affinity_mask_path: {location} has the shape {tuple(volume.shape)}, "
-            f"the prediction {tuple(shape)}"
-        )
-    return volume
+    return axis_edges(offsets, edge_side)
+
+
+def _labels(flags: np.ndarray, edges: Sequence[AxisEdge], backend: Backend) -> np.ndarray:
+    if backend == "numba":
+        return edge_components(flags, forward=sides(edges), threads=cores())
+    if backend == "cupy":
+        _say_torch()
+    # It brings torch, which takes seconds.
+    from emseg.decoding.torch_components import device_components
+
+    return device_components(flags, forward=sides(edges))
+
+
+@cache
+def _say_torch() -> None:
+    """Says, once a process, what stands in for cupy."""
+    print("emseg: decoding.backend=cupy runs on torch, with the same labels", file=sys.stderr)
