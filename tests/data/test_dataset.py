@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from emseg.data.augment import Pipeline, Sample, Size, Transform
 from emseg.data.augment_geometry import Flip, Permute
@@ -171,6 +172,90 @@ def test_margin_counts_as_part_of_the_patch() -> None:
         UserError, match=r"\[4, 14, 14\] with the augmentation's margin \[0, 2, 2\]:"
     ):
         dataset(patch_size=(4, 10, 10), augment=Pipeline(transforms={"shift": Shift()}))
+
+
+LONG = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (2, 0, 0), (0, 3, 0), (0, 0, -2)]
+
+
+@pytest.mark.parametrize("edge_side", ["source", "destination"])
+def test_pairs_that_leave_the_patch_are_known_from_its_context(edge_side: str) -> None:
+    # An object all over the place; background; the rest are ids of one voxel, to tell the place by.
+    stored = np.random.default_rng(0).permutation(8 * 9 * 10).reshape(8, 9, 10)
+    stored[stored % 3 == 0] = 7
+    stored[stored % 5 == 1] = 0
+    stored[stored % 11 == 1] = -1
+    values, mask = affinities_by_voxel(stored, LONG, edge_side)
+    source = LabelledVolume(from_array((stored % 256).astype(np.uint8)), from_array(stored))
+    size = (4, 5, 6)
+    target = Affinity(offsets=LONG, edge_side=edge_side)
+    patches = dataset(source, patch_size=size, target=target, target_context=True, augment=None)
+    windows = np.lib.stride_tricks.sliding_window_view(stored, size)
+    corners = set()
+    for index in range(200):
+        sample = patches[index]
+        (corner,) = np.argwhere((windows == sample["label"]).all(axis=(3, 4, 5)))
+        corners.add(tuple(corner.tolist()))
+        at = tuple(slice(first, first + n) for first, n in zip(corner, size, strict=True))
+        # The very values of the whole volume: masked only where the pair leaves that.
+        np.testing.assert_array_equal(sample["mask"], mask[:, *at])
+        np.testing.assert_array_equal(sample["target"], values[:, *at])
+        np.testing.assert_allclose(sample["image"][0] * 255, stored[at] % 256, atol=1e-3)
+        assert {name: array.shape[-3:] for name, array in sample.items()} == dict.fromkeys(
+            ("image", "target", "mask", "label"), size
+        )
+    # Patches lie everywhere in the volume, their context beyond it at the end.
+    assert [set(places) for places in zip(*corners, strict=True)] == [set(range(5))] * 3
+
+
+def test_context_is_augmented_with_its_patch() -> None:
+    # Objects are planes: a context that was not turned with the patch would not fit it.
+    label = np.broadcast_to(np.arange(1, 15), (14, 14, 14)).copy()
+    source = LabelledVolume(from_array(painted(label)), from_array(label))
+    turns = Pipeline(transforms={"permute": Permute(axes=(0, 1, 2)), "flip": Flip()})
+    offsets = [(3, 0, 0), (0, 3, 0), (0, 0, 3)]
+    patches = dataset(
+        source,
+        patch_size=(6, 6, 6),
+        target=Affinity(offsets=offsets, edge_side="source"),
+        target_context=True,
+        augment=turns,
+    )
+    across, whole = set(), 0
+    for index in range(30):
+        sample = patches[index]
+        label = np.ma.masked_equal(sample["label"], -1)
+        steps = [int(np.abs(np.ma.diff(label, axis=axis)).max()) for axis in range(3)]
+        across.add(steps.index(1))
+        for channel, step in enumerate(steps):
+            known = sample["target"][channel][sample["mask"][channel]]
+            assert (known == (step == 0)).all()
+        whole += sample["mask"].all()
+    assert across == {0, 1, 2} and whole > 0
+
+
+def test_pieces_that_part_within_the_crop_are_objects_of_their_own() -> None:
+    rng = np.random.default_rng(3)
+    stored = rng.integers(-1, 3, (8, 9, 10))
+    source = LabelledVolume(from_array(painted(stored)), from_array(stored))
+    plain = dataset(source, patch_size=(6, 6, 6), augment=None, target=Affinity(offsets=LONG))
+    parted = dataset(
+        source,
+        patch_size=(6, 6, 6),
+        augment=None,
+        target=Affinity(offsets=LONG),
+        relabel_crops=True,
+    )
+    for index in range(20):
+        before, after = plain[index]["label"], parted[index]["label"]
+        np.testing.assert_array_equal(np.where(before > 0, 1, before), np.clip(after, -1, 1))
+        expected = np.zeros(before.shape, int)
+        for object_id in (1, 2):
+            found, _ = ndimage.label(before == object_id)  # faces alone, as by default
+            expected = np.where(found > 0, 1000 * object_id + found, expected)
+        pairs = np.unique(np.stack([after[after > 0], expected[after > 0]]), axis=1)
+        assert pairs.shape[1] == len(set(pairs[0])) == len(set(pairs[1])) > 2
+        values, mask = affinities_by_voxel(after, LONG, "destination")
+        np.testing.assert_array_equal(parted[index]["target"][mask], values[mask])
 
 
 def broken(**parts: np.ndarray) -> LabelledVolume:

@@ -28,6 +28,7 @@ def test_channels_follow_each_other_under_their_names():
     assert target.activations == ("sigmoid", "sigmoid", "tanh", "sigmoid")
     assert target.names == ("1-0-0", "0-1-0", "skeleton-distance", "0-0-3")
     assert target.out_channels == 4
+    assert target.context == ((1, 1, 3), (0, 0, 0))
     labels = np.random.default_rng(0).integers(-1, 4, (3, 8, 9)).astype(np.int32)
     values, mask = target(labels)
     assert (values.dtype, mask.dtype) == (np.float32, bool)

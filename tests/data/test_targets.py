@@ -39,6 +39,13 @@ def test_offsets_may_be_written_as_strings() -> None:
     assert target.out_channels == 4
 
 
+def test_context_is_how_far_pairs_reach_beyond_their_voxels() -> None:
+    offsets = [*NEAREST, (10, 0, 0), (0, -4, 0), "0-3-2"]
+    source = Affinity(offsets=offsets, edge_side="source").context
+    assert source == ((0, 4, 0), (10, 3, 2))
+    assert Affinity(offsets=offsets, edge_side="destination").context == source[::-1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

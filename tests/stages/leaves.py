@@ -186,6 +186,7 @@ CHANGES: dict[str, Change] = {
     "data.intensity_range": Change([20, 200]),
     "data.pad_small": Change(beside=("data.train.range=[0,3]",)),
     "data.preload": Change(kept="whether volumes are read once or patch by patch"),
+    "data.relabel_crops": Change(kept="whether pieces part, and the cells here are convex"),
     "data.dataloader.patch_size": Change([4, 32, 32]),
     "model.init_from": Change("trained.ckpt"),
     "model.width": Change([4, 8]),

@@ -103,7 +103,11 @@ class Dataloader:
 
 @dataclass(kw_only=True)
 class Data:
-    """Volumes by name; a lone unnamed one has the key "" (the stage names it)."""
+    """Volumes by name; a lone unnamed one has the key "" (the stage names it).
+
+    `target_context` reads patches with what the target needs beyond them, `relabel_crops` gives
+    each 6-connected piece of an object in a crop an id of its own.
+    """
 
     train: dict[str, Volume] = field(default_factory=dict)
     val: dict[str, Volume] = field(default_factory=dict)
@@ -113,6 +117,8 @@ class Data:
     intensity_range: tuple[float, float] | None = None
     pad_small: bool = False
     preload: bool = True
+    target_context: bool = False
+    relabel_crops: bool = False
     dataloader: Dataloader = field(default_factory=Dataloader)
 
     def __post_init__(self) -> None:

@@ -5,18 +5,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from emseg.data.augment import Pipeline, Sample, Size
+from emseg.data.heads import context_of
 from emseg.data.intensity import to_unit
 from emseg.data.labelled import (
     LabelledVolume,
     check_shapes,
     check_voxels,
     in_memory,
+    pieces,
     read_region,
 )
 from emseg.data.sampling import CropPositions, sample_generator
 from emseg.data.targets import Target
 from emseg.errors import UserError
 from emseg.kernels.copies import in_c_order
+
+NO_CONTEXT = ((0, 0, 0), (0, 0, 0))
 
 
 class PatchDataset:
@@ -31,10 +35,15 @@ class PatchDataset:
     - label (Z, Y, X) int32, 0 background, -1 unlabelled.
 
     The patch is read with the augmentation's margin around it, augmented, cut to `patch_size`,
-    and only then made into the target. Volumes are drawn by their weights, or by their number of
-    positions; a volume smaller than the crop is a UserError unless `pad_small` reflects its image
-    (the labels out there are unlabelled). `preload` reads the volumes into memory, images in their
-    stored dtype: workers that are forked share it, spawned ones get a copy each.
+    and only then made into the target. With `target_context` it is read and augmented with what
+    the target needs beyond it, so that pairs across its faces are known too, and cut when the
+    target is made; context may leave the volume, where it is reflected and unlabelled. With
+    `relabel_crops` pieces of an object that do not touch within the crop are other objects.
+
+    Volumes are drawn by their weights, or by their number of positions; a volume smaller than the
+    crop is a UserError unless `pad_small` reflects its image (the labels out there are
+    unlabelled). `preload` reads the volumes into memory, images in their stored dtype: workers
+    that are forked share it, spawned ones get a copy each.
 
     Before the first sample, whatever is wrong with the volumes is a UserError that names the file;
     `notes` tell the user which volumes are reflected.
@@ -52,21 +61,26 @@ class PatchDataset:
         intensity_range: Sequence[float] | None = None,
         pad_small: bool = False,
         preload: bool = True,
+        target_context: bool = False,
+        relabel_crops: bool = False,
     ) -> None:
         self._augment = augment or Pipeline()
         self._target = target
         self._seed, self._namespace = seed, namespace
         self._intensity_range = intensity_range
-        _check_patch(patch_size, augment=self._augment, target=target)
-        depth, height, width = patch_size
-        self._patch = (depth, height, width)
-        margin = self._augment.margin(self._patch)
-        self._crop = tuple(n + 2 * m for n, m in zip(self._patch, margin, strict=True))
+        self._relabel = relabel_crops
+        before, after = context_of(target) if target_context else NO_CONTEXT
+        self._before = before
+        self._size = _checked_size(patch_size, before, after, augment=self._augment, target=target)
+        self._patch = tuple(slice(at, at + n) for at, n in zip(before, patch_size, strict=True))
+        margin = self._augment.margin(self._size)
+        self._crop = _sum(self._size, margin, margin)
+        needed = _sum(patch_size, margin, margin)
         _check_volumes(volumes, intensity_range=intensity_range)
-        self.notes = _small_volumes(volumes, crop=self._crop, margin=margin, pad_small=pad_small)
+        self.notes = _small_volumes(volumes, crop=needed, margin=margin, pad_small=pad_small)
         self._volumes = [in_memory(volume) if preload else volume for volume in volumes]
         self._positions = CropPositions(
-            [volume.image.shape for volume in volumes], crop=self._crop, weights=_weights(volumes)
+            [volume.image.shape for volume in volumes], crop=needed, weights=_weights(volumes)
         )
 
     @property
@@ -76,20 +90,28 @@ class PatchDataset:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         rng = sample_generator(seed=self._seed, namespace=self._namespace, index=index)
-        sample = self._augment(self._draw(rng), self._patch, rng)
+        sample = self._augment(self._draw(rng), self._size, rng)
         # Arrays of its own: what is preloaded is shared and may not be written to.
         labels = sample.labels
         if not (labels.flags.writeable and labels.flags.c_contiguous):
             labels = in_c_order(labels)
         target, mask = self._target(labels)
-        image = np.ascontiguousarray(to_unit(sample.image))
-        return {"image": image, "target": target, "mask": mask, "label": labels}
+        made = {
+            "image": to_unit(sample.image[:, *self._patch]),
+            "target": target[:, *self._patch],
+            "mask": mask[:, *self._patch],
+            "label": labels[self._patch],
+        }
+        return {name: np.ascontiguousarray(array) for name, array in made.items()}
 
     def _draw(self, rng: np.random.Generator) -> Sample:
         """A crop, uint8 where intensities are stored as such and mean what they are."""
-        number, start = self._positions.draw(rng)
+        number, corner = self._positions.draw(rng)
+        start = [first - before for first, before in zip(corner, self._before, strict=True)]
         stop = [first + size for first, size in zip(start, self._crop, strict=True)]
         image, labels = read_region(self._volumes[number], start, stop)
+        if self._relabel:
+            labels = pieces(labels)
         if image.dtype != np.uint8 or self._intensity_range is not None:
             image = to_unit(image, intensity_range=self._intensity_range)
         return Sample(image, labels, draw=self._another)
@@ -98,13 +120,28 @@ class PatchDataset:
         return self._draw(rng).centre(size)
 
 
-def _check_patch(patch_size: Sequence[int], *, augment: Pipeline, target: Target) -> None:
+def _sum(size: Sequence[int], before: Sequence[int], after: Sequence[int]) -> Size:
+    depth, height, width = (sum(parts) for parts in zip(size, before, after, strict=True))
+    return depth, height, width
+
+
+def _checked_size(
+    patch_size: Sequence[int],
+    before: Sequence[int],
+    after: Sequence[int],
+    *,
+    augment: Pipeline,
+    target: Target,
+) -> Size:
+    """The size of the patch with its context; a UserError where one of them asks for another."""
     if len(patch_size) != 3 or any(size < 1 for size in patch_size):
         raise UserError(
             f"data.dataloader.patch_size {list(patch_size)} must be three sizes of 1 or more voxels"
         )
-    augment.check(patch_size)
-    target.check(patch_size)
+    size = _sum(patch_size, before, after)
+    augment.check(size)
+    target.check(size)
+    return size
 
 
 def _check_volumes(

@@ -5,7 +5,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from emseg.data.targets import Offset, Target
+from emseg.data.targets import Context, Offset, Target
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide
 
@@ -44,6 +44,13 @@ class Heads:
             self.offsets = tuple(one for target in targets for one in _offsets_of(target))
             self.edge_side = _common_side(self._targets)
 
+    @property
+    def context(self) -> Context:
+        """How far its targets reach beyond their voxels, before and after each axis."""
+        contexts = [context_of(target) for target in self._targets.values()]
+        before, after = (np.max([one[side] for one in contexts], axis=0) for side in (0, 1))
+        return tuple(before.tolist()), tuple(after.tolist())
+
     def check(self, patch_size: Sequence[int]) -> None:
         """Nothing, or the UserError of a target that such patches are too small for."""
         for target in self._targets.values():
@@ -58,6 +65,11 @@ class Heads:
 def activations_of(target: Target) -> tuple[str, ...]:
     """For each channel `sigmoid` or `tanh`; a target that does not say has probabilities."""
     return getattr(target, "activations", None) or ("sigmoid",) * target.out_channels
+
+
+def context_of(target: Target) -> Context:
+    """How many voxels before and after a patch its values depend on; none where it does not say."""
+    return getattr(target, "context", None) or ((0, 0, 0), (0, 0, 0))
 
 
 def _offsets_of(target: Target) -> tuple[Offset, ...]:

@@ -10,6 +10,8 @@ from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide, affinities, erode_labels
 
 Offset = tuple[int, int, int]
+# Voxels before and after a patch, per axis.
+Context = tuple[Offset, Offset]
 
 
 class Target(Protocol):
@@ -17,7 +19,8 @@ class Target(Protocol):
 
     Labels are 0 for background and -1 where nothing is known. A target of affinities has their
     `offsets` and `edge_side`, one of named parts `heads`, one whose values are not all
-    probabilities `activations`, as `emseg.data.heads.Heads` has them.
+    probabilities `activations`, as `emseg.data.heads.Heads` has them; one whose values follow from
+    labels beyond their voxel has `context`, how far beyond.
     """
 
     @property
@@ -77,6 +80,12 @@ class Affinity:
         """The channels' names: their offsets as "d0-d1-d2"."""
         return tuple("-".join(map(str, offset)) for offset in self.offsets)
 
+    @property
+    def context(self) -> Context:
+        """How far pairs reach beyond the voxels that hold them, before and after each axis."""
+        reach = np.array(self.offsets) * (1 if self.edge_side == "source" else -1)
+        return _farthest(-reach), _farthest(reach)
+
     def check(self, patch_size: Sequence[int]) -> None:
         """Nothing, or a UserError when an offset finds no pair of voxels inside the patch."""
         for offset in self.offsets:
@@ -90,6 +99,11 @@ class Affinity:
         if any(self.erosion):
             labels = erode_labels(labels, radius=self.erosion)
         return affinities(labels, offsets=self.offsets, edge_side=self.edge_side)
+
+
+def _farthest(steps: np.ndarray) -> Offset:
+    z, y, x = np.maximum(steps, 0).max(axis=0).tolist()
+    return z, y, x
 
 
 def _offset(value: Sequence[int] | str) -> Offset:

@@ -199,6 +199,8 @@ def _patches(
         intensity_range=root.data.intensity_range,
         pad_small=root.data.pad_small,
         preload=root.data.preload,
+        target_context=root.data.target_context,
+        relabel_crops=root.data.relabel_crops,
     )
 
 
