@@ -103,11 +103,7 @@ class Dataloader:
 
 @dataclass(kw_only=True)
 class Data:
-    """Volumes by name; a lone unnamed one has the key "" (the stage names it).
-
-    `target_context` reads patches with what the target needs beyond them, `relabel_crops` gives
-    each 6-connected piece of an object in a crop an id of its own.
-    """
+    """Volumes by name; a lone unnamed one has the key "" (the stage names it)."""
 
     train: dict[str, Volume] = field(default_factory=dict)
     val: dict[str, Volume] = field(default_factory=dict)
@@ -172,9 +168,12 @@ class Optimization:
     scheduler: Leaf = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require_positive(self, "max_epochs", "n_steps_per_epoch", "max_steps")
-        _require_positive(self, "val_check_interval", "val_steps_per_epoch")
-        _require_positive(self, "gradient_clip_val", "accumulate_grad_batches")
+        _require_positive(
+            self, "max_epochs", "n_steps_per_epoch", "max_steps", "val_check_interval"
+        )
+        _require_positive(
+            self, "val_steps_per_epoch", "gradient_clip_val", "accumulate_grad_batches"
+        )
 
     @property
     def total_steps(self) -> int | None:
