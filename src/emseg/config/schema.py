@@ -122,8 +122,7 @@ class Data:
         _require_range("split_val_range", self.split_val_range)
         for name, volume in self.test.items():
             key = f"test.{name}.weight" if name else "test.weight"
-            allowed = "null: no patches are drawn for a test"
-            _require(volume.weight is None, key, volume.weight, allowed)
+            _require(volume.weight is None, key, volume.weight, "null: a test draws no patches")
         for volume in (*self.train.values(), *self.val.values()):
             allowed = "null in data.train and data.val: skeletons are for data.test"
             _require(volume.skeletons is None, "skeletons", volume.skeletons, allowed)
@@ -168,12 +167,9 @@ class Optimization:
     scheduler: Leaf = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require_positive(
-            self, "max_epochs", "n_steps_per_epoch", "max_steps", "val_check_interval"
-        )
-        _require_positive(
-            self, "val_steps_per_epoch", "gradient_clip_val", "accumulate_grad_batches"
-        )
+        _require_positive(self, "max_epochs", "n_steps_per_epoch", "max_steps")
+        _require_positive(self, "val_check_interval", "val_steps_per_epoch")
+        _require_positive(self, "gradient_clip_val", "accumulate_grad_batches")
 
     @property
     def total_steps(self) -> int | None:
