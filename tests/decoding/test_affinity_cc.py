@@ -32,7 +32,7 @@ def predictions(draw):
 @settings(deadline=None, max_examples=120)
 @given(
     prediction=predictions(),
-    threshold=st.sampled_from([0.0, 0.5, 128 / 255, 0.7, 1.0]),
+    threshold=st.sampled_from([-0.0, 0.0, 0.5, 128 / 255, 0.7, 1.0]),
     order=st.permutations([0, 1, 2]),
     signs=st.tuples(*[st.sampled_from([-1, 1])] * 3),
     edge_offset=st.sampled_from([0, 1, None]),

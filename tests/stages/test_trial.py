@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 from emseg.config.schema import Space, Tune, Volume
 from emseg.decoding.agglomerate import agglomerate
 from emseg.evaluation.adapted_rand import adapted_rand
+from emseg.evaluation.erl import nerl
 from emseg.evaluation.voi import voi
 from emseg.stages import study
 from emseg.stages import trial as stage
@@ -148,6 +149,63 @@ def test_stages_that_unite_branches_can_be_searched(task, monkeypatch):
     labels = labels_of(DecodeJob(one.job.prediction, best, None))
     wanted = voi(labels, one.source.label[...])["voi_sum"]
     assert min(trial.value for trial in done) == pytest.approx(wanted, abs=1e-12)
+
+
+COMPONENTS = {
+    "_target_": "emseg.decoding.affinity_cc.affinity_cc",
+    "threshold": 0.5,
+    "affinity_mask_path": None,
+    "edge_offset": None,
+    "backend": "numba",
+}
+NERL = {"nerl": {"_target_": "emseg.evaluation.erl.nerl"}}
+
+
+@pytest.fixture
+def along_skeletons(task, monkeypatch):
+    """A task of components and run lengths, for which no volume of labels may be made."""
+    rng = np.random.default_rng(1)
+    lines = {}
+    for name in range(1, 9):
+        steps = np.cumsum(rng.integers(-1, 2, (30, 3)), axis=0) + rng.integers(0, SHAPE, 3)
+        lines[f"{name}/vertices_nm_zyx"] = np.clip(steps, 0, np.array(SHAPE) - 1) * (30.0, 6.0, 6.0)
+        lines[f"{name}/edges"] = np.stack([np.arange(29), np.arange(1, 30)], axis=1)
+    np.savez("lines.npz", **lines)
+    one = task("voi", "voi_sum")
+    [source] = open_sources(
+        {"im": Volume(image="raw.h5", skeletons="lines.npz")}, split="test", lone_name="im"
+    )
+    for name in ("labels_of", "labels_by_value"):
+        monkeypatch.setattr(stage, name, None)
+    return Task(replace(one.job, decoding=COMPONENTS), source, NERL, "nerl")
+
+
+def test_run_lengths_at_all_thresholds_are_those_of_labels_that_are_never_made(along_skeletons):
+    one = along_skeletons
+    values = [0.3, 0.45, 0.5, 0.55, 0.6, 0.7, 0.9]
+    curve = score_curve([one], {}, ("threshold", values))
+    skeletons = one.source.skeletons()
+    for value, found in curve:
+        decoding = COMPONENTS | {"threshold": value}
+        labels = labels_of(DecodeJob(one.job.prediction, decoding, None))
+        assert found == pytest.approx(nerl(labels, None, skeletons=skeletons)["nerl"], abs=1e-12)
+        alone = score_curve([one], {"threshold": value}, None)
+        assert alone == [(None, pytest.approx(found, abs=1e-12))]
+    assert [value for value, _ in curve] == values
+    assert len({found for _, found in curve}) > 3
+
+
+def test_a_threshold_is_searched_without_labels(along_skeletons, monkeypatch):
+    monkeypatch.setattr(study, "ChildWorker", InThisProcess)
+    space = {"threshold": Space(low=0.4, high=0.9, step=0.1)}
+    config = Tune(
+        study_name="s", metric="nerl", direction="maximize", n_trials=4, search_space=space
+    )
+    found = study.search([along_skeletons], config, folder=Path("tune"), seed=0)
+    grid = [round(0.4 + 0.1 * step, 12) for step in range(6)]
+    curve = dict(score_curve([along_skeletons], {}, ("threshold", grid)))
+    assert found.score == max(curve.values()) and curve[found.leaf["threshold"]] == found.score
+    assert found.untuned == curve[0.5]
 
 
 def test_waterz_keeps_its_fragments_to_itself(task):

@@ -12,6 +12,7 @@ from emseg.blocks.seams import face_facts, number_blocks
 from emseg.blocks.store import Store
 from emseg.decoding.edge_flags import cores, edge_flags, open_mask, read_mask, sides
 from emseg.decoding.edges import AxisEdge, axis_edges, check_prediction, check_values
+from emseg.decoding.node_sweep import node_components
 from emseg.decoding.sweep import Blockwise, Sweep
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide
@@ -87,6 +88,32 @@ def affinity_cc_sweep(
         yield value, _labels(edge_flags(prediction, edges, value, mask), edges, backend)
 
 
+def affinity_cc_nodes(
+    prediction: np.ndarray,
+    voxels: np.ndarray,
+    *,
+    threshold: Sequence[float],
+    affinity_mask_path: str | None = None,
+    edge_offset: Literal[0, 1] | None = None,
+    backend: Backend = "numba",
+    offsets: Sequence[Sequence[int]],
+    edge_side: EdgeSide,
+) -> Iterator[tuple[float, np.ndarray]]:
+    """(threshold, the components of the `voxels` (N, 3)), ascending, with no volume of labels.
+
+    They are those of `affinity_cc` by other numbers, whatever the `backend`; 0 is 0.
+    """
+    check_prediction(prediction, offsets=offsets)
+    check_values([prediction], prediction.dtype)
+    yield from node_components(
+        prediction,
+        voxels,
+        thresholds=threshold,
+        edges=_edges(offsets, edge_side, edge_offset),
+        mask=read_mask(affinity_mask_path, prediction.shape[1:]),
+    )
+
+
 def affinity_cc_blocks(
     prediction: Volume,
     *,
@@ -144,7 +171,12 @@ def _keep(block: Block, start: Sequence[int], labels: np.ndarray, store: Store) 
 
 
 BLOCKWISE = Blockwise(decoder=affinity_cc, function=affinity_cc_blocks)
-SWEEP = Sweep(decoder=affinity_cc, argument="threshold", function=affinity_cc_sweep)
+SWEEP = Sweep(
+    decoder=affinity_cc,
+    argument="threshold",
+    function=affinity_cc_sweep,
+    nodes=affinity_cc_nodes,
+)
 
 
 def _edges(

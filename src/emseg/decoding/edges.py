@@ -170,7 +170,7 @@ def largest_off(dtype: np.dtype, threshold: float) -> np.generic:
     """The largest value of `dtype` that does not exceed the threshold, both taken in float32."""
     if dtype == np.uint8:
         return limits(dtype, threshold, threshold)[0]
-    limit = np.float32(threshold)
+    limit = np.float32(threshold) + np.float32(0)  # -0.0, as bits, is below all
     nearest = limit.astype(dtype)
     return nearest if np.float32(nearest) <= limit else np.nextafter(nearest, dtype.type(-1))
 

@@ -31,12 +31,15 @@ class Sweep:
 
     `function` takes what `decoder` takes, with a sequence of values for the decoder's `argument`,
     and yields (value, labels) in ascending order of the values; the labels are the caller's own.
+    `nodes` takes the prediction, voxels (N, 3) and the rest alike, and yields (value, segments):
+    the voxels' segments (N,) int64, 0 for none, for those who need no labels of all voxels.
     """
 
     decoder: Callable[..., np.ndarray]
     argument: str
     function: Callable[..., Iterator[tuple[float, np.ndarray]]]
     sharing: Sharing | None = None
+    nodes: Callable[..., Iterator[tuple[float, np.ndarray]]] | None = None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,11 @@ def counts_suffice(metrics: Sequence[partial]) -> bool:
     return all(asks(metric, "table") or asks(metric, "node_segments") for metric in metrics)
 
 
+def nodes_suffice(metrics: Sequence[partial]) -> bool:
+    """True when every metric takes the segments of nodes, so that nothing else need be known."""
+    return all(asks(metric, "node_segments") for metric in metrics)
+
+
 def score(
     segmentation: np.ndarray | None,
     truth: np.ndarray | None,

@@ -3,12 +3,13 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from emseg.config import build
-from emseg.decoding.sweep import sweep_of
+from emseg.decoding.sweep import Sweep, sweep_of
 from emseg.errors import unknown_name
 from emseg.evaluation import Contingency, contingency
 from emseg.stages.artifacts import fingerprint
@@ -21,9 +22,16 @@ from emseg.stages.decode import (
     prediction_facts,
 )
 from emseg.stages.kept import Kept
-from emseg.stages.scores import build_metrics, counts_suffice, score, score_names
+from emseg.stages.scores import (
+    build_metrics,
+    counts_suffice,
+    nodes_suffice,
+    score,
+    score_names,
+)
 from emseg.stages.sources import Source
 from emseg.stages.truth import read_truth, truth_facts
+from emseg.volumes import Volume
 from emseg.volumes.skeletons import Skeletons
 
 # (value of the swept argument, score); the value is None where nothing is swept.
@@ -107,12 +115,50 @@ def _scores(
         "skeletons": source.skeletons(),
     }
     if counts_suffice(metrics):
-        counted = _counted(job, source, facts["skeletons"], swept)
+        counted = None
+        if nodes_suffice(metrics) and facts["skeletons"] is not None:
+            counted = _asked(job, facts["skeletons"], swept)
+        if counted is None:
+            counted = _counted(job, source, facts["skeletons"], swept)
         if counted is not None:
             return {value: score(None, None, **facts, **own)[task.metric] for value, own in counted}
     labelled = labels_by_value(job, *swept) if swept else [(None, labels_of(job))]
     truth = None if source.label is None else read_truth(source)
     return {value: score(labels, truth, **facts)[task.metric] for value, labels in labelled}
+
+
+def _asked(
+    job: DecodeJob, skeletons: Skeletons, swept: tuple[str, list[float]] | None
+) -> Iterator[tuple[float | None, dict[str, Any]]] | None:
+    """Per value the segments of nodes, for `score`; None where the decoder makes labels for it."""
+    decoder = build(job.decoding, kind="decoding", allow=job.allow)
+    sweep = sweep_of(decoder.func)
+    if sweep is None or sweep.nodes is None:
+        return None
+    prediction, facts = decoder_input(job, decoder)
+    arguments, values = _split(decoder, sweep, swept)
+    found = sweep.nodes(
+        _affinities(job, prediction),
+        skeletons.voxels,
+        **{sweep.argument: values},
+        **arguments | facts,
+    )
+    return ((value if swept else None, {"node_segments": nodes}) for value, nodes in found)
+
+
+def _split(
+    decoder: partial, sweep: Sweep, swept: tuple[str, list[float]] | None
+) -> tuple[dict[str, Any], list[float]]:
+    """The decoder's arguments without the one that can be swept, and the values of that."""
+    arguments = dict(decoder.keywords)
+    default = inspect.signature(decoder.func).parameters[sweep.argument].default
+    own = arguments.pop(sweep.argument, default)
+    return arguments, swept[1] if swept else [own]
+
+
+def _affinities(job: DecodeJob, prediction: Volume) -> np.ndarray:
+    about = {"read": prediction_facts(job)}
+    return _kept(job, about, lambda: prediction[...], lambda array: array.nbytes)
 
 
 def _counted(
@@ -132,28 +178,23 @@ def _counted(
     if sweep is None or sweep.sharing is None:
         return None
     prediction, facts = decoder_input(job, decoder)
-    arguments = dict(decoder.keywords)
-    default = inspect.signature(decoder.func).parameters[sweep.argument].default
-    own = arguments.pop(sweep.argument, default)
-    values = swept[1] if swept else [own]
+    arguments, values = _split(decoder, sweep, swept)
     key = sweep.sharing.key(arguments)
     if key is None:
         return None
 
     def count() -> tuple[Any, Contingency | None, np.ndarray | None]:
-        labels, graph = sweep.sharing.fragments(read(), **arguments | facts)
+        affinities = _affinities(job, prediction)
+        labels, graph = sweep.sharing.fragments(affinities, **arguments | facts)
         nodes = None if skeletons is None else labels[tuple(skeletons.voxels.T)]
         table = None if source.label is None else contingency(labels, known_truth())
         return graph, table, nodes
 
-    def read() -> np.ndarray:
-        return _kept(job, {"read": told}, lambda: prediction[...], lambda array: array.nbytes)
-
     def known_truth() -> np.ndarray:
         return _kept(job, {"truth": truth}, lambda: read_truth(source), lambda array: array.nbytes)
 
-    told, truth = prediction_facts(job), truth_facts(source)
-    about = {"prediction": told, "fragments": repr(key), "truth": truth}
+    truth = truth_facts(source)
+    about = {"prediction": prediction_facts(job), "fragments": repr(key), "truth": truth}
     graph, table, nodes = _kept(job, about, count, _bytes_of)
     tables = sweep.sharing.tables(graph, **{sweep.argument: values}, **arguments)
     return (
