@@ -7,7 +7,7 @@ import numpy as np
 from emseg.decoding.edge_flags import check_threshold, cores, edge_flags, ordered, sides
 from emseg.decoding.edges import AxisEdge, largest_off
 from emseg.kernels.components import joined_voxels
-from emseg.kernels.descending import edges_by_level, flatten, join_edges, roots_of
+from emseg.kernels.descending import edges_by_level, join_edges, number_pieces, roots_of
 
 
 def node_components(
@@ -20,37 +20,38 @@ def node_components(
 ) -> Iterator[tuple[float, np.ndarray]]:
     """(threshold, segments), ascending: the component of each of the voxels (N, 3), 0 for none.
 
-    The components are those of `affinity_cc`, by other numbers: int64, 1 + the place of the first
-    voxel in C order. `prediction` as there, checked; `mask` (Z, Y, X) bool or None.
+    The components are those of `affinity_cc`, by other numbers, int64. `prediction` as
+    there, checked; `mask` (Z, Y, X) bool or None.
 
     The volume's edges are let in once, from the greatest threshold to the least, and at each only
     the voxels are looked up: 0 where no value that a voxel stores, and no edge that leads to it,
     exceeds the threshold, else the root. What exceeds the greatest threshold is joined in the
-    order of the volume, and of the rest only what lies between the thresholds is sorted.
+    order of the volume; of the rest only what lies between the thresholds, and between two of the
+    pieces that are there by then, is sorted and joined, by pieces instead of voxels. Takes 4 bytes
+    a voxel, 4 a piece (one voxel at least) and 8 to 20 for an edge between pieces.
     """
     for threshold in thresholds:
         check_threshold(threshold)
     ascending = sorted(set(thresholds))
-    shape = prediction.shape[1:]
     values = _integers(prediction)
     limits = np.array([largest_off(prediction.dtype, one) for one in ascending], prediction.dtype)
     limits = _integers(limits)
     flags = edge_flags(prediction, edges, ascending[-1], mask)
-    parents = joined_voxels(flags, forward=sides(edges), threads=cores()).reshape(-1)
+    pieces = joined_voxels(flags, forward=sides(edges), threads=cores())
     del flags
-    flatten(parents)
+    roots = np.arange(number_pieces(pieces.reshape(-1)), dtype=pieces.dtype)
     channels = [values[edge.channel] for edge in edges]
-    # Equal limits make empty groups.
-    found, bounds = edges_by_level(channels, limits, parents, forward=sides(edges), mask=mask)
+    found, bounds = edges_by_level(
+        channels, limits, pieces, forward=sides(edges), mask=mask, threads=cores()
+    )
     strongest = _strongest(channels, voxels, forward=sides(edges), mask=mask)
-    places = np.ravel_multi_index(tuple(voxels.T), shape)
+    asked = pieces[tuple(voxels.T)]
+    del pieces
     segments: list[np.ndarray] = []
     for level in reversed(range(len(ascending))):
-        if level < len(ascending) - 1:
-            start, stop = bounds[:, level]
-            join_edges(parents, found[start:stop], shape)
+        join_edges(roots, found[bounds[level] : bounds[level + 1]])
         on = strongest > limits[level]
-        segments.append(np.where(on, roots_of(parents, places), 0))
+        segments.append(np.where(on, roots_of(roots, asked) + 1, 0))
     yield from zip(ascending, reversed(segments), strict=True)
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -58,8 +59,12 @@ class NodeOverlaps:
 
     def shared(self, counted: np.ndarray) -> np.ndarray:
         """Per pair (P,) bool, whether its segment is in two of the `counted` pairs or more."""
-        ids, place = np.unique(self.segment, return_inverse=True)
-        return (np.bincount(place[counted], minlength=len(ids)) >= 2)[place]
+        return (np.bincount(self._place[counted], minlength=len(self.segment)) >= 2)[self._place]
+
+    @cached_property
+    def _place(self) -> np.ndarray:
+        """The number (P,) of each pair's segment."""
+        return np.unique(self.segment, return_inverse=True)[1]
 
 
 def node_overlaps(segments: np.ndarray, skeletons: Skeletons) -> NodeOverlaps:
@@ -67,8 +72,8 @@ def node_overlaps(segments: np.ndarray, skeletons: Skeletons) -> NodeOverlaps:
 
     UserError when no skeleton has an edge: there is no length to share out then.
     """
-    if not len(skeletons.edges):
-        raise UserError("the skeletons have no edges: run lengths need some")
+    if not skeletons.lengths.any():
+        raise UserError("the skeletons have no edges of any length: run lengths need some")
     segments = np.ascontiguousarray(segments, np.int64)
     pair, owners, names, nodes = count_nodes(skeletons.owner, segments)
     run, splits, omitted = add_runs(

@@ -1,61 +1,69 @@
 """Components of a voxel graph whose edges are let in from the strongest to the weakest."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from numba import njit
 
-from emseg.kernels.components import _join, _root
 
+def number_pieces(parents: np.ndarray) -> int:
+    """The count of pieces; in `parents` (flat, of `joined_voxels`) each voxel's number from 0.
 
-def flatten(parents: np.ndarray) -> None:
-    """Makes every voxel's parent its root; `parents` flat, as `joined_voxels` has them."""
-    _flatten(parents)
+    A component is a piece, and so is each voxel that is in none.
+    """
+    return int(_number_pieces(parents))
 
 
 def edges_by_level(
     values: list[np.ndarray],
     limits: np.ndarray,
-    parents: np.ndarray,
+    pieces: np.ndarray,
     *,
     forward: tuple[bool, bool, bool],
     mask: np.ndarray | None,
+    threads: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(edges, bounds): the edges between voxels of different roots, grouped by their value.
+    """(edges, bounds): the edges (E, 2) between different pieces, grouped by their value.
 
     `values` are per axis (Z, Y, X) of one integer type, `limits` (T,) ascending of that type, 0 or
-    more. Group t, from `bounds[0, t]` to `bounds[1, t]`, has the edges above `limits[t]` that are
-    not above the next limit; those above the last one, or not above the first, are in none. An
-    edge is 3 times its second voxel's place in C order, plus its axis: uint32 where that suffices.
-    With a `mask` (Z, Y, X) bool, edges with an end where it is false are in none.
+    more, `pieces` (Z, Y, X) of `number_pieces`. Group t, from `bounds[t]` to `bounds[t + 1]`, has
+    the edges above `limits[t]` that are not above the next limit; those above the last one, or not
+    above the first, are in none, and neither are, with a `mask` (Z, Y, X) bool, edges with an end
+    where it is false. Of edges in a row between the same two pieces the strongest is there.
 
-    A counting sort: two passes over the values, and as many places as edges lie between the limits.
+    One pass over the values, plane by plane on the threads, and a counting sort of what it found.
     """
-    shape = values[0].shape
     table, shift = _coarse_levels(limits)
-    room = np.zeros(len(limits) + 1, np.int64)
-    for channel in values:
-        for plane in channel:
-            _count_levels(plane, limits, table, shift, room)
-    starts = np.concatenate([[0], np.cumsum(room[1:-1])])
-    narrow = 3 * np.prod(shape, dtype=np.int64) < 2**32
-    edges = np.empty(starts[-1], np.uint32 if narrow else np.uint64)
-    ends = starts[:-1].copy()
     trusted = np.ones((1, 1, 1), np.bool_) if mask is None else mask
-    for axis, channel in enumerate(values):
-        _sort_edges(
-            channel, axis, forward[axis], limits, table, shift, parents, trusted, edges, ends
+
+    def gather(z: int) -> tuple[np.ndarray, np.ndarray]:
+        room = 3 * pieces[0].size
+        edges, groups = np.empty((room, 2), pieces.dtype), np.empty(room, np.uint32)
+        count = _gather_plane(
+            tuple(values), forward, z, limits, table, shift, pieces, trusted, edges, groups
         )
-    return edges, np.stack([starts[:-1], ends])
+        return edges[:count].copy(), groups[:count].copy()
+
+    with ThreadPoolExecutor(threads) as pool:
+        planes = list(pool.map(gather, range(len(pieces))))[::-1]
+    counts = np.zeros(len(limits), np.int64)
+    for _, groups in planes:
+        counts += np.bincount(groups, minlength=len(limits))
+    bounds = np.concatenate([[0], np.cumsum(counts)])
+    ends, edges = bounds[:-1].copy(), np.empty((bounds[-1], 2), pieces.dtype)
+    while planes:
+        _sort_edges(*planes.pop(), edges, ends)
+    return edges, bounds
 
 
-def join_edges(parents: np.ndarray, edges: np.ndarray, shape: tuple[int, int, int]) -> None:
-    """Joins the two voxels of each edge; `parents` flat, edges as of `edges_by_level`."""
-    _, height, width = shape
-    _join_edges(parents, edges, np.array([height * width, width, 1]))
+def join_edges(roots: np.ndarray, edges: np.ndarray) -> None:
+    """Joins the two pieces of each edge in a union-find, where a root is its own entry."""
+    _join_edges(roots, edges)
 
 
-def roots_of(parents: np.ndarray, voxels: np.ndarray) -> np.ndarray:
-    """Per voxel (N,), given by its place in C order, its root's place + 1: int64."""
-    return _roots_of(parents, voxels)
+def roots_of(roots: np.ndarray, pieces: np.ndarray) -> np.ndarray:
+    """The root of each of the pieces (N,): int64."""
+    return _roots_of(roots, pieces)
 
 
 def _coarse_levels(limits: np.ndarray) -> tuple[np.ndarray, int]:
@@ -68,10 +76,17 @@ def _coarse_levels(limits: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 @njit(cache=True, nogil=True)
-def _flatten(parents):
+def _number_pieces(parents):
+    count = 0
     for voxel in range(len(parents)):
-        if parents[voxel]:
-            parents[voxel] = parents[np.int64(parents[voxel]) - 1]
+        parent = np.int64(parents[voxel])
+        if parent == 0 or parent == voxel + 1:
+            parents[voxel] = count
+            count += 1
+        else:
+            # A parent precedes its children, hence has its number.
+            parents[voxel] = parents[parent - 1]
+    return count
 
 
 @njit(cache=True, nogil=True)
@@ -84,54 +99,74 @@ def _level(value, limits, table, shift):
 
 
 @njit(cache=True, nogil=True)
-def _count_levels(plane, limits, table, shift, room):
+def _gather_plane(values, forward, z, limits, table, shift, pieces, mask, edges, groups):
+    _, height, width = pieces.shape
     low, high = limits[0], limits[-1]
-    for y in range(plane.shape[0]):
-        row = plane[y]
-        for x in range(len(row)):
-            if low < row[x] and row[x] <= high:
-                room[_level(row[x], limits, table, shift)] += 1
+    masked = mask.size == pieces.size
+    words = np.zeros((width + 7) // 8, np.uint64)
+    marks = words.view(np.uint8)
+    count = 0
+    for y in range(height):
+        for axis in range(3):
+            dz, dy, dx = np.int64(axis == 0), np.int64(axis == 1), np.int64(axis == 2)
+            if z < dz or y < dy:
+                continue
+            # An edge stored forward is found one voxel back, where it begins.
+            ahead = forward[axis]
+            line = values[axis][z - dz if ahead else z, y - dy if ahead else y]
+            line = line[: width - dx] if ahead else line[dx:]
+            here, there = pieces[z, y, dx:], pieces[z - dz, y - dy, : width - dx]
+            for x in range(len(line)):
+                marks[x] = (line[x] > low) & (line[x] <= high) & (here[x] != there[x])
+            marks[len(line) :] = 0
+            for word in range(len(words)):
+                if words[word] == 0:
+                    continue
+                for x in range(8 * word, min(8 * word + 8, len(line))):
+                    if not marks[x]:
+                        continue
+                    if masked and not (mask[z, y, x + dx] and mask[z - dz, y - dy, x]):
+                        continue
+                    group = _level(line[x], limits, table, shift) - 1
+                    last = max(count - 1, 0)
+                    if count and edges[last, 0] == there[x] and edges[last, 1] == here[x]:
+                        groups[last] = max(groups[last], group)
+                        continue
+                    edges[count, 0], edges[count, 1] = there[x], here[x]
+                    groups[count] = group
+                    count += 1
+    return count
 
 
 @njit(cache=True, nogil=True)
-def _sort_edges(values, axis, forward, limits, table, shift, parents, mask, edges, ends):
-    depth, height, width = values.shape
-    dz, dy, dx = np.int64(axis == 0), np.int64(axis == 1), np.int64(axis == 2)
-    step = (dz * height + dy) * width + dx
-    low, high = limits[0], limits[-1]
-    masked = mask.size == values.size
-    for z in range(dz, depth):
-        for y in range(dy, height):
-            row = values[z - dz, y - dy] if forward else values[z, y]
-            # The edge of voxel x is at x, or one before it where it is stored there.
-            back = dx if forward else 0
-            first = (z * height + y) * width
-            for x in range(dx, width):
-                value = row[x - back]
-                if value <= low or value > high:
-                    continue
-                here = first + x
-                if parents[here] != 0 and parents[here] == parents[here - step]:
-                    continue
-                if masked and not (mask[z, y, x] and mask[z - dz, y - dy, x - dx]):
-                    continue
-                group = _level(value, limits, table, shift) - 1
-                edges[ends[group]] = 3 * here + axis
-                ends[group] += 1
+def _sort_edges(found, groups, edges, ends):
+    for at in range(len(found)):
+        to = ends[groups[at]]
+        edges[to, 0], edges[to, 1] = found[at, 0], found[at, 1]
+        ends[groups[at]] += 1
 
 
 @njit(cache=True, nogil=True)
-def _join_edges(parents, edges, steps):
+def _root(roots, piece):
+    while roots[piece] != piece:
+        roots[piece] = roots[roots[piece]]
+        piece = np.int64(roots[piece])
+    return piece
+
+
+@njit(cache=True, nogil=True)
+def _join_edges(roots, edges):
     for at in range(len(edges)):
-        edge = np.int64(edges[at])
-        here = edge // 3
-        _join(parents, here - steps[edge - 3 * here], here)
+        one, two = _root(roots, np.int64(edges[at, 0])), _root(roots, np.int64(edges[at, 1]))
+        if one < two:
+            roots[two] = one
+        elif two < one:
+            roots[one] = two
 
 
 @njit(cache=True, nogil=True)
-def _roots_of(parents, voxels):
-    roots = np.empty(len(voxels), np.int64)
-    for at in range(len(voxels)):
-        voxel = voxels[at]
-        roots[at] = voxel + 1 if parents[voxel] == 0 else _root(parents, voxel) + 1
-    return roots
+def _roots_of(roots, pieces):
+    found = np.empty(len(pieces), np.int64)
+    for at in range(len(pieces)):
+        found[at] = _root(roots, np.int64(pieces[at]))
+    return found
