@@ -1,0 +1,113 @@
+"""Where a segmentation loses run length most: its worst mergers and splits, with their places."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import KDTree
+
+from emseg.evaluation.erl import node_overlaps
+from emseg.kernels.runs import count_nodes
+from emseg.volumes.skeletons import Skeletons
+
+Place = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Merger:
+    """A segment that joins skeletons, the largest of it first, and the `lost` length of them in it.
+
+    `nodes` says how many of each skeleton lie there, `lost` is in nm. `voxel` and `position` (nm)
+    are those of a node of the first skeleton, of all the one nearest to another skeleton's.
+    """
+
+    segment: int
+    skeletons: tuple[int, ...]
+    nodes: tuple[int, ...]
+    lost: float
+    voxel: Place
+    position: Place
+
+
+@dataclass(frozen=True)
+class Split:
+    """An edge between two segments, and the length in nm of the shorter of the runs it ends.
+
+    `voxels` and `positions` (nm) are of its two ends, in the order of `segments`.
+    """
+
+    skeleton: int
+    segments: tuple[int, int]
+    lost: float
+    voxels: tuple[Place, Place]
+    positions: tuple[Place, Place]
+
+
+def worst_mergers(
+    segments: np.ndarray, skeletons: Skeletons, *, n: int = 10, tolerance: float = 0.0
+) -> list[Merger]:
+    """The `n` segments whose joining of skeletons loses most length, the worst first.
+
+    `segments` (N,) is that of each node. Skeletons with `tolerance` nodes in a segment or fewer are
+    not joined by it; what is lost is as of `nerl`. Segment 0 has no runs, hence loses none and is
+    left out.
+    """
+    found = node_overlaps(segments, skeletons)
+    counted = found.nodes > tolerance
+    joining = np.unique(found.segment[found.shared(counted) & counted & (found.segment != 0)])
+    lost = np.where(found.false_runs(tolerance), found.run, 0.0)
+    place = np.searchsorted(joining, found.segment).clip(max=max(len(joining) - 1, 0))
+    own = np.flatnonzero(np.isin(found.segment, joining))
+    losses = np.bincount(place[own], lost[own], len(joining))
+    mergers = []
+    for worst in np.argsort(-losses, kind="stable")[:n]:
+        pairs = own[(found.segment[own] == joining[worst]) & counted[own]]
+        pairs = pairs[np.argsort(-found.nodes[pairs], kind="stable")]
+        members = found.skeleton[pairs]
+        node = _meeting_node(segments == joining[worst], members, skeletons)
+        mergers.append(
+            Merger(
+                segment=int(joining[worst]),
+                skeletons=tuple(skeletons.ids[members].tolist()),
+                nodes=tuple(found.nodes[pairs].tolist()),
+                lost=float(losses[worst]),
+                voxel=tuple(skeletons.voxels[node].tolist()),
+                position=tuple(skeletons.positions[node].tolist()),
+            )
+        )
+    return mergers
+
+
+def worst_splits(segments: np.ndarray, skeletons: Skeletons, *, n: int = 10) -> list[Split]:
+    """The `n` edges between two segments, neither of them 0, that cut the longest runs.
+
+    `segments` (N,) is that of each node. The longest are those whose shorter run, of the skeleton's
+    edges in one of the two segments, is longest; equal ones come in the order of the edges.
+    """
+    segments = np.ascontiguousarray(segments, np.int64)
+    found = node_overlaps(segments, skeletons)
+    pair, *_ = count_nodes(skeletons.owner, segments)
+    one, two = skeletons.edges.T
+    cut = (segments[one] != segments[two]) & (segments[one] != 0) & (segments[two] != 0)
+    edges = skeletons.edges[cut]
+    lost = found.run[pair[edges]].min(axis=1)
+    splits = []
+    for worst in np.argsort(-lost, kind="stable")[:n]:
+        here, there = edges[worst]
+        splits.append(
+            Split(
+                skeleton=int(skeletons.ids[skeletons.owner[here]]),
+                segments=(int(segments[here]), int(segments[there])),
+                lost=float(lost[worst]),
+                voxels=tuple(tuple(skeletons.voxels[end].tolist()) for end in (here, there)),
+                positions=tuple(tuple(skeletons.positions[end].tolist()) for end in (here, there)),
+            )
+        )
+    return splits
+
+
+def _meeting_node(inside: np.ndarray, members: np.ndarray, skeletons: Skeletons) -> int:
+    """Of the first member's nodes inside, the one nearest to those of the other members."""
+    own = np.flatnonzero(inside & (skeletons.owner == members[0]))
+    others = np.flatnonzero(inside & np.isin(skeletons.owner, members[1:]))
+    distances, _ = KDTree(skeletons.positions[others]).query(skeletons.positions[own])
+    return int(own[np.argmin(distances)])
