@@ -87,3 +87,9 @@ def test_shipped_heads_are_nine_affinities_by_length_and_a_distance():
 def test_impossible_heads_are_refused(heads, message):
     with pytest.raises(UserError, match=message):
         Heads(heads=heads)
+
+
+def test_head_may_be_taken_away_but_not_the_last() -> None:
+    assert Heads(heads={"one": NEAR, "sdt": None}).names == NEAR.names
+    with pytest.raises(UserError, match="all targets are null"):
+        Heads(heads={"sdt": None})

@@ -112,7 +112,7 @@ def forests(draw):
 def test_all_tolerances_equal_the_walk_over_edges(case) -> None:
     skeletons, segments = case
     if not len(skeletons.edges):
-        with pytest.raises(UserError, match="have no edges"):
+        with pytest.raises(UserError, match="have no edges of any length"):
             run_lengths(segments, skeletons)
         return
     found = run_lengths(segments, skeletons, tolerances=(0, 1, 2, math.inf))

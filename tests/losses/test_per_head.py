@@ -139,3 +139,8 @@ def test_a_head_may_have_a_sum_of_losses():
 def test_impossible_settings_are_refused(changed, message):
     with pytest.raises(UserError, match=message):
         PerHead(**{"losses": losses(), "heads": HEADS} | changed)
+
+
+def test_head_called_as_a_method_of_modules_is_refused():
+    with pytest.raises(UserError, match="'type' means something to PyTorch"):
+        PerHead(losses={"type": SmoothL1(), "b": SmoothL1()}, heads={"type": (0, 1), "b": (1, 2)})

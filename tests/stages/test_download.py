@@ -204,6 +204,8 @@ def test_another_hash_than_the_wanted_or_the_recorded_one(server, refused):
     line = refused()
     assert digest in line and "snemi.zip.sha256" in line
     assert there() == {"snemi.zip.sha256"}
+    (HERE / "snemi.zip.sha256").write_text("")
+    assert "snemi.zip.sha256 is empty" in refused()
     (HERE / "snemi.zip.sha256").unlink()
     assert main(["download", "snemi"]) == 0
     assert "--sha256" in refused("--sha256", digest)

@@ -12,6 +12,7 @@ from emseg.evaluation.erl import nerl
 from emseg.stages import scores as stage
 from emseg.stages.decode import DecodeJob, labels_of
 from emseg.stages.evaluate import evaluate
+from emseg.stages.rehearsal import try_metrics
 from emseg.stages.sources import open_sources
 from emseg.stages.trial import Task, score_curve
 from emseg.volumes import write_volume
@@ -128,6 +129,17 @@ def test_what_is_missing_is_named(folder: Path) -> None:
     [bare] = open_sources({"": labelled}, split="test", lone_name="cube")
     with pytest.raises(UserError, match=r"nerl needs skeletons: set data.test.skeletons"):
         evaluate(paths, [bare], metrics=METRICS, **rest)
+
+
+def test_what_is_missing_is_named_before_any_prediction(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"adapted_rand needs truth: set data.test.label"):
+        try_metrics(METRICS | RAND, sources(folder))
+    labelled = Volume(image="image.h5", label="segmentation.h5", path=str(folder))
+    with pytest.raises(UserError, match=r"nerl needs skeletons: set data.test.skeletons"):
+        try_metrics(METRICS, open_sources({"": labelled}, split="test", lone_name="cube"))
+    (folder / "skeletons.npz").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"skeletons.npz holds no skeletons"):
+        try_metrics(METRICS, sources(folder))
 
 
 def test_skeletons_outside_the_image_or_beside_a_range_are_refused(folder: Path) -> None:

@@ -194,6 +194,13 @@ def test_another_question_is_not_added_to_the_study(inline):
         assert len(stored().trials) == before
 
 
+def test_other_choices_are_another_study(inline):
+    run(LEVELLED, search_space={"gain": Space(choices=[0.5, 1.0])}, n_trials=2)
+    run(LEVELLED, search_space={"gain": Space(choices=[0.5, 1.0])}, n_trials=3)
+    with pytest.raises(UserError, match="other predictions, arguments, choices.*tune.study_name"):
+        run(LEVELLED, search_space={"gain": Space(choices=[1.0, 1.5])}, n_trials=4)
+
+
 def test_a_study_killed_midway_goes_on(inline, capsys):
     run(LEVELLED, search_space={"gain": GAINS}, n_trials=2)
     stored().ask()  # what a kill leaves: a trial that runs for ever

@@ -41,14 +41,14 @@ def pickled(folder: Path, content: object) -> Path:
 def test_graph_becomes_nodes_and_edges(tmp_path: Path) -> None:
     found = read_skeletons(pickled(tmp_path, two_neurons()), voxel_size=VOXEL)
     assert found.ids.tolist() == [3, 5]
-    assert found.ids[found.owner].tolist() == [5, 5, 5, 5, 3, 3]
-    assert found.voxels[2].tolist() == [4, 2, 5]
-    np.testing.assert_allclose(found.edge_lengths, [20, 30, 40, 10])
+    assert found.ids[found.owner].tolist() == [3, 3, 5, 5, 5, 5]
+    assert found.voxels[4].tolist() == [4, 2, 5]
+    np.testing.assert_allclose(found.edge_lengths, [10, 20, 30, 40])
 
 
 def test_positions_follow_from_the_voxel_where_they_are_not_stored(tmp_path: Path) -> None:
     found = read_skeletons(pickled(tmp_path, two_neurons(nm=False)), voxel_size=VOXEL)
-    np.testing.assert_allclose(found.edge_lengths, [18, 60, 36, 9])
+    np.testing.assert_allclose(found.edge_lengths, [9, 18, 60, 36])
 
 
 def test_graph_that_was_looked_at_before_it_was_pickled_is_read(tmp_path: Path) -> None:
@@ -114,5 +114,87 @@ def test_swc_and_npz_hold_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["no.pkl", "a.txt"])
 def test_what_is_not_there_or_unknown_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.txt").write_text("")
+    with pytest.raises(UserError, match=name):
+        read_skeletons(tmp_path / name, voxel_size=VOXEL)
+
+
+@pytest.mark.parametrize("size", [4.4, 6.6, 9.7, 32.3, 0.1])
+def test_node_at_a_multiple_of_the_voxel_size_lies_in_that_voxel(tmp_path: Path, size) -> None:
+    index = np.arange(2000)
+    nodes = np.stack([index * size, index * 9.0, index * 1.1], axis=1)
+    np.savez(tmp_path / "a.npz", **{"1/vertices_nm_zyx": nodes, "1/edges": np.array([[0, 1]])})
+    found = read_skeletons(tmp_path / "a.npz", voxel_size=(size, 9.0, 1.1))
+    assert (found.voxels == index[:, None]).all()
+
+
+def test_positions_follow_the_stored_order_of_axes(tmp_path: Path) -> None:
+    (tmp_path / "a.swc").write_text("1 0 15 25 505 1.0 -1\n2 0 24 25 505 1.0 1\n")
+    zyx = read_skeletons(tmp_path / "a.swc", voxel_size=(30, 9, 9))
+    xyz = read_skeletons(tmp_path / "a.swc", voxel_size=(9, 9, 30), axes="xyz")
+    assert zyx.voxels.tolist() == [[16, 2, 1], [16, 2, 2]]
+    assert xyz.voxels.tolist() == [[1, 2, 16], [2, 2, 16]]
+    np.testing.assert_allclose(xyz.edge_lengths, zyx.edge_lengths)
+
+
+def test_graph_whose_views_were_asked_for_is_read(tmp_path: Path) -> None:
+    graph = two_neurons()
+    assert graph.nodes and graph.edges and graph.adj and graph.degree
+    assert len(read_skeletons(pickled(tmp_path, graph), voxel_size=VOXEL).ids) == 2
+
+
+def changed(**facts: object) -> nx.Graph:
+    graph = two_neurons()
+    graph.nodes[11].update(facts)
+    return graph
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        changed(id="a"),
+        changed(index_position=(1, 2)),
+        changed(index_position=None),
+        changed(nm_position=(1.0, 2.0)),
+        changed(nm_position=(1.0, 2.0, np.nan)),
+        changed(id=3),
+    ],
+)
+def test_graphs_that_mean_nothing_are_refused(tmp_path: Path, graph: nx.Graph) -> None:
+    with pytest.raises(UserError, match="skeleton.pkl"):
+        read_skeletons(pickled(tmp_path, graph), voxel_size=VOXEL)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"a/vertices_nm_zyx": np.zeros((2, 3)), "a/edges": np.array([[0, 1]])},
+        {"1/vertices_nm_zyx": np.zeros((2, 3))},
+        {"1/vertices_nm_zyx": np.zeros((2, 2)), "1/edges": np.array([[0, 1]])},
+        {"1/vertices_nm_zyx": np.zeros((2, 3)), "1/edges": np.array([[0, 7]])},
+        {"1/vertices_nm_zyx": np.zeros((2, 3)), "1/edges": np.array([[0, -1]])},
+        {"skeleton_id": np.array([1]), "nodes": np.zeros((2, 4))},
+        {"skeleton_id": np.array([1]), "nodes": np.zeros((2, 4)), "edges_0": np.array([[0, 5]])},
+    ],
+)
+def test_npz_files_that_mean_nothing_are_refused(tmp_path: Path, arrays: dict) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(UserError, match="a.npz"):
+        read_skeletons(tmp_path / "a.npz", voxel_size=VOXEL)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.npz", b"no zip"),
+        ("a.npz", b"PK\x03\x04 cut off"),
+        ("a.pkl", b"\x80\xff"),
+        ("a.swc", b""),
+        ("a.swc", b"1 0 1 2 3 1.0 9\n"),
+        ("a.swc", b"1 0 1 2\n"),
+        ("a.swc", b"one two\n"),
+    ],
+)
+def test_broken_files_are_refused_in_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=name):
         read_skeletons(tmp_path / name, voxel_size=VOXEL)

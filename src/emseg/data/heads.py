@@ -11,7 +11,7 @@ from emseg.kernels.affinity import EdgeSide
 
 
 class Heads:
-    """The channels of several named targets, one after the other.
+    """The channels of several named targets, one after the other; None takes one away.
 
     `heads` has for each name its channels [first, stop), in order. `activations` says how each
     channel's logit becomes its value: `sigmoid` for a probability, `tanh` for values in [-1, 1].
@@ -22,13 +22,15 @@ class Heads:
     different edge sides.
     """
 
-    def __init__(self, *, heads: Mapping[str, Target]) -> None:
+    def __init__(self, *, heads: Mapping[str, Target | None]) -> None:
         if not heads:
             raise UserError("target.heads is empty; name at least one target")
         for name in heads:
             if not name.isidentifier():
                 raise UserError(f"target.heads: '{name}' is no name (letters, digits and _)")
-        self._targets = dict(heads)
+        self._targets = {name: target for name, target in heads.items() if target is not None}
+        if not self._targets:
+            raise UserError("target.heads: all targets are null; leave one at least")
         targets = self._targets.values()
         self.names = tuple(name for target in targets for name in target.names)
         twice = [name for name in self.names if self.names.count(name) > 1]

@@ -35,6 +35,10 @@ class PerHead(nn.Module):
         super().__init__()
         if heads is None or len(heads) < 2:
             raise UserError("loss.losses: the target has no two heads to weigh against each other")
+        for name in heads:
+            # PyTorch keeps modules by name, beside the methods of what holds them.
+            if hasattr(nn.ModuleDict, name):
+                raise UserError(f"target.heads: '{name}' means something to PyTorch; call it else")
         _check_names(losses, heads, where="loss.losses")
         if weights is not None:
             if weighting == "uncertainty":

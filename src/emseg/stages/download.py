@@ -190,7 +190,12 @@ def _record_of(archive: Path) -> Path:
 
 def _recorded(archive: Path) -> str | None:
     record = _record_of(archive)
-    return record.read_text().split()[0] if record.exists() else None
+    if not record.exists():
+        return None
+    words = record.read_text(errors="replace").split()
+    if not words:
+        raise UserError(f"{record} is empty: it is to hold the SHA-256 of {archive}; remove it")
+    return words[0]
 
 
 def _unpack(data: DataSet, archive: Path, to: Path) -> None:

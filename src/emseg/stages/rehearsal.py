@@ -52,10 +52,16 @@ def try_metrics(
 ) -> None:
     """Nothing, or the UserError that one of the metrics, or a source's truth, would raise.
 
-    The metrics (leaves) are called on a toy. Truths of signed integers are read for it, once.
+    The metrics (leaves) are called on a toy, with what each source with a truth has of it. Truths
+    of signed integers and skeletons are read for it, once.
     """
-    score_names(build_metrics(metrics, allow=allow))
+    built = build_metrics(metrics, allow=allow)
+    score_names(built)
     for source in sources:
+        if not source.has_truth:
+            continue
+        skeletons = source.skeletons()
+        score_names(built, labelled=source.label is not None, skeletons=skeletons is not None)
         if source.label is not None:
             check_labels(source.labelled())
 

@@ -51,6 +51,7 @@ def score(
     """
     if skeletons is not None and node_segments is None and segmentation is not None:
         node_segments = segmentation[tuple(skeletons.voxels.T)]
+    _check_truth(metrics, labelled=truth is not None or table is not None, skeletons=skeletons)
     facts: dict[str, Any] = {
         "voxel_size": voxel_size,
         "table": table,
@@ -58,7 +59,7 @@ def score(
         "node_segments": node_segments,
     }
     if segmentation is None or truth is None:
-        _check_truth_suffices(metrics, table=table, skeletons=skeletons)
+        _check_counts_suffice(metrics)
     elif table is None and any(asks(metric, "table") for metric in metrics):
         facts["table"] = contingency(segmentation, truth)
     scores: Scores = {}
@@ -72,8 +73,13 @@ def score(
     return scores
 
 
-def score_names(metrics: Sequence[partial]) -> list[str]:
-    """The names of the numbers that the metrics return, found on a toy segmentation."""
+def score_names(
+    metrics: Sequence[partial], *, labelled: bool = True, skeletons: bool = True
+) -> list[str]:
+    """The names of the numbers that the metrics return, found on a toy segmentation.
+
+    UserError for a metric that needs labels, or skeletons, where there are none.
+    """
     toy = np.ones((2, 2, 2), np.uint32)
     toy[1] = 2
     line = Skeletons(
@@ -83,7 +89,15 @@ def score_names(metrics: Sequence[partial]) -> list[str]:
         positions=np.array([[0.0, 0, 0], [0, 0, 1]]),
         edges=np.array([[0, 1]]),
     )
-    return list(score(toy, toy, metrics=metrics, voxel_size=(1.0, 1.0, 1.0), skeletons=line))
+    return list(
+        score(
+            toy,
+            toy if labelled else None,
+            metrics=metrics,
+            voxel_size=(1.0, 1.0, 1.0),
+            skeletons=line if skeletons else None,
+        )
+    )
 
 
 def asks(metric: partial, fact: str) -> bool:
@@ -91,21 +105,25 @@ def asks(metric: partial, fact: str) -> bool:
     return fact in inspect.signature(metric.func).parameters
 
 
-def _check_truth_suffices(
-    metrics: Sequence[partial], *, table: Contingency | None, skeletons: Skeletons | None
+def _check_truth(
+    metrics: Sequence[partial], *, labelled: bool, skeletons: Skeletons | None
 ) -> None:
     for metric in metrics:
-        if asks(metric, "skeletons"):
-            if skeletons is None:
-                raise UserError(
-                    f"evaluation.metrics: {metric.func.__name__} needs skeletons: set "
-                    "data.test.skeletons"
-                )
-        elif table is None:
+        needs_skeletons = asks(metric, "skeletons")
+        if needs_skeletons and skeletons is None:
+            raise UserError(
+                f"evaluation.metrics: {metric.func.__name__} needs skeletons: set "
+                "data.test.skeletons"
+            )
+        if not needs_skeletons and not labelled:
             raise UserError(
                 f"evaluation.metrics: {metric.func.__name__} needs truth: set data.test.label"
             )
-        elif not asks(metric, "table"):
+
+
+def _check_counts_suffice(metrics: Sequence[partial]) -> None:
+    for metric in metrics:
+        if not asks(metric, "table") and not asks(metric, "skeletons"):
             raise UserError(
                 f"evaluation.metrics: {metric.func.__name__} looks at the labels themselves, a "
                 "table of counts is not enough for it"

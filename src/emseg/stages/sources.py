@@ -43,7 +43,9 @@ class Source:
             return None
         if self.image.voxel_size is None:
             raise UserError(f"{self.image.location}: skeletons need data.test.resolution, in nm")
-        found = read_skeletons(self.config.skeletons, voxel_size=self.image.voxel_size)
+        found = read_skeletons(
+            self.config.skeletons, voxel_size=self.image.voxel_size, axes=self.image.axes
+        )
         outside = (found.voxels < 0) | (found.voxels >= self.image.shape)
         if outside.any():
             first = found.voxels[outside.any(axis=1)][0].tolist()

@@ -84,11 +84,15 @@ def _open_study(tasks: Sequence[Task], config: Tune, folder: Path, seed: int) ->
         load_if_exists=True,
     )
     facts = [task_facts(task, [*config.search_space]) for task in tasks]
-    wanted = fingerprint("tune", {"tasks": facts, "direction": config.direction})
+    # What can be chosen from cannot change within a study; ranges can.
+    choices = {key: space.choices for key, space in config.search_space.items() if space.choices}
+    wanted = fingerprint(
+        "tune", {"tasks": facts, "direction": config.direction, "choices": choices}
+    )
     if study.user_attrs.get("fingerprint", wanted) != wanted:
         raise UserError(
-            f"{path} holds a study of other predictions, arguments, truth, metric or direction: "
-            "name this one with tune.study_name, or move the file away"
+            f"{path} holds a study of other predictions, arguments, choices, truth, metric or "
+            "direction: name this one with tune.study_name, or move the file away"
         )
     study.set_user_attr("fingerprint", wanted)
     # A seed of its own for each call: with the same one it would draw what the first call drew.

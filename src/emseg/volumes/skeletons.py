@@ -1,40 +1,19 @@
-"""Skeletons: the centre lines of true objects, from pickled graphs, npz and SWC files."""
+"""Skeletons: the centre lines of true objects."""
 
-import io
-import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from emseg.errors import UserError
+from emseg.volumes.skeleton_formats import Part, read_graph, read_npz, read_swc
 
-# What a pickled graph of networkx and numpy is made of; anything else could run code.
-ALLOWED = {
-    ("builtins", "set"),
-    ("builtins", "dict"),
-    ("collections", "OrderedDict"),
-    ("networkx.classes.graph", "Graph"),
-    # A graph keeps the views of itself that it was once asked for.
-    ("networkx.classes.coreviews", "AdjacencyView"),
-    ("networkx.classes.reportviews", "DegreeView"),
-    ("networkx.classes.reportviews", "EdgeView"),
-    ("networkx.classes.reportviews", "NodeView"),
-    ("numpy", "dtype"),
-    ("numpy", "ndarray"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("numpy.core.numeric", "_frombuffer"),
-}
 SUFFIXES = (".pkl", ".pickle", ".npz", ".swc")
-# Columns of an SWC file.
-SWC_ID, SWC_PLACE, SWC_PARENT = 0, slice(2, 5), 6
+# Of a voxel: what positions may fall short of its corner by, from sizes that are not exact.
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,28 +51,34 @@ class Skeletons:
         return np.bincount(self.owner[self.edges[:, 0]], self.edge_lengths, len(self.ids))
 
 
-def read_skeletons(path: str | Path, *, voxel_size: Sequence[float]) -> Skeletons:
-    """The skeletons in a file, in voxels of `voxel_size` (nm, stored-axis order).
+def read_skeletons(
+    path: str | Path, *, voxel_size: Sequence[float], axes: str = "zyx"
+) -> Skeletons:
+    """The skeletons in a file, in voxels of `voxel_size` (nm) of a volume with these stored `axes`.
 
     - `.pkl`: an undirected networkx graph; nodes have `id` and `index_position` (voxels in stored
       order), and `nm_position`, or else their positions are the voxels times their size. Nothing
       but networkx, numpy and plain containers is unpickled.
     - `.npz`: `<id>/vertices_nm_zyx` and `<id>/edges` of each skeleton, or the flat arrays of
-      em_erl (`skeleton_id`, `nodes` in nm with the skeleton's place first, `edges_<place>`).
-    - `.swc`, or a folder of them: x, y, z in nm; a skeleton each, named by its number in the
-      folder's order of names.
+      em_erl (`skeleton_id`, `nodes` in nm, z, y, x, with the skeleton's place first,
+      `edges_<place>`).
+    - `.swc`, or a folder of them: x, y, z in nm; a skeleton each, named by its number, or by its
+      place in the order of names.
 
-    Axes of the files' zyx positions are the stored order z, y, x. UserErrors: no such file, another
-    format, a missing attribute, an object that is not allowed.
+    UserErrors: no such file, another format, a missing attribute, an object that is not allowed,
+    edges to nodes that are not there.
     """
     path = Path(path)
     files = skeleton_files(path)
-    if path.is_dir() or path.suffix == ".swc":
-        return _joined(_read_swc(files), voxel_size)
-    if path.suffix == ".npz":
-        return _joined(_read_npz(path), voxel_size)
-    if path.suffix in (".pkl", ".pickle"):
-        return _of_graph(_unpickled(path), voxel_size, where=str(path))
+    try:
+        if path.suffix in (".pkl", ".pickle"):
+            return _joined(read_graph(path), voxel_size, where=path)
+        if path.suffix == ".npz":
+            return _joined(read_npz(path), voxel_size, axes=axes, where=path)
+        if path.is_dir() or path.suffix == ".swc":
+            return _joined(read_swc(files), voxel_size, axes=axes, where=path)
+    except (ValueError, KeyError, IndexError, TypeError, OverflowError, BadZipFile) as error:
+        raise UserError(f"{path} holds no skeletons as they are meant to be ({error})") from error
     raise UserError(f"{path}: skeletons are in .pkl, .npz or .swc files, or a folder of .swc")
 
 
@@ -113,96 +98,31 @@ def skeleton_files(path: Path) -> list[Path]:
     return files
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BufferedReader, where: str) -> None:
-        super().__init__(file)
-        self._where = where
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ALLOWED:
-            raise UserError(
-                f"{self._where} holds {module}.{name}, which may run code: skeletons are a "
-                "networkx Graph of plain containers and numpy arrays"
-            )
-        return super().find_class(module, name)
-
-
-def _unpickled(path: Path) -> Any:
-    with path.open("rb") as file:
-        try:
-            graph = _Unpickler(file, str(path)).load()
-        except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError) as error:
-            raise UserError(f"{path} is no pickled graph ({error})") from error
-    if not (hasattr(graph, "nodes") and hasattr(graph, "edges")):
-        raise UserError(f"{path} holds a {type(graph).__name__}: skeletons are a networkx Graph")
-    return graph
-
-
-def _of_graph(graph: Any, voxel_size: Sequence[float], *, where: str) -> Skeletons:
-    place = {node: number for number, node in enumerate(graph.nodes)}
-    for needed in ("id", "index_position"):
-        lacking = next((n for n, facts in graph.nodes.items() if needed not in facts), None)
-        if lacking is not None:
-            raise UserError(f"{where}: the node {lacking!r} has no '{needed}'")
-    facts = list(graph.nodes.values())
-    ids, owner = np.unique([int(fact["id"]) for fact in facts], return_inverse=True)
-    voxels = np.array([fact["index_position"] for fact in facts]).reshape(-1, 3)
-    positions = voxels * np.asarray(voxel_size, np.float64)
-    for number, fact in enumerate(facts):
-        if "nm_position" in fact:
-            positions[number] = fact["nm_position"]
-    edges = np.array([(place[one], place[two]) for one, two in graph.edges], np.int64)
-    return Skeletons(ids, owner, voxels.astype(np.int64), positions, edges.reshape(-1, 2))
-
-
-# Of one skeleton: its id, its nodes' positions in nm (n, 3), its edges between them (e, 2).
-Part = tuple[int, np.ndarray, np.ndarray]
-
-
-def _joined(parts: Iterator[Part], voxel_size: Sequence[float]) -> Skeletons:
-    ids, positions, edges, owner = [], [np.zeros((0, 3))], [np.zeros((0, 2), np.int64)], []
-    count = 0
-    for place, (name, nodes, pairs) in enumerate(parts):
-        ids.append(name)
-        positions.append(np.asarray(nodes, np.float64).reshape(-1, 3))
-        edges.append(np.asarray(pairs, np.int64).reshape(-1, 2) + count)
-        owner += [place] * len(nodes)
-        count += len(nodes)
-    nm = np.concatenate(positions)
-    # The voxel that a place lies in: its corner is at 0.
-    voxels = np.floor_divide(nm, np.asarray(voxel_size, np.float64)).astype(np.int64)
-    return Skeletons(np.array(ids), np.array(owner, np.int64), voxels, nm, np.concatenate(edges))
-
-
-def _read_npz(path: Path) -> Iterator[Part]:
-    with np.load(path, allow_pickle=False) as stored:
-        names = sorted({name.partition("/")[0] for name in stored if "/" in name}, key=int)
-        if names:
-            for name in names:
-                yield int(name), stored[f"{name}/vertices_nm_zyx"], stored[f"{name}/edges"]
-            return
-        if not {"skeleton_id", "nodes"} <= set(stored):
-            raise UserError(f"{path} holds {', '.join(stored)}: these are no skeletons")
-        nodes = stored["nodes"]
-        for place, name in enumerate(stored["skeleton_id"]):
-            own = np.flatnonzero(nodes[:, 0] == place)
-            pairs = stored[f"edges_{place}"][:, :2].astype(np.int64)
-            yield int(name), nodes[own, 1:], np.searchsorted(own, pairs)
-
-
-def _read_swc(files: Sequence[Path]) -> Iterator[Part]:
-    for place, file in enumerate(files, 1):
-        try:
-            rows = np.loadtxt(file, comments="#", ndmin=2)
-        except ValueError as error:
-            raise UserError(f"{file} is no SWC file ({error})") from error
-        if rows.shape[1] != 7:
-            raise UserError(f"{file} has {rows.shape[1]} columns, an SWC file has 7")
-        number = {int(node): row for row, node in enumerate(rows[:, SWC_ID])}
-        pairs = [
-            (row, number[int(parent)])
-            for row, parent in enumerate(rows[:, SWC_PARENT])
-            if parent >= 0
-        ]
-        name = int(file.stem) if file.stem.isdigit() else place
-        yield name, rows[:, SWC_PLACE][:, ::-1], np.array(pairs)
+def _joined(
+    parts: Iterable[Part], voxel_size: Sequence[float], *, axes: str | None = None, where: Path
+) -> Skeletons:
+    """All skeletons as one; with `axes` their positions, z, y, x, become those of the volume."""
+    order = [0, 1, 2] if axes is None else ["zyx".index(axis) for axis in axes]
+    size = np.asarray(voxel_size, np.float64)
+    ids, owner, count = [], [], 0
+    voxels, positions = [np.zeros((0, 3), np.int64)], [np.zeros((0, 3))]
+    edges = [np.zeros((0, 2), np.int64)]
+    for place, part in enumerate(parts):
+        nodes = len(part.positions if part.voxels is None else part.voxels)
+        pairs = np.asarray(part.edges, np.int64).reshape(-1, 2)
+        if pairs.size and not 0 <= pairs.min() <= pairs.max() < nodes:
+            raise UserError(f"{where}: skeleton {part.name} has edges to nodes that it has not")
+        at = None if part.voxels is None else np.asarray(part.voxels, np.int64)
+        nm = at * size if part.positions is None else np.asarray(part.positions, np.float64)
+        if nm.shape != (nodes, 3) or not np.isfinite(nm).all():
+            raise UserError(f"{where}: skeleton {part.name} has nodes without three coordinates")
+        nm = nm[:, order]
+        ids.append(part.name)
+        owner += [place] * nodes
+        positions.append(nm)
+        # The voxel that a place lies in: its corner is at 0.
+        voxels.append(np.floor(nm / size + ROUNDING).astype(np.int64) if at is None else at)
+        edges.append(pairs + count)
+        count += nodes
+    arrays = (np.concatenate(array) for array in (voxels, positions, edges))
+    return Skeletons(np.array(ids, np.int64), np.array(owner, np.int64), *arrays)
