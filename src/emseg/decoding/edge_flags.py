@@ -2,13 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from emseg.decoding.edges import AxisEdge, largest_off
 from emseg.errors import UserError
-from emseg.kernels.components import EDGE_BITS
+from emseg.kernels.components import EDGE_BITS, flags_above
 from emseg.volumes import Volume, open_volume
 
 
@@ -24,16 +23,7 @@ def edge_flags(
     off = largest_off(prediction.dtype, threshold)
     values = ordered(prediction)
     limit = off.view(values.dtype)
-    flags = np.zeros(prediction.shape[1:], np.uint8)
-
-    def fill(plane: int) -> None:
-        for edge, bit in zip(edges, EDGE_BITS, strict=True):
-            # Plane by plane, which keeps the temporary arrays small.
-            on = values[edge.channel, plane] > limit
-            flags[plane] |= on.view(np.uint8) * np.uint8(bit)
-
-    with ThreadPoolExecutor(cores()) as pool:
-        list(pool.map(fill, range(len(flags))))
+    flags = flags_above([values[edge.channel] for edge in edges], limit, threads=cores())
     if mask is not None:
         _switch_off(flags, edges, mask)
     return flags

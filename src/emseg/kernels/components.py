@@ -1,5 +1,6 @@
 """Connected components of a voxel graph, and dense numbers for labels."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -8,6 +9,21 @@ from numba import njit
 
 # Bits of a flag voxel: its own edge along axis 0, 1, 2 is on.
 EDGE_BITS = (1, 2, 4)
+
+
+def flags_above(values: Sequence[np.ndarray], limit: np.generic, *, threads: int = 1) -> np.ndarray:
+    """Flags uint8 (Z, Y, X): bit a where `values[a]` (Z, Y, X), of one dtype, exceed the limit."""
+    flags = np.empty(values[0].shape, np.uint8)
+    first, second, third = values
+    bounds = [len(flags) * slab // threads for slab in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        slabs = [
+            pool.submit(_set_flags, first[a:b], second[a:b], third[a:b], limit, flags[a:b])
+            for a, b in pairwise(bounds)
+        ]
+        for slab in slabs:
+            slab.result()
+    return flags
 
 
 def edge_components(
@@ -70,6 +86,20 @@ def renumber(labels: np.ndarray, *, min_size: int = 0) -> np.ndarray:
     dense = np.empty(labels.shape, np.uint32 if labels.size < 2**32 else np.uint64)
     _number(flat, numbers, dense.reshape(-1))
     return dense
+
+
+@njit(cache=True, nogil=True)
+def _set_flags(first, second, third, limit, flags):
+    depth, height, width = flags.shape
+    for z in range(depth):
+        for y in range(height):
+            one, two, three, row = first[z, y], second[z, y], third[z, y], flags[z, y]
+            for x in range(width):
+                row[x] = (
+                    np.uint8(one[x] > limit)
+                    | (np.uint8(two[x] > limit) << 1)
+                    | (np.uint8(three[x] > limit) << 2)
+                )
 
 
 @njit(cache=True, nogil=True)
