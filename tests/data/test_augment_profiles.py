@@ -225,3 +225,16 @@ def test_a_wrong_value_is_named_with_its_key(key: str, value: Any, message: str)
     with pytest.raises(UserError, match=f"augment.transforms.*{message}") as error:
         build(body, kind="augment")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_profiles_of_sections_are_refused_where_the_first_axis_is_none(profile: str) -> None:
+    source = volume()
+    crossed = LabelledVolume(
+        from_array(source.image[...], axes="xyz"), from_array(source.label[...], axes="xyz")
+    )
+    if profile in ("em_neuron", "em_cleft"):
+        with pytest.raises(UserError, match="which is x in volumes stored as xyz"):
+            dataset(profile, crossed)
+    else:
+        assert dataset(profile, crossed)[0]["image"].shape == (1, *PATCH)

@@ -129,3 +129,35 @@ def test_response_norm_begins_as_the_identity() -> None:
     assert not any("down.0" in name and "grn" in name for name in net.state_dict())
     image = torch.randn(1, 1, 16, 16, 16)
     torch.testing.assert_close(net.eval()(image), bare.eval()(image))
+
+
+def test_separate_heads_have_their_channels_and_weights_to_themselves() -> None:
+    torch.manual_seed(0)
+    heads = {"aff": (0, 2), "sdt": (2, 5)}
+    net = MedNeXt(1, 5, width=4, heads=heads, separate_heads=True)
+    image = torch.randn(1, 1, 32, 32, 32)
+    logits = net(image)
+    assert logits.shape == (1, 5, 32, 32, 32)
+    # What a head's channels depend on: its own weights, and all that comes before the heads.
+    for name, (first, stop) in heads.items():
+        net.zero_grad()
+        net(image)[:, first:stop].square().sum().backward()
+        touched = {key for key, value in net.named_parameters() if value.grad.any()}
+        assert {key.split(".")[2] for key in touched if key.startswith("out.0.")} == {name}
+        assert {"stem.weight", "decoder.0.1.conv1.weight"} <= touched
+    assert net.state_dict()["out.0.aff.0.weight"].shape[:2] == (2, 4)
+    joint = MedNeXt(1, 5, width=4, heads=heads).state_dict()
+    assert joint.keys() == MedNeXt(1, 5, width=4).state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "needs a target of two heads or more"),
+        ({"heads": {"a": (0, 1), "b": (1, 3)}}, "not the channels 0 to 1"),
+        ({"heads": {"a": (0, 1), "b": (1, 2)}, "deep_supervision": True}, "deep_supervision"),
+    ],
+)
+def test_heads_that_cannot_be_apart_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        MedNeXt(1, 2, width=2, separate_heads=True, **settings)

@@ -75,6 +75,11 @@ class Transform(Protocol):
         """Axes that it exchanges, on which the patch must have one size."""
         return ()
 
+    @property
+    def in_sections(self) -> bool:
+        """Whether it takes the planes across axis 0 for sections."""
+        return False
+
     def margin(self, size: Size) -> Size:
         """Voxels per axis that it needs beyond each face to return a sample of `size`."""
         return (0, 0, 0)
@@ -98,15 +103,29 @@ class Pipeline(Transform):
     def equal_axes(self) -> tuple[int, ...]:
         return tuple(sorted({axis for t in self._active.values() for axis in t.equal_axes}))
 
+    @property
+    def in_sections(self) -> bool:
+        return any(transform.in_sections for transform in self._active.values())
+
     def margin(self, size: Size) -> Size:
         plan = self._plan(size)
         taken = plan[0][1] if plan else size
         depth, height, width = ((a - b) // 2 for a, b in zip(taken, size, strict=True))
         return depth, height, width
 
-    def check(self, patch_size: Sequence[int]) -> None:
-        """Nothing, or a UserError when a transform exchanges axes of unequal size."""
+    def check(self, patch_size: Sequence[int], axes: str = "zyx") -> None:
+        """Nothing, or a UserError for a transform that such patches are not made for.
+
+        That is one which exchanges axes of unequal size, or takes for sections what are none in
+        volumes with these stored `axes`.
+        """
         for name, transform in self._active.items():
+            if transform.in_sections and axes[0] != "z":
+                raise UserError(
+                    f"augment.transforms.{name} is for sections across the first axis, which is "
+                    f"{axes[0]} in volumes stored as {axes}: set it to null, or choose another "
+                    "augment"
+                )
             if len({patch_size[axis] for axis in transform.equal_axes}) > 1:
                 raise UserError(
                     f"augment.transforms.{name} exchanges axes {list(transform.equal_axes)}, on "
@@ -163,6 +182,10 @@ class OneOf(Transform):
     @property
     def equal_axes(self) -> tuple[int, ...]:
         return tuple(sorted({axis for t in self._active.values() for axis in t.equal_axes}))
+
+    @property
+    def in_sections(self) -> bool:
+        return any(transform.in_sections for transform in self._active.values())
 
     def margin(self, size: Size) -> Size:
         margins = [transform.margin(size) for transform in self._active.values()]

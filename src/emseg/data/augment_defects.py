@@ -31,6 +31,8 @@ class MissingSections(Transform):
     fill: tuple[float, float] = (0.0, 1.0)
     p: float = 0.3
 
+    in_sections = True
+
     def __post_init__(self) -> None:
         check_interval(self.sections, name="sections", owner=self, least=1)
         check_probability(self.full, name="full", owner=self)
@@ -62,6 +64,8 @@ class MissingParts(Transform):
     hole: tuple[float, float] = (0.1, 0.25)
     fill: tuple[float, float] = (0.0, 0.0)
     p: float = 0.2
+
+    in_sections = True
 
     def __post_init__(self) -> None:
         check_interval(self.sections, name="sections", owner=self, least=1)
@@ -96,6 +100,8 @@ class OutOfFocus(Transform):
     sigma: tuple[float, float] = (1.0, 3.0)
     full: float = 0.5
     p: float = 0.3
+
+    in_sections = True
 
     def __post_init__(self) -> None:
         check_interval(self.sections, name="sections", owner=self, least=1)
@@ -144,6 +150,10 @@ class Grayscale(Transform):
         if self.scope not in get_args(Scope):
             raise unknown_name("scope", self.scope, get_args(Scope), where="Grayscale")
         check_probability(self.p, owner=self)
+
+    @property
+    def in_sections(self) -> bool:
+        return self.scope != "volume"
 
     def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
         if rng.random() >= self.p:

@@ -33,6 +33,8 @@ class Misalignment(Transform):
     fill: tuple[float, float] = (0.0, 0.0)
     p: float = 0.5
 
+    in_sections = True
+
     def __post_init__(self) -> None:
         _check_displacement(self.displacement, self)
         if not 0 <= self.rotation <= 90:
@@ -109,6 +111,8 @@ class Slip(Transform):
     move_labels: bool = False
     p: float = 0.5
 
+    in_sections = True
+
     def __post_init__(self) -> None:
         _check_displacement(self.displacement, self)
         check_interval(self.sections, name="sections", owner=self, least=1)
@@ -141,6 +145,8 @@ class LostSections(Transform):
 
     sections: tuple[int, int] = (1, 1)
     p: float = 0.3
+
+    in_sections = True
 
     def __post_init__(self) -> None:
         check_interval(self.sections, name="sections", owner=self, least=1)

@@ -50,6 +50,10 @@ class Affine(Transform):
             raise UserError(f"Affine: reach {list(self.reach)} must be three of 0 or more voxels")
 
     @property
+    def in_sections(self) -> bool:
+        return self._planar
+
+    @property
     def _planar(self) -> bool:
         across = (*self.rotation[1:], self.scale[0], *self.shear[1:])
         return not any(across)
@@ -130,6 +134,10 @@ class Elastic(Transform):
             value = getattr(self, name)
             if value is not None and not value >= 1:
                 raise UserError(f"Elastic: {name} {value} must be 1 or more voxels")
+
+    @property
+    def in_sections(self) -> bool:
+        return self.displacement_across is None
 
     def margin(self, size: Size) -> Size:
         within = math.ceil(self.displacement[1] + SLACK)

@@ -71,12 +71,13 @@ class PatchDataset:
         self._relabel = relabel_crops
         before, after = context_of(target) if target_context else NO_CONTEXT
         self._before = before
-        self._size = _checked_size(patch_size, before, after, augment=self._augment, target=target)
+        self._size = _checked_size(patch_size, before, after, target=target)
         self._patch = tuple(slice(at, at + n) for at, n in zip(before, patch_size, strict=True))
         margin = self._augment.margin(self._size)
         self._crop = _sum(self._size, margin, margin)
         needed = _sum(patch_size, margin, margin)
         _check_volumes(volumes, intensity_range=intensity_range)
+        self._augment.check(self._size, volumes[0].image.axes)
         self.notes = _small_volumes(volumes, crop=needed, margin=margin, pad_small=pad_small)
         self._volumes = [in_memory(volume) if preload else volume for volume in volumes]
         self._positions = CropPositions(
@@ -130,7 +131,6 @@ def _checked_size(
     before: Sequence[int],
     after: Sequence[int],
     *,
-    augment: Pipeline,
     target: Target,
 ) -> Size:
     """The size of the patch with its context; a UserError where one of them asks for another."""
@@ -139,7 +139,6 @@ def _checked_size(
             f"data.dataloader.patch_size {list(patch_size)} must be three sizes of 1 or more voxels"
         )
     size = _sum(patch_size, before, after)
-    augment.check(size)
     target.check(size)
     return size
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from emseg.models.group_norm import GroupNorm
+from emseg.models.heads import check_heads
 from emseg.models.mednext_weights import LEVELS, grown_kernels, renamed
 
 Size = Literal["S", "B", "M", "L"]
@@ -38,6 +39,11 @@ class MedNeXt(nn.Module):
     With `deep_supervision` a training forward returns a list of logits, finest first, one of each
     level. With `checkpointing` activations within blocks are computed again in the backward pass:
     less memory, more time, the same result.
+
+    With `separate_heads` each of the target's `heads`, {name: (first, stop) of its channels in
+    order}, has a block of half the width and a convolution of its own at the end, and its name in
+    the state's keys (PyTorch Connectomics). That takes two heads or more, and does not go with
+    `deep_supervision`.
     """
 
     def __init__(
@@ -45,14 +51,18 @@ class MedNeXt(nn.Module):
         in_channels: int,
         out_channels: int,
         *,
+        heads: Mapping[str, tuple[int, int]] | None = None,
         size: Size = "S",
         kernel: Literal[3, 5] = 3,
         width: int = 32,
         grn: bool = False,
         deep_supervision: bool = False,
         checkpointing: bool = False,
+        separate_heads: bool = False,
     ) -> None:
         super().__init__()
+        if separate_heads:
+            check_heads(heads, out_channels, deep_supervision)
         ratios, counts = EXPANSION[size], BLOCKS[size]
         wide = [width * 2**level for level in range(LEVELS + 1)]
         self.stride = (2**LEVELS,) * 3
@@ -76,6 +86,8 @@ class MedNeXt(nn.Module):
         self.out = nn.ModuleList(
             [nn.ConvTranspose3d(wide[n], out_channels, 1) for n in range(supervised)]
         )
+        if separate_heads and heads is not None:
+            self.out[0] = _Heads(width, heads, kernel, grn)
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         x, skips = self.stem(image), []
@@ -121,6 +133,28 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = x + self.inner(self.conv1(x))
         return result
+
+
+class _Heads(nn.ModuleDict):
+    """The logits of named heads, one after the other."""
+
+    def __init__(
+        self, width: int, heads: Mapping[str, tuple[int, int]], kernel: int, grn: bool
+    ) -> None:
+        narrow = max(width // 2, 1)
+        super().__init__(
+            {
+                name: nn.Sequential(
+                    nn.Conv3d(width, narrow, 1),
+                    _Block(narrow, 2, kernel, grn),
+                    nn.Conv3d(narrow, stop - first, 1),
+                )
+                for name, (first, stop) in heads.items()
+            }
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([head(x) for head in self.values()], dim=1)
 
 
 class _Down(nn.Module):

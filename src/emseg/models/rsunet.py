@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emseg.errors import UserError
+from emseg.models.heads import check_heads
 from emseg.models.residual import Activation, ConvBlock, Norm, SeparateHeads, preactivation
 
 
@@ -54,7 +55,7 @@ class RSUNet(nn.Module):
         super().__init__()
         _check(width, down_factors, depth_2d, kernel_2d, num_groups)
         if separate_heads:
-            _check_heads(heads, out_channels, deep_supervision)
+            check_heads(heads, out_channels, deep_supervision)
         factors = [tuple(factor) for factor in down_factors]
         self.stride = tuple(prod(axis) for axis in zip(*factors, strict=True))
         flat = (kernel_2d[0], kernel_2d[1], kernel_2d[2])
@@ -146,15 +147,3 @@ def _check(
         raise UserError(f"model.kernel_2d is {list(kernel_2d)}; it needs three odd numbers")
     if num_groups < 1:
         raise UserError(f"model.num_groups is {num_groups}; it must be at least 1")
-
-
-def _check_heads(
-    heads: Mapping[str, tuple[int, int]] | None, out_channels: int, deep_supervision: bool
-) -> None:
-    if heads is None or len(heads) < 2:
-        raise UserError("model.separate_heads=true needs a target of two heads or more")
-    if deep_supervision:
-        raise UserError("model.separate_heads=true does not go with model.deep_supervision=true")
-    channels = [channel for first, stop in heads.values() for channel in range(first, stop)]
-    if channels != list(range(out_channels)):
-        raise UserError(f"the heads {dict(heads)} are not the channels 0 to {out_channels - 1}")
