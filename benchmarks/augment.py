@@ -50,7 +50,7 @@ class NoTarget:
         pass
 
     def __call__(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.empty(0, np.uint8), np.empty(0, bool)
+        return np.empty((0, *labels.shape), np.uint8), np.empty((0, *labels.shape), bool)
 
 
 def shipped(group: str, name: str) -> dict[str, Any]:
