@@ -98,11 +98,16 @@ def worst_splits(segments: np.ndarray, skeletons: Skeletons, *, n: int = 10) -> 
                 skeleton=int(skeletons.ids[skeletons.owner[here]]),
                 segments=(int(segments[here]), int(segments[there])),
                 lost=float(lost[worst]),
-                voxels=tuple(tuple(skeletons.voxels[end].tolist()) for end in (here, there)),
-                positions=tuple(tuple(skeletons.positions[end].tolist()) for end in (here, there)),
+                voxels=_both(skeletons.voxels, edges[worst]),
+                positions=_both(skeletons.positions, edges[worst]),
             )
         )
     return splits
+
+
+def _both(places: np.ndarray, ends: np.ndarray) -> tuple[Place, Place]:
+    one, two = places[ends].tolist()
+    return tuple(one), tuple(two)
 
 
 def _meeting_node(inside: np.ndarray, members: np.ndarray, skeletons: Skeletons) -> int:
