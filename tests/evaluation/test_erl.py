@@ -127,12 +127,15 @@ def test_all_tolerances_equal_the_walk_over_edges(case) -> None:
 
 
 @with_data
-@pytest.mark.parametrize("labels", ["watershed_fragments", "neuron_ids"])
+@pytest.mark.parametrize(
+    "labels",
+    ["labels/watershed_fragments", "labels/neuron_ids", "predictions/ffn_segmentation"],
+)
 def test_fib25_equals_the_walk_over_edges(labels: str) -> None:
     skeletons = read_skeletons(
         Path(DATA) / "skeletons/fib25_training_sample2_gt.npz", voxel_size=(10, 10, 10)
     )
-    volume = open_volume(f"{DATA}/fib25/training_sample2.h5:volumes/labels/{labels}")
+    volume = open_volume(f"{DATA}/fib25/training_sample2.h5:volumes/{labels}")
     segments = volume[...][tuple(skeletons.voxels.T)].astype(np.int64)
     found = run_lengths(segments, skeletons)
     walked = (
@@ -144,7 +147,7 @@ def test_fib25_equals_the_walk_over_edges(labels: str) -> None:
     for tolerance in TOLERANCES:
         name = "nerl" if tolerance == 0 else f"nerl_{tolerance:g}"
         assert found[name] == pytest.approx(walked_nerl(*walked, tolerance), rel=1e-9)
-    if labels == "neuron_ids":
+    if labels == "labels/neuron_ids":
         assert found["nerl"] == 1
 
 

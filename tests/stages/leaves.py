@@ -194,6 +194,8 @@ CHANGES: dict[str, Change] = {
     "model.kernel_2d": Change([1, 5, 5]),
     "model.num_groups": Change(2),
     "model.deep_supervision": Change(beside=DEEPER),
+    "inference.window.sw_device": Change("cpu", kept="where windows are predicted"),
+    "inference.window.output_device": Change("cpu", kept="where windows are summed"),
     "target.offsets": Change([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 3]]),
     "target.erosion": Change([0, 2, 2]),
     "loss.max_pos_weight": Change(0.01),

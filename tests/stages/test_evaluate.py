@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emseg.config.schema import BorderMask, Volume
+from emseg.config.schema import BorderMask
+from emseg.config.schema_data import Volume
 from emseg.errors import UserError
 from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.evaluation.cremi import cremi_score

@@ -212,3 +212,15 @@ def test_where_results_go(experiment: Experiment, work, inside, capsys):
     assert (run / "results_step=3" / "metrics.json").is_file()
     assert {"config.yaml", "run.log"} <= {path.name for path in run.iterdir()}
     assert f"results: {run}/results_step=3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", ["sw_device", "output_device"])
+def test_devices_of_windows_are_those_that_are_there(key, capsys):
+    there = Devices("gpu", 1, 1, 0, None)
+    none = Devices("cpu", 1, 1, 0, None)
+    assert infer._device(key, None, there).type == "cuda"
+    assert infer._device(key, "cpu", there).type == "cpu"
+    assert infer._device(key, "cuda", there).type == "cuda"
+    assert capsys.readouterr().err == ""
+    assert infer._device(key, "cuda", none).type == "cpu"
+    assert f"inference.window.{key}=cuda, but no GPU" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emseg.config.schema import Volume
+from emseg.config.schema_data import Volume
 from emseg.stages import overview
 from emseg.stages.overview import label_colours, write_overview
 from emseg.stages.sources import open_sources

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emseg.config.schema import Volume
+from emseg.config.schema_data import Volume
 from emseg.errors import UserError
 from emseg.evaluation.erl import nerl
 from emseg.stages import scores as stage

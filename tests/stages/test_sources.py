@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from emseg.config.schema import Volume
+from emseg.config.schema_data import Volume
 from emseg.errors import UserError
 from emseg.stages.sources import open_sources
 from emseg.volumes import write_volume

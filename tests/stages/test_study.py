@@ -9,7 +9,8 @@ import optuna
 import pytest
 import yaml
 
-from emseg.config.schema import Space, Tune, Volume
+from emseg.config.schema import Space, Tune
+from emseg.config.schema_data import Volume
 from emseg.errors import UserError
 from emseg.stages import study as stage
 from emseg.stages.decode import DecodeJob

@@ -9,7 +9,8 @@ import optuna
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from emseg.config.schema import Space, Tune, Volume
+from emseg.config.schema import Space, Tune
+from emseg.config.schema_data import Volume
 from emseg.decoding.agglomerate import agglomerate
 from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.evaluation.erl import nerl

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emseg.config.schema import BorderMask, Evaluation
-from emseg.config.schema import Volume as VolumeConfig
+from emseg.config.schema_data import Volume as VolumeConfig
 from emseg.errors import UserError
 from emseg.evaluation import contingency
 from emseg.evaluation.borders import border_mask

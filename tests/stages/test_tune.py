@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from emseg.config import load
-from emseg.config.schema import Volume
+from emseg.config.schema_data import Volume
 from emseg.stages.tune import share_voxels
 
 OTHER = ["tune.data.test.image=train.h5", "tune.data.test.label=train_labels.h5"]

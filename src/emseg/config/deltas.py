@@ -5,7 +5,7 @@ import re
 from dataclasses import fields
 from typing import Any
 
-from emseg.config.schema import Volume
+from emseg.config.schema_data import Volume
 from emseg.errors import UserError
 
 SPLITS = ("train", "val", "test")

@@ -6,43 +6,12 @@ begin with the field's name so that `typed` can put the dotted path before it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import permutations
 from typing import Any, Literal
 
-from emseg.errors import UserError
+from emseg.config.limits import Axes3, is_name, require, require_positive
+from emseg.config.schema_data import Data
 
-Axes3 = tuple[int, int, int]
-# Voxels when both are ints, fractions of the axis otherwise.
-Range = tuple[int, int] | tuple[float, float] | None
 Leaf = dict[str, Any]
-
-# Stored axes, c being the channels of an image.
-AXIS_ORDERS = ["".join(order) for axes in ("xyz", "cxyz") for order in permutations(axes)]
-
-
-def _require(ok: bool, key: str, value: object, allowed: str) -> None:
-    if not ok:
-        shown = list(value) if isinstance(value, tuple) else value
-        raise UserError(f"{key}: {shown!r} is out of range, it must be {allowed}")
-
-
-def _require_range(key: str, value: Range) -> None:
-    if value is None:
-        return
-    start, stop = value
-    _require(0 <= start < stop, key, value, "[start, stop] with 0 <= start < stop")
-    if isinstance(start, float):
-        _require(stop <= 1, key, value, "fractions in [0, 1], or two ints (voxels)")
-
-
-def _is_name(text: str) -> bool:
-    return text not in ("", ".", "..") and not {"/", "\\"} & set(text)
-
-
-def _require_positive(node: object, *names: str) -> None:
-    for name in names:
-        value = getattr(node, name)
-        _require(value is None or value > 0, name, value, "above 0")
 
 
 @dataclass(kw_only=True)
@@ -56,84 +25,10 @@ class System:
     profile: str = ""
 
     def __post_init__(self) -> None:
-        _require(self.num_gpus >= -1, "num_gpus", self.num_gpus, "-1 (all) or a count")
-        _require(self.num_workers >= -1, "num_workers", self.num_workers, "-1 (all) or a count")
-        _require(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
-        _require_positive(self, "memory")
-
-
-@dataclass(kw_only=True)
-class Volume:
-    """One volume; `path` is the root that image, label, mask and skeletons are relative to."""
-
-    image: str
-    label: str | None = None
-    mask: str | None = None
-    skeletons: str | None = None
-    path: str | None = None
-    resolution: tuple[float, float, float] | None = None
-    axes: str | None = None
-    name: str | None = None
-    range: Range = None
-    weight: float | None = None
-    unlabelled: int | None = None
-
-    def __post_init__(self) -> None:
-        resolution = self.resolution or (1.0,)
-        _require(min(resolution) > 0, "resolution", self.resolution, "above 0 nm on every axis")
-        allowed = "x, y and z in stored order (zyx), with c for channels (czyx, zyxc)"
-        _require(self.axes is None or self.axes in AXIS_ORDERS, "axes", self.axes, allowed)
-        _require_range("range", self.range)
-        whole = self.skeletons is None or self.range is None
-        _require(whole, "range", self.range, "null beside skeletons, which are of the whole volume")
-        _require_positive(self, "weight")
-
-
-@dataclass(kw_only=True)
-class Dataloader:
-    """One device's batches; `patch_size` in voxels, in stored-axis order."""
-
-    batch_size: int = 4
-    patch_size: Axes3 = (16, 224, 224)
-
-    def __post_init__(self) -> None:
-        _require_positive(self, "batch_size")
-        _require(min(self.patch_size) > 0, "patch_size", self.patch_size, "above 0 on every axis")
-
-
-@dataclass(kw_only=True)
-class Data:
-    """Volumes by name; a lone unnamed one has the key "" (the stage names it)."""
-
-    train: dict[str, Volume] = field(default_factory=dict)
-    val: dict[str, Volume] = field(default_factory=dict)
-    test: dict[str, Volume] = field(default_factory=dict)
-    split_train_range: Range = None
-    split_val_range: Range = None
-    intensity_range: tuple[float, float] | None = None
-    pad_small: bool = False
-    preload: bool = True
-    target_context: bool = False
-    relabel_crops: bool = False
-    dataloader: Dataloader = field(default_factory=Dataloader)
-
-    def __post_init__(self) -> None:
-        _require_range("split_train_range", self.split_train_range)
-        _require_range("split_val_range", self.split_val_range)
-        for name, volume in self.test.items():
-            key = f"test.{name}.weight" if name else "test.weight"
-            _require(volume.weight is None, key, volume.weight, "null: a test draws no patches")
-        for volume in (*self.train.values(), *self.val.values()):
-            allowed = "null in data.train and data.val: skeletons are for data.test"
-            _require(volume.skeletons is None, "skeletons", volume.skeletons, allowed)
-        once = self.split_val_range is None or not self.val
-        _require(once, "split_val_range", self.split_val_range, "null where data.val is given")
-        apart = self.split_val_range is None or self.split_train_range is not None
-        allowed = "null without data.split_train_range, else training goes on the same voxels"
-        _require(apart, "split_val_range", self.split_val_range, allowed)
-        if self.intensity_range is not None:
-            low, high = self.intensity_range
-            _require(low < high, "intensity_range", self.intensity_range, "[low, high], low < high")
+        require(self.num_gpus >= -1, "num_gpus", self.num_gpus, "-1 (all) or a count")
+        require(self.num_workers >= -1, "num_workers", self.num_workers, "-1 (all) or a count")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
+        require_positive(self, "memory")
 
 
 @dataclass(kw_only=True)
@@ -146,8 +41,8 @@ class Ema:
     validate_with_ema: bool = True
 
     def __post_init__(self) -> None:
-        _require(0 <= self.decay < 1, "decay", self.decay, "in [0, 1)")
-        _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
+        require(0 <= self.decay < 1, "decay", self.decay, "in [0, 1)")
+        require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
 
 
 @dataclass(kw_only=True)
@@ -167,9 +62,9 @@ class Optimization:
     scheduler: Leaf = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require_positive(self, "max_epochs", "n_steps_per_epoch", "max_steps")
-        _require_positive(self, "val_check_interval", "val_steps_per_epoch")
-        _require_positive(self, "gradient_clip_val", "accumulate_grad_batches")
+        require_positive(self, "max_epochs", "n_steps_per_epoch", "max_steps")
+        require_positive(self, "val_check_interval", "val_steps_per_epoch")
+        require_positive(self, "gradient_clip_val", "accumulate_grad_batches")
 
     @property
     def total_steps(self) -> int | None:
@@ -181,7 +76,10 @@ class Optimization:
 
 @dataclass(kw_only=True)
 class Window:
-    """The sliding window; `window_size` null is the training patch."""
+    """The sliding window; `window_size` null is the training patch.
+
+    Windows are predicted on `sw_device` and summed on `output_device`: null is what `system` says.
+    """
 
     window_size: Axes3 | None = None
     sw_batch_size: int = 4
@@ -189,13 +87,15 @@ class Window:
     blending: Literal["constant", "gaussian", "bump", "distance_transform"] = "gaussian"
     padding_mode: Literal["reflect", "replicate", "constant"] = "reflect"
     snap_to_edge: bool = False
+    sw_device: Literal["cuda", "cpu"] | None = None
+    output_device: Literal["cuda", "cpu"] | None = None
 
     def __post_init__(self) -> None:
-        _require_positive(self, "sw_batch_size")
+        require_positive(self, "sw_batch_size")
         overlaps = self.overlap if isinstance(self.overlap, tuple) else (self.overlap,)
-        _require(all(0 <= part < 1 for part in overlaps), "overlap", self.overlap, "in [0, 1)")
+        require(all(0 <= part < 1 for part in overlaps), "overlap", self.overlap, "in [0, 1)")
         size = self.window_size or (1,)
-        _require(min(size) > 0, "window_size", self.window_size, "above 0 on every axis")
+        require(min(size) > 0, "window_size", self.window_size, "above 0 on every axis")
 
 
 @dataclass(kw_only=True)
@@ -211,9 +111,9 @@ class InferenceModel:
     def __post_init__(self) -> None:
         chosen = self.select_channel
         fine = chosen is None or (len(chosen) > 0 and min(chosen) >= 0)
-        _require(fine, "select_channel", chosen, "channel numbers from 0")
+        require(fine, "select_channel", chosen, "channel numbers from 0")
         once = chosen is None or self.head is None
-        _require(once, "select_channel", chosen, f"null beside head={self.head}")
+        require(once, "select_channel", chosen, f"null beside head={self.head}")
 
     @property
     def selected(self) -> list[int] | str | None:
@@ -233,11 +133,11 @@ class TestTimeAugmentation:
     def __post_init__(self) -> None:
         flips = [] if self.flip_axes in ("all", None) else list(self.flip_axes)
         fine = set(flips) <= {0, 1, 2} and len(set(flips)) == len(flips)
-        _require(fine, "flip_axes", self.flip_axes, "'all', null or distinct axes of 0, 1, 2")
+        require(fine, "flip_axes", self.flip_axes, "'all', null or distinct axes of 0, 1, 2")
         for first, second in self.rotation90_axes or []:
             fine = first != second and {first, second} <= {0, 1, 2}
             allowed = "pairs of two different axes of 0, 1, 2"
-            _require(fine, "rotation90_axes", self.rotation90_axes, allowed)
+            require(fine, "rotation90_axes", self.rotation90_axes, allowed)
 
 
 @dataclass(kw_only=True)
@@ -255,7 +155,7 @@ class Inference:
     def __post_init__(self) -> None:
         for key in ("pad", "crop_pad"):
             value: Sequence[int] | None = getattr(self, key)
-            _require(value is None or min(value) >= 0, key, value, "0 or more on every side")
+            require(value is None or min(value) >= 0, key, value, "0 or more on every side")
 
 
 @dataclass(kw_only=True)
@@ -269,9 +169,9 @@ class BorderMask:
     distance: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.distance >= 0, "distance", self.distance, "0 pixels or more")
+        require(self.distance >= 0, "distance", self.distance, "0 pixels or more")
         whole = self.mode != "square" or self.distance.is_integer()
-        _require(whole, "distance", self.distance, "a whole number where the mode is square")
+        require(whole, "distance", self.distance, "a whole number where the mode is square")
 
 
 @dataclass(kw_only=True)
@@ -298,16 +198,16 @@ class Space:
 
     def __post_init__(self) -> None:
         if self.choices is not None:
-            _require(len(self.choices) > 0, "choices", self.choices, "at least one value")
+            require(len(self.choices) > 0, "choices", self.choices, "at least one value")
             alone = (self.low, self.high, self.step, self.log) == (None, None, None, False)
-            _require(alone, "choices", self.choices, "alone, without low, high, step and log")
+            require(alone, "choices", self.choices, "alone, without low, high, step and log")
             return
         low, high = self.low, self.high
         fine = low is not None and high is not None and low < high
-        _require(fine, "low, high", [low, high], "low < high, or choices")
-        _require_positive(self, "step")
-        _require(not self.log or low > 0, "low", low, "above 0 with log")
-        _require(not (self.log and self.step), "step", self.step, "null with log")
+        require(fine, "low, high", [low, high], "low < high, or choices")
+        require_positive(self, "step")
+        require(not self.log or low > 0, "low", low, "above 0 with log")
+        require(not (self.log and self.step), "step", self.step, "null with log")
 
 
 @dataclass(kw_only=True)
@@ -324,10 +224,10 @@ class Tune:
     profile: str = ""
 
     def __post_init__(self) -> None:
-        _require_positive(self, "n_trials", "trial_timeout")
-        fine = self.study_name is None or _is_name(self.study_name)
-        _require(fine, "study_name", self.study_name, "a name for a file")
-        _require(self.n_startup_trials >= 0, "n_startup_trials", self.n_startup_trials, "0 or more")
+        require_positive(self, "n_trials", "trial_timeout")
+        fine = self.study_name is None or is_name(self.study_name)
+        require(fine, "study_name", self.study_name, "a name for a file")
+        require(self.n_startup_trials >= 0, "n_startup_trials", self.n_startup_trials, "0 or more")
 
 
 @dataclass(kw_only=True)
@@ -341,8 +241,8 @@ class Checkpoint:
     every_n_steps: int | None = None
 
     def __post_init__(self) -> None:
-        _require(self.save_top_k >= -1, "save_top_k", self.save_top_k, "-1 (all) or a count")
-        _require_positive(self, "every_n_steps")
+        require(self.save_top_k >= -1, "save_top_k", self.save_top_k, "-1 (all) or a count")
+        require_positive(self, "every_n_steps")
 
 
 @dataclass(kw_only=True)
@@ -354,8 +254,8 @@ class Images:
     n_slices: int = 2
 
     def __post_init__(self) -> None:
-        _require_positive(self, "every_n_epochs", "n_slices")
-        _require(self.n_images >= 0, "n_images", self.n_images, "0 (none) or a count")
+        require_positive(self, "every_n_epochs", "n_slices")
+        require(self.n_images >= 0, "n_images", self.n_images, "0 (none) or a count")
 
 
 @dataclass(kw_only=True)
@@ -366,7 +266,7 @@ class Logging:
     images: Images = field(default_factory=Images)
 
     def __post_init__(self) -> None:
-        _require_positive(self, "log_every_n_steps")
+        require_positive(self, "log_every_n_steps")
 
 
 @dataclass(kw_only=True)
@@ -396,5 +296,5 @@ class Root:
     monitor: Monitor = field(default_factory=Monitor)
 
     def __post_init__(self) -> None:
-        fine = _is_name(self.experiment_name)
-        _require(fine, "experiment_name", self.experiment_name, "a name for a folder")
+        fine = is_name(self.experiment_name)
+        require(fine, "experiment_name", self.experiment_name, "a name for a folder")

@@ -87,8 +87,9 @@ def predict_image(
     """The prediction (C, Z, Y, X) as the config has it, or None when `write` takes the planes."""
     config, facts = root.inference, target_facts(trained.target)
     devices = resolve_devices(root.system)
+    device = _device("sw_device", config.window.sw_device, devices)
     return predict(
-        _placed(trained.net, devices),
+        _placed(trained.net, device),
         image,
         channels=trained.target.out_channels,
         window_size=_window(trained, root),
@@ -105,7 +106,8 @@ def predict_image(
         offsets=facts["offsets"],
         edge_side=facts["edge_side"] or "destination",
         tta=_ensemble(config),
-        device=devices.torch_device,
+        device=device,
+        accumulator_device=_device("output_device", config.window.output_device, devices),
         autocast_dtype=trained.autocast,
         write=write,
         first_plane=first_plane,
@@ -120,11 +122,20 @@ def _window(trained: Trained, root: Root) -> tuple[int, ...]:
     return root.inference.window.window_size or trained.patch_size
 
 
-def _placed(net: nn.Module, devices: Devices) -> nn.Module:
+def _device(key: str, asked: str | None, devices: Devices) -> torch.device:
+    if asked is None:
+        return devices.torch_device
+    if asked == "cuda" and devices.accelerator == "cpu":
+        say(f"inference.window.{key}=cuda, but no GPU is in use: going on with the CPU")
+        return devices.torch_device
+    return torch.device(asked)
+
+
+def _placed(net: nn.Module, device: torch.device) -> nn.Module:
     # On a CPU convolutions are several times faster with the channels last.
-    last = devices.accelerator == "cpu"
+    last = device.type == "cpu"
     order = torch.channels_last_3d if last else torch.contiguous_format
-    return net.to(device=devices.torch_device, memory_format=order)
+    return net.to(device=device, memory_format=order)
 
 
 def _ensemble(config: Inference) -> Ensemble | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from emseg.config.schema import BorderMask
-from emseg.config.schema import Volume as VolumeConfig
+from emseg.config.schema_data import Volume as VolumeConfig
 from emseg.data.labelled import LabelledVolume, check_shapes
 from emseg.data.sampling import resolve_range
 from emseg.errors import UserError

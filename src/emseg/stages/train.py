@@ -9,7 +9,8 @@ import torch
 
 from emseg import __version__
 from emseg.config import Loaded, build, dump
-from emseg.config.schema import Data, Root
+from emseg.config.schema import Root
+from emseg.config.schema_data import Data
 from emseg.data.augment import Pipeline
 from emseg.data.dataset import PatchDataset
 from emseg.data.targets import Target

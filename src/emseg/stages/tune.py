@@ -8,7 +8,9 @@ from typing import Any
 import yaml
 
 from emseg.config import Loaded
-from emseg.config.schema import Range, Tune, Volume
+from emseg.config.limits import Range
+from emseg.config.schema import Tune
+from emseg.config.schema_data import Volume
 from emseg.errors import UserError
 from emseg.stages.rehearsal import try_decoders, try_metrics
 from emseg.stages.runs import run_of, say

@@ -1,0 +1,83 @@
+"""The part of the config's spine that names volumes and how patches are taken from them."""
+
+from dataclasses import dataclass, field
+from itertools import permutations
+
+from emseg.config.limits import Axes3, Range, require, require_positive, require_range
+
+# Stored axes, c being the channels of an image.
+AXIS_ORDERS = ["".join(order) for axes in ("xyz", "cxyz") for order in permutations(axes)]
+
+
+@dataclass(kw_only=True)
+class Volume:
+    """One volume; `path` is the root that image, label, mask and skeletons are relative to."""
+
+    image: str
+    label: str | None = None
+    mask: str | None = None
+    skeletons: str | None = None
+    path: str | None = None
+    resolution: tuple[float, float, float] | None = None
+    axes: str | None = None
+    name: str | None = None
+    range: Range = None
+    weight: float | None = None
+    unlabelled: int | None = None
+
+    def __post_init__(self) -> None:
+        resolution = self.resolution or (1.0,)
+        require(min(resolution) > 0, "resolution", self.resolution, "above 0 nm on every axis")
+        allowed = "x, y and z in stored order (zyx), with c for channels (czyx, zyxc)"
+        require(self.axes is None or self.axes in AXIS_ORDERS, "axes", self.axes, allowed)
+        require_range("range", self.range)
+        whole = self.skeletons is None or self.range is None
+        require(whole, "range", self.range, "null beside skeletons, which are of the whole volume")
+        require_positive(self, "weight")
+
+
+@dataclass(kw_only=True)
+class Dataloader:
+    """One device's batches; `patch_size` in voxels, in stored-axis order."""
+
+    batch_size: int = 4
+    patch_size: Axes3 = (16, 224, 224)
+
+    def __post_init__(self) -> None:
+        require_positive(self, "batch_size")
+        require(min(self.patch_size) > 0, "patch_size", self.patch_size, "above 0 on every axis")
+
+
+@dataclass(kw_only=True)
+class Data:
+    """Volumes by name; a lone unnamed one has the key "" (the stage names it)."""
+
+    train: dict[str, Volume] = field(default_factory=dict)
+    val: dict[str, Volume] = field(default_factory=dict)
+    test: dict[str, Volume] = field(default_factory=dict)
+    split_train_range: Range = None
+    split_val_range: Range = None
+    intensity_range: tuple[float, float] | None = None
+    pad_small: bool = False
+    preload: bool = True
+    target_context: bool = False
+    relabel_crops: bool = False
+    dataloader: Dataloader = field(default_factory=Dataloader)
+
+    def __post_init__(self) -> None:
+        require_range("split_train_range", self.split_train_range)
+        require_range("split_val_range", self.split_val_range)
+        for name, volume in self.test.items():
+            key = f"test.{name}.weight" if name else "test.weight"
+            require(volume.weight is None, key, volume.weight, "null: a test draws no patches")
+        for volume in (*self.train.values(), *self.val.values()):
+            allowed = "null in data.train and data.val: skeletons are for data.test"
+            require(volume.skeletons is None, "skeletons", volume.skeletons, allowed)
+        once = self.split_val_range is None or not self.val
+        require(once, "split_val_range", self.split_val_range, "null where data.val is given")
+        apart = self.split_val_range is None or self.split_train_range is not None
+        allowed = "null without data.split_train_range, else training goes on the same voxels"
+        require(apart, "split_val_range", self.split_val_range, allowed)
+        if self.intensity_range is not None:
+            low, high = self.intensity_range
+            require(low < high, "intensity_range", self.intensity_range, "[low, high], low < high")
