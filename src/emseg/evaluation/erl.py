@@ -117,10 +117,12 @@ def nerl(
             raise UserError("nerl needs a segmentation, or the segments of the skeletons' nodes")
         node_segments = segmentation[tuple(skeletons.voxels.T)]
     found = node_overlaps(node_segments, skeletons)
-    numbers = {"erl": found.erl(found.false_runs()), "max_erl": found.longest}
+    strict, longest = found.erl(found.false_runs()), found.longest
+    numbers = {"erl": strict, "max_erl": longest}
     for tolerance in tolerances:
         name = "nerl" if tolerance == 0 else f"nerl_{tolerance:g}"
-        numbers[name] = found.erl(found.false_runs(tolerance)) / found.longest
+        erl = strict if tolerance == 0 else found.erl(found.false_runs(tolerance))
+        numbers[name] = erl / longest
     return numbers | {
         "n_splits": found.splits,
         "n_mergers": found.mergers(),
