@@ -112,7 +112,9 @@ def _scores(
     facts = {
         "metrics": metrics,
         "voxel_size": source.image.voxel_size,
-        "skeletons": source.skeletons(),
+        "skeletons": _kept(
+            job, {"skeletons": truth_facts(source)}, source.skeletons, _bytes_of_skeletons
+        ),
     }
     if counts_suffice(metrics):
         counted = None
@@ -207,6 +209,10 @@ def _counted(
         )
         for value, names in tables
     )
+
+
+def _bytes_of_skeletons(found: Skeletons | None) -> int:
+    return 0 if found is None else found.voxels.nbytes + found.positions.nbytes + found.edges.nbytes
 
 
 def _bytes_of(parts: tuple[Any, ...]) -> int:
