@@ -3,16 +3,8 @@
 Behind the page's own words stand others that make it a matter of seconds.
 """
 
-import json
 import pickle
 import shlex
-import shutil
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
-from io import StringIO
-from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -21,12 +13,12 @@ import pytest
 import torch
 import yaml
 
-from emseg.cli import main
 from emseg.data import layouts
 from emseg.stages import decode, evaluate, infer
-from emseg.volumes import open_volume, write_volume
+from emseg.volumes import write_volume
 from reference.components import flood_components
 from reference.erl import nerl
+from stages.page import Session, key_of, mode_of, noted
 from test_docs import REPOSITORY, commands, fences
 from test_package import just
 
@@ -51,73 +43,20 @@ TEST, UNMASKED = "test", "test decoding.affinity_mask_path=null"
 TUNE, TUNED = "tune", f"test decoding={STUDY}"
 
 
-@dataclass(frozen=True)
-class Done:
-    """What one command did: its words, the stages that computed, a copy of the results then."""
-
-    out: str
-    err: str
-    worked: list[str]
-    results: Path
-
-    def volume(self, name: str) -> Any:
-        return open_volume(self.results / f"test_im_{name}.h5")
-
-    @property
-    def scores(self) -> list[dict[str, float]]:
-        records = json.loads((self.results / "metrics.json").read_text())["records"]
-        return [record["volumes"]["test_im"] for record in records.values()]
-
-
-@dataclass
-class Session:
-    """The page, followed in a folder of its own."""
-
-    folder: Path
-    done: dict[str, Done] = field(default_factory=dict)
-
-    @property
-    def run(self) -> Path:
-        """The latest run, which the page's <timestamp> stands for."""
-        return max((self.folder / "outputs" / NAME).iterdir())
-
-    def follow(self, words: list[str], worked: list[str]) -> Done:
-        """Do one command; a copy of the results is kept."""
-        worked.clear()
-        with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
-            code = main(self.small(words))
-        assert code == 0, err.getvalue()
-        kept = self.folder / "kept" / str(len(self.done))
-        for results in self.folder.glob(f"outputs/{NAME}/*/results_step=*"):
-            shutil.copytree(results, kept, dirs_exist_ok=True)
-        return Done(out.getvalue(), err.getvalue(), [*worked], kept)
-
-    def small(self, words: list[str]) -> list[str]:
-        """The page's words with the timestamp in its place, and what makes them small."""
-        if words[0] != "--config":
-            return words
-        filled = [w.replace("<timestamp>", self.run.name) if "<" in w else w for w in words]
-        more = [*SMALL["all"].split(), *SMALL[mode_of(words)].split()]
-        if any(word.startswith("decoding=") for word in words):  # it has a threshold of its own
-            more = [word for word in more if not word.startswith("decoding.")]
-        return [*filled, *more]
-
-
-def mode_of(words: list[str]) -> str:
-    return words[words.index("--mode") + 1] if "--mode" in words else "train"
-
-
-def key_of(words: list[str]) -> str:
-    """The mode and the overrides, or the verb and its words."""
+def small(words: list[str]) -> list[str]:
+    """The words, and what makes them small."""
     if words[0] != "--config":
-        return " ".join(words)
-    return " ".join([mode_of(words), *(word for word in words if "=" in word)])
+        return words
+    more = [*SMALL["all"].split(), *SMALL[mode_of(words)].split()]
+    if any(word.startswith("decoding=") for word in words):  # it has a threshold of its own
+        more = [word for word in more if not word.startswith("decoding.")]
+    return [*words, *more]
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Session:
     """Every command of the page, done in its order."""
-    session = Session(tmp_path_factory.mktemp("page"))
+    session = Session(tmp_path_factory.mktemp("page"), NAME, small)
     (session.folder / "tutorials").symlink_to(REPOSITORY / "tutorials")
     worked: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -134,14 +73,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Session:
         for words in commands(PAGE):
             session.done[key_of(words)] = session.follow(words, worked)
     return session
-
-
-def noted(worked: list[str], stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    def noting(*arguments: Any, **named: Any) -> Any:
-        worked.append(stage)
-        return function(*arguments, **named)
-
-    return noting
 
 
 def test_the_page_has_these_commands_and_no_other(page: Session) -> None:

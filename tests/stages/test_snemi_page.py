@@ -3,16 +3,12 @@
 Behind the page's own words stand others that make it a matter of seconds.
 """
 
-import json
 import shlex
-import shutil
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field, replace
-from io import StringIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -21,13 +17,12 @@ import pytest
 import torch
 import yaml
 
-from emseg.cli import main
 from emseg.config import load
 from emseg.data import layouts
 from emseg.decoding.agglomerate import agglomerate
 from emseg.kernels.symmetry import views
 from emseg.stages import decode, download, evaluate, infer
-from emseg.volumes import open_volume
+from stages.page import Session, key_of, mode_of, noted
 from stages.test_download import FILES, Server, archive_of
 from test_docs import REPOSITORY, commands, fences
 from test_package import just
@@ -58,86 +53,29 @@ UNBRANCHED = (
 )
 
 
-@dataclass(frozen=True)
-class Done:
-    """What one command did: its words, the stages that computed, a copy of the results then."""
-
-    out: str
-    err: str
-    worked: list[str]
-    results: Path
-
-    def volume(self, name: str) -> Any:
-        return open_volume(self.results / f"test_im_{name}.h5")
-
-    @property
-    def records(self) -> dict[str, Any]:
-        return json.loads((self.results / "metrics.json").read_text())["records"]
-
-
-@dataclass
-class Session:
-    """The page, followed in a folder of its own."""
-
-    folder: Path
-    done: dict[str, Done] = field(default_factory=dict)
-
-    @property
-    def run(self) -> Path:
-        """The latest run, which the page's <timestamp> stands for."""
-        return max((self.folder / "outputs" / NAME).iterdir())
-
-    @property
-    def results(self) -> Path:
-        """Where its results are."""
-        return next(self.run.glob("results_step=*"))
-
+class SnemiSession(Session):
     @property
     def study(self) -> optuna.Study:
         """The study of the decoder, as it is kept."""
         storage = f"sqlite:///{self.run}/tune/snemi_waterz_tuning.sqlite3"
         return optuna.load_study(study_name="snemi_waterz_tuning", storage=storage)
 
-    def follow(self, words: list[str], worked: list[str]) -> Done:
-        """Do one command; a copy of the results is kept."""
-        worked.clear()
-        with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
-            code = main(self.small(words))
-        assert code == 0, err.getvalue()
-        kept = self.folder / "kept" / str(len(self.done))
-        for results in self.folder.glob(f"outputs/{NAME}/*/results_step=*"):
-            shutil.copytree(results, kept, dirs_exist_ok=True)
-        return Done(out.getvalue(), err.getvalue(), [*worked], kept)
 
-    def small(self, words: list[str]) -> list[str]:
-        """The page's words with the timestamp in its place, and what makes them small."""
-        mode = mode_of(words)
-        if mode not in ("train", "test", "tune"):
-            return words
-        filled = [w.replace("<timestamp>", self.run.name) if "<" in w else w for w in words]
-        sizes = [SMALL["train" if mode == "train" else "test"], SMALL["all"]]
-        trials = [] if mode != "tune" else [SMALL["tune"]]
-        more = [word for part in sizes + trials for word in part.split()]
-        return [*filled, *(word for word in more if word.partition("=")[0] not in " ".join(words))]
-
-
-def mode_of(words: list[str]) -> str:
-    if words[0] != "--config":
-        return words[0]
-    return words[words.index("--mode") + 1] if "--mode" in words else "train"
-
-
-def key_of(words: list[str]) -> str:
-    """The mode and the overrides, or the verb and its words."""
-    if words[0] != "--config":
-        return " ".join(words)
-    return " ".join([mode_of(words), *(word for word in words if "=" in word)])
+def small(words: list[str]) -> list[str]:
+    """The words, and what makes them small."""
+    mode = mode_of(words)
+    if mode not in ("train", "test", "tune"):
+        return words
+    sizes = [SMALL["train" if mode == "train" else "test"], SMALL["all"]]
+    trials = [] if mode != "tune" else [SMALL["tune"]]
+    more = [word for part in sizes + trials for word in part.split()]
+    return [*words, *(word for word in more if word.partition("=")[0] not in " ".join(words))]
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Session:
+def page(tmp_path_factory: pytest.TempPathFactory) -> SnemiSession:
     """Every command of the page, done in its order."""
-    session = Session(tmp_path_factory.mktemp("page"))
+    session = SnemiSession(tmp_path_factory.mktemp("page"), NAME, small)
     (session.folder / "tutorials").symlink_to(REPOSITORY / "tutorials")
     worked: list[str] = []
     with pytest.MonkeyPatch.context() as patch, serving(session.folder) as url:
@@ -174,15 +112,7 @@ def serving(folder: Path) -> Iterator[str]:
             thread.join()
 
 
-def noted(worked: list[str], stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    def noting(*arguments: Any, **named: Any) -> Any:
-        worked.append(stage)
-        return function(*arguments, **named)
-
-    return noting
-
-
-def test_the_page_has_these_commands_and_no_other(page: Session) -> None:
+def test_the_page_has_these_commands_and_no_other(page: SnemiSession) -> None:
     assert [*page.done] == [
         "download snemi",
         "synth snemi datasets/SNEMI",
@@ -199,7 +129,7 @@ def test_the_page_has_these_commands_and_no_other(page: Session) -> None:
     assert all(TUTORIAL in words for words in commands(PAGE) if words[0] == "--config")
 
 
-def test_training_takes_what_devices_there_are_and_says_so(page: Session) -> None:
+def test_training_takes_what_devices_there_are_and_says_so(page: SnemiSession) -> None:
     line = "system.num_gpus=4, but this machine has 0: going on with the CPU"
     assert line in page.done[TRAIN_ON_FOUR].err
     assert "num_gpus" not in page.done[TRAIN].err
@@ -212,7 +142,7 @@ def test_training_takes_what_devices_there_are_and_says_so(page: Session) -> Non
         assert [name for name in names if "train_loss_total_epoch" in name]
 
 
-def test_the_curves_are_found_by_the_name_of_the_experiment(page: Session) -> None:
+def test_the_curves_are_found_by_the_name_of_the_experiment(page: SnemiSession) -> None:
     (line,) = [
         line for block in fences(PAGE, "sh") for line in block.splitlines() if "just" in line
     ]
@@ -220,7 +150,7 @@ def test_the_curves_are_found_by_the_name_of_the_experiment(page: Session) -> No
     assert f"outputs/{NAME}/" in printed and "train_loss_total_epoch" in printed
 
 
-def test_the_prediction_is_raw_and_on_the_images_support(page: Session) -> None:
+def test_the_prediction_is_raw_and_on_the_images_support(page: SnemiSession) -> None:
     done = page.done[TEST]
     assert done.worked == ["infer", "decode", "evaluate"]
     assert page.results.name == "results_step=2"
@@ -241,7 +171,7 @@ def test_the_prediction_is_raw_and_on_the_images_support(page: Session) -> None:
     assert (done.results / "overview.png").is_file()
 
 
-def test_long_range_channels_take_a_decode_and_no_inference(page: Session) -> None:
+def test_long_range_channels_take_a_decode_and_no_inference(page: SnemiSession) -> None:
     done, before = page.done[LONG], page.done[TEST]
     assert done.worked == ["decode", "evaluate"]
     name = "test_im_prediction.h5"
@@ -260,12 +190,12 @@ def test_long_range_channels_take_a_decode_and_no_inference(page: Session) -> No
     assert len(done.records) == 2
 
 
-def test_without_the_truth_nothing_is_scored(page: Session) -> None:
+def test_without_the_truth_nothing_is_scored(page: SnemiSession) -> None:
     done = page.done[UNLABELLED]
     assert done.worked == [] and "evaluation skipped" in done.err
 
 
-def test_views_are_the_eight_of_a_section_merged_by_the_smallest(page: Session) -> None:
+def test_views_are_the_eight_of_a_section_merged_by_the_smallest(page: SnemiSession) -> None:
     root = load(
         REPOSITORY / TUTORIAL,
         mode="test",
@@ -279,7 +209,7 @@ def test_views_are_the_eight_of_a_section_merged_by_the_smallest(page: Session) 
     assert (merged <= alone + 1e-6).all() and merged.mean() < alone.mean()
 
 
-def test_tuning_keeps_a_study_and_tells_both_scores(page: Session) -> None:
+def test_tuning_keeps_a_study_and_tells_both_scores(page: SnemiSession) -> None:
     done = page.done[TUNE]
     assert done.worked == ["infer"]  # the views' prediction is another; trials are a child's work
     assert "tuned on the test data" in done.err
@@ -301,7 +231,7 @@ def test_tuning_keeps_a_study_and_tells_both_scores(page: Session) -> None:
     assert told["untuned:"] == score and float(told["tuned:"]) <= float(score)
 
 
-def test_the_tuned_decoder_scores_in_the_test_what_tuning_said(page: Session) -> None:
+def test_the_tuned_decoder_scores_in_the_test_what_tuning_said(page: SnemiSession) -> None:
     done = page.done[TUNED]
     choice = page.run / "tune" / "decoding" / "snemi_waterz_tuning.yaml"
     best = yaml.safe_load(choice.read_text())
@@ -311,7 +241,9 @@ def test_the_tuned_decoder_scores_in_the_test_what_tuning_said(page: Session) ->
     assert tuned in done.out
 
 
-def test_tuning_again_adds_to_the_study(page: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tuning_again_adds_to_the_study(
+    page: SnemiSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(page.folder)
     before = [trial.params for trial in page.study.trials]
     words = next(words for words in commands(PAGE) if key_of(words) == TUNE)
@@ -322,7 +254,7 @@ def test_tuning_again_adds_to_the_study(page: Session, monkeypatch: pytest.Monke
     assert after[: len(before)] == before and len(after) == len(before) + 2
 
 
-def test_the_decoder_without_branches_is_another_configuration(page: Session) -> None:
+def test_the_decoder_without_branches_is_another_configuration(page: SnemiSession) -> None:
     done = page.done[UNBRANCHED]
     decoding = done.volume("segmentation").attributes["decoding"]
     assert (decoding["iou_threshold"], decoding["best_buddy"]) == (None, False)

@@ -89,15 +89,10 @@ class Transform(Protocol):
         ...
 
 
-@dataclass(kw_only=True)
-class Pipeline(Transform):
-    """Named transforms, applied in the order in which they are named; None takes one away."""
+class _Group(Transform):
+    """Several named transforms, of which `_active` are there."""
 
-    transforms: dict[str, Transform | None] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._active = _active(self.transforms)
-        self._plans: dict[Size, list[tuple[Transform, Size, Size]]] = {}
+    _active: dict[str, Transform]
 
     @property
     def equal_axes(self) -> tuple[int, ...]:
@@ -106,6 +101,17 @@ class Pipeline(Transform):
     @property
     def in_sections(self) -> bool:
         return any(transform.in_sections for transform in self._active.values())
+
+
+@dataclass(kw_only=True)
+class Pipeline(_Group):
+    """Named transforms, applied in the order in which they are named; None takes one away."""
+
+    transforms: dict[str, Transform | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._active = _active(self.transforms)
+        self._plans: dict[Size, list[tuple[Transform, Size, Size]]] = {}
 
     def margin(self, size: Size) -> Size:
         plan = self._plan(size)
@@ -152,7 +158,7 @@ class Pipeline(Transform):
 
 
 @dataclass(kw_only=True)
-class OneOf(Transform):
+class OneOf(_Group):
     """With probability `p`, one of the named transforms, by `weights` (null: all alike).
 
     Every transform has a weight then; weights are relative.
@@ -178,14 +184,6 @@ class OneOf(Transform):
                 "OneOf: it needs transforms, and weights from 0 up of which one is above 0"
             )
         self._chances = chances / chances.sum()
-
-    @property
-    def equal_axes(self) -> tuple[int, ...]:
-        return tuple(sorted({axis for t in self._active.values() for axis in t.equal_axes}))
-
-    @property
-    def in_sections(self) -> bool:
-        return any(transform.in_sections for transform in self._active.values())
 
     def margin(self, size: Size) -> Size:
         margins = [transform.margin(size) for transform in self._active.values()]
