@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from emseg.errors import UserError, unknown_name
-from emseg.kernels.copies import in_c_order
+from emseg.kernels.copies import owned
 
 Size = tuple[int, int, int]
 
@@ -53,8 +53,7 @@ class Sample:
 
     def own_image(self) -> np.ndarray:
         """The image where it may be written to and lies in C order, else a copy that does."""
-        flags = self.image.flags
-        return self.image if flags.writeable and flags.c_contiguous else in_c_order(self.image)
+        return owned(self.image)
 
     def centre(self, size: Size) -> "Sample":
         """The middle of the sample, a view."""

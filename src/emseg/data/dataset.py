@@ -18,7 +18,7 @@ from emseg.data.labelled import (
 from emseg.data.sampling import CropPositions, sample_generator
 from emseg.data.targets import Target
 from emseg.errors import UserError
-from emseg.kernels.copies import in_c_order
+from emseg.kernels.copies import owned
 
 NO_CONTEXT = ((0, 0, 0), (0, 0, 0))
 
@@ -93,9 +93,7 @@ class PatchDataset:
         rng = sample_generator(seed=self._seed, namespace=self._namespace, index=index)
         sample = self._augment(self._draw(rng), self._size, rng)
         # Arrays of its own: what is preloaded is shared and may not be written to.
-        labels = sample.labels
-        if not (labels.flags.writeable and labels.flags.c_contiguous):
-            labels = in_c_order(labels)
+        labels = owned(sample.labels)
         target, mask = self._target(labels)
         made = {
             "image": to_unit(sample.image[:, *self._patch]),

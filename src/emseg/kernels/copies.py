@@ -15,6 +15,12 @@ def in_c_order(array: np.ndarray) -> np.ndarray:
     return copy
 
 
+def owned(array: np.ndarray) -> np.ndarray:
+    """The array where it may be written to and lies in C order, else a copy that does."""
+    flags = array.flags
+    return array if flags.writeable and flags.c_contiguous else in_c_order(array)
+
+
 def copy_planes(array: np.ndarray, into: np.ndarray) -> None:
     """Nothing; `into` (..., Y, X) holds what `array` does: faster than numpy where that is turned.
 
