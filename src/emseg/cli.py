@@ -25,7 +25,7 @@ examples:
   emseg --config … model=rsunet_iso optimization/optimizer=sgd data.dataloader.batch_size=2
   emseg --config … --print-config
   emseg demo                      end to end on a synthetic volume, a few minutes on a CPU
-  emseg synth snemi DIR           a synthetic data set in the layout of a recipe
+  emseg synth snemi DIR           a synthetic data set as a recipe has it: demo, snemi, nisb, cremi
   emseg download snemi            the real one
 """
 

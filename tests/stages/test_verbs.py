@@ -22,6 +22,7 @@ def small_volumes(tmp_path, monkeypatch):
     monkeypatch.setitem(layouts.SHAPES, "demo", (16, 48, 48))
     monkeypatch.setitem(layouts.SHAPES, "snemi", (16, 48, 64))
     monkeypatch.setitem(layouts.SHAPES, "nisb", (48, 40, 24))
+    monkeypatch.setitem(layouts.SHAPES, "cremi", (16, 128, 128))
 
 
 def test_demo_trains_tunes_tests_and_prints_the_yardstick(tmp_path, monkeypatch, capsys):
@@ -93,6 +94,28 @@ def test_nisb_layout_is_in_xyz_with_skeletons_inside_their_neurons():
         assert skeletons.lengths.sum() > 1000
         cubes.append(stored["img"][...])
     assert len(np.unique(cubes, axis=0)) == 4
+
+
+def test_cremi_layout_has_clefts_of_three_volumes_and_three_images_without_labels():
+    assert main(["synth", "cremi", "datasets/corrected"]) == 0
+    folder = Path("datasets/corrected")
+    images = [f"im_{volume}.h5" for volume in ("A", "B", "C", "A+", "B+", "C+")]
+    clefts = [f"syn_{volume}.h5" for volume in "ABC"]
+    assert {path.name for path in folder.iterdir()} == {*images, *clefts}
+    for names, dtype in ((images, "uint8"), (clefts, "uint16")):
+        for name in names:
+            volume = open_volume(folder / name)
+            assert (volume.shape, str(volume.dtype)) == ((16, 128, 128), dtype)
+            assert volume.voxel_size == (40, 4, 4) and volume.location.endswith(":main")
+    assert len(np.unique([open_volume(folder / name)[...] for name in images], axis=0)) == 6
+    counts = []
+    for name in clefts:
+        labels = open_volume(folder / name)[...]
+        # A cleft is dark: the labels are of the image beside them.
+        image = open_volume(folder / name.replace("syn", "im"))[...]
+        assert image[labels > 0].mean() < 0.7 * image[labels == 0].mean()
+        counts.append(len(np.unique(labels[labels > 0])))
+    assert 0 < counts[0] < counts[2]
 
 
 def test_nisb_itself_is_fetched_by_hand_with_the_command_told(capsys):

@@ -5,67 +5,68 @@ from pathlib import Path
 
 import numpy as np
 
-from emseg.data.synthetic import synthesize
+from emseg.data.synthetic import SyntheticVolume, synthesize
 from emseg.errors import unknown_name
 from emseg.volumes import check_writable, write_volume
 from emseg.volumes.atomic import replacing
 
 # Large enough for a patch of the recipe with room to sample, small enough for a test to make.
-SHAPES = {"demo": (40, 192, 192), "snemi": (32, 256, 256), "nisb": (192, 192, 192)}
-VOXEL_SIZES = {"demo": (30.0, 6.0, 6.0), "snemi": (30.0, 6.0, 6.0), "nisb": (9.0, 9.0, 20.0)}
+SHAPES = {
+    "demo": (40, 192, 192),
+    "snemi": (32, 256, 256),
+    "nisb": (192, 192, 192),
+    "cremi": (28, 320, 320),
+}
+VOXEL_SIZES = {
+    "demo": (30.0, 6.0, 6.0),
+    "snemi": (30.0, 6.0, 6.0),
+    "nisb": (9.0, 9.0, 20.0),
+    "cremi": (40.0, 4.0, 4.0),
+}
 # The cubes of a setting: two to learn from, one to choose by, one to test once.
 NISB_CUBES = ("train/seed0", "train/seed1", "val/seed100", "test/seed101")
+# Synapses per cubic micrometre: the volumes differ, as those of the challenge do.
+CREMI_SYNAPSES = {"A": 1.5, "B": 5.0, "C": 8.0}
 
 
 def write_layout(layout: str, folder: Path, *, seed: int = 0) -> None:
-    """Nothing; `folder` holds the data set: `demo`, `snemi` or `nisb`, the same for one seed.
+    """Nothing; `folder` holds the data set: one of `LAYOUTS`, the same for one seed.
 
     - demo: `<split>_raw.h5` and `<split>_labels.h5` for the splits train, val and test.
     - snemi: `train-input.tif`, `train-labels.tif`, `test-input.tif` and `test-labels.h5`.
     - nisb: `train/seed0`, `train/seed1`, `val/seed100` and `test/seed101`, each with `data.zarr`
       (zarr v2: `img` uint8 in axes xyzc, `seg` in xyz, without attributes) and `skeleton.pkl`,
       a graph with `id`, `index_position` (voxels) and `nm_position` at its nodes, x first.
+    - cremi: `im_<volume>.h5` and `syn_<volume>.h5` (uint16, ids of synaptic clefts) for the volumes
+      A, B and C, `im_<volume>+.h5` without labels.
     """
-    writers = {"demo": _write_demo, "snemi": _write_snemi, "nisb": _write_nisb}
-    if layout not in writers:
-        raise unknown_name("layout", layout, writers)
+    if layout not in LAYOUTS:
+        raise unknown_name("layout", layout, LAYOUTS)
     check_writable(folder)
-    writers[layout](folder, seed)
+    LAYOUTS[layout](folder, seed)
 
 
 def _write_demo(folder: Path, seed: int) -> None:
     for number, split in enumerate(("train", "val", "test")):
-        raw, labels = _volume("demo", seed + number)
-        for name, array in (("raw", raw), ("labels", labels)):
-            write_volume(
-                folder / f"{split}_{name}.h5",
-                array,
-                axes="zyx",
-                voxel_size=VOXEL_SIZES["demo"],
-                attributes={},
-            )
+        made = _made("demo", seed + number)
+        _write_hdf5(folder / f"{split}_raw.h5", made.raw, made)
+        _write_hdf5(folder / f"{split}_labels.h5", made.labels, made)
 
 
 def _write_snemi(folder: Path, seed: int) -> None:
-    raw, labels = _volume("snemi", seed)
-    _write_tiff(folder / "train-input.tif", raw)
-    _write_tiff(folder / "train-labels.tif", labels.astype(np.uint16))
-    raw, labels = _volume("snemi", seed + 1)
-    _write_tiff(folder / "test-input.tif", raw)
-    write_volume(
-        folder / "test-labels.h5",
-        labels,
-        axes="zyx",
-        voxel_size=VOXEL_SIZES["snemi"],
-        attributes={},
-    )
+    made = _made("snemi", seed)
+    _write_tiff(folder / "train-input.tif", made.raw)
+    _write_tiff(folder / "train-labels.tif", made.labels.astype(np.uint16))
+    made = _made("snemi", seed + 1)
+    _write_tiff(folder / "test-input.tif", made.raw)
+    _write_hdf5(folder / "test-labels.h5", made.labels, made)
 
 
 def _write_nisb(folder: Path, seed: int) -> None:
     import zarr
 
     for number, cube in enumerate(NISB_CUBES):
-        made = synthesize(SHAPES["nisb"], seed=seed + number, voxel_size=VOXEL_SIZES["nisb"])
+        made = _made("nisb", seed + number)
         with replacing(folder / cube / "data.zarr") as partial:
             group = zarr.create_group(str(partial), zarr_format=2)
             for name, array in (("img", made.raw[..., np.newaxis]), ("seg", made.labels)):
@@ -74,9 +75,35 @@ def _write_nisb(folder: Path, seed: int) -> None:
             partial.write_bytes(pickle.dumps(made.skeletons))
 
 
-def _volume(layout: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    made = synthesize(SHAPES[layout], seed=seed, voxel_size=VOXEL_SIZES[layout])
-    return made.raw, made.labels
+def _write_cremi(folder: Path, seed: int) -> None:
+    for number, (volume, density) in enumerate(CREMI_SYNAPSES.items()):
+        made = _made("cremi", seed + number, synapses_per_um3=density)
+        _write_hdf5(folder / f"im_{volume}.h5", made.raw, made)
+        _write_hdf5(folder / f"syn_{volume}.h5", made.clefts.astype(np.uint16), made)
+        number += len(CREMI_SYNAPSES)
+        made = _made("cremi", seed + number, synapses_per_um3=density)
+        _write_hdf5(folder / f"im_{volume}+.h5", made.raw, made)
+
+
+LAYOUTS = {
+    "demo": _write_demo,
+    "snemi": _write_snemi,
+    "nisb": _write_nisb,
+    "cremi": _write_cremi,
+}
+
+
+def _made(layout: str, seed: int, *, synapses_per_um3: float = 1.5) -> SyntheticVolume:
+    return synthesize(
+        SHAPES[layout],
+        seed=seed,
+        voxel_size=VOXEL_SIZES[layout],
+        synapses_per_um3=synapses_per_um3,
+    )
+
+
+def _write_hdf5(path: Path, array: np.ndarray, made: SyntheticVolume) -> None:
+    write_volume(path, array, axes="zyx", voxel_size=made.voxel_size, attributes={})
 
 
 def _write_tiff(path: Path, array: np.ndarray) -> None:
