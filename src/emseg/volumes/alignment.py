@@ -1,0 +1,202 @@
+"""The record of a re-alignment: where each section of an aligned stack lay in the original one."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emseg.errors import UserError, unknown_name
+from emseg.volumes.atomic import replacing
+
+# What the area of a pixel is at least multiplied by, lest the section be a line.
+SMALLEST_AREA = 1e-6
+IDENTITY = ((1.0, 0.0), (0.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a section of the aligned stack lay: the original's section, and the way there.
+
+    The pixel p = (y, x) of the aligned section shows what lies at `matrix` p + `shift` in the
+    original's; pixels are counted by their centres, the first one's is (0, 0).
+    """
+
+    section: int
+    shift: tuple[float, float]
+    matrix: tuple[tuple[float, float], tuple[float, float]] = IDENTITY
+
+    def __post_init__(self) -> None:
+        numbers = [*self.shift, *self.matrix[0], *self.matrix[1]]
+        if not all(math.isfinite(number) for number in numbers):
+            raise UserError(f"{numbers} must be finite")
+        if abs(_area(self.matrix)) < SMALLEST_AREA:
+            raise UserError(f"the matrix {[*map(list, self.matrix)]} cannot be inverted")
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The sections of an aligned stack in order; `shape` (Z, Y, X) is that of the original.
+
+    UserError when a section is not in the original, or two show the same one.
+    """
+
+    shape: tuple[int, int, int]
+    sections: tuple[Placed, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise UserError(f"'shape' is {list(self.shape)}: three sizes of 1 or more, z, y, x")
+        first: dict[int, int] = {}
+        for at, placed in enumerate(self.sections):
+            if not 0 <= placed.section < self.shape[0]:
+                raise UserError(
+                    f"sections[{at}] shows section {placed.section} of an original that has "
+                    f"{self.shape[0]} (from 0)"
+                )
+            if placed.section in first:
+                raise UserError(
+                    f"sections[{first[placed.section]}] and sections[{at}] both show section "
+                    f"{placed.section} of the original"
+                )
+            first[placed.section] = at
+
+
+def read_alignment(path: str | Path) -> Alignment:
+    """The alignment in a JSON file; UserError, which names the entry, for anything else.
+
+    `{"shape": [z, y, x], "sections": [...]}` with an entry for each section of the aligned stack:
+    `{"section": k, "shift": [dy, dx]}` or `{"section": k, "affine": [[a, b, dy], [c, d, dx]]}`,
+    where (y, x) of the aligned section is (a y + b x + dy, c y + d x + dx) in section k.
+    """
+    path = Path(path)
+    try:
+        record = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read the alignment {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"the alignment {path} is not JSON: {error}") from error
+    try:
+        _check_keys(record, ("shape", "sections"), "the record")
+        shape = _numbers(record["shape"], 3, "'shape'", whole=True)
+        if not isinstance(record["sections"], list):
+            raise UserError("'sections' is to be a list, with an entry for each aligned section")
+        sections = [_placed(entry, at) for at, entry in enumerate(record["sections"])]
+        return Alignment(tuple(shape), tuple(sections))
+    except UserError as error:
+        raise UserError(f"the alignment {path}: {error}") from error
+
+
+def write_alignment(path: str | Path, alignment: Alignment) -> None:
+    """Writes the record that `read_alignment` reads, whole or not at all."""
+    entries: list[dict[str, Any]] = []
+    for placed in alignment.sections:
+        rows = [[*row, d] for row, d in zip(placed.matrix, placed.shift, strict=True)]
+        way = {"shift": placed.shift} if placed.matrix == IDENTITY else {"affine": rows}
+        entries.append({"section": placed.section, **way})
+    with replacing(Path(path)) as partial:
+        partial.write_text(json.dumps({"shape": alignment.shape, "sections": entries}, indent=1))
+
+
+def realign(
+    stack: np.ndarray, alignment: Alignment, *, size: tuple[int, int], fill: int = 0
+) -> np.ndarray:
+    """The aligned stack (N, *size) of an original (Z, Y, X), by nearest neighbour, in its dtype.
+
+    Each pixel takes what lies nearest to the place it shows, or `fill` where that is outside.
+    ValueError unless the original has the record's shape.
+    """
+    if stack.shape != alignment.shape:
+        raise ValueError(f"an original of {stack.shape} is not the record's {alignment.shape}")
+    aligned = np.empty((len(alignment.sections), *size), stack.dtype)
+    y, x = _grid(size)
+    for out, placed in zip(aligned, alignment.sections, strict=True):
+        (a, b), (c, d) = placed.matrix
+        dy, dx = placed.shift
+        rows, columns = a * y + b * x + dy, c * y + d * x + dx
+        out[...] = _nearest(stack[placed.section], rows, columns, fill)
+    return aligned
+
+
+def restore(
+    labels: np.ndarray, alignment: Alignment, start: int, stop: int, *, fill: int = 0
+) -> np.ndarray:
+    """Sections `start` to `stop` of the original (n, Y, X) for labels (N, Y', X') of the aligned.
+
+    Each pixel of the original takes the label of the aligned pixel nearest to where it went, so
+    that nothing is left out between two; `fill` where it went outside, and in sections that the
+    aligned stack does not show. ValueError unless there is a section for each of the record.
+    """
+    if len(labels) != len(alignment.sections):
+        raise ValueError(f"{len(labels)} sections are not the record's {len(alignment.sections)}")
+    restored = np.full((stop - start, *alignment.shape[1:]), fill, labels.dtype)
+    y, x = _grid(alignment.shape[1:])
+    for section, placed in zip(labels, alignment.sections, strict=True):
+        if start <= placed.section < stop:
+            # The inverse written out: exact for shifts, flips and quarter turns.
+            (a, b), (c, d) = placed.matrix
+            area, v, u = _area(placed.matrix), y - placed.shift[0], x - placed.shift[1]
+            rows, columns = (d * v - b * u) / area, (a * u - c * v) / area
+            restored[placed.section - start] = _nearest(section, rows, columns, fill)
+    return restored
+
+
+def _area(matrix: Sequence[Sequence[float]]) -> float:
+    return matrix[0][0] * matrix[1][1] - matrix[0][1] * matrix[1][0]
+
+
+def _grid(size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    return np.arange(size[0])[:, np.newaxis], np.arange(size[1])[np.newaxis]
+
+
+def _nearest(section: np.ndarray, rows: np.ndarray, columns: np.ndarray, fill: int) -> np.ndarray:
+    # A place midway between two pixels is the next one's.
+    at = np.floor(rows + 0.5), np.floor(columns + 0.5)
+    inside = np.logical_and(*((a >= 0) & (a < n) for a, n in zip(at, section.shape, strict=True)))
+    found = np.full(inside.shape, fill, section.dtype)
+    found[inside] = section[tuple(a[inside].astype(np.intp) for a in at)]
+    return found
+
+
+def _placed(entry: Any, at: int) -> Placed:
+    where = f"sections[{at}]"
+    way = "affine" if isinstance(entry, dict) and "affine" in entry else "shift"
+    _check_keys(entry, ("section", way), where, others=("shift", "affine"))
+    (section,) = _numbers([entry["section"]], 1, f"'section' of {where}", whole=True)
+    if way == "shift":
+        dy, dx = _numbers(entry["shift"], 2, f"'shift' of {where}")
+        matrix: Any = IDENTITY
+    else:
+        if not isinstance(entry["affine"], list) or len(entry["affine"]) != 2:
+            raise UserError(f"'affine' of {where} must be two rows of three numbers")
+        rows = [_numbers(row, 3, f"each row of 'affine' of {where}") for row in entry["affine"]]
+        matrix, (dy, dx) = tuple((row[0], row[1]) for row in rows), (row[2] for row in rows)
+    try:
+        return Placed(section, (dy, dx), matrix)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _check_keys(record: Any, needed: Sequence[str], where: str, others: Sequence[str] = ()) -> None:
+    if not isinstance(record, dict):
+        names = " and ".join(map(repr, needed))
+        raise UserError(f"{where} must be an object with {names}, not {json.dumps(record)}")
+    for key in record:
+        if key not in needed:
+            raise unknown_name("key", key, {*needed, *others}, where=where)
+    for key in needed:
+        if key not in record:
+            raise UserError(f"{where} lacks '{key}'")
+
+
+def _numbers(values: Any, count: int, what: str, *, whole: bool = False) -> list[Any]:
+    kinds = (int,) if whole else (int, float)
+    fine = isinstance(values, list) and all(type(value) in kinds for value in values)
+    if not fine or len(values) != count:
+        kind = "whole number" if whole else "number"
+        said = json.dumps(values[0] if count == 1 else values)
+        raise UserError(f"{what} must be {count} {kind}{'s' * (count > 1)}, not {said}")
+    return values
