@@ -22,7 +22,7 @@ def small_volumes(tmp_path, monkeypatch):
     monkeypatch.setitem(layouts.SHAPES, "demo", (16, 48, 48))
     monkeypatch.setitem(layouts.SHAPES, "snemi", (16, 48, 64))
     monkeypatch.setitem(layouts.SHAPES, "nisb", (48, 40, 24))
-    monkeypatch.setitem(layouts.SHAPES, "cremi", (16, 128, 128))
+    monkeypatch.setitem(layouts.SHAPES, "cremi", (16, 192, 192))
 
 
 def test_demo_trains_tunes_tests_and_prints_the_yardstick(tmp_path, monkeypatch, capsys):
@@ -105,7 +105,7 @@ def test_cremi_layout_has_clefts_of_three_volumes_and_three_images_without_label
     for names, dtype in ((images, "uint8"), (clefts, "uint16")):
         for name in names:
             volume = open_volume(folder / name)
-            assert (volume.shape, str(volume.dtype)) == ((16, 128, 128), dtype)
+            assert (volume.shape, str(volume.dtype)) == ((16, 192, 192), dtype)
             assert volume.voxel_size == (40, 4, 4) and volume.location.endswith(":main")
     assert len(np.unique([open_volume(folder / name)[...] for name in images], axis=0)) == 6
     counts = []
