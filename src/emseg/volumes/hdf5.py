@@ -24,7 +24,7 @@ class Hdf5Array:
 
     def __init__(self, path: Path, key: str) -> None:
         self.path = path
-        file = _open(path)
+        file = open_hdf5(path)
         self.key = _find(file, key, path)
         self._dataset: h5py.Dataset | None = file[self.key]
         self._process = os.getpid()
@@ -38,7 +38,7 @@ class Hdf5Array:
     def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
         # A handle must not cross a fork: the library's state would be shared with the parent.
         if self._dataset is None or self._process != os.getpid():
-            self._dataset = _open(self.path)[self.key]
+            self._dataset = open_hdf5(self.path)[self.key]
             self._process = os.getpid()
         try:
             return self._dataset[region]
@@ -61,15 +61,8 @@ def write_hdf5(path: Path, slabs: Iterable[tuple[int, np.ndarray]], layout: Layo
         _write_attributes(stored, layout.attributes)
 
 
-def _compression(dtype: np.dtype) -> dict[str, Any]:
-    # Labels: gzip 1 packs 25:1, as fast as lzf and readable everywhere. Images and predictions:
-    # lzf writes two to three times faster than gzip 1, whose files are only a tenth smaller.
-    if dtype.kind in "iu" and dtype.itemsize > 1:
-        return {"compression": "gzip", "compression_opts": 1}
-    return {"compression": "lzf", "shuffle": dtype.itemsize > 1}
-
-
-def _open(path: Path) -> h5py.File:
+def open_hdf5(path: Path) -> h5py.File:
+    """The file, opened for reading; UserError when it is truncated, or no HDF5 file."""
     try:
         # With the default locking: HDF5 refuses to open a file twice under different flags, and
         # the user of a notebook may hold it open too.
@@ -81,6 +74,14 @@ def _open(path: Path) -> h5py.File:
         if "signature" in reason:
             raise UserError(f"'{path}' is not an HDF5 file") from error
         raise UserError(f"cannot open '{path}': {reason}") from error
+
+
+def _compression(dtype: np.dtype) -> dict[str, Any]:
+    # Labels: gzip 1 packs 25:1, as fast as lzf and readable everywhere. Images and predictions:
+    # lzf writes two to three times faster than gzip 1, whose files are only a tenth smaller.
+    if dtype.kind in "iu" and dtype.itemsize > 1:
+        return {"compression": "gzip", "compression_opts": 1}
+    return {"compression": "lzf", "shuffle": dtype.itemsize > 1}
 
 
 def _find(file: h5py.File, key: str, path: Path) -> str:
