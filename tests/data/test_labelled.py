@@ -103,6 +103,31 @@ def test_minus_one_and_a_named_background_are_unlabelled() -> None:
     np.testing.assert_array_equal(read_region(volume, *WHOLE)[1], expected)
 
 
+@pytest.mark.parametrize("dtype", ["uint64", "int64", "uint8"])
+def test_the_background_id_is_zero_and_the_invalid_one_unlabelled(dtype: str) -> None:
+    ids = np.random.default_rng(0).integers(0, 5, SHAPE)
+    top = int(np.iinfo(dtype).max)
+    stored = np.where(ids == 3, top, np.where(ids == 4, top - 1, ids.astype(dtype))).astype(dtype)
+    # The unlabelled id may be one that no file of this dtype can hold.
+    volume = labelled(stored, background=top, unlabelled=2**64 - 2 if dtype == "uint8" else top - 1)
+    check_voxels(volume, intensity_range=None)
+    expected = np.where(ids == 3, 0, ids)
+    expected[ids == 4] = 254 if dtype == "uint8" else -1
+    for read in (volume, in_memory(volume)):
+        np.testing.assert_array_equal(read_region(read, *WHOLE)[1], expected)
+
+
+def test_ids_of_cremi_without_a_name_are_refused() -> None:
+    stored = np.zeros(SHAPE, np.uint64)
+    stored[0] = 2**64 - 1
+    with pytest.raises(UserError, match="18446744073709551615: .* CREMI .* background and unlab"):
+        check_voxels(labelled(stored), intensity_range=None)
+    check_voxels(labelled(stored, background=2**64 - 1), intensity_range=None)
+    stored[1] = 2**64 - 2
+    with pytest.raises(UserError, match="holds the label 18446744073709551614"):
+        check_voxels(labelled(stored, background=2**64 - 1), intensity_range=None)
+
+
 def test_beyond_the_volume_the_image_is_reflected_and_nothing_labelled() -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, SHAPE, dtype=np.uint8)

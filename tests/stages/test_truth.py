@@ -72,6 +72,15 @@ def test_the_unlabelled_is_no_background(ids, dtype, signed):
     assert np.array_equal(truth, np.where(ids == 3, -1, ids))
 
 
+@pytest.mark.parametrize("unlabelled", [None, 2**64 - 2])
+def test_the_background_id_is_zero(ids, unlabelled):
+    stored = ids.astype(np.uint64)
+    stored[ids == 3], stored[ids == 4] = 2**64 - 1, 2**64 - 2 if unlabelled else 4
+    truth = read_truth(source(stored, background=2**64 - 1, unlabelled=unlabelled))
+    wanted = np.where(ids == 3, 0, ids)
+    assert np.array_equal(truth, np.where(ids == 4, -1 if unlabelled else 4, wanted))
+
+
 def test_ids_that_have_no_sign_left_are_refused(ids):
     stored = ids.astype(np.uint64) + np.uint64(2**63)
     assert read_truth(source(stored)).max() > 2**63

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from itertools import permutations
+from typing import Literal
 
 from emseg.config.limits import Axes3, Range, require, require_positive, require_range
 
@@ -11,7 +12,11 @@ AXIS_ORDERS = ["".join(order) for axes in ("xyz", "cxyz") for order in permutati
 
 @dataclass(kw_only=True)
 class Volume:
-    """One volume; `path` is the root that image, label, mask and skeletons are relative to."""
+    """One volume; `path` is the root that image, label, mask and skeletons are relative to.
+
+    `range` is along `range_axis`, by default the first that is stored. Beside 0, `background` is an
+    id of the label for it, and `unlabelled` one for what is not known.
+    """
 
     image: str
     label: str | None = None
@@ -22,8 +27,10 @@ class Volume:
     axes: str | None = None
     name: str | None = None
     range: Range = None
+    range_axis: Literal["z", "y", "x"] | None = None
     weight: float | None = None
     unlabelled: int | None = None
+    background: int | None = None
 
     def __post_init__(self) -> None:
         resolution = self.resolution or (1.0,)
@@ -33,6 +40,8 @@ class Volume:
         require_range("range", self.range)
         whole = self.skeletons is None or self.range is None
         require(whole, "range", self.range, "null beside skeletons, which are of the whole volume")
+        ranged = self.range_axis is None or self.range is not None
+        require(ranged, "range_axis", self.range_axis, "null without a range")
         require_positive(self, "weight")
 
 
@@ -49,6 +58,18 @@ class Dataloader:
 
 
 @dataclass(kw_only=True)
+class RejectSampling:
+    """Patches of fewer than `size_thres` foreground voxels are drawn anew with probability `p`."""
+
+    size_thres: int = 0
+    p: float = 0.95
+
+    def __post_init__(self) -> None:
+        require(self.size_thres >= 0, "size_thres", self.size_thres, "0 (off) or a count of voxels")
+        require(0 <= self.p <= 1, "p", self.p, "a probability")
+
+
+@dataclass(kw_only=True)
 class Data:
     """Volumes by name; a lone unnamed one has the key "" (the stage names it)."""
 
@@ -62,6 +83,7 @@ class Data:
     preload: bool = True
     target_context: bool = False
     relabel_crops: bool = False
+    reject_sampling: RejectSampling = field(default_factory=RejectSampling)
     dataloader: Dataloader = field(default_factory=Dataloader)
 
     def __post_init__(self) -> None:

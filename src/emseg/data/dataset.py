@@ -13,12 +13,14 @@ from emseg.data.labelled import (
     check_voxels,
     in_memory,
     pieces,
+    read_labels,
     read_region,
 )
-from emseg.data.sampling import CropPositions, sample_generator
+from emseg.data.sampling import CropPositions, Draws, Place, RejectSampling, sample_generator
 from emseg.data.targets import Target
 from emseg.errors import UserError
 from emseg.kernels.copies import owned
+from emseg.kernels.foreground import has_foreground
 
 NO_CONTEXT = ((0, 0, 0), (0, 0, 0))
 
@@ -32,7 +34,9 @@ class PatchDataset:
 
     - image (C, Z, Y, X) float32 in [0, 1],
     - target (K, Z, Y, X) uint8 and mask (K, Z, Y, X) bool, true where the target is known,
-    - label (Z, Y, X) int32, 0 background, -1 unlabelled.
+    - label (Z, Y, X) int32, 0 background, -1 unlabelled,
+    - with `reject`, draws (3) int64: how many it took, whether the patch has foreground enough,
+      whether it was accepted (else it is the last of as many as are drawn).
 
     The patch is read with the augmentation's margin around it, augmented, cut to `patch_size`,
     and only then made into the target. With `target_context` it is read and augmented with what
@@ -40,10 +44,11 @@ class PatchDataset:
     target is made; context may leave the volume, where it is reflected and unlabelled. With
     `relabel_crops` pieces of an object that do not touch within the crop are other objects.
 
-    Volumes are drawn by their weights, or by their number of positions; a volume smaller than the
-    crop is a UserError unless `pad_small` reflects its image (the labels out there are
-    unlabelled). `preload` reads the volumes into memory, images in their stored dtype: workers
-    that are forked share it, spawned ones get a copy each.
+    Volumes are drawn by their weights, or by their number of positions; `reject` looks at the
+    labels of the patch before anything is done to it. A volume smaller than the crop is a UserError
+    unless `pad_small` reflects its image (the labels out there are unlabelled). `preload` reads the
+    volumes into memory, images in their stored dtype: workers that are forked share it, spawned
+    ones get a copy each.
 
     Before the first sample, whatever is wrong with the volumes is a UserError that names the file;
     `notes` tell the user which volumes are reflected.
@@ -63,12 +68,14 @@ class PatchDataset:
         preload: bool = True,
         target_context: bool = False,
         relabel_crops: bool = False,
+        reject: RejectSampling | None = None,
     ) -> None:
         self._augment = augment or Pipeline()
         self._target = target
         self._seed, self._namespace = seed, namespace
         self._intensity_range = intensity_range
         self._relabel = relabel_crops
+        self._reject = reject
         before, after = context_of(target) if target_context else NO_CONTEXT
         self._before = before
         self._size = _checked_size(patch_size, before, after, target=target)
@@ -76,6 +83,7 @@ class PatchDataset:
         margin = self._augment.margin(self._size)
         self._crop = _sum(self._size, margin, margin)
         needed = _sum(patch_size, margin, margin)
+        self._margin, self._patch_size = margin, tuple(patch_size)
         _check_volumes(volumes, intensity_range=intensity_range)
         self._augment.check(self._size, volumes[0].image.axes)
         self.notes = _small_volumes(volumes, crop=needed, margin=margin, pad_small=pad_small)
@@ -91,7 +99,8 @@ class PatchDataset:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         rng = sample_generator(seed=self._seed, namespace=self._namespace, index=index)
-        sample = self._augment(self._draw(rng), self._size, rng)
+        place, draws = self._place(rng)
+        sample = self._augment(self._crop_at(place), self._size, rng)
         # Arrays of its own: what is preloaded is shared and may not be written to.
         labels = owned(sample.labels)
         target, mask = self._target(labels)
@@ -101,11 +110,26 @@ class PatchDataset:
             "mask": mask[:, *self._patch],
             "label": labels[self._patch],
         }
+        if draws is not None:
+            made["draws"] = np.array([draws.number, draws.foreground, draws.accepted])
         return {name: np.ascontiguousarray(array) for name, array in made.items()}
 
-    def _draw(self, rng: np.random.Generator) -> Sample:
+    def _place(self, rng: np.random.Generator) -> tuple[Place, Draws | None]:
+        """A volume's number and the corner of a crop in it, and what it took to find them."""
+        if self._reject is None:
+            return self._positions.draw(rng), None
+        return self._reject.draw(lambda: self._positions.draw(rng), self._enough, rng)
+
+    def _enough(self, place: Place) -> bool:
+        assert self._reject is not None
+        number, corner = place
+        start = np.add(corner, self._margin)
+        labels = read_labels(self._volumes[number], start, start + self._patch_size)
+        return has_foreground(labels, self._reject.size_thres)
+
+    def _crop_at(self, place: Place) -> Sample:
         """A crop, uint8 where intensities are stored as such and mean what they are."""
-        number, corner = self._positions.draw(rng)
+        number, corner = place
         start = [first - before for first, before in zip(corner, self._before, strict=True)]
         stop = [first + size for first, size in zip(start, self._crop, strict=True)]
         image, labels = read_region(self._volumes[number], start, stop)
@@ -116,7 +140,7 @@ class PatchDataset:
         return Sample(image, labels, draw=self._another)
 
     def _another(self, size: Size, rng: np.random.Generator) -> Sample:
-        return self._draw(rng).centre(size)
+        return self._crop_at(self._positions.draw(rng)).centre(size)
 
 
 def _sum(size: Sequence[int], before: Sequence[int], after: Sequence[int]) -> Size:

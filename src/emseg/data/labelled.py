@@ -13,6 +13,7 @@ from emseg.volumes import Volume, from_array, read_padded
 
 UNLABELLED = -1
 LARGEST_ID = np.iinfo(np.int32).max
+LARGEST_SIGNED = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -20,13 +21,15 @@ class LabelledVolume:
     """An image with labels on the same grid.
 
     `mask` is nonzero where labels are known, `unlabelled` is the id that stands for unknown,
-    `weight` is how often patches come from here (relative; by size when no volume has one).
+    `background` one that stands for 0, `weight` is how often patches come from here (relative; by
+    size when no volume has one).
     """
 
     image: Volume
     label: Volume
     mask: Volume | None = None
     unlabelled: int | None = None
+    background: int | None = None
     weight: float | None = None
 
 
@@ -63,15 +66,30 @@ def check_voxels(volume: LabelledVolume, *, intensity_range: Sequence[float] | N
 
 
 def check_labels(volume: LabelledVolume) -> None:
-    """Nothing, or a UserError when the labels hold ids that mean nothing; signed ones are read."""
-    if volume.label.dtype.kind == "i":
-        for slab in slabs(volume.label):
-            negative = slab[(slab < UNLABELLED) & (slab != volume.unlabelled)]
-            if negative.size:
+    """Nothing, or a UserError when the labels hold ids that mean nothing.
+
+    Signed labels are read for it, and those of 64 bits.
+    """
+    dtype, named = volume.label.dtype, [volume.unlabelled, volume.background]
+    if dtype.kind != "i" and dtype != np.uint64:
+        return
+    for slab in slabs(volume.label):
+        odd = slab < UNLABELLED if dtype.kind == "i" else slab > LARGEST_SIGNED
+        for value in np.unique(slab[odd]).tolist():
+            if value not in named:
                 raise UserError(
-                    f"{volume.label.location} holds the label {negative[0]}: labels are 0 or more, "
-                    f"or {UNLABELLED} for unlabelled"
+                    f"{volume.label.location} holds the label {value}: {_meaning(value)}"
                 )
+
+
+def _meaning(value: int) -> str:
+    if value < 0:
+        return f"labels are 0 or more, or {UNLABELLED} for unlabelled"
+    return (
+        "labels are below 2^63; the files of CREMI mark background (clefts) or what is unlabelled "
+        f"(neurons) with {2**64 - 1}, what is invalid with {2**64 - 2}: name them in the volume's "
+        "background and unlabelled"
+    )
 
 
 def in_memory(volume: LabelledVolume) -> LabelledVolume:
@@ -94,19 +112,30 @@ def read_region(
     Beyond the volume the image is reflected and the labels are unlabelled. Ids are the stored
     ones unless they exceed int32; then they are renumbered within the region, 0 staying 0.
     """
-    shape = volume.image.shape
-    inner_start = [max(0, a) for a in start]
-    inner_stop = [min(b, size) for b, size in zip(stop, shape, strict=True)]
-    labels = _labels(volume, inner_start, inner_stop)
-    if inner_start == list(start) and inner_stop == list(stop):
+    labels = read_labels(volume, start, stop)
+    if _inside(volume, start, stop) == (list(start), list(stop)):
         image = volume.image.view(start, stop)
     else:
         image = read_padded(volume.image, start, stop, mode="reflect")
-        before = np.subtract(inner_start, start)
-        after = np.subtract(stop, inner_stop)
-        beyond = list(zip(before, after, strict=True))
-        labels = np.pad(labels, beyond, constant_values=UNLABELLED)
     return image if volume.image.channels is not None else image[np.newaxis], labels
+
+
+def read_labels(volume: LabelledVolume, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
+    """The labels that `read_region` returns of a region, without its image."""
+    inner_start, inner_stop = _inside(volume, start, stop)
+    labels = _labels(volume, inner_start, inner_stop)
+    before, after = np.subtract(inner_start, start), np.subtract(stop, inner_stop)
+    if not (before.any() or after.any()):
+        return labels
+    return np.pad(labels, list(zip(before, after, strict=True)), constant_values=UNLABELLED)
+
+
+def _inside(
+    volume: LabelledVolume, start: Sequence[int], stop: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """The part of the region that is in the volume."""
+    ends = zip(stop, volume.image.shape, strict=True)
+    return [max(0, int(a)) for a in start], [min(int(b), size) for b, size in ends]
 
 
 def pieces(labels: np.ndarray) -> np.ndarray:
@@ -129,8 +158,8 @@ def _all_labels(volume: LabelledVolume) -> np.ndarray:
 
 
 def _labels(volume: LabelledVolume, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
-    plain = volume.mask is None and volume.unlabelled in (None, UNLABELLED)
-    if plain and volume.label.dtype == np.int32:
+    as_stored = volume.unlabelled in (None, UNLABELLED) and not volume.background
+    if as_stored and volume.mask is None and volume.label.dtype == np.int32:
         return volume.label.view(start, stop)
     known, unknown = _known(volume, start, stop)
     if known.max(initial=0) > LARGEST_ID:
@@ -150,4 +179,5 @@ def _known(
         unknown |= stored == volume.unlabelled
     if volume.mask is not None:
         unknown |= volume.mask.read(start, stop) == 0
-    return np.where(unknown, 0, stored), unknown
+    nothing = unknown if volume.background is None else unknown | (stored == volume.background)
+    return np.where(nothing, 0, stored), unknown

@@ -1,11 +1,17 @@
 """Which patch a sample index stands for."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from emseg.errors import UserError
+
+# A volume's number, and the corner of a crop in it.
+Place = tuple[int, tuple[int, ...]]
+# Of patches that are rejected: then foreground is so rare that chance does not find it.
+MOST_DRAWS = 50
 
 
 def resolve_range(bounds: Sequence[float], size: int) -> tuple[int, int]:
@@ -39,6 +45,42 @@ def sample_generator(*, seed: int, namespace: int, index: int) -> np.random.Gene
     return np.random.Generator(np.random.SFC64(sequence))
 
 
+@dataclass(frozen=True)
+class RejectSampling:
+    """Patches with fewer than `size_thres` voxels of foreground are rejected with probability `p`.
+
+    Where a fraction f of all patches has enough, 1 / (f + (1 - f)(1 - p)) are drawn for each that
+    is taken. (The sampling of PyTorch Connectomics.)
+    """
+
+    size_thres: int
+    p: float
+
+    def draw(
+        self,
+        places: Callable[[], Place],
+        has_foreground: Callable[[Place], bool],
+        rng: np.random.Generator,
+    ) -> tuple[Place, "Draws"]:
+        """The first of the `places` that is not rejected, or the last of `MOST_DRAWS`."""
+        for number in range(1, MOST_DRAWS + 1):
+            place = places()
+            foreground = has_foreground(place)
+            if foreground or rng.random() >= self.p:
+                return place, Draws(number, foreground=foreground, accepted=True)
+        return place, Draws(MOST_DRAWS, foreground=False, accepted=False)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How a patch was come by: the draws it took, whether it has foreground enough, and whether it
+    was accepted rather than just the last."""
+
+    number: int
+    foreground: bool
+    accepted: bool
+
+
 class CropPositions:
     """Where a crop of one size may start in several volumes, and how likely each volume is.
 
@@ -61,7 +103,7 @@ class CropPositions:
         reach = np.cumsum(chances)
         self._reach = reach / reach[-1]
 
-    def draw(self, rng: np.random.Generator) -> tuple[int, tuple[int, ...]]:
+    def draw(self, rng: np.random.Generator) -> Place:
         """The volume's number and the corner of one random crop."""
         volume = int(np.searchsorted(self._reach, rng.random(), side="right"))
         corner = self._first[volume] + rng.integers(self._count[volume])

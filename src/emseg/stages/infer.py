@@ -162,6 +162,7 @@ def _facts(source: Source, trained: Trained, root: Root) -> dict[str, Any]:
         "autocast": str(trained.autocast),
         "image": identity(image.location),
         "range": source.config.range and list(source.config.range),
+        "range_axis": source.config.range_axis,
         "axes": source.config.axes or image.axes,
         "voxel_size": image.voxel_size and list(image.voxel_size),
         "intensity_range": root.data.intensity_range and list(root.data.intensity_range),

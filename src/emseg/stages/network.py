@@ -31,6 +31,7 @@ class Trained:
     grid: Grid
     patch_size: tuple[int, ...]
     autocast: torch.dtype | None
+    trained_on: list[dict[str, Any]]
 
 
 def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> Trained:
@@ -55,6 +56,8 @@ def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> 
         grid=Grid(facts["axes"], facts["voxel_size"]),
         patch_size=tuple(facts["patch_size"]),
         autocast=AUTOCAST[root.optimization.precision],
+        # Checkpoints of earlier versions do not say.
+        trained_on=facts.get("trained_on", []),
     )
 
 

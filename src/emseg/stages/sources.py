@@ -1,9 +1,10 @@
 """From the volumes that a config names to open volumes with names."""
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from emseg.config.schema import BorderMask
 from emseg.config.schema_data import Volume as VolumeConfig
@@ -17,12 +18,16 @@ from emseg.volumes.skeletons import Skeletons, read_skeletons
 # File stems that say nothing of what is in the file; the folder above is asked instead.
 TELLING_NOTHING = {"img", "image", "raw", "em", "main", "data", "volume"}
 
+# An image's location (`image`), its first voxels and those beyond the last (`first`, `stop`).
+Region = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Source:
     """One named volume of a split: the image, and where given its truth and its mask.
 
-    `border_mask` says what of the truth is too near to a border to be evaluated.
+    `border_mask` says what of the truth is too near to a border to be evaluated, `first` at which
+    voxel of the stored image it begins.
     """
 
     name: str
@@ -31,6 +36,7 @@ class Source:
     mask: Volume | None
     config: VolumeConfig
     border_mask: BorderMask = field(default_factory=BorderMask)
+    first: tuple[int, ...] = (0, 0, 0)
 
     @property
     def has_truth(self) -> bool:
@@ -55,12 +61,36 @@ class Source:
             )
         return found
 
+    def region(self) -> Region:
+        """Which voxels of which file it is, in plain containers."""
+        location = parse_location(self.image.location)
+        stop = [a + size for a, size in zip(self.first, self.image.shape, strict=True)]
+        image = str(replace(location, path=location.path.absolute()))
+        return {"image": image, "first": list(self.first), "stop": stop}
+
+    def is_in(self, regions: Sequence[Region]) -> bool:
+        """Whether one of the regions has voxels of it, as far as names of files tell."""
+        own = self.region()
+        return any(
+            own["image"] == other["image"]
+            and all(a < b for a, b in zip(own["first"], other["stop"], strict=True))
+            and all(a < b for a, b in zip(other["first"], own["stop"], strict=True))
+            for other in regions
+        )
+
     def labelled(self) -> LabelledVolume:
         """The image with its truth, as training takes them; a UserError when it has none."""
         if self.label is None:
             raise UserError(f"the volume '{self.name}' ({self.image.location}) has no label")
         config = self.config
-        return LabelledVolume(self.image, self.label, self.mask, config.unlabelled, config.weight)
+        return LabelledVolume(
+            self.image,
+            self.label,
+            self.mask,
+            unlabelled=config.unlabelled,
+            background=config.background,
+            weight=config.weight,
+        )
 
 
 def open_sources(
@@ -91,24 +121,25 @@ def open_sources(
     return [_open(name, volume) for name, volume in named.items()]
 
 
-def within(source: Source, bounds: tuple[float, float] | None) -> Source:
-    """The source cut to `bounds` along its first axis (voxels, or fractions of it)."""
+def within(
+    source: Source, bounds: tuple[float, float] | None, *, axis: str | None = None
+) -> Source:
+    """The source cut to `bounds` (voxels, or fractions) along `axis`, by default the first."""
     if bounds is None:
         return source
+    along = 0 if axis is None else source.image.axes.index(axis)
+    first, last = [0, 0, 0], [*source.image.shape]
     try:
-        start, stop = resolve_range(bounds, source.image.shape[0])
+        first[along], last[along] = resolve_range(bounds, last[along])
     except UserError as error:
         raise UserError(f"{source.image.location}: {error}") from error
     return replace(
         source,
-        image=_cut(source.image, start, stop),
-        label=source.label and _cut(source.label, start, stop),
-        mask=source.mask and _cut(source.mask, start, stop),
+        image=source.image.crop(first, last),
+        label=source.label and source.label.crop(first, last),
+        mask=source.mask and source.mask.crop(first, last),
+        first=tuple(a + b for a, b in zip(source.first, first, strict=True)),
     )
-
-
-def _cut(volume: Volume, start: int, stop: int) -> Volume:
-    return volume.crop((start, 0, 0), (stop, *volume.shape[1:]))
 
 
 def _expand(key: str, volume: VolumeConfig, split: str) -> list[tuple[str, VolumeConfig]]:
@@ -175,7 +206,7 @@ def _open(name: str, config: VolumeConfig) -> Source:
     )
     if source.label is not None:
         check_shapes(source.labelled())
-    return within(source, config.range)
+    return within(source, config.range, axis=config.range_axis)
 
 
 def _companion(location: str | None, config: VolumeConfig) -> Volume | None:

@@ -103,6 +103,8 @@ def infer_sources(
     log_start(run, command=session.command, seed=root.system.seed)
     write_config(folder, dump(session.loaded.saved))
     warnings = [unlike_training(source.image, trained.grid) for source in missing]
+    if root.evaluation.enabled:
+        warnings += [_seen_before(source, trained) for source in sources]
     devices = resolve_devices(root.system)
     for warning in (devices.warning, *warnings):
         if warning:
@@ -137,6 +139,12 @@ def decode_job(session: Session, prediction: Path) -> DecodeJob:
     return DecodeJob(
         prediction, root.decoding, select, tuple(session.loaded.allow), root.system.memory
     )
+
+
+def _seen_before(source: Source, trained: Trained) -> str | None:
+    if not (source.has_truth and source.is_in(trained.trained_on)):
+        return None
+    return f"{source.name} was trained on: its scores are not those of new tissue"
 
 
 def _current(

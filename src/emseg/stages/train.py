@@ -13,6 +13,7 @@ from emseg.config.schema import Root
 from emseg.config.schema_data import Data
 from emseg.data.augment import Pipeline
 from emseg.data.dataset import PatchDataset
+from emseg.data.sampling import RejectSampling
 from emseg.data.targets import Target
 from emseg.errors import UserError, unknown_name
 from emseg.models.stride import check_patch
@@ -45,7 +46,11 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
     target = build(root.target, kind="target", allow=loaded.allow)
     sources, val_sources = _sources(root.data)
     grid = common_grid([source.image for source in sources])
-    facts = {**vars(grid), "in_channels": sources[0].image.channels or 1}
+    facts = {
+        **vars(grid),
+        "in_channels": sources[0].image.channels or 1,
+        "trained_on": [source.region() for source in sources],
+    }
     # All that needs no voxels is checked before volumes are read whole.
     module = _module(loaded, target, facts, devices)
     _check_checkpoints(root, module, target, validates=bool(val_sources))
@@ -190,6 +195,7 @@ def _data(
 def _patches(
     sources: list[Source], root: Root, target: Target, augment: Pipeline, *, namespace: int
 ) -> PatchDataset:
+    reject = root.data.reject_sampling
     return PatchDataset(
         [source.labelled() for source in sources],
         patch_size=root.data.dataloader.patch_size,
@@ -202,6 +208,7 @@ def _patches(
         preload=root.data.preload,
         target_context=root.data.target_context,
         relabel_crops=root.data.relabel_crops,
+        reject=RejectSampling(reject.size_thres, reject.p) if reject.size_thres else None,
     )
 
 

@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -11,8 +12,10 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from emseg.config.schema import Root
 from emseg.stages.devices import Devices
+from emseg.stages.runs import say
 from emseg.training.callbacks import ImagePanels, TrainingProgress, checkpoint_callbacks
 from emseg.training.ema import Ema
+from emseg.training.sampling import SamplingStatistics
 
 # What Lightning warns of although it is as it should be, or nothing that a user can change.
 NO_NEWS = (
@@ -47,6 +50,8 @@ def make_trainer(
         *checkpoint_callbacks(run / "checkpoints", **vars(root.monitor.checkpoint)),
         TrainingProgress(),
     ]
+    if root.data.reject_sampling.size_thres:
+        callbacks.append(SamplingStatistics(tell=partial(say, run=run)))
     if images.n_images:
         callbacks.append(ImagePanels(**vars(images), activations=activations))
     if schedule.ema.enabled:

@@ -23,14 +23,16 @@ def read_truth(
     """The truth of a region, by default of all: -1 where it is not known or not to be counted.
 
     That is where it has the `unlabelled` id, where the mask is 0, and within the border mask; the
-    ids are signed wherever one of them is set, else as they are stored. Borders are those of
-    the stored ids; a region has whole sections then, or borders at its sides go unseen. Ids of
-    2^63 or more cannot be signed, and are a UserError.
+    ids are signed wherever one of them is set, else as they are stored, with the `background` id
+    as 0. Borders are those of these ids; a region has whole sections then, or borders at its sides
+    go unseen. Ids of 2^63 or more cannot be signed, and are a UserError.
     """
     assert source.label is not None
     stop = source.label.shape if stop is None else stop
     ids = source.label.read(start, stop)
     unknown = []
+    if source.config.background is not None:
+        ids[ids == source.config.background] = 0
     if source.config.unlabelled is not None:
         unknown.append(ids == source.config.unlabelled)
     if source.mask is not None:
@@ -72,8 +74,10 @@ def truth_facts(source: Source) -> dict[str, Any]:
         "skeletons": source.config.skeletons and identity(source.config.skeletons),
         "mask": source.mask and identity(source.mask.location),
         "unlabelled": source.config.unlabelled,
+        "background": source.config.background,
         "border_mask": None if borders.mode is None else asdict(borders),
         "range": source.config.range and list(source.config.range),
+        "range_axis": source.config.range_axis,
         "axes": source.image.axes,
         "voxel_size": source.image.voxel_size and list(source.image.voxel_size),
     }

@@ -8,7 +8,6 @@ from typing import Any
 import yaml
 
 from emseg.config import Loaded
-from emseg.config.limits import Range
 from emseg.config.schema import Tune
 from emseg.config.schema_data import Volume
 from emseg.errors import UserError
@@ -96,14 +95,17 @@ def _shown(leaf: Mapping[str, Any], config: Tune) -> str:
 def share_voxels(one: Mapping[str, Volume], other: Mapping[str, Volume]) -> bool:
     """True when a part of an image stands in both, as far as names and ranges tell."""
     pairs = [(a, b) for a in one.values() for b in other.values()]
-    return any((a.path, a.image) == (b.path, b.image) and _meet(a.range, b.range) for a, b in pairs)
+    return any((a.path, a.image) == (b.path, b.image) and _meet(a, b) for a, b in pairs)
 
 
-def _meet(one: Range, other: Range) -> bool:
-    # Voxels and fractions cannot be compared without the image.
-    if one is None or other is None or type(one[0]) is not type(other[0]):
+def _meet(one: Volume, other: Volume) -> bool:
+    first, second = one.range, other.range
+    if first is None or second is None or one.range_axis != other.range_axis:
         return True
-    return one[0] < other[1] and other[0] < one[1]
+    # Voxels and fractions cannot be compared without the image.
+    if type(first[0]) is not type(second[0]):
+        return True
+    return first[0] < second[1] and second[0] < first[1]
 
 
 def _try_space(session: Session, sources: Sequence[Source]) -> None:

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from emseg.data.foreground import Foreground
+from emseg.errors import UserError
+from emseg.kernels.foreground import has_foreground
+
+LABELS = arrays.arrays(
+    np.int32,
+    st.tuples(*[st.integers(1, 6)] * 3),
+    elements=st.sampled_from([-1, 0, 1, 7, 2**31 - 1]),
+)
+
+
+@given(LABELS)
+def test_every_object_is_foreground_and_the_unlabelled_is_masked(labels):
+    target, mask = Foreground(name="cleft")(labels)
+    assert (target.dtype, mask.dtype) == (np.uint8, np.bool_)
+    assert target.shape == mask.shape == (1, *labels.shape)
+    for value, one, known in zip(labels.flat, target.flat, mask.flat, strict=True):
+        assert known == (value != -1)
+        assert one == (value in (1, 7, 2**31 - 1))
+
+
+def test_the_channel_has_its_name():
+    target = Foreground(name="cleft")
+    assert (target.names, target.out_channels) == (("cleft",), 1)
+    with pytest.raises(UserError, match="'a cleft' is no name"):
+        Foreground(name="a cleft")
+
+
+@settings(deadline=None)
+@given(LABELS, st.integers(0, 220), st.booleans())
+def test_foreground_is_counted(labels, least, strided):
+    seen = labels[::-1, :, ::2] if strided else labels
+    assert has_foreground(seen, least) == (np.count_nonzero(seen > 0) >= least)
