@@ -6,7 +6,7 @@ from typing import Any
 SUPPLIED: dict[str, tuple[str, ...]] = {
     "model": ("in_channels", "out_channels", "heads"),
     "target": (),
-    "loss": ("logits", "target", "mask", "heads"),
+    "loss": ("logits", "target", "mask", "image", "heads"),
     "augment": (),
     "optimization.optimizer": ("params",),
     "optimization.scheduler": ("optimizer", "total_steps", "steps_per_epoch"),

@@ -7,13 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from emseg.errors import UserError, unknown_name
+from emseg.losses.asking import ask_loss
 from emseg.losses.ranks import sum_over_ranks
 
 
 class PerHead(nn.Module):
     """The weighted sum of the heads' losses, each head's own, and what was learned of its weight.
 
-    Called with logits, target and mask, all `(B, C, Z, Y, X)`; returns `(total, {name: value})`.
+    Called with logits, target and mask, all `(B, C, Z, Y, X)`, and the `image` where a head's loss
+    asks for it; returns `(total, {name: value})`.
     `heads`, the target's, has the channels [first, stop) of each head, whose loss gets those alone.
     With `weighting` `sum` a head's loss L weighs `weights` (null: 1). With `uncertainty` it counts
     exp(-s) L + s, s being learned, 0 at first, and told as `<head>_log_variance`: large losses come
@@ -54,14 +56,13 @@ class PerHead(nn.Module):
         self.log_variance = nn.ParameterDict({n: nn.Parameter(torch.zeros(())) for n in learned})
 
     def forward(
-        self, logits: Tensor, target: Tensor, mask: Tensor
+        self, logits: Tensor, target: Tensor, mask: Tensor, image: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         total = logits.new_zeros((), dtype=torch.float32)
         parts: dict[str, Tensor] = {}
         for name, (first, stop) in self.heads.items():
-            own = [tensor[:, first:stop] for tensor in (logits, target, mask)]
-            result = self.losses[name](*own)
-            loss, inner = result if isinstance(result, tuple) else (result, {})
+            own = logits[:, first:stop], target[:, first:stop], mask[:, first:stop]
+            loss, inner = ask_loss(self.losses[name], *own, image)
             parts[name] = loss.detach()
             parts |= {f"{name}_{part}": value for part, value in inner.items()}
             total = total + self._weighted(name, loss, known=own[2].any())

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from emseg.errors import UserError, unknown_name
+from emseg.losses.asking import ask_loss
 
 
 class WeightedSum(nn.Module):
     """The weighted sum of named losses, and each one's own value before weighting.
 
-    Called with logits, target and mask, all `(B, C, Z, Y, X)`; returns `(total, {name: value})`.
+    Called with logits, target and mask, all `(B, C, Z, Y, X)`, and the `image` where one of them
+    asks for it; returns `(total, {name: value})`.
     `weights` has the names of `losses`; a weight of 0 leaves its loss out of the sum but still
     reports it.
     """
@@ -32,8 +34,9 @@ class WeightedSum(nn.Module):
         self.weights = dict(weights)
 
     def forward(
-        self, logits: Tensor, target: Tensor, mask: Tensor
+        self, logits: Tensor, target: Tensor, mask: Tensor, image: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        parts = {name: loss(logits, target, mask) for name, loss in self.losses.items()}
+        given = (logits, target, mask, image)
+        parts = {name: ask_loss(loss, *given)[0] for name, loss in self.losses.items()}
         total = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
         return total, {name: part.detach() for name, part in parts.items()}

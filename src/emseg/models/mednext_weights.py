@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from emseg.errors import UserError
+from emseg.models.wrappers import bare_name
 
 LEVELS = 4
-# What training programs put before a network's own names.
-WRAPPERS = ("state_dict", "module", "model", "net", "_orig_mod", "ema_model")
 # The official implementation, then MONAI's, which counts the decoder from the bottom.
 PARTS = {
     r"enc_block_(\d)": ("encoder", False),
@@ -33,7 +32,7 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     found = {}
     for name, value in state.items():
-        bare = _bare(name)
+        bare = bare_name(name)
         if bare != "dummy_tensor":
             found[_our_name(bare)] = value
     return found
@@ -54,11 +53,6 @@ def grown_kernels(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -
                 value, size=own.shape[2:], mode="trilinear", align_corners=False
             )
     return grown
-
-
-def _bare(name: str) -> str:
-    first, _, rest = name.partition(".")
-    return _bare(rest) if first in WRAPPERS and rest else name
 
 
 def _our_name(name: str) -> str:

@@ -13,6 +13,8 @@ from emseg.errors import UserError
 _NET = "net."
 _LOSS = "loss."
 _NAMED = 3
+# Where checkpoints of ours and of others have the network's weights.
+_STATES = ("state_dict", "model", "model_weights", "raw")
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -30,17 +32,61 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def initial_weights(path: str | Path, net: nn.Module) -> dict[str, Tensor]:
     """The weights in a file, by the names of `net`: of a checkpoint, ours or not, or bare ones.
 
-    Where the network can (`adopted`), weights of other implementations are translated. What is
-    neither is a UserError; whether they fit is for `load_weights` to say.
+    Where the network can (`adopted`), weights of other implementations are translated. Where a
+    part of it is pretrained by itself, and the file holds that (`encoder_weights`), the others are
+    those that `net` has. What is no weights at all is a UserError; whether they fit is for
+    `load_weights` to say.
     """
-    contents = _load(Path(path))
-    state = contents.get("state_dict", contents) if isinstance(contents, dict) else contents
+    return _initial(Path(path), net)[0]
+
+
+def start_from(path: str | Path, net: nn.Module) -> str:
+    """One line on what `net` now has of the weights in a file, and what was left or stays fresh.
+
+    UserErrors: as of `initial_weights` and `load_weights`; `net` is then as it was.
+    """
+    weights, told = _initial(Path(path), net)
+    load_weights(net, weights, source=path)
+    return told
+
+
+def _initial(path: Path, net: nn.Module) -> tuple[dict[str, Tensor], str]:
+    contents = _load(path)
+    state = _state(contents)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path} holds no weights: neither a checkpoint nor named tensors")
     if any(name.startswith(_NET) for name in state):
         state = net_weights({"state_dict": state})
     adopted = getattr(net, "adopted", None)
-    return dict(state) if adopted is None else adopted(state)
+    weights = dict(state) if adopted is None else adopted(state)
+    own, encoder_weights = net.state_dict(), getattr(net, "encoder_weights", None)
+    part = None if encoder_weights is None else encoder_weights(weights, _told_model(contents))
+    if part is None:
+        return weights, f"model.init_from: all {len(own)} tensors are those of {path}"
+    parts = {name.partition(".")[0] for name in part}
+    fresh = {name: v for name, v in own.items() if name.partition(".")[0] not in parts}
+    left = [name for name in weights if name not in part]
+    return fresh | part, (
+        f"model.init_from: {len(part)} of the model's {len(own)} tensors are those of {path}; "
+        f"{len(fresh)} are fresh ({_some([*fresh])}), {len(left)} not taken ({_some(left)})"
+    )
+
+
+def _state(contents: Any) -> Any:
+    """What stands where programs put a network's weights, or the contents themselves."""
+    found = (_below(contents, key) for key in _STATES)
+    return next((state for state in found if state), contents)
+
+
+def _told_model(contents: Any) -> Mapping[str, Any]:
+    """The settings of the model that a checkpoint, ours or dbMiM's, has beside its weights."""
+    facts = _below(contents, "emseg") or contents
+    return _below(_below(facts, "config"), "model")
+
+
+def _below(contents: Any, key: str) -> dict[str, Any]:
+    found = contents.get(key) if isinstance(contents, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _load(path: Path) -> Any:

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from emseg.errors import UserError
+from emseg.losses.asking import ask_loss
 
 Batch = Mapping[str, Tensor]
 
@@ -21,9 +22,10 @@ class Supervised(pl.LightningModule):
     """A module that fits `net` to the `target` of batches where their `mask` is true.
 
     A batch has `image` (B, C_in, Z, Y, X), `target` and `mask` (B, C, Z, Y, X). `loss` takes
-    logits, target and mask, and returns the total or `(total, {name: part})`. Of a network that
-    returns a list of logits, finest first, each coarser one is compared with every n-th voxel of
-    the target, and weighs half of the one before. The schedule is stepped once an optimizer step.
+    logits, target and mask, the `image` too where it asks for it (`ask_loss`), and returns the
+    total or `(total, {name: part})`. Of a network that returns a list of logits, finest first, each
+    coarser one is compared with every n-th voxel of the target, and weighs half of the one before.
+    The schedule is stepped once an optimizer step.
 
     Logged are `train_loss_total` (by step and epoch), `train_loss_<part>`, `lr`, `val_loss_total`
     and `val_loss_<part>`. A loss that is not finite raises a `UserError` before the step is taken.
@@ -37,7 +39,7 @@ class Supervised(pl.LightningModule):
         self,
         net: nn.Module,
         *,
-        loss: Callable[[Tensor, Tensor, Tensor], Tensor | tuple[Tensor, dict[str, Tensor]]],
+        loss: Callable[..., Tensor | tuple[Tensor, dict[str, Tensor]]],
         make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         make_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -91,18 +93,15 @@ class Supervised(pl.LightningModule):
     def _losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         outputs = self(batch["image"])
         finest, *coarser = outputs if isinstance(outputs, list) else [outputs]
-        target, mask = batch["target"], batch["mask"]
-        total, parts = self._loss(finest, target, mask)
+        target, mask, image = batch["target"], batch["mask"], batch["image"]
+        total, parts = ask_loss(self.loss, finest, target, mask, image)
         for depth, logits in enumerate(coarser, 1):
             voxels = _nearest_voxels(target, logits)
-            auxiliary, _ = self._loss(logits, target[voxels], mask[voxels])
+            seen = (tensor[voxels] for tensor in (target, mask, image))
+            auxiliary, _ = ask_loss(self.loss, logits, *seen)
             total = total + AUXILIARY_DECAY**depth * auxiliary
             parts |= {f"auxiliary_{depth}": auxiliary.detach()}
         return total, parts
-
-    def _loss(self, *tensors: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        result = self.loss(*tensors)
-        return result if isinstance(result, tuple) else (result, {})
 
 
 def _nearest_voxels(fine: Tensor, coarse: Tensor) -> tuple[Any, ...]:

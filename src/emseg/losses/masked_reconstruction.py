@@ -1,0 +1,75 @@
+"""How well the hidden patches of an image were guessed."""
+
+import torch
+from torch import Tensor, nn
+
+from emseg.errors import UserError
+from emseg.losses.membrane import check_edges, membrane_edges, patch_means
+from emseg.losses.ranks import masked_mean
+
+# Of differences along z, y, x: across thick sections there is less to match.
+STRUCTURE_AXES = (0.5, 1.0, 1.0)
+
+
+class MaskedReconstruction(nn.Module):
+    """The error of hidden patches, and `structure_weight` times that of differences of voxels.
+
+    Called with predictions and images `(B, C, Z, Y, X)` and a mask `(B, *grid)`, true where a patch
+    was hidden; returns `(total, {"pixel": ..., "structure": ...})`, in float32 over the samples of
+    all ranks. `pixel` is the weighted mean of the hidden patches' squared errors of each sample
+    (the sum of weights at least 1), where a patch weighs 1 + `membrane_weight` times its mean
+    steepness (`membrane_edges` with `axis_weights` and `clip`). `structure` is the mean absolute
+    error of differences of neighbours, over the whole image, axes weighted by `STRUCTURE_AXES`.
+    What weighs 0 is not computed: a plain masked autoencoder has both weights 0. (dbMiM.)
+    """
+
+    def __init__(
+        self,
+        *,
+        membrane_weight: float = 1.35,
+        axis_weights: tuple[float, float, float] = (0.25, 1.0, 1.0),
+        clip: float = 5.0,
+        structure_weight: float = 0.2,
+    ) -> None:
+        super().__init__()
+        check_edges("loss", axis_weights, clip)
+        for key, weight in (("membrane", membrane_weight), ("structure", structure_weight)):
+            if weight < 0:
+                raise UserError(f"loss.{key}_weight is {weight}; it must be at least 0")
+        self.membrane_weight = membrane_weight
+        self.axis_weights = axis_weights
+        self.clip = clip
+        self.structure_weight = structure_weight
+
+    def forward(
+        self, prediction: Tensor, image: Tensor, token_mask: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        prediction, image = prediction.float(), image.float()
+        total = _mean(self._pixel(prediction, image, token_mask))
+        parts = {"pixel": total.detach()}
+        if self.structure_weight:
+            structure = _mean(_structure(prediction, image))
+            total = total + self.structure_weight * structure
+            parts["structure"] = structure.detach()
+        return total, parts
+
+    def _pixel(self, prediction: Tensor, image: Tensor, token_mask: Tensor) -> Tensor:
+        grid = token_mask.shape[1:]
+        errors = patch_means((prediction - image).square(), grid)
+        weight = token_mask.float()
+        if self.membrane_weight:
+            edges = membrane_edges(image, axis_weights=self.axis_weights, clip=self.clip)
+            weight = weight * (1 + self.membrane_weight * patch_means(edges, grid))
+        sums = (weight * errors).sum((1, 2, 3)), weight.sum((1, 2, 3))
+        return sums[0] / sums[1].clamp(min=1)
+
+
+def _structure(prediction: Tensor, image: Tensor) -> Tensor:
+    error = prediction - image  # differences are linear: those of the error are the error's
+    each = [error.diff(dim=axis).abs().mean((1, 2, 3, 4)) for axis in (2, 3, 4)]
+    weights = error.new_tensor(STRUCTURE_AXES)
+    return weights @ torch.stack(each) / weights.sum()
+
+
+def _mean(samples: Tensor) -> Tensor:
+    return masked_mean(samples, torch.ones_like(samples))

@@ -1,0 +1,76 @@
+"""Parts of the anisotropic UNETR: convolutions, each with a norm of every channel by itself."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from emseg.models.group_norm import GroupNorm
+
+
+def instance_norm(channels: int) -> GroupNorm:
+    """A norm of each channel by itself, with the parameters of an affine instance norm."""
+    return GroupNorm(channels, channels)
+
+
+def dropped_channels(dropout: float) -> nn.Module:
+    """Dropout of whole channels, or nothing in its place: what follows keeps its index."""
+    return nn.Dropout3d(dropout) if dropout else nn.Identity()
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions of 3 x 3 x 3 beside the identity, or a projection where widths differ."""
+
+    def __init__(self, before: int, after: int, dropout: float) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Conv3d(before, after, 3, padding=1, bias=False),
+            instance_norm(after),
+            nn.GELU(),
+            dropped_channels(dropout),
+            nn.Conv3d(after, after, 3, padding=1, bias=False),
+            instance_norm(after),
+        )
+        self.residual: nn.Module = nn.Identity()
+        if before != after:
+            project = nn.Conv3d(before, after, 1, bias=False)
+            self.residual = nn.Sequential(project, instance_norm(after))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(self.conv(x) + self.residual(x))
+
+
+class TokenUp(nn.Module):
+    """Tokens as a volume `(N, C, Z, Y, X)`, narrowed, then doubled along all axes `steps` times."""
+
+    def __init__(self, before: int, after: int, steps: int, dropout: float) -> None:
+        super().__init__()
+        project = nn.Conv3d(before, after, 1, bias=False)
+        layers = [project, instance_norm(after), nn.GELU()]
+        for _ in range(steps):
+            double = nn.ConvTranspose3d(after, after, 2, stride=2, bias=False)
+            block = ResidualBlock(after, after, dropout)
+            layers += [double, instance_norm(after), nn.GELU(), block]
+        self.block = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.block(x)
+        return result
+
+
+class UpConcat(nn.Module):
+    """What is coarse, doubled along all axes, beside the finer skip, and a residual block of both.
+
+    Where the doubled is not as large as the skip, it is interpolated trilinearly.
+    """
+
+    def __init__(self, coarse: int, fine: int, dropout: float) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose3d(coarse, fine, 2, stride=2, bias=False)
+        self.conv = ResidualBlock(2 * fine, fine, dropout)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        x = self.up(x)
+        if x.shape[2:] != skip.shape[2:]:
+            x = F.interpolate(x, size=skip.shape[2:], mode="trilinear", align_corners=False)
+        result: Tensor = self.conv(torch.cat([x, skip], dim=1))
+        return result

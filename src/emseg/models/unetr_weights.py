@@ -1,0 +1,77 @@
+"""What a UNETR takes from a masked autoencoder that was trained before it."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from emseg.errors import UserError
+from emseg.models.vit import grid_of
+
+# The parts that both networks have, and those of the pretrained one alone.
+ENCODER = ("pos_embed", "patch_embed", "encoder_blocks", "norm")
+PRETRAINING = ("mask_token", "decoder")
+
+
+def pretrained_encoder(
+    weights: Mapping[str, Tensor],
+    told: Mapping[str, Any],
+    *,
+    own_grid: Sequence[int],
+    num_heads: int,
+) -> dict[str, Tensor] | None:
+    """The encoder's weights of a masked autoencoder's; None where `weights` are of something else.
+
+    `told` is what the file says of its model, of which `volume_size` and `patch_size` tell the
+    grid of its positions: they are interpolated to `own_grid`. UserErrors: no weight of an
+    encoder, positions of an unknown grid that are not as many as ours, another number of heads.
+    """
+    parts = {name.partition(".")[0] for name in weights}
+    if "mask_token" not in parts and not parts <= {*ENCODER, *PRETRAINING}:
+        return None
+    taken = {name: value for name, value in weights.items() if name.partition(".")[0] in ENCODER}
+    if not taken:
+        names = ", ".join(list(weights)[:3]) or "nothing"
+        raise UserError(
+            f"no weight of the encoder ({', '.join(ENCODER)}) is among those given, which are "
+            f"{names}"
+        )
+    if told.get("num_heads", num_heads) != num_heads:
+        raise UserError(
+            f"model.num_heads is {num_heads}, the pretrained weights have {told['num_heads']}"
+        )
+    if "pos_embed" in taken:
+        taken["pos_embed"] = _fitted(taken["pos_embed"], _told_grid(told), tuple(own_grid))
+    return taken
+
+
+def resampled_positions(positions: Tensor, grid: Sequence[int], new_grid: Sequence[int]) -> Tensor:
+    """Positions `(1, tokens, C)` of a grid (z, y, x), interpolated trilinearly to another one."""
+    volume = positions.float().transpose(1, 2).unflatten(2, tuple(grid))
+    moved = interpolate(volume, size=tuple(new_grid), mode="trilinear", align_corners=False)
+    return moved.flatten(2).transpose(1, 2).to(positions.dtype).contiguous()
+
+
+def _fitted(positions: Tensor, grid: tuple[int, ...] | None, own_grid: tuple[int, ...]) -> Tensor:
+    tokens = positions.shape[1]
+    if grid is None:
+        if tokens == prod(own_grid):
+            return positions
+        raise UserError(
+            f"the pretrained weights have {tokens} positions and do not say of which grid, "
+            f"model.volume_size by model.patch_size has {prod(own_grid)}"
+        )
+    if prod(grid) != tokens:
+        raise UserError(f"the pretrained weights have {tokens} positions for a grid of {grid}")
+    return positions if grid == own_grid else resampled_positions(positions, grid, own_grid)
+
+
+def _told_grid(told: Mapping[str, Any]) -> tuple[int, ...] | None:
+    volume, patch = told.get("volume_size"), told.get("patch_size")
+    if volume is None or patch is None:
+        return None
+    if not all(isinstance(s, Sequence) and len(s) == 3 and min(s) > 0 for s in (volume, patch)):
+        raise UserError(f"the pretrained weights tell volumes of {volume}, patches of {patch}")
+    return grid_of(volume, patch)

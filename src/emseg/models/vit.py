@@ -1,0 +1,132 @@
+"""The vision transformer of volumes (Dosovitskiy et al. 2021, arXiv 2010.11929)."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from emseg.errors import UserError
+from emseg.models.wrappers import bare_name
+
+Axes = tuple[int, int, int]
+
+# Standard deviation of learned positions and tokens at first.
+TOKEN_DEVIATION = 0.02
+
+
+class ViTEncoder(nn.Module):
+    """What networks on the tokens of an image `(N, in_channels, *volume_size)` have in common.
+
+    A token stands for a patch of `patch_size` voxels, `grid` of them in an image, in the order of
+    z, y, x. Positions are learned, so images of another size are a `UserError`. Blocks normalise
+    before attention and before the two layers that follow it; there is no class token. `dropout`
+    is that of these layers, not of attention. Names and shapes in the state are those of dbMiM.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        volume_size: Sequence[int],
+        patch_size: Sequence[int],
+        embed_dim: int,
+        depth: int,
+        num_heads: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.volume_size = _axes("volume_size", volume_size)
+        self.patch_size = _axes("patch_size", patch_size)
+        _check(self.volume_size, self.patch_size, embed_dim, depth, num_heads, dropout)
+        self.stride = self.volume_size
+        self.num_heads = num_heads
+        self.grid = grid_of(self.volume_size, self.patch_size)
+        self.pos_embed = learned_token(prod(self.grid), embed_dim)
+        kernel = self.patch_size
+        conv = nn.Conv3d(in_channels, embed_dim, kernel, stride=kernel)
+        self.patch_embed = nn.ModuleDict({"proj": conv})
+        self.encoder_blocks = nn.ModuleList(
+            [_Block(embed_dim, num_heads, dropout) for _ in range(depth)]
+        )
+        self.norm = nn.LayerNorm(embed_dim)
+
+    def adopted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The same weights without what training programs put before their names."""
+        return {bare_name(name): value for name, value in weights.items()}
+
+    def _tokens(self, image: Tensor) -> Tensor:
+        """Tokens (N, n, C) before their positions are added."""
+        if tuple(image.shape[2:]) != self.volume_size:
+            raise UserError(
+                f"the network takes images of model.volume_size {list(self.volume_size)} alone, "
+                f"not {list(image.shape[2:])}: data.dataloader.patch_size and "
+                "inference.window.window_size must be the same"
+            )
+        tokens: Tensor = self.patch_embed["proj"](image)
+        return tokens.flatten(2).transpose(1, 2)
+
+    def _states(self, tokens: Tensor) -> list[Tensor]:
+        """What each block makes of tokens (N, n, C) at their positions, first to last."""
+        states = [tokens + self.pos_embed]
+        for block in self.encoder_blocks:
+            states.append(block(states[-1]))
+        return states[1:]
+
+
+def grid_of(volume_size: Sequence[int], patch_size: Sequence[int]) -> Axes:
+    """How many patches lie along each axis of a volume."""
+    z, y, x = (size // step for size, step in zip(volume_size, patch_size, strict=True))
+    return z, y, x
+
+
+def learned_token(count: int, embed_dim: int) -> nn.Parameter:
+    """A parameter `(1, count, embed_dim)` of small random numbers."""
+    values = torch.empty(1, count, embed_dim)
+    return nn.Parameter(nn.init.trunc_normal_(values, std=TOKEN_DEVIATION))
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = nn.MultiheadAttention(width, num_heads, batch_first=True)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(4 * width, width),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm1(x)
+        x = x + self.attn(y, y, y, need_weights=False)[0]
+        result: Tensor = x + self.mlp(self.norm2(x))
+        return result
+
+
+def _axes(key: str, sizes: Sequence[int]) -> Axes:
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise UserError(f"model.{key} is {list(sizes)}; it needs three numbers of at least 1")
+    z, y, x = sizes
+    return z, y, x
+
+
+def _check(
+    volume_size: Axes, patch_size: Axes, embed_dim: int, depth: int, num_heads: int, dropout: float
+) -> None:
+    if any(size % step for size, step in zip(volume_size, patch_size, strict=True)):
+        raise UserError(
+            f"model.volume_size is {list(volume_size)}; it must be a multiple of "
+            f"model.patch_size {list(patch_size)} on every axis"
+        )
+    if num_heads < 1 or embed_dim < 1 or embed_dim % num_heads:
+        raise UserError(
+            f"model.embed_dim is {embed_dim}; it must be a multiple of model.num_heads {num_heads}"
+        )
+    if depth < 1:
+        raise UserError(f"model.depth is {depth}; it must be at least 1")
+    if not 0 <= dropout < 1:
+        raise UserError(f"model.dropout is {dropout}; it must be at least 0 and below 1")
