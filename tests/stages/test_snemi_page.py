@@ -4,9 +4,6 @@ Behind the page's own words stand others that make it a matter of seconds.
 """
 
 import shlex
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +20,8 @@ from emseg.decoding.agglomerate import agglomerate
 from emseg.kernels.symmetry import views
 from emseg.stages import decode, download, evaluate, infer
 from stages.page import Session, key_of, mode_of, noted
-from stages.test_download import FILES, Server, archive_of
+from stages.served import serving
+from stages.test_download import FILES, archive_of
 from test_docs import REPOSITORY, commands, fences
 from test_package import just
 
@@ -78,12 +76,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> SnemiSession:
     session = SnemiSession(tmp_path_factory.mktemp("page"), NAME, small)
     (session.folder / "tutorials").symlink_to(REPOSITORY / "tutorials")
     worked: list[str] = []
-    with pytest.MonkeyPatch.context() as patch, serving(session.folder) as url:
+    archive = small_archive(session.folder)
+    with pytest.MonkeyPatch.context() as patch, serving(archive) as server:
         patch.chdir(session.folder)
         patch.setenv("NO_PROXY", "127.0.0.1")
         patch.setitem(layouts.SHAPES, "snemi", SHAPE)
         real = download.DATA_SETS["snemi"]
-        patch.setitem(download.DATA_SETS, "snemi", replace(real, url=url, shape=SHAPE))
+        patch.setitem(download.DATA_SETS, "snemi", replace(real, url=server.url, shape=SHAPE))
         # Whatever the machine has: four processes are no test's business.
         patch.setattr(torch.cuda, "device_count", lambda: 0)
         for module, name, stage in (
@@ -97,19 +96,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> SnemiSession:
     return session
 
 
-@contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """The address of an archive of small volumes under the data set's names."""
+def small_archive(folder: Path) -> bytes:
+    """An archive of small volumes under the data set's names."""
     rng = np.random.default_rng(0)
     arrays = {name: rng.integers(0, 255, SHAPE, np.uint8) for name in FILES}
-    with Server(archive_of(arrays, folder / "served.zip")) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server.url
-        finally:
-            server.shutdown()
-            thread.join()
+    return archive_of(arrays, folder / "served.zip")
 
 
 def test_the_page_has_these_commands_and_no_other(page: SnemiSession) -> None:

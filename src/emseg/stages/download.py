@@ -1,33 +1,51 @@
-"""Fetch a public data set: resumed, tested, compared, and unpacked only when all is in order."""
+"""Fetch a public data set: resumed, tested, compared, and there only when all is in order."""
 
-import hashlib
 import shlex
 import shutil
-import sys
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from string import hexdigits
-from typing import Any
-from zipfile import BadZipFile, ZipFile, is_zipfile
+from urllib.parse import unquote
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
 
 from emseg.errors import UserError, unknown_name
+from emseg.stages.fetch import check_hash, obtain, recorded
 from emseg.stages.runs import say
-from emseg.volumes import check_writable, open_volume
-from emseg.volumes.atomic import discard, publish, replacing, writing
+from emseg.volumes import Volume, check_writable, open_volume
+from emseg.volumes.atomic import discard, publish, writing
+from emseg.volumes.cremi import CLEFTS, NEURONS, RAW
+from emseg.volumes.hdf5 import Hdf5Array
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A public zip archive, where its tutorial looks for it, and the volumes that are in it."""
+    """A public zip archive, where its tutorial looks for it, and the volumes that are in it.
+
+    Where the archive is no one's promise, the volumes have no known `shape` (None): the labels
+    have that of the images, one after the other.
+    """
 
     url: str
     folder: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, int, int] | None
     images: tuple[str, ...]  # uint8
     labels: tuple[str, ...]  # integers
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A public HDF5 file that is used as it is: its labels beside the image, its SHA-256 if known.
+
+    The address ends in the file's name.
+    """
+
+    url: str
+    labels: tuple[str, ...] = ()
+    sha256: str | None = None
 
 
 DATA_SETS = {
@@ -37,6 +55,30 @@ DATA_SETS = {
         shape=(100, 1024, 1024),
         images=("train-input.tif", "test-input.tif"),
         labels=("train-labels.tif",),
+    ),
+    "cremi": DataSet(
+        url="http://rhoana.rc.fas.harvard.edu/dataset/cremi.zip",
+        folder="datasets/corrected",
+        shape=None,
+        images=tuple(f"im_{sample}.h5" for sample in ("A", "B", "C", "A+", "B+", "C+")),
+        labels=tuple(f"syn_{sample}.h5" for sample in "ABC"),
+    ),
+}
+# The hashes are those that users of these three files have compared since 2016.
+_HASHES = {
+    "A": "4c563d1b78acb2bcfb3ea958b6fe1533422f7f4a19f3e05b600bfa11430b510d",
+    "B": "887e85521e00deead18c94a21ad71f278d88a5214c7edeed943130a1f4bb48b8",
+    "C": "2874496f224d222ebc29d0e4753e8c458093e1d37bc53acd1b69b19ed1ae7052",
+}
+_CREMI = "https://cremi.org/static/data/sample_"
+# Where each set of files goes, and the files.
+FILES = {
+    "cremi-official": (
+        "datasets/cremi",
+        (
+            *(Sample(f"{_CREMI}{at}_20160501.hdf", (NEURONS, CLEFTS), _HASHES[at]) for at in "ABC"),
+            *(Sample(f"{_CREMI}{at}%2B_20160601.hdf") for at in "ABC"),
+        ),
     )
 }
 # Too large to be anybody's next step: what the user is to do instead.
@@ -50,35 +92,57 @@ BY_HAND = {
 def download(name: str, folder: str | None = None, *, sha256: str | None = None) -> None:
     """Nothing; the data set lies in `folder`, or in the one where its tutorial looks for it.
 
-    A transfer that broke off goes on where it ended (`<archive>.partial`). An archive is used once
+    A transfer that broke off goes on where it ended (`<file>.partial`). An archive is used once
     its own checksums are right and its SHA-256 is `sha256` and what an earlier call recorded in
-    `<archive>.sha256`, where these are given; it stays beside the data. UserError otherwise, and
-    for an archive of other volumes than expected, and for a data set of terabytes, `nisb`: the
-    command that fetches it.
+    `<archive>.sha256`, where these are given; it stays beside the data. Files that are used as they
+    are have a record each. UserError otherwise, and for other volumes than expected, and for a
+    data set of terabytes, `nisb`: the command that fetches it.
     """
     if name in BY_HAND:
         raise UserError(BY_HAND[name].format(folder=shlex.quote(folder or "datasets/nisb/base")))
+    if name in FILES:
+        if sha256 is not None:
+            raise UserError(f"--sha256 is for one archive, and {name} is several files")
+        usual, samples = FILES[name]
+        _download_files(samples, Path(folder or usual))
+        return
     if name not in DATA_SETS:
-        raise unknown_name("data set", name, [*DATA_SETS, *BY_HAND])
+        raise unknown_name("data set", name, [*DATA_SETS, *FILES, *BY_HAND])
     if sha256 is not None and (len(sha256) != 64 or not set(sha256) <= set(hexdigits)):
         raise UserError(f"--sha256 {sha256}: must be 64 hexadecimal digits")
     data = DATA_SETS[name]
-    to = Path(folder or data.folder)
+    _download_archive(name, data, Path(folder or data.folder), sha256)
+
+
+def _download_archive(name: str, data: DataSet, to: Path, sha256: str | None) -> None:
     archive = to / Path(data.url).name
     check_writable(to)
     complete = _is_there(data, to)
     if archive.exists():
         _check_archive(archive)
-        _check_hash(archive, archive, sha256)
+        check_hash(archive, archive, sha256)
     elif not complete:
-        _obtain(data.url, archive, sha256)
-    elif sha256 is not None and _recorded(archive) != sha256.lower():
+        obtain(data.url, archive, check=_check_archive, sha256=sha256)
+    elif sha256 is not None and recorded(archive) != sha256.lower():
         raise UserError(f"--sha256: {to} holds {name} of another archive, or of one not recorded")
     if complete:
         say(f"{name}: {to} holds it already")
         return
     _unpack(data, archive, to)
     say(f"{name}: unpacked into {to}")
+
+
+def _download_files(samples: tuple[Sample, ...], to: Path) -> None:
+    check_writable(to)
+    for sample in samples:
+        file = to / unquote(Path(sample.url).name)
+        if file.exists():
+            _check_sample(file, sample, cure="move it away")
+            check_hash(file, file, None)
+            say(f"{file} is there already")
+        else:
+            check = partial(_check_sample, sample=sample, cure=f"see what {sample.url} is")
+            obtain(sample.url, file, check=check, sha256=sample.sha256)
 
 
 def _is_there(data: DataSet, folder: Path) -> bool:
@@ -91,70 +155,36 @@ def _is_there(data: DataSet, folder: Path) -> bool:
 
 def _check_volume(data: DataSet, folder: Path, name: str, *, cure: str) -> None:
     volume = open_volume(folder / name)
-    kinds, wanted = ("u", "uint8") if name in data.images else ("ui", "integers")
-    fine = volume.dtype.kind in kinds and (name in data.labels or volume.dtype.itemsize == 1)
-    if volume.shape != data.shape or volume.channels is not None or not fine:
+    shape: tuple[int, ...] | None = data.shape
+    if name in data.labels and shape is None:
+        image = folder / data.images[data.labels.index(name)]
+        shape = open_volume(image).shape if image.exists() else None
+    _check_kind(volume, f"{folder / name}", shape, image=name in data.images, cure=cure)
+
+
+def _check_sample(path: Path, sample: Sample, *, cure: str) -> None:
+    image = Hdf5Array(path, RAW)
+    _check_kind(image, f"{path}:{RAW}", None, image=True, cure=cure)
+    for key in sample.labels:
+        labels = Hdf5Array(path, key)
+        _check_kind(labels, f"{path}:{key}", image.shape, image=False, cure=cure)
+
+
+def _check_kind(
+    volume: Volume | Hdf5Array,
+    where: str,
+    shape: tuple[int, ...] | None,
+    *,
+    image: bool,
+    cure: str,
+) -> None:
+    fine = volume.dtype == np.uint8 if image else volume.dtype.kind in "ui"
+    plain = len(volume.shape) == 3 and getattr(volume, "channels", None) is None
+    if not fine or not plain or shape not in (None, volume.shape):
         raise UserError(
-            f"{folder / name}: {volume.shape} of {volume.dtype} is not the data set's volume, "
-            f"which is {data.shape} of {wanted}: {cure}"
+            f"{where}: {volume.shape} of {volume.dtype} is not the data set's volume, "
+            f"which is {shape or 'three axes'} of {'uint8' if image else 'integers'}: {cure}"
         )
-
-
-def _obtain(url: str, archive: Path, sha256: str | None) -> None:
-    """The archive under its name, with its record beside it; what is not sound is not kept."""
-    partial = archive.with_name(f"{archive.name}.partial")
-    # Else it was killed between the last byte and the tests that follow.
-    if not is_zipfile(partial):
-        _fetch(url, partial, archive)
-    try:
-        _check_archive(partial)
-        _check_hash(partial, archive, sha256)
-    except UserError:
-        discard(partial)
-        raise
-    publish(partial, archive)
-
-
-def _fetch(url: str, partial: Path, archive: Path) -> None:
-    """Append to `partial` what it lacks of the file behind the URL."""
-    from pooch import HTTPDownloader
-
-    with _hinting(url, partial, archive), partial.open("ab") as file:
-        done = file.tell()
-
-        def begin(response: Any, **_: Any) -> None:
-            # All of it instead of the rest (200), or no such rest (416): what is here is no use.
-            if done and response.status_code in (200, 416):
-                say(f"the server does not go on from there (status {response.status_code})")
-                file.truncate(0)
-
-        say(f"fetching {url}" + (f" from {done / 1e6:.1f} MB on" if done else ""))
-        # What the server compresses on the way has other lengths.
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
-        get = HTTPDownloader(
-            progressbar=sys.stderr.isatty(), headers=headers, hooks={"response": begin}
-        )
-        get(url, file, None)
-
-
-@contextmanager
-def _hinting(url: str, partial: Path, archive: Path) -> Iterator[None]:
-    """Turns what goes wrong with a transfer into a UserError with what can be done instead."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        response = getattr(error, "response", None)
-        why = type(error).__name__ if response is None else f"status {response.status_code}"
-        size = partial.stat().st_size if partial.exists() else 0
-        if not size:
-            discard(partial)
-        kept = (
-            f"; {size / 1e6:.1f} MB are kept, the same command goes on from there" if size else ""
-        )
-        raise UserError(
-            f"cannot fetch {url} ({why}){kept}; by hand: mkdir -p {archive.parent} && "
-            f"cd {archive.parent} && wget {url} && unzip {archive.name}"
-        ) from error
 
 
 def _check_archive(path: Path) -> None:
@@ -167,53 +197,19 @@ def _check_archive(path: Path) -> None:
         raise UserError(f"{path}: {broken} in it is damaged; fetch it anew")
 
 
-def _check_hash(path: Path, archive: Path, sha256: str | None) -> None:
-    """Compare with what is wanted and what was recorded; said, and recorded where nothing was."""
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    known, record = _recorded(archive), _record_of(archive)
-    if sha256 is not None and found != sha256.lower():
-        raise UserError(f"{archive} has the SHA-256 {found}, not that of --sha256")
-    if known is not None and found != known:
-        raise UserError(
-            f"{archive} has the SHA-256 {found}, an earlier one had {known} ({record}; remove "
-            "that file to take the new archive)"
-        )
-    say(f"{archive}: SHA-256 {found}")
-    with replacing(record) as partial:
-        partial.write_text(f"{found}  {archive.name}\n")  # as sha256sum writes and reads it
-
-
-def _record_of(archive: Path) -> Path:
-    return archive.with_name(f"{archive.name}.sha256")
-
-
-def _recorded(archive: Path) -> str | None:
-    record = _record_of(archive)
-    if not record.exists():
-        return None
-    words = record.read_text(errors="replace").split()
-    if not words:
-        raise UserError(f"{record} is empty: it is to hold the SHA-256 of {archive}; remove it")
-    return words[0]
-
-
 def _unpack(data: DataSet, archive: Path, to: Path) -> None:
-    """All volumes from the archive into the folder, or none of them."""
+    """All volumes from the archive, wherever they lie in it, into the folder, or none of them."""
     wanted, room = (*data.images, *data.labels), to / f"{archive.name}.unpacked"
     with ZipFile(archive) as file:
         names = [name for name in file.namelist() if not name.endswith("/")]
-        missing = [name for name in wanted if name not in names]
-        if missing:
-            raise UserError(
-                f"{archive} has no {', '.join(missing)}, but {', '.join(names[:10])}: unpack it by "
-                f"hand, and name the volumes {', '.join(wanted)} in {to}"
-            )
+        members = _members(names, wanted, archive, to)
         try:
             with writing(room):
                 discard(room)
-                for name in wanted:
-                    file.extract(name, room)
+                room.mkdir()
+                for name, member in members.items():
+                    with file.open(member) as stored, (room / name).open("wb") as out:
+                        shutil.copyfileobj(stored, out)
             for name in wanted:
                 _check_volume(data, room, name, cure=f"see what {archive} is")
             with writing(to):
@@ -221,6 +217,21 @@ def _unpack(data: DataSet, archive: Path, to: Path) -> None:
                     publish(room / name, to / name)
         finally:
             shutil.rmtree(room, ignore_errors=True)
-    left = sorted(set(names) - set(wanted))
+    left = sorted(set(names) - {*members.values()})
     if left:
         say(f"left in {archive}: {', '.join(left[:10])}")
+
+
+def _members(names: list[str], wanted: tuple[str, ...], archive: Path, to: Path) -> dict[str, str]:
+    """The archive's member for each wanted name; UserError where there is not just one."""
+    found = {name: [at for at in names if PurePosixPath(at).name == name] for name in wanted}
+    by_hand = f"unpack it by hand, and name the volumes {', '.join(wanted)} in {to}"
+    missing = [name for name in wanted if not found[name]]
+    if missing:
+        raise UserError(
+            f"{archive} has no {', '.join(missing)}, but {', '.join(names[:10])}: {by_hand}"
+        )
+    for name in wanted:
+        if len(found[name]) > 1:
+            raise UserError(f"{archive} has {' and '.join(found[name])}: {by_hand}")
+    return {name: found[name][0] for name in wanted}

@@ -18,7 +18,8 @@ from emseg.volumes.location import Location, require_there
 from emseg.volumes.skeletons import ROUNDING
 from emseg.volumes.volume import Volume
 
-RAW, CLEFTS = "volumes/raw", "volumes/labels/clefts"
+RAW, NEURONS = "volumes/raw", "volumes/labels/neuron_ids"
+CLEFTS = "volumes/labels/clefts"
 # What stands for no cleft, and for a place where nobody can say.
 BACKGROUND, INVALID = 2**64 - 1, 2**64 - 2
 # Nanometres of a voxel (z, y, x) of every sample.
