@@ -4,8 +4,9 @@
 
 On one core, from a uint8 volume and int32 labels in memory to a finished float32 image and labels:
 `em_cleft` against MONAI's nearest at the same probabilities, with an elastic warp in both and in
-neither. Then `em_neuron` with 12 affinities from a loader of two workers. Last, what each transform
-takes where it fires.
+neither. Then `em_neuron` with 12 affinities from a loader of two workers. Then what it costs to
+reject patches without clefts, beside the formula for their number. Last, what each transform takes
+where it fires.
 
 Most of MONAI's mean is the elastic warp, which fires in 3 of 10 samples. So that the mean is
 steady, a round draws samples in which it fires and others in which it does not, weighed 3 : 7.
@@ -30,6 +31,7 @@ from emseg.config.construction import build
 from emseg.data.augment import OneOf, Pipeline, Sample, Transform
 from emseg.data.dataset import PatchDataset
 from emseg.data.labelled import LabelledVolume
+from emseg.data.sampling import RejectSampling
 from emseg.data.synthetic import synthesize
 from emseg.training.datamodule import SampleStream
 from emseg.volumes import from_array
@@ -67,11 +69,20 @@ def cleft(elastic: float | None) -> Pipeline:
 
 
 def patches(
-    volume: LabelledVolume, size: Sequence[int], augment: Pipeline | None = None, target: Any = None
+    volume: LabelledVolume,
+    size: Sequence[int],
+    augment: Pipeline | None = None,
+    target: Any = None,
+    reject: RejectSampling | None = None,
 ) -> PatchDataset:
     """Samples of one volume, of no target where none is given."""
     return PatchDataset(
-        [volume], patch_size=size, seed=0, target=target or NoTarget(), augment=augment
+        [volume],
+        patch_size=size,
+        seed=0,
+        target=target or NoTarget(),
+        augment=augment,
+        reject=reject,
     )
 
 
@@ -124,6 +135,32 @@ def loaded(volume: LabelledVolume, tens: dict[str, int]) -> dict[str, list[float
     return rates
 
 
+def rejection(volume: LabelledVolume, count: int) -> dict[str, float]:
+    """Draws and background of `count` patches, by measure and by formula, and milliseconds.
+
+    The milliseconds are those that an accepted patch takes more than one that nobody judges.
+    """
+    size_thres, p = 1000, 0.95
+    judged = patches(volume, CLEFT, reject=RejectSampling(size_thres, 0.0))
+    share = float(np.mean([judged[number]["draws"][1] for number in range(count)]))
+    accepted = share + (1 - share) * (1 - p)
+    samples = patches(volume, CLEFT, reject=RejectSampling(size_thres, p))
+    draws, foreground, _ = np.mean([samples[number]["draws"] for number in range(count)], axis=0)
+    bare, more = patches(volume, CLEFT), []
+    for number in range(0, count, count // 10):
+        found = cpu_seconds(samples, number, count // 10)
+        more.append(1e3 * (found - cpu_seconds(bare, number, count // 10)))
+    return {
+        "patches with foreground": share,
+        "draws a patch": draws,
+        "draws a patch, formula": 1 / accepted,
+        "background share": 1 - foreground,
+        "background share, formula": (1 - share) * (1 - p) / accepted,
+        "ms an accepted patch": statistics.median(more),
+        "ms a draw": statistics.median(more) / draws,
+    }
+
+
 def named(transform: Transform, name: str) -> list[tuple[str, Any]]:
     """The single transforms within pipelines and choices, and their dotted names."""
     if not isinstance(transform, Pipeline | OneOf):
@@ -172,6 +209,10 @@ def main() -> None:
     print(f"{'samples per second':26} {'median':>8} {'least':>8} {'most':>8}")
     medians = shown(one_core(volume, QUICK_COUNTS if quick else COUNTS))
     medians |= shown(loaded(volume, {"ours": 4 if quick else 12, "MONAI": 1}))
+    clefts = LabelledVolume(volume.image, from_array(made.clefts.astype(np.int32), axes="zyx"))
+    rejected = rejection(clefts, 200 if quick else 1000)
+    for name, number in rejected.items():
+        print(f"rejection: {name:31} {number:8.3f}")
     costs = milliseconds(source, CLEFT, "em_cleft") | milliseconds(source, NEURON, "em_neuron")
     for name, found in costs.items():
         print(f"{name:42} {found:8.2f} ms")
@@ -180,6 +221,7 @@ def main() -> None:
         case: round(medians[f"{case}: ours"] / medians[f"{case}: MONAI"], 1) for case in cases
     }
     report = {"benchmark": "augment", "ratios": ratios, "equal": same, "milliseconds": costs}
+    report["rejection"] = {name: round(number, 3) for name, number in rejected.items()}
     print(json.dumps(report))
 
 

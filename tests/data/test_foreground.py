@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from emseg.data.foreground import Foreground
 from emseg.errors import UserError
-from emseg.kernels.foreground import has_foreground
 
 LABELS = arrays.arrays(
     np.int32,
@@ -30,10 +29,3 @@ def test_the_channel_has_its_name():
     assert (target.names, target.out_channels) == (("cleft",), 1)
     with pytest.raises(UserError, match="'a cleft' is no name"):
         Foreground(name="a cleft")
-
-
-@settings(deadline=None)
-@given(LABELS, st.integers(0, 220), st.booleans())
-def test_foreground_is_counted(labels, least, strided):
-    seen = labels[::-1, :, ::2] if strided else labels
-    assert has_foreground(seen, least) == (np.count_nonzero(seen > 0) >= least)

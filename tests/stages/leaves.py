@@ -160,8 +160,9 @@ VOLUME = {
     "name": Change("other"),
     "range": Change([0, 8]),
     "unlabelled": Change(COMMON),
+    "background": Change(COMMON),
 }
-TRUTH = ("label", "mask", "skeletons", "unlabelled")
+TRUTH = ("label", "mask", "skeletons", "unlabelled", "background")
 DEEPER = ("model.width=[4,6,8]", "model.down_factors=[[1,2,2],[1,2,2]]")
 TTA = "inference.test_time_augmentation"
 ENABLED = f"{TTA}.enabled=true"
@@ -176,6 +177,14 @@ CHANGES: dict[str, Change] = {
         f"data.test.{k}": Change(change.value, stage="evaluate" if k in TRUTH else "infer")
         for k, change in VOLUME.items()
     },
+    **{
+        f"data.{split}.range_axis": Change(
+            "y",
+            stage="infer" if split == "test" else None,
+            beside=(f"data.{split}.range=[0.0,0.75]",),
+        )
+        for split in ("train", "val", "test")
+    },
     "data.train.weight": Change(9, beside=(_two("train"),), at="data.train.one.weight"),
     "data.val.weight": Change(9, beside=(_two("val"),), at="data.val.one.weight"),
     "data.test.weight": Change(9),
@@ -187,6 +196,8 @@ CHANGES: dict[str, Change] = {
     "data.pad_small": Change(beside=("data.train.range=[0,3]",)),
     "data.preload": Change(kept="whether volumes are read once or patch by patch"),
     "data.relabel_crops": Change(kept="whether pieces part, and the cells here are convex"),
+    "data.reject_sampling.size_thres": Change(900),
+    "data.reject_sampling.p": Change(0.1, beside=("data.reject_sampling.size_thres=900",)),
     "data.dataloader.patch_size": Change([4, 32, 32]),
     "model.init_from": Change("trained.ckpt"),
     "model.width": Change([4, 8]),

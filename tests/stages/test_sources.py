@@ -8,7 +8,7 @@ import pytest
 
 from emseg.config.schema_data import Volume
 from emseg.errors import UserError
-from emseg.stages.sources import open_sources
+from emseg.stages.sources import open_sources, within
 from emseg.volumes import write_volume
 
 SHAPE = (4, 5, 6)
@@ -114,3 +114,50 @@ def test_labels_of_another_grid_are_refused():
     ):
         with pytest.raises(UserError, match=f"{label}.*{told}.*im.h5"):
             open_sources({"": Volume(image=image, label=label)}, split="test")
+
+
+@pytest.mark.parametrize(("axis", "along"), [(None, 0), ("z", 2), ("y", 1), ("x", 0)])
+def test_a_range_is_along_its_axis(axis, along):
+    array = np.arange(np.prod(SHAPE), dtype=np.uint8).reshape(SHAPE)
+    for name in ("im.h5", "lab.h5"):
+        write_volume(Path(name), array, axes="xyz", voxel_size=None, attributes={})
+    volume = Volume(image="im.h5", label="lab.h5", mask="lab.h5", range=(1, 3), range_axis=axis)
+    (source,) = open_sources({"": volume}, split="train")
+    wanted = array.take([1, 2], axis=along)
+    for part in (source.image, source.label, source.mask):
+        np.testing.assert_array_equal(part[...], wanted)
+    first = [0, 0, 0]
+    first[along] = 1
+    region = source.region()
+    assert region["first"] == first
+    assert np.subtract(region["stop"], first).tolist() == list(wanted.shape)
+
+
+def test_a_range_beyond_its_axis_names_the_file():
+    with pytest.raises(UserError, match=r"im\.h5:main: range \[0, 6\] holds no voxel of an axis of 5"):
+        open_sources(
+            {"": Volume(image=write("im.h5"), range=(0, 6), range_axis="y")}, split="train"
+        )
+    with pytest.raises(UserError, match="range_axis: 'y'.*null without a range"):
+        Volume(image="im.h5", range_axis="y")
+
+
+def test_regions_meet_where_they_share_a_voxel():
+    write("im.h5")
+    write("other.h5")
+
+    def opened(image, bounds, axis, *, cut=None):
+        volume = Volume(image=image, range=bounds, range_axis=axis)
+        (source,) = open_sources({"": volume}, split="train")
+        return within(source, cut)
+
+    left = opened("im.h5", (0, 3), "x")
+    trained = [opened("other.h5", None, None).region(), left.region()]
+    assert left.is_in(trained)
+    assert opened("./im.h5", (2, 4), "x").is_in(trained)
+    assert opened("im.h5", (0, 1), "z").is_in(trained)
+    assert not opened("im.h5", (3, 6), "x").is_in(trained)
+    # A range within a range: the fourth section, of which the first two are elsewhere.
+    low = opened("im.h5", (0, 2), "z").region()
+    assert not opened("im.h5", (1, 4), "z", cut=(1, 3)).is_in([low])
+    assert opened("im.h5", (1, 4), "z", cut=(0, 1)).is_in([low])

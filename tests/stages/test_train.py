@@ -278,6 +278,47 @@ def test_volumes_are_named_and_their_grid_goes_into_the_checkpoint():
     assert (facts["axes"], facts["voxel_size"]) == ("zyx", (30.0, 6.0, 6.0))
 
 
+def test_volumes_that_were_trained_on_are_told_at_the_test(capsys):
+    run = train_tiny("data.train.range=[4,12]")
+    image = "datasets/demo/train_raw.h5"
+    regions = read_checkpoint(run / "checkpoints" / "last.ckpt")["emseg"]["trained_on"]
+    assert regions == [
+        {"image": f"{Path(image).absolute()}:main", "first": [4, 0, 0], "stop": [12, 40, 40]}
+    ]
+    own = (f"data.test.image={image}", "data.test.label=datasets/demo/train_labels.h5")
+    for words, told in (
+        ((), 0),
+        ((*own, "data.test.range=[0,4]"), 0),
+        ((*own, "data.test.range=[0,5]"), 1),
+        ((*own, "evaluation.enabled=false"), 0),
+        ((own[0], "data.test.label=null"), 0),
+    ):
+        capsys.readouterr()
+        _test_again(run, *words)
+        assert capsys.readouterr().err.count("test_im was trained on: its scores") == told
+
+
+def _test_again(run, *words):
+    last = run / "checkpoints" / "last.ckpt"
+    fast = ("inference.window.overlap=0",)
+    arguments = ["--config", str(DEMO), "--mode", "test", "--checkpoint", str(last), *TINY, *fast]
+    assert cli.main([*arguments, *words]) == 0
+
+
+def test_how_patches_were_drawn_is_logged(capsys):
+    every = "monitor.logging.log_every_n_steps=1"
+    run = train_tiny(every, "data.reject_sampling={size_thres: 200, p: 0.5}")
+    tags = set(_scalars(run).Tags()["scalars"])
+    assert {"train_draws", "train_background_patches"} <= tags
+    assert "no draw was accepted" not in capsys.readouterr().err
+    # More foreground than a patch has voxels, and no luck.
+    run = train_tiny(every, "data.reject_sampling={size_thres: 2000, p: 1.0}")
+    assert "warning: for 4 of 4 patches no draw was accepted" in (run / "run.log").read_text()
+    (drawn,) = _scalars(run).Scalars("train_draws")
+    (background,) = _scalars(run).Scalars("train_background_patches")
+    assert (drawn.value, background.value) == (50, 1)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -20,7 +20,6 @@ from emseg.data.sampling import CropPositions, Draws, Place, RejectSampling, sam
 from emseg.data.targets import Target
 from emseg.errors import UserError
 from emseg.kernels.copies import owned
-from emseg.kernels.foreground import has_foreground
 
 NO_CONTEXT = ((0, 0, 0), (0, 0, 0))
 
@@ -125,7 +124,7 @@ class PatchDataset:
         number, corner = place
         start = np.add(corner, self._margin)
         labels = read_labels(self._volumes[number], start, start + self._patch_size)
-        return has_foreground(labels, self._reject.size_thres)
+        return np.count_nonzero(labels > 0) >= self._reject.size_thres
 
     def _crop_at(self, place: Place) -> Sample:
         """A crop, uint8 where intensities are stored as such and mean what they are."""
