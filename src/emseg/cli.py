@@ -25,8 +25,9 @@ examples:
   emseg --config … model=rsunet_iso optimization/optimizer=sgd data.dataloader.batch_size=2
   emseg --config … --print-config
   emseg demo                      end to end on a synthetic volume, a few minutes on a CPU
-  emseg synth snemi DIR           a synthetic data set as a recipe has it: demo, snemi, nisb, cremi
+  emseg synth snemi DIR           a synthetic data set: demo, snemi, nisb, cremi or polarity
   emseg download snemi            the real one
+  emseg convert cremi FILE DIR    volumes of a challenge's own file
 """
 
 
@@ -43,6 +44,13 @@ VERBS = {
     "demo": Verb("emseg demo", 0, 0),
     "synth": Verb("emseg synth LAYOUT DIR", 2, 2),
     "download": Verb("emseg download DATASET [DIR] [--sha256 HASH]", 1, 2, ("--sha256",)),
+    "convert": Verb(
+        "emseg convert cremi SOURCE DIR, or "
+        "emseg convert cremi-submission SEGMENTATION FILE.hdf [--alignment RECORD]",
+        3,
+        3,
+        ("--alignment",),
+    ),
 }
 
 
@@ -114,7 +122,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
     if arguments.mode not in MODES:
         raise unknown_name("mode", arguments.mode, MODES, where="--mode")
     if arguments.config is None:
-        raise UserError("--config FILE is missing (or one of the verbs: demo, synth, download)")
+        raise UserError(
+            "--config FILE is missing (or one of the verbs: demo, synth, download, convert)"
+        )
     return arguments
 
 

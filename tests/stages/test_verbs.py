@@ -5,11 +5,13 @@ import pytest
 import yaml
 import zarr
 from cc3d import connected_components
+from scipy.ndimage import binary_dilation
 
 from emseg.cli import main
 from emseg.config import load
 from emseg.config.choices import tutorials_folder
 from emseg.data import layouts
+from emseg.data.synthetic import synthesize
 from emseg.stages import verbs
 from emseg.stages.sources import open_sources
 from emseg.volumes import open_volume
@@ -23,6 +25,7 @@ def small_volumes(tmp_path, monkeypatch):
     monkeypatch.setitem(layouts.SHAPES, "snemi", (16, 48, 64))
     monkeypatch.setitem(layouts.SHAPES, "nisb", (48, 40, 24))
     monkeypatch.setitem(layouts.SHAPES, "cremi", (16, 192, 192))
+    monkeypatch.setitem(layouts.SHAPES, "polarity", (16, 96, 96))
 
 
 def test_demo_trains_tunes_tests_and_prints_the_yardstick(tmp_path, monkeypatch, capsys):
@@ -107,7 +110,7 @@ def test_cremi_layout_has_clefts_of_three_volumes_and_three_images_without_label
             volume = open_volume(folder / name)
             assert (volume.shape, str(volume.dtype)) == ((16, 192, 192), dtype)
             assert volume.voxel_size == (40, 4, 4) and volume.location.endswith(":main")
-    assert len(np.unique([open_volume(folder / name)[...] for name in images], axis=0)) == 6
+    assert len({open_volume(folder / name)[...].tobytes() for name in images}) == 6
     counts = []
     for name in clefts:
         labels = open_volume(folder / name)[...]
@@ -116,6 +119,29 @@ def test_cremi_layout_has_clefts_of_three_volumes_and_three_images_without_label
         assert image[labels > 0].mean() < 0.7 * image[labels == 0].mean()
         counts.append(len(np.unique(labels[labels > 0])))
     assert 0 < counts[0] < counts[2]
+
+
+def test_polarity_layout_has_two_sides_a_synapse_that_meet_at_the_cleft():
+    assert main(["synth", "polarity", "datasets/polarity"]) == 0
+    assert len(list(Path("datasets/polarity").iterdir())) == 6
+    for number, split in enumerate(("train", "val", "test")):
+        image, label = (open_volume(f"datasets/polarity/{split}_{n}.h5") for n in ("im", "syn"))
+        assert (image.dtype, label.dtype, label.voxel_size) == ("uint8", "uint16", (30, 8, 8))
+        labels = label[...]
+        made = synthesize((16, 96, 96), seed=number, voxel_size=(30, 8, 8), synapses_per_um3=6)
+        np.testing.assert_array_equal(image[...], made.raw)
+        assert len(made.partners) > 0
+        np.testing.assert_array_equal(np.unique(labels), np.arange(2 * len(made.partners) + 1))
+        everything = (made.clefts > 0) | (made.pre > 0) | (made.post > 0)
+        np.testing.assert_array_equal(labels > 0, everything)
+        for synapse, partners in made.partners.items():
+            sides = [labels == 2 * synapse - 1, labels == 2 * synapse]
+            # Each side is in its own neurite, with its half of the cleft, and touches the other.
+            assert [np.unique(made.labels[side]).tolist() for side in sides] == [
+                [cell] for cell in partners
+            ]
+            assert all((made.clefts[side] == synapse).any() for side in sides)
+            assert (binary_dilation(sides[0]) & sides[1]).any()
 
 
 def test_nisb_itself_is_fetched_by_hand_with_the_command_told(capsys):

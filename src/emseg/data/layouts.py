@@ -16,17 +16,21 @@ SHAPES = {
     "snemi": (32, 256, 256),
     "nisb": (192, 192, 192),
     "cremi": (28, 320, 320),
+    "polarity": (32, 224, 224),
 }
 VOXEL_SIZES = {
     "demo": (30.0, 6.0, 6.0),
     "snemi": (30.0, 6.0, 6.0),
     "nisb": (9.0, 9.0, 20.0),
     "cremi": (40.0, 4.0, 4.0),
+    "polarity": (30.0, 8.0, 8.0),
 }
 # The cubes of a setting: two to learn from, one to choose by, one to test once.
 NISB_CUBES = ("train/seed0", "train/seed1", "val/seed100", "test/seed101")
 # Synapses per cubic micrometre: the volumes differ, as those of the challenge do.
 CREMI_SYNAPSES = {"A": 1.5, "B": 5.0, "C": 8.0}
+POLARITY_SYNAPSES = 6.0
+SPLITS = ("train", "val", "test")
 
 
 def write_layout(layout: str, folder: Path, *, seed: int = 0) -> None:
@@ -39,6 +43,8 @@ def write_layout(layout: str, folder: Path, *, seed: int = 0) -> None:
       a graph with `id`, `index_position` (voxels) and `nm_position` at its nodes, x first.
     - cremi: `im_<volume>.h5` and `syn_<volume>.h5` (uint16, ids of synaptic clefts) for the volumes
       A, B and C, `im_<volume>+.h5` without labels.
+    - polarity: `<split>_im.h5` and `<split>_syn.h5` (uint16: synapse s has its pre-synaptic side
+      as 2 s - 1, its post-synaptic side as 2 s, and they touch) for the splits train, val and test.
     """
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS)
@@ -47,7 +53,7 @@ def write_layout(layout: str, folder: Path, *, seed: int = 0) -> None:
 
 
 def _write_demo(folder: Path, seed: int) -> None:
-    for number, split in enumerate(("train", "val", "test")):
+    for number, split in enumerate(SPLITS):
         made = _made("demo", seed + number)
         _write_hdf5(folder / f"{split}_raw.h5", made.raw, made)
         _write_hdf5(folder / f"{split}_labels.h5", made.labels, made)
@@ -85,11 +91,28 @@ def _write_cremi(folder: Path, seed: int) -> None:
         _write_hdf5(folder / f"im_{volume}+.h5", made.raw, made)
 
 
+def _write_polarity(folder: Path, seed: int) -> None:
+    for number, split in enumerate(SPLITS):
+        made = _made("polarity", seed + number, synapses_per_um3=POLARITY_SYNAPSES)
+        _write_hdf5(folder / f"{split}_im.h5", made.raw, made)
+        _write_hdf5(folder / f"{split}_syn.h5", _sides(made).astype(np.uint16), made)
+
+
+def _sides(made: SyntheticVolume) -> np.ndarray:
+    """Synapses as 2 s - 1 and 2 s, each side's half of the cleft with it."""
+    cells = np.zeros((len(made.partners) + 1, 2), np.uint32)
+    for synapse, partners in made.partners.items():
+        cells[synapse] = partners
+    in_pre = (made.pre > 0) | ((made.clefts > 0) & (made.labels == cells[made.clefts, 0]))
+    return 2 * np.maximum(made.clefts, np.maximum(made.pre, made.post)) - in_pre
+
+
 LAYOUTS = {
     "demo": _write_demo,
     "snemi": _write_snemi,
     "nisb": _write_nisb,
     "cremi": _write_cremi,
+    "polarity": _write_polarity,
 }
 
 

@@ -35,8 +35,8 @@ def instance_matching(
     definitions are those of StarDist's `matching` (Schmidt et al., MICCAI 2018) and, for `pq`,
     Kirillov et al., CVPR 2019; the overlaps stay sparse.
     """
-    _check_thresholds(iou_thresholds)
-    overlaps = _Overlaps(table_of(segmentation, truth, table, background=True))
+    check_thresholds(iou_thresholds, metric="instance_matching")
+    overlaps = Overlaps(table_of(segmentation, truth, table, background=True))
     scores: dict[str, float] = {}
     for threshold in iou_thresholds:
         matched = overlaps.iou[overlaps.best_pairs(threshold)]
@@ -62,8 +62,9 @@ def _scores(matched: np.ndarray, objects: int, segments: int) -> dict[str, float
     }
 
 
-def _check_thresholds(thresholds: Sequence[float]) -> None:
-    key = "instance_matching: iou_thresholds"
+def check_thresholds(thresholds: Sequence[float], *, metric: str) -> None:
+    """A UserError unless the metric's thresholds of IoU are in (0, 1] and none is there twice."""
+    key = f"{metric}: iou_thresholds"
     if not len(thresholds) or len({*thresholds}) < len(thresholds):
         raise UserError(f"{key}: {list(thresholds)} must be one or more, none of them twice")
     for threshold in thresholds:
@@ -71,8 +72,12 @@ def _check_thresholds(thresholds: Sequence[float]) -> None:
             raise UserError(f"{key}: {threshold} is out of range, it must be in (0, 1]")
 
 
-class _Overlaps:
-    """The pairs of instances that overlap: `truth` and `segment`, numbered from 0, and `iou`."""
+class Overlaps:
+    """The pairs of instances that overlap: `truth` and `segment`, numbered from 0, and `iou`.
+
+    Numbers are the ranks of ids among those of the table, 0 included; `objects` and `segments`
+    count the instances. A table without objects is a UserError.
+    """
 
     def __init__(self, table: Contingency) -> None:
         objects, segments = table.truth_sizes, table.segmentation_sizes

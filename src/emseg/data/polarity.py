@@ -1,0 +1,30 @@
+"""The target of synaptic polarity: the two sides of a synapse."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class Polarity:
+    """The target of synapses and their direction: channels `pre`, `post` and `synapse`, 0 or 1.
+
+    Labels name two regions a synapse, as the data of Lin et al. 2020 do ("Two-stream active query
+    suggestion for active learning in connectomics"): synapse s has its pre-synaptic region under
+    2 s - 1 and its post-synaptic region under 2 s. `synapse` is both of them. What is unlabelled
+    (-1) is masked in all three.
+
+    Ids say what they are by being odd or even: they must reach the target as they are stored, so
+    that `data.relabel_crops` does not go with it.
+    """
+
+    out_channels = 3
+    names = ("pre", "post", "synapse")
+
+    def check(self, patch_size: Sequence[int]) -> None:
+        """Nothing: patches of any size will do."""
+
+    def __call__(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Values uint8 and their mask (bool, true = known), (3, Z, Y, X), of labels (Z, Y, X)."""
+        synapse, odd = labels > 0, labels % 2 == 1
+        values = np.stack([synapse & odd, synapse & ~odd, synapse]).view(np.uint8)
+        return values, np.broadcast_to(labels != -1, values.shape).copy()

@@ -1,0 +1,176 @@
+"""Directed synapses from probabilities of their pre- and post-synaptic regions."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cc3d
+import numpy as np
+from scipy.spatial import cKDTree
+
+from emseg.decoding.edge_flags import check_threshold, ordered
+from emseg.decoding.edges import check_prediction, check_values, largest_off
+from emseg.errors import UserError
+
+PRE, POST = 1, 2
+
+
+def polarity(
+    prediction: np.ndarray,
+    *,
+    threshold: float = 0.5,
+    max_distance: float = 50.0,
+    dust_remove_size: int = 100,
+    voxel_size: Sequence[float],
+) -> np.ndarray:
+    """Labels (Z, Y, X), uint32: synapse s has its pre-synaptic region as 2 s - 1, its post as 2 s.
+
+    `prediction` holds probabilities of the pre-synaptic, then the post-synaptic region, then,
+    where it is there, of both together: (2 or 3, Z, Y, X), float32, float16 or uint8 (0 to 255).
+    A voxel belongs to the more probable side (pre, where they are equal) where that probability
+    and that of both exceed `threshold`, compared as float32. Regions are the 26-connected
+    components of either side; those of fewer than `dust_remove_size` voxels are left out.
+
+    A synapse is one region of each side. Those that touch are paired first, by the area of their
+    contact (nm²), the largest first; then the nearest of the others, up to `max_distance` nm
+    between the centres of voxels. Among equals that with the earlier pre-synaptic, then
+    post-synaptic region goes first, regions being in the order of their first voxels. A region
+    without a partner has no direction and becomes 0. Synapses are numbered by first voxels.
+
+    `voxel_size` is in nm. Other channels, logits and numbers out of range are UserErrors.
+
+    Channels as of Lin et al. 2020, "Two-stream active query suggestion for active learning in
+    connectomics"; that components of both sides make instances is from PyTorch Connectomics, which
+    takes those of the union and does not pair.
+    """
+    _check_arguments(prediction, threshold, max_distance, dust_remove_size)
+    regions = _regions(_sides(prediction, threshold), dust_remove_size)
+    touching = [pair for _, *pair in sorted(_contacts(regions, voxel_size))]
+    pairs = _one_to_one(touching)
+    alone = sorted({*range(1, len(regions.sides))} - {region for pair in pairs for region in pair})
+    near = [pair for _, *pair in sorted(_gaps(regions, alone, voxel_size, max_distance))]
+    pairs += _one_to_one(near)
+    return _synapses(regions, sorted(pairs, key=min))
+
+
+@dataclass(frozen=True)
+class _Regions:
+    """Regions from 1 in the order of first voxels: where they are, and the side of each."""
+
+    volume: np.ndarray  # (Z, Y, X) uint32, 0 for none
+    voxels: np.ndarray  # flat, of all regions, ascending
+    sides: np.ndarray  # by region, that of 0 being 0
+
+    def places(self, regions: Sequence[int]) -> list[np.ndarray]:
+        """For each of the regions, ascending, its voxels (N, 3)."""
+        region = self.volume.reshape(-1)[self.voxels]
+        inside = np.isin(region, regions)
+        voxels, region = self.voxels[inside], region[inside]
+        by_region = voxels[np.argsort(region, kind="stable")]
+        at = np.stack(np.unravel_index(by_region, self.volume.shape), axis=1)
+        return np.split(at, np.searchsorted(np.sort(region), regions[1:]))
+
+
+def _check_arguments(
+    prediction: np.ndarray, threshold: float, max_distance: float, dust_remove_size: int
+) -> None:
+    if len(prediction) not in (2, 3):
+        raise UserError(
+            "decoding=polarity takes the channels pre and post, and both together where there are "
+            f"three; the prediction has {len(prediction)} (inference.model.select_channel)"
+        )
+    check_prediction(prediction, offsets=[(0, 0, 0)] * len(prediction))
+    check_values([prediction], prediction.dtype)
+    check_threshold(threshold)
+    if not 0 <= max_distance < np.inf:
+        raise UserError(f"decoding.max_distance is {max_distance}; it must be 0 nm or more")
+    if dust_remove_size < 0:
+        raise UserError(f"decoding.dust_remove_size is {dust_remove_size}; it must be 0 or more")
+
+
+def _sides(prediction: np.ndarray, threshold: float) -> np.ndarray:
+    """PRE, POST or 0 for each voxel."""
+    pre, post, *both = ordered(prediction)
+    off = largest_off(prediction.dtype, threshold).view(pre.dtype)
+    on = np.maximum(pre, post) > off
+    for one in both:
+        on &= one > off
+    return np.where(on, np.where(pre >= post, np.uint8(PRE), np.uint8(POST)), np.uint8(0))
+
+
+def _regions(sides: np.ndarray, dust_remove_size: int) -> _Regions:
+    volume = cc3d.connected_components(sides, connectivity=26, out_dtype=np.uint32)
+    volume = np.ascontiguousarray(volume)
+    flat = volume.reshape(-1)
+    voxels = np.flatnonzero(flat)
+    _, first, piece, sizes = np.unique(
+        flat[voxels], return_index=True, return_inverse=True, return_counts=True
+    )
+    kept = np.flatnonzero(sizes >= dust_remove_size)
+    kept = kept[np.argsort(first[kept])]
+    numbers = np.zeros(len(sizes), np.uint32)
+    numbers[kept] = np.arange(1, len(kept) + 1)
+    flat[voxels] = numbers[piece]
+    first_voxels = voxels[first[kept]]
+    by_region = np.concatenate([[0], sides.reshape(-1)[first_voxels]])
+    return _Regions(volume, voxels[numbers[piece] > 0], by_region)
+
+
+def _contacts(regions: _Regions, voxel_size: Sequence[float]) -> Iterator[tuple[float, int, int]]:
+    """(minus their common area in nm², pre, post) of all regions that share faces of voxels."""
+    areas: dict[tuple[int, int], float] = {}
+    flat, shape = regions.volume.reshape(-1), regions.volume.shape
+    at = np.unravel_index(regions.voxels, shape)
+    for axis, nm in enumerate(voxel_size):
+        here = regions.voxels[at[axis] < shape[axis] - 1]
+        one, other = flat[here], flat[here + int(np.prod(shape[axis + 1 :]))]
+        meet = (other > 0) & (one != other)
+        ends = np.sort(np.stack([one[meet], other[meet]], axis=1), axis=1)
+        found, faces = np.unique(ends, axis=0, return_counts=True)
+        face = float(np.prod(voxel_size)) / nm
+        for pair, count in zip(found.tolist(), faces.tolist(), strict=True):
+            areas[tuple(pair)] = areas.get(tuple(pair), 0.0) + count * face
+    for (one, other), area in areas.items():
+        yield -area, *_directed(regions, one, other)
+
+
+def _directed(regions: _Regions, one: int, other: int) -> tuple[int, int]:
+    return (one, other) if regions.sides[one] == PRE else (other, one)
+
+
+def _gaps(
+    regions: _Regions, alone: Sequence[int], voxel_size: Sequence[float], max_distance: float
+) -> Iterator[tuple[float, int, int]]:
+    """(nm between them, pre, post) of those regions that are near enough."""
+    at = [voxels * np.array(voxel_size) for voxels in regions.places(alone)]
+    places = dict(zip(alone, at, strict=True)) if alone else {}
+    trees = {r: cKDTree(nm) for r, nm in places.items() if regions.sides[r] == POST}
+    if not trees:
+        return
+    posts = np.array(list(trees))
+    low = np.array([places[post].min(axis=0) for post in trees])
+    high = np.array([places[post].max(axis=0) for post in trees])
+    for pre in (region for region in places if regions.sides[region] == PRE):
+        apart = np.maximum(low - places[pre].max(axis=0), places[pre].min(axis=0) - high)
+        boxes_near = np.linalg.norm(np.maximum(apart, 0), axis=1) <= max_distance
+        for post in posts[boxes_near].tolist():
+            gap = float(trees[post].query(places[pre])[0].min())
+            if gap <= max_distance:
+                yield gap, pre, post
+
+
+def _one_to_one(pairs: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """Of pairs, the better ones first, those whose ends are still free."""
+    taken: set[int] = set()
+    free = []
+    for pre, post in pairs:
+        if taken.isdisjoint((pre, post)):
+            taken |= {pre, post}
+            free.append((pre, post))
+    return free
+
+
+def _synapses(regions: _Regions, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    labels = np.zeros(len(regions.sides), np.uint32)
+    for number, (pre, post) in enumerate(pairs, 1):
+        labels[pre], labels[post] = 2 * number - 1, 2 * number
+    return labels[regions.volume]

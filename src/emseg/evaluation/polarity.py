@@ -1,0 +1,59 @@
+"""Synapses found, and found with their direction."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from emseg.evaluation.matching import Overlaps, check_thresholds
+from emseg.evaluation.table import Contingency, table_of
+
+
+def polarity_matching(
+    segmentation: np.ndarray | None,
+    truth: np.ndarray | None,
+    *,
+    iou_thresholds: Sequence[float] = (0.3, 0.5),
+    table: Contingency | None = None,
+) -> dict[str, float]:
+    """Precision, recall and F1 of synapses, and of directed synapses, for each threshold of IoU.
+
+    In both volumes synapse s has its pre-synaptic region under the id 2 s - 1, its post-synaptic
+    one under 2 s. A synapse is both together, and is matched as `instance_matching` matches: one to
+    one, at an intersection over union (IoU) of the threshold or more. A matched pair is a directed
+    synapse found where more voxels agree on the side, pre on pre and post on post, than disagree.
+
+    For each threshold t: `synapse_precision_<t>`, `synapse_recall_<t>`, `synapse_f1_<t>`, and
+    `synapse_directed_<name>_<t>`, in which only pairs with the right direction count as found.
+    Precision of no synapses is 0.
+
+    Labels are integers of any dtype and one shape, -1 in the truth where nothing counts; with a
+    `table` of them the arrays are not looked at. A truth without synapses and thresholds outside
+    (0, 1] are UserErrors.
+    """
+    check_thresholds(iou_thresholds, metric="polarity_matching")
+    synapses, agreed = _folded(table_of(segmentation, truth, table, background=True))
+    overlaps = Overlaps(synapses)
+    agreed = agreed[(synapses.truth != 0) & (synapses.segmentation != 0)]
+    scores: dict[str, float] = {}
+    for threshold in iou_thresholds:
+        matched = overlaps.best_pairs(threshold)
+        directed = int((agreed[matched] > 0).sum())
+        for kind, found in (("synapse", len(matched)), ("synapse_directed", directed)):
+            scores |= {
+                f"{kind}_precision_{float(threshold)}": found / max(overlaps.segments, 1),
+                f"{kind}_recall_{float(threshold)}": found / overlaps.objects,
+                f"{kind}_f1_{float(threshold)}": 2 * found / (overlaps.objects + overlaps.segments),
+            }
+    return scores
+
+
+def _folded(regions: Contingency) -> tuple[Contingency, np.ndarray]:
+    """The table of synapses, and how many more voxels of each entry agree on their side."""
+    truth, ours = regions.truth, regions.segmentation
+    ids = np.stack([truth - truth // 2, ours - ours // 2], axis=1)
+    pairs, entry = np.unique(ids, axis=0, return_inverse=True)
+    entry = entry.reshape(-1)
+    counts = np.bincount(entry, weights=regions.counts).astype(np.int64)
+    signed = np.where(truth % 2 == ours % 2, regions.counts, -regions.counts)
+    agreed = np.bincount(entry, weights=signed)
+    return Contingency(pairs[:, 0], pairs[:, 1], counts, regions.voxels), agreed
