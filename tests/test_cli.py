@@ -211,6 +211,9 @@ def test_no_words_ask_for_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["download"], ["emseg download DATASET [DIR]"]),
         (["download", "--all"], ["'--all'", "emseg download DATASET [DIR]"]),
         (["download", "snem"], ["'snem'", "did you mean 'snemi'"]),
+        (["convert", "cremi"], ["'cremi'", "emseg convert cremi SOURCE DIR"]),
+        (["convert", "cremi", "a", "b", "--alignment"], ["[--alignment RECORD]"]),
+        (["convert", "crem", "a", "b"], ["'crem'", "did you mean 'cremi'"]),
     ],
 )
 def test_a_mistyped_form_is_one_line(

@@ -1,4 +1,4 @@
-"""The verbs of the command line: demo, synth, download."""
+"""The verbs of the command line: demo, synth, download, convert."""
 
 import time
 from pathlib import Path
@@ -8,6 +8,7 @@ from emseg.config.choices import tutorials_folder
 from emseg.data.baseline import raw_watershed
 from emseg.data.layouts import write_layout
 from emseg.evaluation.adapted_rand import adapted_rand
+from emseg.stages.convert import convert
 from emseg.stages.download import download
 from emseg.stages.runs import say
 from emseg.stages.test import Session
@@ -15,7 +16,7 @@ from emseg.stages.train import train
 from emseg.stages.tune import tune_decoder
 from emseg.volumes import open_volume
 
-__all__ = ["demo", "download", "synth"]
+__all__ = ["convert", "demo", "download", "synth"]
 
 COMMAND = "emseg demo"
 

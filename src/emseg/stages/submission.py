@@ -1,0 +1,98 @@
+"""A segmentation of clefts as the CREMI challenge takes it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cc3d
+import numpy as np
+
+from emseg.errors import UserError
+from emseg.progress import track
+from emseg.stages.runs import say
+from emseg.volumes import Volume, check_writable, open_volume
+from emseg.volumes.alignment import Alignment, read_alignment, restore
+from emseg.volumes.cremi import INVALID, RESOLUTION, write_clefts
+from emseg.volumes.location import output_format, parse_location
+
+# Sections at a time: those of a stored chunk.
+THICKNESS = 16
+# Every sample that is scored.
+SAMPLE_SHAPE = (125, 1250, 1250)
+
+
+def write_submission(segmentation: str, to: Path, record: Path | None) -> None:
+    """Writes the segmentation's clefts as `volumes/labels/clefts` of `to`, whole or not at all.
+
+    Segments are clefts, and the pieces of a mask (joined by faces, edges or corners, in the
+    segmentation's own stack). With the `record` of a re-alignment they are led back to the
+    original. UserError for a prediction, for ids that mean something else in the challenge, for
+    another resolution or order of axes, and for a record of other sections.
+    """
+    volume = _open(segmentation)
+    _check_target(to, volume)
+    alignment = None if record is None else read_alignment(record)
+    if alignment is not None and len(alignment.sections) != volume.shape[0]:
+        raise UserError(
+            f"the alignment {record} has {len(alignment.sections)} sections, {volume.location} "
+            f"has {volume.shape[0]}"
+        )
+    clefts, count = _clefts(volume)
+    shape = volume.shape if alignment is None else alignment.shape
+    offset = (volume.offset if alignment is None else None) or (0.0, 0.0, 0.0)
+    write_clefts(to, _slabs(clefts, shape, alignment, to.name), shape=shape, offset=offset)
+    say(f"{to}: {count} clefts in {' x '.join(map(str, shape))} voxels")
+    if tuple(shape) != SAMPLE_SHAPE:
+        say(f"the challenge's samples have {' x '.join(map(str, SAMPLE_SHAPE))}")
+
+
+def _open(segmentation: str) -> Volume:
+    volume = open_volume(segmentation)
+    where = volume.location
+    raw = volume.dtype.kind == "f" or volume.channels is not None
+    if raw or volume.attributes.get("kind") == "prediction":
+        raise UserError(
+            f"{where} is a prediction, not a segmentation: decode it first (emseg --config … "
+            f"--mode decode --input {segmentation}) and hand in what that writes"
+        )
+    if volume.axes != "zyx":
+        raise UserError(f"{where} has the axes {volume.axes}: those of the challenge are zyx")
+    if volume.voxel_size is not None and not np.allclose(volume.voxel_size, RESOLUTION):
+        raise UserError(
+            f"{where} has a resolution of {volume.voxel_size} nm: that of the challenge is "
+            f"{RESOLUTION}"
+        )
+    return volume
+
+
+def _check_target(to: Path, volume: Volume) -> None:
+    if output_format(to) != "hdf5":
+        raise UserError(f"cannot write '{to}': what is handed in ends in .hdf, .h5 or .hdf5")
+    if to.exists() and to.samefile(parse_location(volume.location).path):
+        raise UserError(f"{to} is the segmentation itself: take another name")
+    check_writable(to.parent)
+
+
+def _clefts(volume: Volume) -> tuple[np.ndarray, int]:
+    """The ids of the clefts, 0 where there is none, and how many there are."""
+    labels = volume[...]
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= INVALID:
+        raise UserError(
+            f"{volume.location} holds the id {low if low < 0 else high}: a segmentation has ids "
+            f"below {INVALID}, and 0 where there is nothing"
+        )
+    if high > 1:
+        return labels, len(np.unique(labels[labels > 0]))
+    return cc3d.connected_components(labels.astype(bool), connectivity=26, return_N=True)
+
+
+def _slabs(
+    clefts: np.ndarray, shape: tuple[int, ...], alignment: Alignment | None, name: str
+) -> Iterator[tuple[int, np.ndarray]]:
+    starts = range(0, shape[0], THICKNESS)
+    for start in track(starts, total=len(starts), label=f"writing {name}", unit="slabs"):
+        stop = min(start + THICKNESS, shape[0])
+        if alignment is None:
+            yield start, clefts[start:stop]
+        else:
+            yield start, restore(clefts, alignment, start, stop)

@@ -1,0 +1,299 @@
+"""The convert verb: official files of CREMI to volumes, segmentations to what is handed in."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from emseg.cli import main
+from emseg.stages import convert, submission
+from emseg.volumes import open_volume, write_volume
+from emseg.volumes.alignment import Alignment, Placed, realign, write_alignment
+
+BACKGROUND, INVALID = 0xFFFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFE
+SHAPE = (2 * submission.THICKNESS + 5, 20, 24)
+IDS = (8, 2**40, 3)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def mistake(capsys):
+    """Calls convert and hands back its one line of error."""
+
+    def call(*words):
+        capsys.readouterr()
+        assert main(["convert", *words]) == 2
+        told = capsys.readouterr()
+        lines = told.err.splitlines()
+        assert told.out == "" and lines[-1].startswith("emseg: ")
+        return lines[-1]
+
+    return call
+
+
+def clefts_of(shape=SHAPE):
+    clefts = np.full(shape, BACKGROUND, np.uint64)
+    clefts[2:5, 3:6, 4:9] = IDS[0]
+    clefts[15:18, 3:6, 4:9] = IDS[1]
+    clefts[30, 0, 0] = IDS[2]
+    clefts[34:, 10:, 11:] = INVALID
+    clefts[0, 0, 0] = 0
+    return clefts
+
+
+def official(name, *, clefts=None, offset=(0, 0, 0), shape=None, raw_offset=None):
+    """An official file, its image larger than the labels where `shape` says so; the image."""
+    shape = shape or SHAPE
+    image = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+    Path(name).parent.mkdir(exist_ok=True)
+    with h5py.File(name, "w") as file:
+        raw = file.create_dataset("volumes/raw", data=image, compression="gzip")
+        raw.attrs["resolution"] = (40.0, 4.0, 4.0)
+        if raw_offset is not None:
+            raw.attrs["offset"] = raw_offset
+        if clefts is not None:
+            stored = file.create_dataset("volumes/labels/clefts", data=clefts, compression="gzip")
+            stored.attrs["resolution"] = (40.0, 4.0, 4.0)
+            stored.attrs["offset"] = np.array(offset, float)
+    return image
+
+
+def test_an_official_file_becomes_an_image_and_its_clefts():
+    image = official("sample_A_20160501.hdf", clefts=clefts_of())
+    assert main(["convert", "cremi", "sample_A_20160501.hdf", "out"]) == 0
+    assert {path.name for path in Path("out").iterdir()} == {"im_A.h5", "syn_A.h5"}
+    with h5py.File("out/im_A.h5") as im, h5py.File("out/syn_A.h5") as syn:
+        assert [*im] == [*syn] == ["main"]
+        assert (im["main"].dtype, syn["main"].dtype) == (np.uint8, np.int32)
+        np.testing.assert_array_equal(im["main"][...], image)
+        labels = syn["main"][...]
+    for volume in (open_volume("out/im_A.h5"), open_volume("out/syn_A.h5")):
+        assert (volume.axes, volume.voxel_size, volume.offset) == ("zyx", (40, 4, 4), (0, 0, 0))
+    expected = np.zeros(SHAPE, np.int32)
+    for number, name in enumerate(sorted(IDS), 1):
+        expected[clefts_of() == name] = number
+    expected[clefts_of() == INVALID] = -1
+    np.testing.assert_array_equal(labels, expected)
+
+
+@pytest.mark.parametrize("raw_offset", [None, (-80.0, 0.0, 4.0)])
+def test_a_padded_image_is_cut_to_its_labels(raw_offset):
+    offset = (120.0, 20.0, 44.0)
+    image = official(
+        "sample_B_padded_20160501.hdf",
+        clefts=clefts_of(),
+        offset=offset,
+        shape=(44, 40, 50),
+        raw_offset=raw_offset,
+    )
+    assert main(["convert", "cremi", "sample_B_padded_20160501.hdf", "out"]) == 0
+    z, y, x = (3, 5, 11) if raw_offset is None else (5, 5, 10)
+    cut = image[z : z + 37, y : y + 20, x : x + 24]
+    made = open_volume("out/im_B.h5")
+    np.testing.assert_array_equal(made[...], cut)
+    assert made.offset == open_volume("out/syn_B.h5").offset == offset
+    assert made.shape == open_volume("out/syn_B.h5").shape == SHAPE
+
+
+def test_a_folder_of_them_and_held_out_ones_without_labels():
+    for name in ("A_20160501", "C_20160501"):
+        official(f"cremi/sample_{name}.hdf", clefts=clefts_of())
+    image = official("cremi/sample_A+_20160601.hdf", shape=(5, 6, 7))
+    Path("cremi/sample_A_20160501.hdf.sha256").write_text("beside")
+    assert main(["convert", "cremi", "cremi", "out"]) == 0
+    names = {"im_A.h5", "syn_A.h5", "im_C.h5", "syn_C.h5", "im_A+.h5"}
+    assert {path.name for path in Path("out").iterdir()} == names
+    np.testing.assert_array_equal(open_volume("out/im_A+.h5")[...], image)
+
+
+def test_what_is_there_of_the_same_source_is_not_made_again(mistake, monkeypatch, capsys):
+    official("sample_A_20160501.hdf", clefts=clefts_of())
+    words = ["convert", "cremi", "sample_A_20160501.hdf", "out"]
+    assert main(words) == 0
+    made = {path.name: path.stat().st_mtime_ns for path in Path("out").iterdir()}
+    assert main(words) == 0
+    assert capsys.readouterr().err.count("is up to date") == 2
+    assert {path.name: path.stat().st_mtime_ns for path in Path("out").iterdir()} == made
+    official("sample_A_20160501.hdf", clefts=np.full(SHAPE, 5, np.uint64))
+    assert main(words) == 0
+    assert (open_volume("out/syn_A.h5")[...] == 1).all()
+    # What came from elsewhere, the re-aligned volumes say, is somebody's.
+    others = np.zeros(SHAPE, np.uint8)
+    write_volume("out/im_A.h5", others, axes="zyx", voxel_size=None, attributes={})
+    assert "out/im_A.h5 is there, and was not made by convert" in mistake(*words[1:])
+    np.testing.assert_array_equal(open_volume("out/im_A.h5")[...], others)
+    # What breaks off leaves the old one.
+    official("sample_A_20160501.hdf", clefts=clefts_of())
+    Path("out/im_A.h5").unlink()
+    monkeypatch.setattr(convert, "_is_cleft", lambda slab: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(words)
+    assert {path.name for path in Path("out").iterdir()} == {"im_A.h5", "syn_A.h5"}
+    assert (open_volume("out/syn_A.h5")[...] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ({"name": "sample.hdf"}, "sample.hdf: no sample in the name"),
+        ({"offset": (0, 0, 8)}, "reaches from voxel [0, 0, 2] to [37, 20, 26]"),
+        ({"offset": (-40, 0, 0)}, "reaches from voxel [-1, 0, 0]"),
+        ({"offset": (0, 0, 2)}, "begins [0.0, 0.0, 0.5] voxels into"),
+        ({"clefts": np.zeros(SHAPE, np.uint32)}, "holds uint32: official clefts are uint64"),
+        ({"shape": (37, 20, 20)}, "which has (37, 20, 20)"),
+    ],
+)
+def test_files_that_are_not_official_are_refused(mistake, made, told):
+    name = made.pop("name", "sample_A_1.hdf")
+    official(name, **{"clefts": clefts_of()} | made)
+    assert told in mistake("cremi", name, "out")
+    assert not Path("out").exists()
+
+
+def test_other_mistakes_are_one_line(mistake):
+    official("a/sample_A_1.hdf")
+    official("a/sample_A_padded_1.hdf")
+    Path("empty").mkdir()
+    assert "both of sample A" in mistake("cremi", "a", "out")
+    assert "holds no .hdf files" in mistake("cremi", "empty", "out")
+    assert "did you mean 'a/sample_A_1.hdf'" in mistake("cremi", "a/sample_A_2.hdf", "out")
+    assert "unknown conversion 'cremy'; did you mean 'cremi'" in mistake("cremy", "a", "out")
+    line = mistake("cremi", "a", "out", "--alignment", "b.json")
+    assert "--alignment is for convert cremi-submission" in line
+    assert "emseg convert cremi SOURCE DIR" in mistake("cremi", "a")
+    with h5py.File("sample_B_1.hdf", "w") as file:
+        file["volumes/raw"] = np.zeros(SHAPE, np.uint16)
+    assert "holds uint16: an official image is uint8" in mistake("cremi", "sample_B_1.hdf", "out")
+    with h5py.File("sample_B_1.hdf", "w") as file:
+        file["volumes/raw"] = np.zeros(SHAPE, np.uint8)
+        file["volumes/labels/clefts"] = clefts_of()
+    assert "has the resolution None" in mistake("cremi", "sample_B_1.hdf", "out")
+    assert not Path("out").exists()
+
+
+def segment(labels, name="seg.h5", *, voxel_size=(40, 4, 4), axes="zyx", **more):
+    write_volume(
+        name, labels, axes=axes, voxel_size=voxel_size, attributes={"kind": "segmentation"}, **more
+    )
+
+
+def handed_in(name="A+.hdf"):
+    with h5py.File(name) as file:
+        assert file.attrs["file_format"] == "0.2"
+        stored = file["volumes/labels/clefts"]
+        assert (stored.dtype, stored.compression) == (np.uint64, "gzip")
+        assert stored.attrs["resolution"].tolist() == [40, 4, 4]
+        return stored[...], stored.attrs["offset"].tolist()
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int32])
+def test_pieces_of_a_mask_are_clefts(dtype, capsys):
+    mask = np.random.default_rng(0).random(SHAPE) < 0.03
+    segment(mask.astype(dtype), offset=(40, 0, 8))
+    assert main(["convert", "cremi-submission", "seg.h5", "A+.hdf"]) == 0
+    clefts, offset = handed_in()
+    assert offset == [40, 0, 8]
+    np.testing.assert_array_equal(clefts == BACKGROUND, ~mask)
+    pieces, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    # The same pieces, whatever they are called.
+    pairs = np.unique(np.stack([pieces[mask], clefts[mask].astype(np.int64)]), axis=1)
+    assert pairs.shape[1] == len({*pairs[0]}) == len({*pairs[1]}) == count > 20
+    told = capsys.readouterr().err
+    assert f"A+.hdf: {count} clefts in 37 x 20 x 24 voxels" in told
+    assert "the challenge's samples have 125 x 1250 x 1250" in told
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.uint64])
+def test_labels_keep_their_ids(dtype):
+    labels = np.random.default_rng(0).choice([0, 7, 60000], SHAPE).astype(dtype)
+    segment(labels)
+    assert main(["convert", "cremi-submission", "seg.h5", "A+.hdf"]) == 0
+    clefts, offset = handed_in()
+    assert offset == [0, 0, 0]
+    expected = labels.astype(np.uint64)
+    expected[labels == 0] = BACKGROUND
+    np.testing.assert_array_equal(clefts, expected)
+
+
+def test_without_a_cleft_all_is_background():
+    segment(np.zeros(SHAPE, np.uint8), voxel_size=None)
+    assert main(["convert", "cremi-submission", "seg.h5", "A+.hdf"]) == 0
+    assert (handed_in()[0] == BACKGROUND).all()
+
+
+def test_a_realigned_segmentation_is_led_back():
+    rng = np.random.default_rng(0)
+    original = rng.choice([0, 0, 2, 9], (40, 26, 22)).astype(np.uint32)
+    # Section 5 was left out, and two are in the other order.
+    order = [*range(5), *range(6, 40)]
+    order[30], order[31] = order[31], order[30]
+    steps = rng.integers(-3, 4, (len(order), 2)).tolist()
+    placed = tuple(Placed(z, tuple(step)) for z, step in zip(order, steps, strict=True))
+    alignment = Alignment(original.shape, placed)
+    write_alignment("a.json", alignment)
+    segment(realign(original, alignment, size=(24, 21)))
+    words = ["convert", "cremi-submission", "seg.h5", "A+.hdf", "--alignment", "a.json"]
+    assert main(words) == 0
+    clefts, offset = handed_in()
+    assert clefts.shape == original.shape and offset == [0, 0, 0]
+    expected = np.full(original.shape, BACKGROUND, np.uint64)
+    for z, (dy, dx) in zip(order, steps, strict=True):
+        for y in range(max(0, dy), min(26, 24 + dy)):
+            for x in range(max(0, dx), min(22, 21 + dx)):
+                if original[z, y, x]:
+                    expected[z, y, x] = original[z, y, x]
+    np.testing.assert_array_equal(clefts, expected)
+
+
+def test_a_mask_is_parted_before_it_is_led_back():
+    # A cleft that is one in the aligned stack lies apart in the original: still one.
+    mask = np.zeros((4, 12, 12), np.uint8)
+    mask[:, 5:7, 5:7] = 1
+    segment(mask)
+    placed = tuple(Placed(z, (0, 5 if z % 2 else -5)) for z in range(4))
+    write_alignment("a.json", Alignment((4, 12, 12), placed))
+    words = ["convert", "cremi-submission", "seg.h5", "A+.hdf", "--alignment", "a.json"]
+    assert main(words) == 0
+    clefts, _ = handed_in()
+    assert np.unique(clefts).tolist() == [1, BACKGROUND]
+    assert np.count_nonzero(clefts == 1) == 16
+    assert ndimage.label(clefts == 1, structure=np.ones((3, 3, 3)))[1] == 4
+
+
+@pytest.mark.parametrize(
+    ("array", "more", "told"),
+    [
+        (np.ones(SHAPE, np.float32), {}, "is a prediction, not a segmentation: decode it first"),
+        (np.ones((1, *SHAPE), np.uint8), {"axes": "czyx"}, "--mode decode --input seg.h5"),
+        (np.full(SHAPE, -1, np.int32), {}, "holds the id -1"),
+        (clefts_of(), {}, f"holds the id {BACKGROUND}"),
+        (np.ones(SHAPE, np.uint8), {"axes": "xyz"}, "has the axes xyz"),
+        (np.ones(SHAPE, np.uint8), {"voxel_size": (40, 8, 8)}, "a resolution of (40.0, 8.0, 8.0)"),
+    ],
+)
+def test_what_is_no_segmentation_of_the_challenge_is_refused(mistake, array, more, told):
+    if more.get("axes") == "czyx":
+        more = more | {"voxel_size": (40, 4, 4)}
+    segment(array, **more)
+    assert told in mistake("cremi-submission", "seg.h5", "A+.hdf")
+    assert [path.name for path in Path().iterdir()] == ["seg.h5"]
+
+
+def test_what_stands_in_the_way_of_a_submission_is_told(mistake):
+    segment(np.ones(SHAPE, np.uint8))
+    before = Path("seg.h5").read_bytes()
+    assert "seg.h5 is the segmentation itself" in mistake("cremi-submission", "seg.h5", "seg.h5")
+    assert "ends in .hdf" in mistake("cremi-submission", "seg.h5", "A+.zarr")
+    assert "cannot write 'A+.tif'" in mistake("cremi-submission", "seg.h5", "A+.tif")
+    assert "did you mean 'seg.h5'" in mistake("cremi-submission", "sge.h5", "A+.hdf")
+    words = ["cremi-submission", "seg.h5", "A+.hdf", "--alignment", "a.json"]
+    assert "cannot read the alignment a.json" in mistake(*words)
+    write_alignment("a.json", Alignment((9, 9, 9), (Placed(0, (0, 0)),)))
+    assert "a.json has 1 sections, seg.h5:main has 37" in mistake(*words)
+    assert Path("seg.h5").read_bytes() == before and not Path("A+.hdf").exists()
