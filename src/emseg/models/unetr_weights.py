@@ -25,26 +25,25 @@ def pretrained_encoder(
     """The encoder's weights of a masked autoencoder's; None where `weights` are of something else.
 
     `told` is what the file says of its model, of which `volume_size` and `patch_size` tell the
-    grid of its positions: they are interpolated to `own_grid`. UserErrors: no weight of an
-    encoder, positions of an unknown grid that are not as many as ours, another number of heads.
+    grid of its positions: they are interpolated to `own_grid`. UserErrors: no weight of a part of
+    the encoder, positions of an unknown grid that are not as many as ours, another number of heads.
     """
     parts = {name.partition(".")[0] for name in weights}
     if "mask_token" not in parts and not parts <= {*ENCODER, *PRETRAINING}:
         return None
-    taken = {name: value for name, value in weights.items() if name.partition(".")[0] in ENCODER}
-    if not taken:
-        names = ", ".join(list(weights)[:3]) or "nothing"
+    lacking = [part for part in ENCODER if part not in parts]
+    if lacking:
         raise UserError(
-            f"no weight of the encoder ({', '.join(ENCODER)}) is among those given, which are "
-            f"{names}"
+            f"no weights of the encoder's {', '.join(lacking)} are among the pretrained ones, "
+            f"which are those of {', '.join(sorted(parts)) or 'nothing'}"
         )
+    taken = {name: value for name, value in weights.items() if name.partition(".")[0] in ENCODER}
     if told.get("num_heads", num_heads) != num_heads:
         raise UserError(
             f"model.num_heads is {num_heads}, the pretrained weights have {told['num_heads']}"
         )
-    if "pos_embed" in taken:
-        taken["pos_embed"] = _fitted(taken["pos_embed"], _told_grid(told), tuple(own_grid))
-    return taken
+    positions = _fitted(taken["pos_embed"], _told_grid(told), tuple(own_grid))
+    return taken | {"pos_embed": positions}
 
 
 def resampled_positions(positions: Tensor, grid: Sequence[int], new_grid: Sequence[int]) -> Tensor:
