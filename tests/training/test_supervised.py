@@ -10,11 +10,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_run import Samples, per_head_module, tiny_module, train
 
 from emseg.errors import UserError
+from emseg.losses.maws import MembraneWeightedMSE
 from emseg.losses.mse import MSE
 from emseg.training.callbacks import ImagePanels, TrainingProgress
 from emseg.training.checkpoints import read_checkpoint
 from emseg.training.ema import Ema
 from emseg.training.supervised import Supervised
+
+# What a loss is given beside logits, in this order.
+SEEN = ("target", "mask", "image")
 
 
 class _Fixed(torch.nn.Module):
@@ -39,11 +43,27 @@ def test_auxiliary_losses_weigh_half_of_the_next_finer():
     torch.testing.assert_close(module.eval()._losses(batch)[0].detach(), coarse[0])
 
 
+def test_losses_that_ask_see_the_image_of_their_level():
+    image, target = torch.rand(2, 1, 1, 8, 8, 8)
+    batch = {"image": image, "target": target, "mask": torch.ones_like(target, dtype=torch.bool)}
+    loss = MembraneWeightedMSE()
+    module = Supervised(_Fixed(8, 4), loss=loss, make_optimizer=torch.optim.SGD)
+    total, _ = module._losses(batch)
+    fine, coarse = (
+        loss(
+            torch.zeros(1, 1, *[8 // f] * 3),
+            *(batch[key][..., f // 2 :: f, f // 2 :: f, f // 2 :: f] for key in SEEN),
+        )
+        for f in (1, 2)
+    )
+    torch.testing.assert_close(total.detach(), fine + coarse / 2)
+
+
 def test_names_of_logged_values(tmp_path):
     logger = CSVLogger(tmp_path)
     train(tiny_module(), tmp_path, steps=12, logger=logger, log_every_n_steps=1)
     header = (Path(logger.log_dir) / "metrics.csv").read_text().splitlines()[0]
-    parts = {"bce", "all", "dice", "each", "mse"}
+    parts = {"bce", "all", "dice", "each", "mse", "maws"}
     assert set(header.split(",")) == {
         "epoch",
         "step",

@@ -16,6 +16,7 @@ import torch
 
 from emseg.losses.bce import PerChannelBCEWithLogits, WeightedBCEWithLogits
 from emseg.losses.dice import Dice
+from emseg.losses.maws import MembraneWeightedMSE
 from emseg.losses.mse import MSE
 from emseg.losses.per_head import PerHead
 from emseg.losses.smooth_l1 import SmoothL1
@@ -78,6 +79,7 @@ def tiny_module(**settings) -> Supervised:
         "dice": Dice(batch=True),
         "each": Dice(),
         "mse": MSE(activation="sigmoid"),
+        "maws": MembraneWeightedMSE(),
     }
     defaults = {
         "net": tiny_net(),
