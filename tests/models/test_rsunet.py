@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from emseg.errors import UserError
 from emseg.models.group_norm import GroupNorm
 from emseg.models.rsunet import RSUNet
-from emseg.models.stride import check_patch
+from emseg.models.stride import check_input, check_patch
 from reference.rsunet import rsunet as reference
 
 SMALL = {"width": [4, 6, 8], "down_factors": [[1, 2, 2], [2, 2, 2]]}
@@ -77,11 +77,12 @@ def test_stride_is_the_smallest_step_of_sizes():
     net = RSUNet(1, 1, **SMALL)
     assert net.stride == (2, 4, 4)
     assert net(torch.zeros(1, 1, 2, 4, 8)).shape == (1, 1, 2, 4, 8)
-    check_patch((4, 8, 12), net.stride)
+    check_input((4, 8, 12), net)
+    check_input((4, 9, 12), torch.nn.Conv3d(1, 1, 1))
     with pytest.raises(
         UserError, match=r"\[4, 9, 12\].*\[2, 4, 4\].*\[4, 8, 12\] or \[4, 12, 12\]"
     ):
-        check_patch((4, 9, 12), net.stride)
+        check_input((4, 9, 12), net)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from unetr_names import TINY
 
 from emseg.errors import UserError
 from emseg.models.masked_autoencoder import MaskedAutoencoder
+from emseg.models.stride import check_input
 from emseg.models.unetr_aniso import UNETRAniso
 from reference.unetr import guessed_patches, unetr
 
@@ -127,7 +128,9 @@ def test_first_weights_are_as_published():
 
 def test_images_of_another_size_are_refused():
     net = UNETRAniso(1, 3, **TINY, feature_size=2)
-    assert net.stride == (8, 32, 32)
+    check_input((8, 32, 32), net)
+    with pytest.raises(UserError, match=r"size \[16, 32, 32\] must be model.volume_size \[8, 32"):
+        check_input((16, 32, 32), net, key="inference.window.window_size")
     with pytest.raises(UserError, match=r"volume_size \[8, 32, 32\] alone, not \[8, 32, 64\]"):
         net(torch.zeros(1, 1, 8, 32, 64))
     with pytest.raises(UserError, match=r"mask has the shape \[1, 64\]"):

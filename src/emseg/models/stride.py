@@ -2,7 +2,27 @@
 
 from collections.abc import Sequence
 
+from torch import nn
+
 from emseg.errors import UserError
+
+
+def check_input(
+    size: Sequence[int], net: nn.Module, *, key: str = "data.dataloader.patch_size"
+) -> None:
+    """Nothing, where the network takes images of this size (voxels).
+
+    That is its `volume_size` alone where it has one, multiples of its `stride` where it has that;
+    another size is a `UserError` that names `key`, where it was set.
+    """
+    fixed, stride = getattr(net, "volume_size", None), getattr(net, "stride", None)
+    if fixed is not None and tuple(size) != tuple(fixed):
+        raise UserError(
+            f"{key} {list(size)} must be model.volume_size {list(fixed)}: the network takes images "
+            "of that size alone"
+        )
+    if stride is not None:
+        check_patch(size, stride, key=key)
 
 
 def check_patch(

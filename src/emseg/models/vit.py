@@ -39,7 +39,7 @@ class ViTEncoder(nn.Module):
         self.volume_size = _axes("volume_size", volume_size)
         self.patch_size = _axes("patch_size", patch_size)
         _check(self.volume_size, self.patch_size, embed_dim, depth, num_heads, dropout)
-        self.stride = self.volume_size
+        self.stride = self.volume_size  # for those who know a stride alone
         self.num_heads = num_heads
         self.grid = grid_of(self.volume_size, self.patch_size)
         self.pos_embed = learned_token(prod(self.grid), embed_dim)

@@ -16,7 +16,7 @@ from emseg.errors import UserError
 from emseg.inference.predict import check_options, predict
 from emseg.inference.tta import Ensemble, merged_views
 from emseg.kernels.symmetry import views
-from emseg.models.stride import check_patch
+from emseg.models.stride import check_input
 from emseg.stages.artifacts import FORMAT_VERSION, contents, find_current, fingerprint, supersede
 from emseg.stages.devices import Devices, resolve_devices
 from emseg.stages.network import Trained, target_facts
@@ -207,8 +207,7 @@ def _values(activation: str, channels: list[str] | None) -> str | list[str]:
 def check_settings(trained: Trained, root: Root) -> None:
     """Nothing, or a UserError for settings that the network, or each other, forbid."""
     config, window, facts = root.inference, _window(trained, root), target_facts(trained.target)
-    if hasattr(trained.net, "stride"):
-        check_patch(window, trained.net.stride, key="inference.window.window_size")
+    check_input(window, trained.net, key="inference.window.window_size")
     _check_crop(config, facts["offsets"] or [])
     check_options(
         config.output_dtype,
