@@ -15,6 +15,7 @@ from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.evaluation.cremi import cremi_score
 from emseg.stages import evaluate as stage
 from emseg.stages.evaluate import evaluate, table
+from emseg.stages.rehearsal import try_metrics
 from emseg.stages.sources import open_sources
 from emseg.volumes import open_volume, write_volume
 from stages.conftest import SHAPE, write
@@ -90,6 +91,33 @@ def test_several_volumes_have_a_mean(halves):
     assert [*scores] == ["a", "b", "mean"]
     for name, value in scores["mean"].items():
         assert value == pytest.approx((scores["a"][name] + scores["b"][name]) / 2)
+
+
+def test_a_mean_skips_nothing_and_tells_of_what_is_not_finite(halves, capsys):
+    write(Path("empty.h5"), np.zeros_like(halves))
+    one = Volume(image="im.h5", label="truth.h5")
+    names = {"a": "seg", "b": "empty", "c": "seg"}
+    paths = {name: Path(f"{file}.h5") for name, file in names.items()}
+    node = {"cleft": {"_target_": "emseg.evaluation.cremi_distance.cremi_distance"}}
+    for _ in range(2):  # computed, then read back
+        scores = run(sources(a=one, b=one, c=one), paths, metrics=node | {"rand": RAND})
+        assert scores["mean"]["cremi_distance"] == scores["mean"]["cremi_adf"] == math.inf
+        assert math.isnan(scores["mean"]["cremi_adgt"])
+        assert scores["mean"]["cremi_false_negatives"] == halves.size / 3
+        told = [line for line in capsys.readouterr().err.splitlines() if "finite" in line]
+        assert len(told) == 1 and "cremi_distance (2 of 3), cremi_adgt (2 of 3)" in told[0]
+        assert "cremi_false" not in told[0] and "rand" not in told[0]
+    run(sources(b=one), paths, metrics=node)
+    run(sources(a=one, c=one), paths, metrics=node)
+    assert "finite" not in capsys.readouterr().err
+
+
+def test_a_missing_voxel_size_is_named_before_any_prediction(halves):
+    write_volume("bare.h5", halves, axes="zyx", voxel_size=None, attributes={})
+    node = {"cleft": {"_target_": "emseg.evaluation.cremi_distance.cremi_distance"}}
+    try_metrics(node | {"rand": RAND}, sources(a=Volume(image="im.h5", label="truth.h5")))
+    with pytest.raises(UserError, match=r"set data\.test\.resolution"):
+        try_metrics(node, sources(a=Volume(image="bare.h5", label="bare.h5")))
 
 
 def test_no_label_no_evaluation(halves, capsys):

@@ -115,12 +115,7 @@ class Accumulator:
 
     def add(self, segmentation: np.ndarray, truth: np.ndarray) -> None:
         """Count one more block; what it may hold is said at `contingency`."""
-        if segmentation.shape != truth.shape:
-            raise UserError(
-                f"the segmentation has the shape {segmentation.shape}, the truth {truth.shape}"
-            )
-        _check_ids(segmentation, "segmentation", lowest=0)
-        _check_ids(truth, "truth", lowest=-1)
+        check_pair(segmentation, truth)
         ignores = truth.dtype.kind == "i"
         ignored = np.uint64(2**64 - 1 if truth.dtype.itemsize == 8 else 2**32 - 1)
         for ours, theirs in zip(_flat(segmentation), _flat(truth), strict=True):
@@ -133,6 +128,16 @@ class Accumulator:
         """The table of all blocks so far."""
         truth, segmentation, counts = self._pairs[self._pairs[:, 2] > 0].T
         return _table(truth, segmentation, counts.astype(np.int64), self._voxels)
+
+
+def check_pair(segmentation: np.ndarray, truth: np.ndarray) -> None:
+    """Nothing, or a UserError: both are ids as `contingency` takes them, and of one shape."""
+    if segmentation.shape != truth.shape:
+        raise UserError(
+            f"the segmentation has the shape {segmentation.shape}, the truth {truth.shape}"
+        )
+    _check_ids(segmentation, "segmentation", lowest=0)
+    _check_ids(truth, "truth", lowest=-1)
 
 
 def contingency(segmentation: np.ndarray, truth: np.ndarray) -> Contingency:

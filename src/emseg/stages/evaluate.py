@@ -67,7 +67,9 @@ def evaluate(
         _write_records(path, kept)
     else:
         say(f"{path.name} holds this evaluation: not computed again")
-    return {name: _floats(scores) for name, scores in record["volumes"].items()}
+    volumes = {name: _floats(scores) for name, scores in record["volumes"].items()}
+    _tell_of_infinite(volumes)
+    return volumes
 
 
 def table(scores: Mapping[str, Scores]) -> str:
@@ -108,6 +110,17 @@ def _score_volumes(
         rows = list(volumes.values())
         volumes["mean"] = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     return volumes
+
+
+def _tell_of_infinite(volumes: Mapping[str, Scores]) -> None:
+    """Prints a line where a mean is of numbers that are not all finite: it skips none of them."""
+    rows = [row for name, row in volumes.items() if name != "mean"]
+    if len(rows) < 2:
+        return
+    finite = {name: sum(math.isfinite(row[name]) for row in rows) for name in rows[0]}
+    told = [f"{name} ({many} of {len(rows)})" for name, many in finite.items() if many < len(rows)]
+    if told:
+        say(f"not finite in every volume, and so in the mean (finite volumes): {', '.join(told)}")
 
 
 def _score_volume(segmented: Volume, source: Source, metrics: Sequence[partial]) -> Scores:

@@ -61,7 +61,12 @@ def try_metrics(
         if not source.has_truth:
             continue
         skeletons = source.skeletons()
-        score_names(built, labelled=source.label is not None, skeletons=skeletons is not None)
+        score_names(
+            built,
+            labelled=source.label is not None,
+            skeletons=skeletons is not None,
+            voxel_size=source.image.voxel_size,
+        )
         if source.label is not None:
             check_labels(source.labelled())
 

@@ -74,11 +74,15 @@ def score(
 
 
 def score_names(
-    metrics: Sequence[partial], *, labelled: bool = True, skeletons: bool = True
+    metrics: Sequence[partial],
+    *,
+    labelled: bool = True,
+    skeletons: bool = True,
+    voxel_size: Sequence[float] | None = (1.0, 1.0, 1.0),
 ) -> list[str]:
     """The names of the numbers that the metrics return, found on a toy segmentation.
 
-    UserError for a metric that needs labels, or skeletons, where there are none.
+    UserError for a metric that needs labels, skeletons or a voxel size where there are none.
     """
     toy = np.ones((2, 2, 2), np.uint32)
     toy[1] = 2
@@ -94,7 +98,7 @@ def score_names(
             toy,
             toy if labelled else None,
             metrics=metrics,
-            voxel_size=(1.0, 1.0, 1.0),
+            voxel_size=voxel_size,
             skeletons=line if skeletons else None,
         )
     )

@@ -1,0 +1,30 @@
+"""The Jaccard index of two masks."""
+
+import numpy as np
+
+from emseg.evaluation.table import Contingency, table_of
+
+
+def jaccard(
+    segmentation: np.ndarray | None,
+    truth: np.ndarray | None,
+    *,
+    table: Contingency | None = None,
+) -> dict[str, float]:
+    """How much of two masks is in both, 1 best: intersection over union of all ids above 0.
+
+    `jaccard`, and with it `jaccard_precision`, the part of the predicted voxels that are true, and
+    `jaccard_recall`, the part of the true voxels that are predicted. Voxels whose truth is -1 do
+    not count. Each is 1 where it is a part of nothing: two empty masks are the same, nothing is
+    wrong in an empty segmentation, and nothing of an empty truth is missed.
+
+    Labels are integers of any dtype and one shape; with a `table` of them the arrays are not
+    looked at. A truth that is -1 throughout is a UserError.
+    """
+    table = table_of(segmentation, truth, table, background=True)
+    ours, theirs = table.segmentation > 0, table.truth > 0
+    both, predicted, true, either = (
+        int(table.counts[chosen].sum()) for chosen in (ours & theirs, ours, theirs, ours | theirs)
+    )
+    parts = {"jaccard": either, "jaccard_precision": predicted, "jaccard_recall": true}
+    return {name: both / voxels if voxels else 1.0 for name, voxels in parts.items()}

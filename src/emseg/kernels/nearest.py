@@ -1,0 +1,149 @@
+"""How far the voxels of one mask are from another one: exact, and only where it is asked."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numba import njit
+
+# Columns that are in work together: a line of the cache.
+_COLUMNS = 64
+# Bits of a voxel in work: whether its distance is asked for, and its steps along the row to the
+# nearest site, `_FAR` where the row has none. What lies before or behind all columns is so far.
+_ASKED = 1 << 30
+_FAR = _ASKED - 1
+_BEHIND, _BEFORE = 2 * _FAR, -_FAR
+
+
+def distances_outside(
+    ours: np.ndarray, theirs: np.ndarray, voxel_size: Sequence[float]
+) -> np.ndarray:
+    """The distance of each voxel of `ours` outside `theirs` to its nearest in `theirs`: float64.
+
+    Both are bool (Z, Y, X), and voxels are of `voxel_size`, in whose unit distances between
+    centres come back, (N,), in no order to rely on; `theirs` is not empty. The squares are sums of
+    three, in float64. The transform is the separable one of Felzenszwalb and Huttenlocher (Theory
+    of Computing 2012), a few columns at a time: along axis 2 for all voxels, along axis 1 for the
+    sections that some voxel must look at, along axis 0 for the voxels that ask, as far as nearer
+    sites can be. Time grows with the volume and a little with what is in it; beside the masks,
+    memory is that of the columns in work, and of the distances.
+    """
+    depth, height, width = ours.shape
+    slabs = -(-width // _COLUMNS)
+    first = np.full((slabs + 1, depth, height), _BEHIND, np.int32)
+    _find_first(theirs, first)
+    asked = int(np.count_nonzero(ours > theirs))
+    found = np.empty(asked, np.float64)
+    # Columns a power of two apart would share a set of the cache.
+    steps = np.empty((min(width, _COLUMNS), depth * height + 16), np.int32)
+    _measure(ours, theirs, first, steps, np.array(voxel_size, np.float64), found)
+    return np.sqrt(found, out=found)
+
+
+@njit(cache=True, nogil=True)
+def _find_first(sites, first):
+    """Per slab and row the place of the first site at the slab's start or after it."""
+    depth, height, width = sites.shape
+    for slab in range(len(first) - 2, -1, -1):
+        begin = slab * _COLUMNS
+        end = min(begin + _COLUMNS, width)
+        for z in range(depth):
+            for y in range(height):
+                first[slab, z, y] = first[slab + 1, z, y]
+                for x in range(begin, end):
+                    if sites[z, y, x]:
+                        first[slab, z, y] = x
+                        break
+
+
+@njit(cache=True, nogil=True)
+def _measure(ours, theirs, first, steps, size, found):
+    depth, height, width = ours.shape
+    last = np.full((depth, height), _BEFORE, np.int32)
+    known = np.empty(depth, np.bool_)
+    squares = np.empty((depth, height), np.float64)
+    vertex, value = np.empty(height, np.int64), np.empty(height, np.float64)
+    start = np.empty(height, np.float64)
+    count = 0
+    for slab in range(len(first) - 1):
+        begin = slab * _COLUMNS
+        end = min(begin + _COLUMNS, width)
+        _step_along_rows(ours, theirs, begin, end, first[slab : slab + 2], last, steps)
+        for x in range(end - begin):
+            known[:] = False
+            for z in range(depth):
+                for y in range(height):
+                    if steps[x, z * height + y] < _ASKED:
+                        continue
+                    best = np.inf
+                    for away in range(depth):
+                        square = (away * size[0]) ** 2
+                        if square >= best:
+                            break
+                        for there in (z - away, z + away):
+                            if there < 0 or there >= depth:
+                                continue
+                            if not known[there]:
+                                known[there] = True
+                                row = steps[x, there * height : (there + 1) * height]
+                                _envelope(row, size, vertex, value, start, squares[there])
+                            best = min(best, square + squares[there, y])
+                    found[count] = best
+                    count += 1
+
+
+@njit(cache=True, nogil=True)
+def _step_along_rows(ours, theirs, begin, end, first, last, steps):
+    depth, height, _ = ours.shape
+    # A row in work: `steps` is far apart from column to column.
+    line = np.empty(_COLUMNS, np.int32)
+    for z in range(depth):
+        for y in range(height):
+            at = z * height + y
+            before, after = last[z, y], first[1, z, y]
+            if first[0, z, y] >= end:
+                for x in range(begin, end):
+                    line[x - begin] = min(x - before, after - x, _FAR)
+            else:
+                for x in range(begin, end):
+                    if theirs[z, y, x]:
+                        before = x
+                    line[x - begin] = x - before
+                last[z, y] = before
+                for x in range(end - 1, begin - 1, -1):
+                    if theirs[z, y, x]:
+                        after = x
+                    line[x - begin] = min(line[x - begin], after - x, _FAR)
+            for x in range(begin, end):
+                asked = ours[z, y, x] and not theirs[z, y, x]
+                steps[x - begin, at] = line[x - begin] | (_ASKED if asked else 0)
+
+
+@njit(cache=True, nogil=True)
+def _envelope(row, size, vertex, value, start, squares):
+    """The squares along a column of a section, from the steps along its rows: inf without sites."""
+    count = 0
+    wide, unit = size[2], size[1] * size[1]
+    for y in range(len(row)):
+        steps = row[y] & _FAR
+        if steps == _FAR:
+            continue
+        square = (steps * wide) ** 2
+        begins = -np.inf
+        while count > 0:
+            top = vertex[count - 1]
+            # Where the two parabolas meet, in voxels.
+            begins = (y + top + (square - value[count - 1]) / (unit * (y - top))) / 2
+            if begins > start[count - 1]:
+                break
+            count -= 1
+            begins = -np.inf
+        vertex[count], value[count], start[count] = y, square, begins
+        count += 1
+    if count == 0:
+        squares[:] = np.inf
+        return
+    at = 0
+    for y in range(len(row)):
+        while at + 1 < count and start[at + 1] < y:
+            at += 1
+        squares[y] = value[at] + ((y - vertex[at]) * size[1]) ** 2
