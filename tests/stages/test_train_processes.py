@@ -142,3 +142,39 @@ def test_checkpointed_mednext_in_two_processes_trains_like_one_that_keeps_activa
     ours, theirs = (weights(_last(_only_run(name))) for name in ("two", "one"))
     for name in theirs:
         torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-5)
+
+
+def test_averaged_weights_of_a_killed_and_resumed_cleft_training_are_those_of_an_unbroken_one():
+    tutorial = MAIN.parents[1] / "tutorials" / "syn_cremi.yaml"
+    volume = "{image: datasets/demo/train_raw.h5, label: datasets/demo/train_labels.h5}"
+    words = [
+        "data.train=" + volume,
+        "data.split_train_range=null",
+        "data.split_val_range=null",
+        "data.reject_sampling.size_thres=850",
+        "data.dataloader={patch_size: [4,16,16], batch_size: 2}",
+        "augment=light",
+        "model.width=[4,6]",
+        "model.down_factors=[[1,2,2]]",
+        "optimization.precision=32-true",
+        "optimization.max_steps=200",
+        "optimization.n_steps_per_epoch=64",
+        "optimization.ema.warmup_steps=50",
+        "monitor.checkpoint.every_n_steps=50",
+        "monitor.logging.images.n_images=0",
+        "system=cpu",
+        "system.num_workers=0",
+    ]
+    whole = [*words, "experiment_name=whole"]
+    train(load(tutorial, mode="train", overrides=whole), checkpoint=None, command="emseg")
+    command = ["--config", str(tutorial), *words, "experiment_name=broken"]
+    killed = _start(KILLED_MAIN, "117", *command)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    last = _last(_only_run("broken"))
+    assert read_checkpoint(last)["global_step"] == 100  # in the midst of the second epoch
+    resumed = _start(MAIN, *command, "--checkpoint", str(last))
+    assert resumed.returncode == 0, resumed.stderr
+    _assert_same_states(last, _last(_only_run("whole")))
+    stored = read_checkpoint(last)
+    live, average = stored["current_model_state"], stored["state_dict"]
+    assert any((live[name] != average[name]).any() for name in average)
