@@ -140,8 +140,10 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for verb in cli.VERBS:
         signature = inspect.signature(getattr(verbs, verb))
 
-        def stand_in(*words: str, verb: str = verb, signature: Any = signature) -> None:
-            signature.bind(*words)
+        def stand_in(
+            *words: str, verb: str = verb, signature: Any = signature, **flags: str
+        ) -> None:
+            signature.bind(*words, **flags)
             reached.append(verb)
 
         monkeypatch.setattr(verbs, verb, stand_in)

@@ -64,7 +64,7 @@ DATA_SETS = {
         labels=tuple(f"syn_{sample}.h5" for sample in "ABC"),
     ),
 }
-# The hashes are those that users of these three files have compared since 2016.
+# As other programs that fetch these files have them (torch_em, for one).
 _HASHES = {
     "A": "4c563d1b78acb2bcfb3ea958b6fe1533422f7f4a19f3e05b600bfa11430b510d",
     "B": "887e85521e00deead18c94a21ad71f278d88a5214c7edeed943130a1f4bb48b8",
