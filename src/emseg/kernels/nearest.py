@@ -31,7 +31,7 @@ def distances_outside(
     slabs = -(-width // _COLUMNS)
     first = np.full((slabs + 1, depth, height), _BEHIND, np.int32)
     _find_first(theirs, first)
-    asked = int(np.count_nonzero(ours > theirs))
+    asked = sum(np.count_nonzero(one > other) for one, other in zip(ours, theirs, strict=True))
     found = np.empty(asked, np.float64)
     # Columns a power of two apart would share a set of the cache.
     steps = np.empty((min(width, _COLUMNS), depth * height + 16), np.int32)
