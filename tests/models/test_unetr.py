@@ -36,6 +36,27 @@ def test_names_shapes_and_parameters_are_the_published_ones(make, parts, tensors
     assert sum(kept) == 3_019_968
 
 
+def test_published_sizes_fit_together():
+    levels = {}
+    with torch.device("meta"):
+        net = UNETRAniso(1, 3, head="em")
+        for name in ("encoder1", "encoder2", "encoder3", "encoder4", "dtrans"):
+            net.get_submodule(name).register_forward_hook(
+                lambda _, __, output, name=name: levels.update({name: tuple(output.shape[1:])})
+            )
+        image = torch.zeros(2, 1, 32, 160, 160)
+        assert net(image).shape == (2, 3, 32, 160, 160)
+        hidden = torch.zeros(2, 8, 10, 10, dtype=torch.bool)
+        assert MaskedAutoencoder(1)(image, hidden).shape == image.shape
+    assert levels == {
+        "encoder1": (32, 32, 160, 160),
+        "encoder2": (64, 64, 80, 80),
+        "encoder3": (128, 32, 40, 40),
+        "encoder4": (256, 16, 20, 20),
+        "dtrans": (64, 16, 80, 80),
+    }
+
+
 def scattered(net):
     """The network in eval mode, its weights such that every one of them matters."""
     torch.manual_seed(0)
