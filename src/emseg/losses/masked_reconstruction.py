@@ -68,7 +68,8 @@ def _structure(prediction: Tensor, image: Tensor) -> Tensor:
     error = prediction - image  # differences are linear: those of the error are the error's
     each = [error.diff(dim=axis).abs().mean((1, 2, 3, 4)) for axis in (2, 3, 4)]
     weights = error.new_tensor(STRUCTURE_AXES)
-    return weights @ torch.stack(each) / weights.sum()
+    # No matrix product: autocast would round it.
+    return (weights[:, None] * torch.stack(each)).sum(0) / weights.sum()
 
 
 def _mean(samples: Tensor) -> Tensor:
