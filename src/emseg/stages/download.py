@@ -126,7 +126,10 @@ def _download_archive(name: str, data: DataSet, to: Path, sha256: str | None) ->
     elif sha256 is not None and recorded(archive) != sha256.lower():
         raise UserError(f"--sha256: {to} holds {name} of another archive, or of one not recorded")
     if complete:
-        say(f"{name}: {to} holds it already")
+        first = open_volume(to / data.images[0])
+        # Synthetic ones have the same names.
+        unknown = f", from no archive of record: {data.images[0]} has the shape {first.shape}"
+        say(f"{name}: {to} holds it already{'' if recorded(archive) else unknown}")
         return
     _unpack(data, archive, to)
     say(f"{name}: unpacked into {to}")
