@@ -11,7 +11,7 @@ from emseg.losses.mse import MSE
 from emseg.models.masked_autoencoder import MaskedAutoencoder
 from emseg.models.unetr_aniso import UNETRAniso
 from emseg.models.unetr_weights import resampled_positions
-from emseg.training.checkpoints import initial_weights, start_from
+from emseg.training.checkpoints import start_from
 from emseg.training.supervised import Supervised
 
 ENCODER = ("pos_embed", "patch_embed.", "encoder_blocks.", "norm.")
@@ -103,7 +103,7 @@ def test_whole_networks_are_taken_as_they_are(tmp_path):
         start_from(tmp_path / "a.pt", other)
     again = MaskedAutoencoder(1, **SHORT)
     torch.save(payload(again, SHORT), tmp_path / "b.pt")
-    assert initial_weights(tmp_path / "b.pt", again).keys() == again.state_dict().keys()
+    assert "all " in start_from(tmp_path / "b.pt", MaskedAutoencoder(1, **SHORT))
 
 
 def without(*parts):

@@ -1,6 +1,7 @@
 """A tutorial's page followed by a test: every command of it, in its order, made small."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -59,7 +60,7 @@ class Session:
     def follow(self, words: list[str], worked: list[str]) -> Done:
         """Do one command; a copy of the results is kept."""
         worked.clear()
-        filled = [w.replace("<timestamp>", self.run.name) if "<" in w else w for w in words]
+        filled = [self._filled(word) for word in words]
         with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
             code = main(self.small(filled))
         assert code == 0, err.getvalue()
@@ -67,6 +68,15 @@ class Session:
         for results in self.folder.glob(f"outputs/{self.experiment}/*/results_step=*"):
             shutil.copytree(results, kept, dirs_exist_ok=True)
         return Done(out.getvalue(), err.getvalue(), [*worked], kept)
+
+    def _filled(self, word: str) -> str:
+        """The word with the latest run of its experiment for <timestamp>, its step for <N>."""
+        path = re.match(r"outputs/([^/]+)/<timestamp>", word)
+        if path is None:
+            return word
+        run = max((self.folder / "outputs" / path[1]).iterdir())
+        word = word.replace("<timestamp>", run.name)
+        return word.replace("results_step=<N>", next((p.name for p in run.glob("results_*")), ""))
 
 
 def mode_of(words: list[str]) -> str:

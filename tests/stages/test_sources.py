@@ -134,7 +134,9 @@ def test_a_range_is_along_its_axis(axis, along):
 
 
 def test_a_range_beyond_its_axis_names_the_file():
-    with pytest.raises(UserError, match=r"im\.h5:main: range \[0, 6\] holds no voxel of an axis of 5"):
+    with pytest.raises(
+        UserError, match=r"im\.h5:main: range \[0, 6\] holds no voxel of an axis of 5"
+    ):
         open_sources(
             {"": Volume(image=write("im.h5"), range=(0, 6), range_axis="y")}, split="train"
         )

@@ -15,7 +15,7 @@ SHAPES = {
     "demo": (40, 192, 192),
     "snemi": (32, 256, 256),
     "nisb": (192, 192, 192),
-    "cremi": (28, 320, 320),
+    "cremi": (92, 320, 320),  # a fifth of its sections holds a patch
     "polarity": (32, 224, 224),
 }
 VOXEL_SIZES = {

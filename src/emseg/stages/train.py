@@ -16,7 +16,8 @@ from emseg.data.dataset import PatchDataset
 from emseg.data.sampling import RejectSampling
 from emseg.data.targets import Target
 from emseg.errors import UserError, unknown_name
-from emseg.models.stride import check_patch
+from emseg.losses.asking import ask_loss
+from emseg.models.stride import check_input
 from emseg.stages.devices import Devices, resolve_devices, slow_precision, stand_resolved
 from emseg.stages.grid import common_grid, unlike_training
 from emseg.stages.network import build_network, require_same_target, target_facts, trained_facts
@@ -24,11 +25,11 @@ from emseg.stages.runs import log_start, process_rank, run_of, say, start_run, w
 from emseg.stages.sources import Source, open_sources, within
 from emseg.stages.trainer import make_trainer
 from emseg.training.checkpoints import (
-    initial_weights,
     load_weights,
     net_weights,
     read_checkpoint,
     require_same_loss,
+    start_from,
 )
 from emseg.training.datamodule import PatchDataModule
 from emseg.training.supervised import Supervised
@@ -53,6 +54,7 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
     }
     # All that needs no voxels is checked before volumes are read whole.
     module = _module(loaded, target, facts, devices)
+    begun = _begun_from(root, module)
     _check_checkpoints(root, module, target, validates=bool(val_sources))
     if checkpoint is not None:
         _check_resumable(checkpoint, root, module, target)
@@ -71,6 +73,7 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
         activations=getattr(target, "activations", None),
     )
     _tell(run, devices.warning)
+    _tell(run, begun)
     _tell(run, slow_precision(root.optimization.precision, devices))
     for source in val_sources:
         _tell(run, unlike_training(source.image, grid))
@@ -116,8 +119,7 @@ def _check_checkpoints(root: Root, module: Supervised, target: Target, *, valida
         )
     # The loss itself knows the names of its parts.
     toy = torch.zeros(1, target.out_channels, 2, 2, 2)
-    loss = module.loss(toy, toy, toy.bool())
-    parts = [*loss[1]] if isinstance(loss, tuple) else []
+    _, parts = ask_loss(module.loss, toy, toy, toy.bool(), toy[:, :1])
     names = ["train_loss_total_epoch", "train_loss_total_step"]
     if validates:
         names += [f"val_loss_{part}" for part in ("total", *parts)]
@@ -218,11 +220,7 @@ def _module(
     root, allow = loaded.root, loaded.allow
     schedule, patch_size = root.optimization, root.data.dataloader.patch_size
     net = build_network(root, target, in_channels=facts["in_channels"], allow=allow)
-    if hasattr(net, "stride"):
-        check_patch(patch_size, net.stride)
-    if root.model.get("init_from"):
-        source = Path(root.model["init_from"])
-        load_weights(net, initial_weights(source, net), source=source)
+    check_input(patch_size, net)
     metadata = {
         **target_facts(target),
         **facts,
@@ -247,6 +245,11 @@ def _module(
         # On a CPU convolutions are several times faster with the channels last.
         channels_last=devices.accelerator == "cpu",
     )
+
+
+def _begun_from(root: Root, module: Supervised) -> str | None:
+    source = root.model.get("init_from")
+    return start_from(Path(source), module.net) if source else None
 
 
 def _run_folder(loaded: Loaded, checkpoint: Path | None, devices: Devices, command: str) -> Path:

@@ -29,29 +29,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return contents
 
 
-def initial_weights(path: str | Path, net: nn.Module) -> dict[str, Tensor]:
-    """The weights in a file, by the names of `net`: of a checkpoint, ours or not, or bare ones.
-
-    Where the network can (`adopted`), weights of other implementations are translated. Where a
-    part of it is pretrained by itself, and the file holds that (`encoder_weights`), the others are
-    those that `net` has. What is no weights at all is a UserError; whether they fit is for
-    `load_weights` to say.
-    """
-    return _initial(Path(path), net)[0]
-
-
 def start_from(path: str | Path, net: nn.Module) -> str:
-    """One line on what `net` now has of the weights in a file, and what was left or stays fresh.
+    """One line on what `net` now has of the weights in a file, and what not.
 
-    UserErrors: as of `initial_weights` and `load_weights`; `net` is then as it was.
+    Files are checkpoints, ours or not, or bare weights. Where the network can (`adopted`), weights
+    of other implementations are translated. Where a part of it is pretrained by itself, and the
+    file holds that (`encoder_weights`), the rest stays as it is. UserErrors: what is no weights at
+    all or does not fit; `net` is then as it was.
     """
-    weights, told = _initial(Path(path), net)
-    load_weights(net, weights, source=path)
-    return told
-
-
-def _initial(path: Path, net: nn.Module) -> tuple[dict[str, Tensor], str]:
-    contents = _load(path)
+    contents = _load(Path(path))
     state = _state(contents)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path} holds no weights: neither a checkpoint nor named tensors")
@@ -62,11 +48,13 @@ def _initial(path: Path, net: nn.Module) -> tuple[dict[str, Tensor], str]:
     own, encoder_weights = net.state_dict(), getattr(net, "encoder_weights", None)
     part = None if encoder_weights is None else encoder_weights(weights, _told_model(contents))
     if part is None:
-        return weights, f"model.init_from: all {len(own)} tensors are those of {path}"
+        load_weights(net, weights, source=path)
+        return f"model.init_from: all {len(own)} tensors are those of {path}"
     parts = {name.partition(".")[0] for name in part}
     fresh = {name: v for name, v in own.items() if name.partition(".")[0] not in parts}
+    load_weights(net, fresh | part, source=path)
     left = [name for name in weights if name not in part]
-    return fresh | part, (
+    return (
         f"model.init_from: {len(part)} of the model's {len(own)} tensors are those of {path}; "
         f"{len(fresh)} are fresh ({_some([*fresh])}), {len(left)} not taken ({_some(left)})"
     )
