@@ -96,7 +96,8 @@ def test_a_realigned_segmentation_is_led_back():
     placed = tuple(Placed(z, tuple(step)) for z, step in zip(order, steps, strict=True))
     alignment = Alignment(original.shape, placed)
     write_alignment("a.json", alignment)
-    segment(realign(original, alignment, size=(24, 21)))
+    # Where the aligned volume lies says nothing of where the original does.
+    segment(realign(original, alignment, size=(24, 21)), offset=(40, 4, 8))
     words = ["convert", "cremi-submission", "seg.h5", "A+.hdf", "--alignment", "a.json"]
     assert main(words) == 0
     clefts, offset = handed_in()
@@ -132,6 +133,7 @@ def test_a_mask_is_parted_before_it_is_led_back():
         (np.ones((1, *SHAPE), np.uint8), {"axes": "czyx"}, "--mode decode --input seg.h5"),
         (np.full(SHAPE, -1, np.int32), {}, "holds the id -1"),
         (np.full(SHAPE, BACKGROUND, np.uint64), {}, f"holds the id {BACKGROUND}"),
+        (np.full(SHAPE, BACKGROUND - 1, np.uint64), {}, f"holds the id {BACKGROUND - 1}"),
         (np.ones(SHAPE, np.uint8), {"axes": "xyz"}, "has the axes xyz"),
         (np.ones(SHAPE, np.uint8), {"voxel_size": (40, 8, 8)}, "a resolution of (40.0, 8.0, 8.0)"),
     ],

@@ -112,10 +112,12 @@ def test_what_grew_has_no_holes_when_it_shrinks_and_grows():
 
 
 def test_half_a_pixel_goes_to_the_next():
-    alignment = Alignment((1, 1, 4), (Placed(0, (0, 0.5)),))
     row = np.array([[[1, 2, 3, 4]]])
-    assert realign(row, alignment, size=(1, 4)).tolist() == [[[2, 3, 4, 0]]]
-    assert restore(row, alignment, 0, 1).tolist() == [[[1, 2, 3, 4]]]
+    for shift, stack in (((0, 0.5), row), ((0.5, 0), row.swapaxes(1, 2))):
+        alignment = Alignment(stack.shape, (Placed(0, shift),))
+        aligned = realign(stack, alignment, size=stack.shape[1:])
+        assert aligned.ravel().tolist() == [2, 3, 4, 0]
+        assert restore(stack, alignment, 0, 1).ravel().tolist() == [1, 2, 3, 4]
 
 
 def test_sections_must_be_as_many_as_recorded():
