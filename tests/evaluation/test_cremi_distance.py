@@ -22,10 +22,13 @@ SIZES = st.sampled_from([CREMI, (30, 8, 6), (50.0, 50.0, 50.0), (4, 4, 40), (33.
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 8) | st.integers(60, 132))
 
 
+DEEP = st.tuples(st.integers(10, 50), st.integers(1, 4), st.integers(1, 4))
+
+
 @st.composite
-def volumes(draw):
+def volumes(draw, shapes=SHAPES):
     """Masks from empty to full, with or without a part that is not known."""
-    shape = draw(SHAPES)
+    shape = draw(shapes)
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     shares = st.sampled_from([0.0, 0.01, 0.05, 0.3, 0.9, 1.0])
     segmentation = (rng.random(shape) < draw(shares)) * rng.integers(1, 4, shape)
@@ -36,7 +39,7 @@ def volumes(draw):
 
 
 @settings(deadline=None, max_examples=200)
-@given(pair=volumes(), voxel_size=SIZES)
+@given(pair=volumes() | volumes(DEEP), voxel_size=SIZES)
 def test_it_is_its_definition(pair, voxel_size):
     found = cremi_distance(*pair, voxel_size=voxel_size)
     assert all(type(value) is float for value in found.values())

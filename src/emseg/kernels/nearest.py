@@ -12,6 +12,8 @@ _COLUMNS = 64
 _ASKED = 1 << 30
 _FAR = _ASKED - 1
 _BEHIND, _BEFORE = 2 * _FAR, -_FAR
+# Sections to either side that a voxel looks at by itself.
+_NEAR = 12
 
 
 def distances_outside(
@@ -23,9 +25,9 @@ def distances_outside(
     centres come back, (N,), in no order to rely on; `theirs` is not empty. The squares are sums of
     three, in float64. The transform is the separable one of Felzenszwalb and Huttenlocher (Theory
     of Computing 2012), a few columns at a time: along axis 2 for all voxels, along axis 1 for the
-    sections that some voxel must look at, along axis 0 for the voxels that ask, as far as nearer
-    sites can be. Time grows with the volume and a little with what is in it; beside the masks,
-    memory is that of the columns in work, and of the distances.
+    sections that some voxel must look at, along axis 0 for the voxels that ask: as far as nearer
+    sites can be, or together where that is far. Time grows with the volume and little with what is
+    in it; beside the masks, memory is that of the columns in work, and of the distances.
     """
     depth, height, width = ours.shape
     slabs = -(-width // _COLUMNS)
@@ -59,25 +61,35 @@ def _find_first(sites, first):
 def _measure(ours, theirs, first, steps, size, found):
     depth, height, width = ours.shape
     last = np.full((depth, height), _BEFORE, np.int32)
-    known = np.empty(depth, np.bool_)
-    squares = np.empty((depth, height), np.float64)
-    vertex, value = np.empty(height, np.int64), np.empty(height, np.float64)
-    start = np.empty(height, np.float64)
+    known, final = np.empty(depth, np.bool_), np.empty(height, np.bool_)
+    # In a plane across axis 2: the squares within sections, and those of whole columns.
+    squares, nearest = np.empty((depth, height)), np.empty((depth, height))
+    longest = max(depth, height)
+    vertex, value, start = np.empty(longest, np.int64), np.empty(longest), np.empty(longest)
     count = 0
     for slab in range(len(first) - 1):
         begin = slab * _COLUMNS
         end = min(begin + _COLUMNS, width)
         _step_along_rows(ours, theirs, begin, end, first[slab : slab + 2], last, steps)
         for x in range(end - begin):
-            known[:] = False
+            known[:], final[:] = False, False
             for z in range(depth):
                 for y in range(height):
                     if steps[x, z * height + y] < _ASKED:
                         continue
                     best = np.inf
-                    for away in range(depth):
-                        square = (away * size[0]) ** 2
-                        if square >= best:
+                    away = 0
+                    while away < depth and (away * size[0]) ** 2 < best and not final[y]:
+                        if away == _NEAR:
+                            # Far voxels of a column share the work.
+                            for there in range(depth):
+                                if not known[there]:
+                                    known[there] = True
+                                    row = steps[x, there * height : (there + 1) * height]
+                                    _section(row, size, vertex, value, start, squares[there])
+                            nearest[:, y] = squares[:, y]
+                            _envelope(nearest[:, y], size[0], vertex, value, start)
+                            final[y] = True
                             break
                         for there in (z - away, z + away):
                             if there < 0 or there >= depth:
@@ -85,9 +97,10 @@ def _measure(ours, theirs, first, steps, size, found):
                             if not known[there]:
                                 known[there] = True
                                 row = steps[x, there * height : (there + 1) * height]
-                                _envelope(row, size, vertex, value, start, squares[there])
-                            best = min(best, square + squares[there, y])
-                    found[count] = best
+                                _section(row, size, vertex, value, start, squares[there])
+                            best = min(best, (away * size[0]) ** 2 + squares[there, y])
+                        away += 1
+                    found[count] = nearest[z, y] if final[y] else best
                     count += 1
 
 
@@ -119,20 +132,27 @@ def _step_along_rows(ours, theirs, begin, end, first, last, steps):
 
 
 @njit(cache=True, nogil=True)
-def _envelope(row, size, vertex, value, start, squares):
-    """The squares along a column of a section, from the steps along its rows: inf without sites."""
-    count = 0
-    wide, unit = size[2], size[1] * size[1]
+def _section(row, size, vertex, value, start, squares):
+    """Sets the squares along a column of a section, from the steps along its rows."""
     for y in range(len(row)):
         steps = row[y] & _FAR
-        if steps == _FAR:
+        squares[y] = np.inf if steps == _FAR else (steps * size[2]) ** 2
+    _envelope(squares, size[1], vertex, value, start)
+
+
+@njit(cache=True, nogil=True)
+def _envelope(squares, size, vertex, value, start):
+    """Sets the squares along a line to their least sums with the squares of the way there."""
+    count = 0
+    for y in range(len(squares)):
+        square = squares[y]
+        if square == np.inf:
             continue
-        square = (steps * wide) ** 2
         begins = -np.inf
         while count > 0:
             top = vertex[count - 1]
             # Where the two parabolas meet, in voxels.
-            begins = (y + top + (square - value[count - 1]) / (unit * (y - top))) / 2
+            begins = (y + top + (square - value[count - 1]) / (size * size * (y - top))) / 2
             if begins > start[count - 1]:
                 break
             count -= 1
@@ -140,10 +160,9 @@ def _envelope(row, size, vertex, value, start, squares):
         vertex[count], value[count], start[count] = y, square, begins
         count += 1
     if count == 0:
-        squares[:] = np.inf
         return
     at = 0
-    for y in range(len(row)):
+    for y in range(len(squares)):
         while at + 1 < count and start[at + 1] < y:
             at += 1
-        squares[y] = value[at] + ((y - vertex[at]) * size[1]) ** 2
+        squares[y] = value[at] + ((y - vertex[at]) * size) ** 2
