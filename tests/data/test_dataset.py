@@ -310,3 +310,33 @@ def test_real_volume_is_sampled_lazily(real_data: Path) -> None:
     for index in range(3):
         assert_same(lazy[index], memory[index])
     assert 0 < memory[0]["target"].mean() < 1
+
+
+@pytest.mark.parametrize("preload", [False, True])
+def test_without_a_target_there_are_images_alone_and_a_number_of_the_sample(preload: bool) -> None:
+    source = volume()
+    bare = LabelledVolume(source.image)
+    settings = {"target": None, "preload": preload}
+    images, labelled = dataset(bare, **settings), dataset(source)
+    other = dataset(bare, **settings, namespace=1)
+    seeds = set()
+    for index in range(12):
+        sample = images[index]
+        assert sample.keys() == {"image", "seed"}
+        # The labels do not change what is seen of the image.
+        np.testing.assert_array_equal(sample["image"], labelled[index]["image"])
+        assert_same(sample, dataset(bare, **settings)[index])
+        seeds |= {int(sample["seed"]), int(other[index]["seed"])}
+    assert len(seeds) == 24 and min(seeds) >= 0
+
+
+def test_percentiles_are_those_of_each_volume() -> None:
+    dark = np.random.default_rng(0).integers(0, 50, (8, 12, 12)).astype(np.uint8)
+    sources = [LabelledVolume(from_array(image), weight=1) for image in (dark, dark + 200)]
+    patches = dataset(*sources, target=None, augment=None, intensity_percentiles=(10, 90))
+    low, high = np.percentile(dark, [10, 90])
+    windows = np.lib.stride_tricks.sliding_window_view(dark, (4, 6, 6)).reshape(-1, 4, 6, 6)
+    known = np.clip((windows - low) / (high - low), 0, 1)
+    for index in range(10):
+        found = np.abs(known - patches[index]["image"]).max(axis=(1, 2, 3))
+        assert found.min() < 1e-5

@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from emseg.data import intensity
-from emseg.data.intensity import check_intensities, to_unit
+from emseg.data.intensity import check_intensities, range_of, to_unit
 from emseg.errors import UserError
 from emseg.volumes import from_array
 
@@ -68,3 +71,50 @@ def test_every_slab_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     stored[4, 1, 2] = np.nan
     with pytest.raises(UserError, match="NaN"):
         check_intensities(from_array(stored))
+
+
+PERCENTS = st.sampled_from([0, 0.5, 1, 37.5, 99, 100])
+
+
+@given(
+    arrays(st.sampled_from([np.uint8, np.int16, np.uint16]), (3, 4, 5)),
+    st.tuples(PERCENTS, PERCENTS),
+)
+def test_percentiles_of_small_integers_are_exact(stored: np.ndarray, asked: tuple) -> None:
+    wanted = np.percentile(stored, asked)
+    if wanted[0] < wanted[1]:
+        found = range_of(from_array(stored), intensity_percentiles=asked)
+        np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    else:
+        with pytest.raises(UserError, match="intensity_percentiles"):
+            range_of(from_array(stored), intensity_percentiles=asked)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.uint32])
+def test_percentiles_of_other_types_are_near(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intensity, "SLAB_VOXELS", 700)
+    stored = (np.random.default_rng(0).gamma(2, 1e6, (2, 10, 20, 30)) + 1e7).astype(dtype)
+    found = range_of(from_array(stored, axes="czyx"), intensity_percentiles=(1, 99))
+    extent = float(stored.max()) - float(stored.min())
+    np.testing.assert_allclose(found, np.percentile(stored, [1, 99]), rtol=0, atol=extent / 2**15)
+    for scale in (1, 0):  # 0: all voxels alike
+        flat = np.full((2, 2, 2), 7 * scale, dtype)
+        with pytest.raises(UserError, match=r"\[1, 99\] are both"):
+            range_of(from_array(flat), intensity_percentiles=(1, 99))
+
+
+def test_of_a_volume_too_large_evenly_spaced_slabs_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stored = np.arange(12, dtype=np.uint8).repeat(4).reshape(12, 2, 2)
+    monkeypatch.setattr(intensity, "SLAB_VOXELS", 4)
+    assert range_of(from_array(stored), intensity_percentiles=(0, 100)) == (0, 11)
+    monkeypatch.setattr(intensity, "MOST_VOXELS", 16)
+    assert range_of(from_array(stored), intensity_percentiles=(0, 100)) == (0, 9)
+
+
+def test_what_percentiles_cannot_mend_is_refused() -> None:
+    check_intensities(volume([-2, 0, 3.5], np.float64), intensity_percentiles=(1, 99))
+    check_intensities(volume([0, 1, 2], np.int16), intensity_percentiles=(1, 99))
+    with pytest.raises(UserError, match="NaN"):
+        check_intensities(volume([0, np.nan, 1], np.float32), intensity_percentiles=(1, 99))

@@ -1,12 +1,12 @@
 """Training samples by number: patch, augmentation, target."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from emseg.data.augment import Pipeline, Sample, Size
 from emseg.data.heads import context_of
-from emseg.data.intensity import to_unit
+from emseg.data.intensity import range_of, to_unit
 from emseg.data.labelled import (
     LabelledVolume,
     check_shapes,
@@ -22,6 +22,7 @@ from emseg.errors import UserError
 from emseg.kernels.copies import owned
 
 NO_CONTEXT = ((0, 0, 0), (0, 0, 0))
+LARGEST_SEED = np.iinfo(np.int64).max
 
 
 class PatchDataset:
@@ -36,6 +37,9 @@ class PatchDataset:
     - label (Z, Y, X) int32, 0 background, -1 unlabelled,
     - with `reject`, draws (3) int64: how many it took, whether the patch has foreground enough,
       whether it was accepted (else it is the last of as many as are drawn).
+
+    Without a `target` it has the image alone, and seed, int64: a random number of the sample, which
+    decides what else is done to it at random. Volumes need no labels then.
 
     The patch is read with the augmentation's margin around it, augmented, cut to `patch_size`,
     and only then made into the target. With `target_context` it is read and augmented with what
@@ -59,10 +63,11 @@ class PatchDataset:
         *,
         patch_size: Sequence[int],
         seed: int,
-        target: Target,
+        target: Target | None,
         augment: Pipeline | None = None,
         namespace: int = 0,
         intensity_range: Sequence[float] | None = None,
+        intensity_percentiles: Sequence[float] | None = None,
         pad_small: bool = False,
         preload: bool = True,
         target_context: bool = False,
@@ -72,10 +77,9 @@ class PatchDataset:
         self._augment = augment or Pipeline()
         self._target = target
         self._seed, self._namespace = seed, namespace
-        self._intensity_range = intensity_range
         self._relabel = relabel_crops
         self._reject = reject
-        before, after = context_of(target) if target_context else NO_CONTEXT
+        before, after = context_of(target) if target and target_context else NO_CONTEXT
         self._before = before
         self._size = _checked_size(patch_size, before, after, target=target)
         self._patch = tuple(slice(at, at + n) for at, n in zip(before, patch_size, strict=True))
@@ -83,10 +87,15 @@ class PatchDataset:
         self._crop = _sum(self._size, margin, margin)
         needed = _sum(patch_size, margin, margin)
         self._margin, self._patch_size = margin, tuple(patch_size)
-        _check_volumes(volumes, intensity_range=intensity_range)
+        intensities = {
+            "intensity_range": intensity_range,
+            "intensity_percentiles": intensity_percentiles,
+        }
+        _check_volumes(volumes, intensities)
         self._augment.check(self._size, volumes[0].image.axes)
         self.notes = _small_volumes(volumes, crop=needed, margin=margin, pad_small=pad_small)
         self._volumes = [in_memory(volume) if preload else volume for volume in volumes]
+        self._ranges = [range_of(volume.image, **intensities) for volume in self._volumes]
         self._positions = CropPositions(
             [volume.image.shape for volume in volumes], crop=needed, weights=_weights(volumes)
         )
@@ -101,6 +110,9 @@ class PatchDataset:
         place, draws = self._place(rng)
         sample = self._augment(self._crop_at(place), self._size, rng)
         # Arrays of its own: what is preloaded is shared and may not be written to.
+        if self._target is None:
+            image = np.ascontiguousarray(to_unit(sample.image))
+            return {"image": image, "seed": np.array(rng.integers(LARGEST_SEED))}
         labels = owned(sample.labels)
         target, mask = self._target(labels)
         made = {
@@ -134,8 +146,8 @@ class PatchDataset:
         image, labels = read_region(self._volumes[number], start, stop)
         if self._relabel:
             labels = pieces(labels)
-        if image.dtype != np.uint8 or self._intensity_range is not None:
-            image = to_unit(image, intensity_range=self._intensity_range)
+        if image.dtype != np.uint8 or self._ranges[number] is not None:
+            image = to_unit(image, intensity_range=self._ranges[number])
         return Sample(image, labels, draw=self._another)
 
     def _another(self, size: Size, rng: np.random.Generator) -> Sample:
@@ -152,7 +164,7 @@ def _checked_size(
     before: Sequence[int],
     after: Sequence[int],
     *,
-    target: Target,
+    target: Target | None,
 ) -> Size:
     """The size of the patch with its context; a UserError where one of them asks for another."""
     if len(patch_size) != 3 or any(size < 1 for size in patch_size):
@@ -160,12 +172,13 @@ def _checked_size(
             f"data.dataloader.patch_size {list(patch_size)} must be three sizes of 1 or more voxels"
         )
     size = _sum(patch_size, before, after)
-    target.check(size)
+    if target is not None:
+        target.check(size)
     return size
 
 
 def _check_volumes(
-    volumes: Sequence[LabelledVolume], *, intensity_range: Sequence[float] | None
+    volumes: Sequence[LabelledVolume], intensities: Mapping[str, Sequence[float] | None]
 ) -> None:
     if not volumes:
         raise UserError("there is no volume to take patches from")
@@ -177,7 +190,7 @@ def _check_volumes(
                 f"{volume.image.location} has {volume.image.channels or 1} channels, "
                 f"{first.location} has {first.channels or 1}"
             )
-        check_voxels(volume, intensity_range=intensity_range)
+        check_voxels(volume, **intensities)
 
 
 def _small_volumes(

@@ -9,6 +9,13 @@ from emseg.volumes import Volume
 
 # Voxels looked at together when a whole volume is checked: 64 MB of float32.
 SLAB_VOXELS = 1 << 24
+# Of a volume with more of them, percentiles are those of slabs that are evenly spaced.
+MOST_VOXELS = 1 << 30
+# Levels between the extremes of values that are not integers of 16 bits or fewer.
+LEVELS = 1 << 16
+
+# The first voxel of a slab, and the one beyond its last.
+Bounds = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def to_unit(array: np.ndarray, *, intensity_range: Sequence[float] | None = None) -> np.ndarray:
@@ -27,12 +34,41 @@ def to_unit(array: np.ndarray, *, intensity_range: Sequence[float] | None = None
     return np.clip(unit, 0, 1, out=unit)
 
 
-def check_intensities(volume: Volume, *, intensity_range: Sequence[float] | None = None) -> None:
+def range_of(
+    volume: Volume,
+    *,
+    intensity_range: Sequence[float] | None = None,
+    intensity_percentiles: Sequence[float] | None = None,
+) -> tuple[float, float] | None:
+    """What `to_unit` takes for the volume's `intensity_range`: the one given, or its percentiles.
+
+    Percentiles are those of all its voxels and channels, linear between neighbours as numpy's; of
+    types other than integers of up to 16 bits to within 2^-16 of their extent. Of a volume of more
+    than `MOST_VOXELS` they are those of evenly spaced slabs. UserError where both are one value.
+    """
+    if intensity_percentiles is None:
+        return None if intensity_range is None else (intensity_range[0], intensity_range[1])
+    low, high = _percentiles(volume, intensity_percentiles)
+    if not low < high:
+        raise UserError(
+            f"data.intensity_percentiles: {list(intensity_percentiles)} are both {low:g} in "
+            f"{volume.location}"
+        )
+    return low, high
+
+
+def check_intensities(
+    volume: Volume,
+    *,
+    intensity_range: Sequence[float] | None = None,
+    intensity_percentiles: Sequence[float] | None = None,
+) -> None:
     """Nothing, or a UserError when `to_unit` cannot bring the volume to [0, 1].
 
     Floats are read once, slab by slab: NaN and infinity are refused always, values outside [0, 1]
-    unless an intensity range says what they mean.
+    unless an intensity range, or percentiles (`range_of`), say what they mean.
     """
+    told = intensity_range is not None or intensity_percentiles is not None
     if intensity_range is not None and not intensity_range[0] < intensity_range[1]:
         raise UserError(
             f"data.intensity_range {list(intensity_range)} must be [lo, hi] with lo < hi"
@@ -40,12 +76,12 @@ def check_intensities(volume: Volume, *, intensity_range: Sequence[float] | None
     kind = volume.dtype.kind
     if kind not in "uif":
         raise UserError(f"{volume.location} holds {volume.dtype}, which is no image")
-    if kind == "i" and intensity_range is None:
+    if kind == "i" and not told:
         raise UserError(
             f"{volume.location} holds signed {volume.dtype}: set data.intensity_range=[lo,hi]"
         )
     if kind == "f":
-        _check_floats(volume, bounded=intensity_range is None)
+        _check_floats(volume, bounded=not told)
 
 
 def slabs(volume: Volume) -> Iterator[np.ndarray]:
@@ -54,7 +90,7 @@ def slabs(volume: Volume) -> Iterator[np.ndarray]:
         yield volume.read(start, stop)
 
 
-def slab_bounds(volume: Volume) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+def slab_bounds(volume: Volume) -> Iterator[Bounds]:
     """The first voxel of every slab and the one beyond its last, in order."""
     depth, *plane = volume.shape
     thickness = max(1, SLAB_VOXELS // max(1, int(np.prod(plane)) * (volume.channels or 1)))
@@ -75,3 +111,32 @@ def _check_floats(volume: Volume, *, bounded: bool) -> None:
             f"{volume.location} reaches from {low:g} to {high:g}, not within [0, 1]: "
             f"set data.intensity_range=[{low:g},{high:g}] or a range of your choice"
         )
+
+
+def _percentiles(volume: Volume, percentiles: Sequence[float]) -> tuple[float, float]:
+    bounds = list(slab_bounds(volume))
+    voxels = int(np.prod(volume.shape)) * (volume.channels or 1)
+    bounds = bounds[:: max(1, -(-voxels // MOST_VOXELS))]
+    first, step = _levels(volume, bounds)
+    counts = np.zeros(LEVELS, np.int64)
+    for start, stop in bounds:
+        levels = (volume.read(start, stop).ravel() - first) / step
+        counts += np.bincount(levels.astype(np.int64), minlength=LEVELS)
+    below = np.cumsum(counts)
+    low, high = (_at(below, (below[-1] - 1) * percentile / 100) for percentile in percentiles)
+    return first + step * low, first + step * high
+
+
+def _levels(volume: Volume, bounds: Sequence[Bounds]) -> tuple[float, float]:
+    """The value of the first of the `LEVELS` and the step between them."""
+    if volume.dtype.kind in "iu" and volume.dtype.itemsize <= 2:
+        return float(np.iinfo(volume.dtype).min), 1.0
+    extremes = [(slab.min(), slab.max()) for slab in (volume.read(*one) for one in bounds)]
+    low, high = min(a for a, _ in extremes), max(b for _, b in extremes)
+    return float(low), (float(high) - float(low)) / (LEVELS - 1) or 1.0
+
+
+def _at(below: np.ndarray, place: float) -> float:
+    """The level at a place of the sorted voxels, between two of them linear."""
+    before, after = np.searchsorted(below, [np.floor(place), np.ceil(place)], side="right")
+    return float(before + (after - before) * (place - np.floor(place)))

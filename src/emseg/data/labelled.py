@@ -1,4 +1,4 @@
-"""A volume with its truth: what is wrong with it, and one region of it as a network needs it."""
+"""A volume, mostly with its truth: what is wrong with it, and one region as a network needs it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ LARGEST_SIGNED = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class LabelledVolume:
-    """An image with labels on the same grid.
+    """An image with labels on the same grid; without any, all of it is unlabelled.
 
     `mask` is nonzero where labels are known, `unlabelled` is the id that stands for unknown,
     `background` one that stands for 0, `weight` is how often patches come from here (relative; by
@@ -26,7 +26,7 @@ class LabelledVolume:
     """
 
     image: Volume
-    label: Volume
+    label: Volume | None = None
     mask: Volume | None = None
     unlabelled: int | None = None
     background: int | None = None
@@ -56,12 +56,21 @@ def check_shapes(volume: LabelledVolume) -> None:
         raise UserError(f"weight {volume.weight} of {image.location} must be above 0")
 
 
-def check_voxels(volume: LabelledVolume, *, intensity_range: Sequence[float] | None) -> None:
+def check_voxels(
+    volume: LabelledVolume,
+    *,
+    intensity_range: Sequence[float] | None,
+    intensity_percentiles: Sequence[float] | None = None,
+) -> None:
     """Nothing, or a UserError when the image or the labels hold values that mean nothing.
 
     Only float images and signed labels are read for it, once.
     """
-    check_intensities(volume.image, intensity_range=intensity_range)
+    check_intensities(
+        volume.image,
+        intensity_range=intensity_range,
+        intensity_percentiles=intensity_percentiles,
+    )
     check_labels(volume)
 
 
@@ -70,6 +79,8 @@ def check_labels(volume: LabelledVolume) -> None:
 
     Signed labels are read for it, and those of 64 bits.
     """
+    if volume.label is None:
+        return
     dtype, named = volume.label.dtype, [volume.unlabelled, volume.background]
     if dtype.kind != "i" and dtype != np.uint64:
         return
@@ -94,12 +105,12 @@ def _meaning(value: int) -> str:
 
 def in_memory(volume: LabelledVolume) -> LabelledVolume:
     """The same volume read once: image in its stored dtype, labels and mask as one int32 array."""
-    labels = _all_labels(volume)
+    labels = None if volume.label is None else _all_labels(volume, volume.label)
     spatial = volume.image.axes
     stored = spatial if volume.image.channels is None else f"c{spatial}"
     return LabelledVolume(
         image=from_array(volume.image[...], axes=stored),
-        label=from_array(labels, axes=spatial),
+        label=None if labels is None else from_array(labels, axes=spatial),
         weight=volume.weight,
     )
 
@@ -122,8 +133,10 @@ def read_region(
 
 def read_labels(volume: LabelledVolume, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
     """The labels that `read_region` returns of a region, without its image."""
+    if volume.label is None:
+        return np.full(np.subtract(stop, start), UNLABELLED, np.int32)
     inner_start, inner_stop = _inside(volume, start, stop)
-    labels = _labels(volume, inner_start, inner_stop)
+    labels = _labels(volume, volume.label, inner_start, inner_stop)
     before, after = np.subtract(inner_start, start), np.subtract(stop, inner_stop)
     if not (before.any() or after.any()):
         return labels
@@ -144,24 +157,26 @@ def pieces(labels: np.ndarray) -> np.ndarray:
     return np.where(labels == UNLABELLED, UNLABELLED, numbered.view(np.int32))
 
 
-def _all_labels(volume: LabelledVolume) -> np.ndarray:
-    bounds = list(slab_bounds(volume.label))
-    if not np.can_cast(volume.label.dtype, np.int32):
-        largest = max(int(_known(volume, *region)[0].max(initial=0)) for region in bounds)
+def _all_labels(volume: LabelledVolume, label: Volume) -> np.ndarray:
+    bounds = list(slab_bounds(label))
+    if not np.can_cast(label.dtype, np.int32):
+        largest = max(int(_known(volume, label, *region)[0].max(initial=0)) for region in bounds)
         if largest > LARGEST_ID:
             # One id must become the same number everywhere: all at once.
-            return _labels(volume, (0, 0, 0), volume.label.shape)
-    labels = np.empty(volume.label.shape, np.int32)
+            return _labels(volume, label, (0, 0, 0), label.shape)
+    labels = np.empty(label.shape, np.int32)
     for start, stop in bounds:
-        labels[start[0] : stop[0]] = _labels(volume, start, stop)
+        labels[start[0] : stop[0]] = _labels(volume, label, start, stop)
     return labels
 
 
-def _labels(volume: LabelledVolume, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
+def _labels(
+    volume: LabelledVolume, label: Volume, start: Sequence[int], stop: Sequence[int]
+) -> np.ndarray:
     as_stored = volume.unlabelled in (None, UNLABELLED) and not volume.background
-    if as_stored and volume.mask is None and volume.label.dtype == np.int32:
-        return volume.label.view(start, stop)
-    known, unknown = _known(volume, start, stop)
+    if as_stored and volume.mask is None and label.dtype == np.int32:
+        return label.view(start, stop)
+    known, unknown = _known(volume, label, start, stop)
     if known.max(initial=0) > LARGEST_ID:
         known, _ = fastremap.renumber(known, preserve_zero=True)
     labels = known.astype(np.int32)
@@ -170,10 +185,10 @@ def _labels(volume: LabelledVolume, start: Sequence[int], stop: Sequence[int]) -
 
 
 def _known(
-    volume: LabelledVolume, start: Sequence[int], stop: Sequence[int]
+    volume: LabelledVolume, label: Volume, start: Sequence[int], stop: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The stored ids, 0 where nothing is known, and where that is."""
-    stored = volume.label.read(start, stop)
+    stored = label.read(start, stop)
     unknown = stored < 0
     if volume.unlabelled is not None:
         unknown |= stored == volume.unlabelled
