@@ -9,9 +9,17 @@ from hypothesis.extra.numpy import arrays
 
 from emseg.data.targets import Affinity
 from emseg.errors import UserError
-from reference.affinity import affinities_by_voxel, eroded_by_voxel
+from reference.affinity import (
+    affinities_by_voxel,
+    dbmim_affinities,
+    eroded_by_voxel,
+    widened_as_by_dbmim,
+)
 
 NEAREST = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+
+
+CONF = Path(__file__).parents[2] / "conf" / "target"
 
 
 @settings(deadline=None, max_examples=40)
@@ -74,12 +82,40 @@ def test_offset_longer_than_the_patch_is_refused() -> None:
 
 
 def test_shipped_twelve_offsets_are_in_the_order_of_their_channels() -> None:
-    conf = Path(__file__).parents[2] / "conf" / "target" / "aff12.yaml"
-    node = yaml.safe_load(conf.read_text())
-    assert node.pop("_target_") == "emseg.data.targets.Affinity"
-    target = Affinity(**node)
+    target = shipped("aff12")
     names = ["x1", "y1", "z1", "z2", "z3", "z4", "x3", "x9", "x27", "y3", "y9", "y27"]
     by_name = {"z": 0, "y": 1, "x": 2}
     for offset, name in zip(target.offsets, names, strict=True):
         assert offset[by_name[name[0]]] == sum(offset) == int(name[1:])
     assert target.edge_side == "destination" and target.erosion == (0, 1, 1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(labels=arrays(np.int32, (3, 5, 6), elements=st.integers(0, 3)))
+def test_the_target_of_dbmim_is_its_own(labels: np.ndarray) -> None:
+    values, mask = shipped("aff3_dbmim")(labels)
+    np.testing.assert_array_equal(values, dbmim_affinities(widened_as_by_dbmim(labels)))
+    assert mask.all()
+
+
+def test_erosion_beside_background_is_where_dbmim_widens_less() -> None:
+    labels = np.array([[[0, 0, 1, 1, 1, 2, 2]]], np.int32)
+    wider = Affinity(offsets=NEAREST, erosion=(0, 1, 1), replicate_boundary=True)
+    assert wider(labels)[0][2, 0, 0].tolist() == [0, 0, 0, 0, 0, 0, 0]
+    assert shipped("aff3_dbmim")(labels)[0][2, 0, 0].tolist() == [0, 0, 0, 1, 0, 0, 0]
+
+
+def test_a_pair_that_leaves_the_patch_is_of_the_voxel_with_itself_where_asked() -> None:
+    labels = np.array([[[7, 0, -1, 7]]], np.int32)
+    for side, expected in (("destination", [1, 0, 0, 1]), ("source", [1, 0, 0, 1])):
+        target = Affinity(offsets=[(0, 0, 3)], edge_side=side, replicate_boundary=True)
+        values, mask = target(labels)
+        assert values[0, 0, 0].tolist() == expected
+        at_ends = [True, True, False, True]
+        assert mask[0, 0, 0].tolist() == at_ends
+
+
+def shipped(name: str) -> Affinity:
+    node = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    assert node.pop("_target_") == "emseg.data.targets.Affinity"
+    return Affinity(**node)

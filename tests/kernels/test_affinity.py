@@ -50,11 +50,11 @@ def test_a_view_gives_the_affinities_of_its_copy():
 
 
 @settings(deadline=None, max_examples=60)
-@given(labels=LABELS, radius=st.tuples(*[st.integers(0, 2)] * 3))
-def test_erosion_is_that_of_the_voxel_loop(labels, radius):
+@given(labels=LABELS, radius=st.tuples(*[st.integers(0, 2)] * 3), at_background=st.booleans())
+def test_erosion_is_that_of_the_voxel_loop(labels, radius, at_background):
     before = labels.copy()
-    eroded = erode_labels(labels, radius=radius)
-    np.testing.assert_array_equal(eroded, eroded_by_voxel(labels, radius))
+    eroded = erode_labels(labels, radius=radius, at_background=at_background)
+    np.testing.assert_array_equal(eroded, eroded_by_voxel(labels, radius, at_background))
     np.testing.assert_array_equal(labels, before)
 
 

@@ -3,6 +3,7 @@
 from itertools import product
 
 import numpy as np
+from scipy import ndimage
 
 
 def voxels(shape):
@@ -30,15 +31,35 @@ def affinities_by_voxel(labels, offsets, edge_side):
     return values, mask
 
 
-def eroded_by_voxel(labels, radius):
+def eroded_by_voxel(labels, radius, at_background=True):
+    no_ids = {-1} if at_background else {-1, 0}
     eroded = labels.copy()
     for here in voxels(labels.shape):
         box = labels[
             tuple(slice(max(0, at - r), at + r + 1) for at, r in zip(here, radius, strict=True))
         ]
-        if labels[here] != -1 and len(set(box.ravel().tolist()) - {-1}) > 1:
+        if labels[here] != -1 and len(set(box.ravel().tolist()) - no_ids) > 1:
             eroded[here] = 0
     return eroded
+
+
+def widened_as_by_dbmim(labels):
+    """dbMiM's border widening, of labels from 0: in each section the largest label of 3x3 against
+    the smallest, in whose place background stands for more than any label."""
+    largest = ndimage.maximum_filter(labels, size=(1, 3, 3), mode="nearest")
+    no_background = np.where(labels == 0, labels.max() + 1, labels)
+    smallest = ndimage.minimum_filter(no_background, size=(1, 3, 3), mode="nearest")
+    return np.where(largest == smallest, labels, 0)
+
+
+def dbmim_affinities(labels):
+    """dbMiM's affinities of labels from 0: (v, v - e) at v, the first plane its own neighbour."""
+    values = np.empty((3, *labels.shape), np.uint8)
+    for axis in range(3):
+        first = np.take(labels, [0], axis)
+        before = np.concatenate([first, np.delete(labels, -1, axis)], axis)
+        values[axis] = (labels == before) & (labels > 0)
+    return values
 
 
 def pairs_inside(array, offsets, edge_side):

@@ -193,6 +193,7 @@ CHANGES: dict[str, Change] = {
         [8, 12], beside=("data.val=null", "data.split_train_range=[0,8]")
     ),
     "data.intensity_range": Change([20, 200]),
+    "data.intensity_percentiles": Change([1, 99]),
     "data.pad_small": Change(beside=("data.train.range=[0,3]",)),
     "data.preload": Change(kept="whether volumes are read once or patch by patch"),
     "data.relabel_crops": Change(kept="whether pieces part, and the cells here are convex"),
@@ -209,6 +210,9 @@ CHANGES: dict[str, Change] = {
     "inference.window.output_device": Change("cpu", kept="where windows are summed"),
     "target.offsets": Change([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 3]]),
     "target.erosion": Change([0, 2, 2]),
+    "target.erode_at_background": Change(
+        beside=("target.erosion=[0,1,1]", f"data.train.background={COMMON}")
+    ),
     "loss.max_pos_weight": Change(0.01),
     "loss.channel_weights": Change([1, 2, 3]),
     "augment.transforms.flip.axes": Change([2]),

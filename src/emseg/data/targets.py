@@ -40,9 +40,11 @@ class Affinity:
     `offsets` are (d0, d1, d2) in stored axes, or strings such as "0-0-27". An edge lies at its
     `edge_side`: at the destination, channel c at v describes (v, v - o_c), at the source
     (v, v + o_c). `erosion` is a radius per axis: first, every voxel whose box of 2r + 1 voxels
-    holds more than one id becomes background. Background pairs are known zeros; a pair that
-    leaves the patch or touches an unlabelled voxel is masked. (Lee et al. 2017, "Superhuman
-    accuracy on the SNEMI3D connectomics challenge".)
+    holds more than one id becomes background; background is an id too where it is to
+    `erode_at_background`. Background pairs are known zeros; a pair that leaves the patch or touches
+    an unlabelled voxel is masked (Lee et al. 2017, "Superhuman accuracy on the SNEMI3D connectomics
+    challenge"). With `replicate_boundary` a pair that leaves the patch is that of the voxel with
+    itself: 1 for an object, 0 for background (dbMiM).
 
     Offsets that are not three integers, zero, or named twice are UserErrors, and so is an erosion
     that is not three radii.
@@ -54,6 +56,8 @@ class Affinity:
         offsets: Sequence[Sequence[int] | str],
         edge_side: EdgeSide = "destination",
         erosion: tuple[int, int, int] = (0, 0, 0),
+        erode_at_background: bool = True,
+        replicate_boundary: bool = False,
     ) -> None:
         self.offsets: tuple[Offset, ...] = tuple(_offset(offset) for offset in offsets)
         if not self.offsets:
@@ -69,6 +73,8 @@ class Affinity:
             )
         self.edge_side: EdgeSide = edge_side
         self.erosion = tuple(erosion)
+        self.erode_at_background = erode_at_background
+        self.replicate_boundary = replicate_boundary
 
     @property
     def out_channels(self) -> int:
@@ -97,8 +103,15 @@ class Affinity:
     def __call__(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Affinities (C, Z, Y, X) uint8 and their mask (bool, true = known) of labels (Z, Y, X)."""
         if any(self.erosion):
-            labels = erode_labels(labels, radius=self.erosion)
-        return affinities(labels, offsets=self.offsets, edge_side=self.edge_side)
+            labels = erode_labels(
+                labels, radius=self.erosion, at_background=self.erode_at_background
+            )
+        return affinities(
+            labels,
+            offsets=self.offsets,
+            edge_side=self.edge_side,
+            replicate_boundary=self.replicate_boundary,
+        )
 
 
 def _farthest(steps: np.ndarray) -> Offset:

@@ -14,7 +14,11 @@ EdgeSide = Literal["source", "destination"]
 
 
 def affinities(
-    labels: np.ndarray, *, offsets: Sequence[Sequence[int]], edge_side: EdgeSide
+    labels: np.ndarray,
+    *,
+    offsets: Sequence[Sequence[int]],
+    edge_side: EdgeSide,
+    replicate_boundary: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Affinity values and their validity, one channel per offset.
 
@@ -22,7 +26,8 @@ def affinities(
     voxels in array order, of any length and sign. Returns values uint8 (C, Z, Y, X), 1 where both
     ends carry the same id above 0 (same object) and else 0, and mask bool (C, Z, Y, X), true where
     the other end lies inside the volume and neither end is unlabelled. Background pairs are valid
-    zeros. Where the mask is false because the other end lies outside, the value is 0.
+    zeros. Where the mask is false because the other end lies outside, the value is 0; with
+    `replicate_boundary` such a pair is that of the voxel with itself.
     """
     _require_int32(labels)
     if edge_side not in get_args(EdgeSide):
@@ -31,16 +36,20 @@ def affinities(
     partners = sign * np.array(offsets, dtype=np.int64).reshape(len(offsets), 3)
     values = np.zeros((len(offsets), *labels.shape), np.uint8)
     mask = np.zeros(values.shape, np.bool_)
+    if replicate_boundary:
+        values[...], mask[...] = labels > 0, labels != -1
     _fill_affinities(np.ascontiguousarray(labels), partners, values, mask)
     return values, mask
 
 
-def erode_labels(labels: np.ndarray, *, radius: Sequence[int]) -> np.ndarray:
+def erode_labels(
+    labels: np.ndarray, *, radius: Sequence[int], at_background: bool = True
+) -> np.ndarray:
     """Labels with a background gap where objects meet: int32 (Z, Y, X), a new array.
 
     A voxel whose box of 2 * radius + 1 voxels per axis (cut off at the volume's faces) holds two
-    different ids, 0 being one of them, becomes 0. Unlabelled voxels (-1) do not count as an id and
-    stay -1. `radius` is in voxels, one number per array axis, so that a section plane can be left
+    different ids becomes 0. 0 counts as an id where erosion is `at_background` too. Unlabelled
+    voxels (-1) do not count as an id and stay -1. `radius` is in voxels, one number per array axis, so that a section plane can be left
     alone.
     """
     _require_int32(labels)
@@ -49,7 +58,9 @@ def erode_labels(labels: np.ndarray, *, radius: Sequence[int]) -> np.ndarray:
     if not any(radius):
         return labels.copy()
     eroded = np.empty(labels.shape, np.int32)
-    _erode(np.ascontiguousarray(labels), np.array(radius, dtype=np.int64), eroded)
+    labels = np.ascontiguousarray(labels)
+    ids = labels if at_background else np.where(labels == 0, np.int32(-1), labels)
+    _erode(labels, ids, np.array(radius, dtype=np.int64), eroded)
     return eroded
 
 
@@ -106,12 +117,12 @@ def _fill_affinities(labels, partners, values, mask):
 
 
 @njit(cache=True, nogil=True)
-def _erode(labels, radius, eroded):
+def _erode(labels, ids, radius, eroded):
     depth, height, width = labels.shape
     # The smallest and the largest id of each column of the box. The smallest is found as uint32,
-    # where -1 is the largest of all, the largest as int32, where no label is below -1: so an
-    # unlabelled voxel decides neither.
-    unsigned = labels.view(np.uint32)
+    # where -1 is the largest of all, the largest as int32, where no id is below -1: so a voxel
+    # without an id decides neither.
+    unsigned = ids.view(np.uint32)
     low = np.empty(width, np.uint32)
     high = np.empty(width, np.int32)
     for z in range(depth):
@@ -120,7 +131,7 @@ def _erode(labels, radius, eroded):
             high[:] = np.int32(-1)
             for bz in range(max(0, z - radius[0]), min(depth, z + radius[0] + 1)):
                 for by in range(max(0, y - radius[1]), min(height, y + radius[1] + 1)):
-                    row, unsigned_row = labels[bz, by], unsigned[bz, by]
+                    row, unsigned_row = ids[bz, by], unsigned[bz, by]
                     for x in range(width):
                         low[x] = min(low[x], unsigned_row[x])
                         high[x] = max(high[x], row[x])
