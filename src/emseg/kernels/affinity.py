@@ -48,9 +48,9 @@ def erode_labels(
     """Labels with a background gap where objects meet: int32 (Z, Y, X), a new array.
 
     A voxel whose box of 2 * radius + 1 voxels per axis (cut off at the volume's faces) holds two
-    different ids becomes 0. 0 counts as an id where erosion is `at_background` too. Unlabelled
-    voxels (-1) do not count as an id and stay -1. `radius` is in voxels, one number per array axis, so that a section plane can be left
-    alone.
+    different ids becomes 0; 0 is one of them where `at_background`. Unlabelled voxels (-1) do not
+    count as an id and stay -1. `radius` is in voxels, one number per array axis, so that a section
+    plane can be left alone.
     """
     _require_int32(labels)
     if len(radius) != labels.ndim or min(radius) < 0:
