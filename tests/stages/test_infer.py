@@ -52,6 +52,8 @@ def test_what_runs_again(experiment, work):
         (["inference.model.select_channel=[0,1,3]"], ["decode", "evaluate"]),
         (["--force", "inference.model.select_channel=[0,1,3]"], ALL),
         (["inference.model.select_channel=[0,1,3]", "data.test.resolution=[40,6,6]"], ALL),
+        (["data.intensity_percentiles=[1,99]"], ALL),
+        (["data.intensity_percentiles=[1,99]"], []),
     ):
         work.clear()
         assert experiment.emseg("test", *words) == 0
@@ -224,3 +226,13 @@ def test_devices_of_windows_are_those_that_are_there(key, capsys):
     assert capsys.readouterr().err == ""
     assert infer._device(key, "cuda", none).type == "cpu"
     assert f"inference.window.{key}=cuda, but no GPU" in capsys.readouterr().err
+
+
+def test_percentiles_are_those_of_the_volume_that_is_predicted(experiment):
+    words = ("data.test.range=[4,20]", "inference.window.overlap=0")
+    experiment.emseg("infer", "data.intensity_percentiles=[5,95]", *words)
+    values = open_volume(experiment.results / "test_im_prediction.h5")[...]
+    low, high = np.percentile(open_volume("test.h5")[4:20, :, :], [5, 95])
+    experiment.emseg("infer", f"data.intensity_range=[{low},{high}]", *words)
+    again = open_volume(experiment.results / "test_im_prediction.h5")[...]
+    np.testing.assert_array_equal(values, again)

@@ -79,6 +79,7 @@ class Data:
     split_train_range: Range = None
     split_val_range: Range = None
     intensity_range: tuple[float, float] | None = None
+    intensity_percentiles: tuple[float, float] | None = None
     pad_small: bool = False
     preload: bool = True
     target_context: bool = False
@@ -103,3 +104,17 @@ class Data:
         if self.intensity_range is not None:
             low, high = self.intensity_range
             require(low < high, "intensity_range", self.intensity_range, "[low, high], low < high")
+        if self.intensity_percentiles is not None:
+            low, high = self.intensity_percentiles
+            fine = 0 <= low < high <= 100
+            allowed = "[low, high], 0 <= low < high <= 100"
+            require(fine, "intensity_percentiles", self.intensity_percentiles, allowed)
+            once = self.intensity_range is None
+            allowed = "null where data.intensity_percentiles is given"
+            require(once, "intensity_range", self.intensity_range, allowed)
+
+    @property
+    def intensities(self) -> dict[str, tuple[float, float] | None]:
+        """What says which intensities become 0 and 1, by key: one at most is not None."""
+        keys = ("intensity_range", "intensity_percentiles")
+        return {key: getattr(self, key) for key in keys}

@@ -11,7 +11,7 @@ from torch import nn
 from emseg import __version__
 from emseg.blocks.memory import memory_within
 from emseg.config.schema import Inference, Root
-from emseg.data.intensity import check_intensities, to_unit
+from emseg.data.intensity import check_intensities, range_of, to_unit
 from emseg.errors import UserError
 from emseg.inference.predict import check_options, predict
 from emseg.inference.tta import Ensemble, merged_views
@@ -47,7 +47,7 @@ def check_image(image: Volume, trained: Trained, root: Root) -> None:
             f"{trained.in_channels}"
         )
     check_settings(trained, root)
-    check_intensities(image, intensity_range=root.data.intensity_range)
+    check_intensities(image, **root.data.intensities)
 
 
 def infer(source: Source, trained: Trained, root: Root, *, folder: Path) -> Path:
@@ -86,6 +86,7 @@ def predict_image(
 ) -> np.ndarray | None:
     """The prediction (C, Z, Y, X) as the config has it, or None when `write` takes the planes."""
     config, facts = root.inference, target_facts(trained.target)
+    intensity_range = range_of(image, **root.data.intensities)
     devices = resolve_devices(root.system)
     device = _device("sw_device", config.window.sw_device, devices)
     return predict(
@@ -93,7 +94,7 @@ def predict_image(
         image,
         channels=trained.target.out_channels,
         window_size=_window(trained, root),
-        normalize=lambda array: to_unit(array, intensity_range=root.data.intensity_range),
+        normalize=lambda array: to_unit(array, intensity_range=intensity_range),
         sw_batch_size=config.window.sw_batch_size,
         overlap=config.window.overlap,
         blending=config.window.blending,
@@ -165,7 +166,9 @@ def _facts(source: Source, trained: Trained, root: Root) -> dict[str, Any]:
         "range_axis": source.config.range_axis,
         "axes": source.config.axes or image.axes,
         "voxel_size": image.voxel_size and list(image.voxel_size),
-        "intensity_range": root.data.intensity_range and list(root.data.intensity_range),
+        "intensity_range": None,
+        # Percentiles only where there are some: predictions from before stay current.
+        **{key: list(pair) for key, pair in root.data.intensities.items() if pair is not None},
         **target_facts(trained.target),
         "window_size": list(_window(trained, root)),
         "overlap": config.window.overlap,

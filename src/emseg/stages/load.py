@@ -75,7 +75,7 @@ class Run:
         """The prediction of an image (Z, Y, X) or (C_in, Z, Y, X), as `--mode infer` makes it.
 
         Voxels are as stored: integers of the full range of their dtype, or floats in [0, 1],
-        unless the config has a `data.intensity_range`.
+        unless the config has a `data.intensity_range` or `data.intensity_percentiles`.
         """
         if isinstance(image, np.ndarray):
             volume = from_array(image, axes="czyx" if image.ndim == 4 else None)

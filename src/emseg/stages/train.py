@@ -205,7 +205,7 @@ def _patches(
         target=target,
         augment=augment,
         namespace=namespace,
-        intensity_range=root.data.intensity_range,
+        **root.data.intensities,
         pad_small=root.data.pad_small,
         preload=root.data.preload,
         target_context=root.data.target_context,
