@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from torch import nn
 
-class Net:
+
+class Net(nn.Module):
     def __init__(
         self,
         *,
@@ -14,10 +16,12 @@ class Net:
         norm: Literal["group", "batch", "none"] = "group",
         dropout: float = 0.0,
     ) -> None:
+        super().__init__()
         if dropout < 0:
             raise ValueError(f"dropout must be 0 or more, got {dropout}")
         self.channels = (in_channels, out_channels)
         self.widths, self.norm, self.dropout = widths, norm, dropout
+        self.kernel = nn.Conv3d(in_channels, out_channels, 1)
 
 
 class Flip:

@@ -18,8 +18,9 @@ experiment_name: shipped
 data: {train: {image: a.h5, label: b.h5}, test: {image: a.h5, label: b.h5}}
 optimization: {max_epochs: 10}
 """
-# What a loss of named heads is chosen with.
+# What a loss of named heads is chosen with, and an optimizer of named parts.
 BESIDE = {
+    ("optimization/optimizer", "adamw_finetune"): ["model=unetr_aniso_em"],
     ("loss", "aff_sdt"): ["target=aff9_sdt"],
     ("loss", "aff_sdt_heads"): ["target=aff9_sdt_heads"],
 }

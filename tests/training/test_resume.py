@@ -39,6 +39,9 @@ def _run_script(*args) -> subprocess.CompletedProcess:
 
 def _states(checkpoint: Path) -> dict:
     contents = torch.load(checkpoint, weights_only=True)
+    for state in contents["optimizer_states"]:
+        for group in state["param_groups"]:
+            assert all(group.pop("param_names"))  # text, which assert_close does not take
     return {name: contents[name] for name in STATES}
 
 

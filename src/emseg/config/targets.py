@@ -56,17 +56,21 @@ def _check_leaf(loaded: Loaded, kind: str) -> None:
     if not node:
         return
     if kind == "model":
-        import torch
-
-        facts = _target_facts(loaded)
-        with torch.device("meta"):
-            build(node, kind=kind, allow=loaded.allow, in_channels=1, **facts)
+        _model(loaded)
     elif kind == "loss":
         build(node, kind=kind, allow=loaded.allow, heads=_target_facts(loaded)["heads"])
     elif kind == "optimization.optimizer":
         _check_optimizer(loaded)
     elif kind != "optimization.scheduler":  # built with its optimizer
         build(node, kind=kind, allow=loaded.allow)
+
+
+def _model(loaded: Loaded) -> Any:
+    import torch
+
+    facts = _target_facts(loaded)
+    with torch.device("meta"):
+        return build(loaded.root.model, kind="model", allow=loaded.allow, in_channels=1, **facts)
 
 
 def _target_facts(loaded: Loaded) -> dict[str, Any]:
@@ -83,9 +87,11 @@ def _check_optimizer(loaded: Loaded) -> None:
     import torch
 
     plan = loaded.root.optimization
-    parameter = torch.nn.Parameter(torch.zeros(1))
     kind, allow = "optimization.optimizer", loaded.allow
-    optimizer = build(plan.optimizer, kind=kind, allow=allow, params=[parameter])
+    # Parts of the network may have settings of their own.
+    net = _model(loaded) if loaded.root.model else torch.nn.Linear(1, 1)
+    named = list(net.named_parameters())
+    optimizer = build(plan.optimizer, kind=kind, allow=allow, params=named)
     if plan.scheduler:
         build(
             plan.scheduler,

@@ -1,0 +1,59 @@
+"""Optimizers whose settings differ by parameter."""
+
+from collections.abc import Iterable
+
+from torch.nn import Parameter
+from torch.optim import AdamW
+
+from emseg.errors import UserError
+
+_NET = "net."
+
+
+def adamw_by_prefix(
+    params: Iterable[tuple[str, Parameter]],
+    *,
+    lr: float,
+    lr_below: dict[str, float],
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+    decay_vectors: bool = True,
+) -> AdamW:
+    """AdamW with learning rates of their own for parts of the network, and `lr` for the rest.
+
+    `params` are (name, parameter). `lr_below` has the names of parts and their rates:
+    `encoder_blocks` is all that is named `encoder_blocks` or `encoder_blocks.…`; of several names
+    the longest counts. A schedule scales every rate alike. Without `decay_vectors` parameters of
+    one axis or none (biases and norms) are not decayed. The first group is that of the rest.
+
+    A part that the network does not have is a UserError, and so is a rate that is not above 0.
+    """
+    for prefix, rate in lr_below.items():
+        if rate <= 0:
+            raise UserError(
+                f"optimization.optimizer.lr_below.{prefix} is {rate:g}; it must be above 0"
+            )
+    named = [(name.removeprefix(_NET), parameter) for name, parameter in params]
+    unmet = set(lr_below)
+    groups: dict[tuple[str, bool], list[tuple[str, Parameter]]] = {}
+    for name, parameter in named:
+        below = [prefix for prefix in lr_below if f"{name}.".startswith(f"{prefix}.")]
+        unmet -= set(below)
+        decayed = decay_vectors or parameter.ndim > 1
+        groups.setdefault((max(below, key=len, default=""), decayed), []).append((name, parameter))
+    if unmet:
+        parts = sorted({name.partition(".")[0] for name, _ in named})
+        raise UserError(
+            f"optimization.optimizer.lr_below.{min(unmet)} is no part of the network; "
+            f"those are {', '.join(parts)}"
+        )
+    settings = [
+        {
+            "params": members,
+            "lr": lr_below.get(prefix, lr),
+            "weight_decay": weight_decay if decayed else 0.0,
+        }
+        for (prefix, decayed), members in sorted(groups.items(), key=lambda item: item[0][0])
+    ]
+    return AdamW(settings, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
