@@ -7,12 +7,12 @@ from scipy.ndimage import map_coordinates
 from unetr_names import TINY
 
 from emseg.errors import UserError
-from emseg.losses.mse import MSE
+from emseg.losses.masked_reconstruction import MaskedReconstruction
 from emseg.models.masked_autoencoder import MaskedAutoencoder
 from emseg.models.unetr_aniso import UNETRAniso
 from emseg.models.unetr_weights import resampled_positions
 from emseg.training.checkpoints import start_from
-from emseg.training.supervised import Supervised
+from emseg.training.masked import MaskedPretraining
 
 ENCODER = ("pos_embed", "patch_embed.", "encoder_blocks.", "norm.")
 # Two blocks instead of four, over the same patches.
@@ -68,7 +68,7 @@ def test_all_77_tensors_of_the_published_size_are_taken():
 
 def test_own_checkpoint_of_a_pretraining_starts_the_encoder(tmp_path):
     source, net = MaskedAutoencoder(1, **TINY), unetr(TINY | {"volume_size": (8, 16, 32)})
-    module = Supervised(source, loss=MSE(), make_optimizer=torch.optim.SGD)
+    module = MaskedPretraining(source, loss=MaskedReconstruction(), make_optimizer=torch.optim.SGD)
     contents = {
         "state_dict": module.state_dict(),
         "emseg": {"config": {"model": settings(TINY)}, "global_step": 1},

@@ -102,12 +102,15 @@ def test_masks_come_from_the_generator_alone(strategy):
         ({"strategy": "edge_biased"}, "'edge_biased' is called 'edge_random_mix' here"),
         ({"strategy": "membrane"}, "'membrane' is called 'edge_random_mix' here"),
         ({"strategy": "randm"}, "did you mean 'random'"),
-        ({"ratio": 0.0}, "masking.ratio is 0.0"),
-        ({"ratio": 1.1}, "masking.ratio is 1.1"),
-        ({"noise": 0.1}, "masking.noise is 0.1; strategy 'random' has no use for it"),
-        ({"strategy": "edge", "fraction": 0.5}, "masking.fraction is 0.5; strategy 'edge' has no"),
-        ({"strategy": "edge", "power": -1.0}, "masking.power is -1.0; it must be at least 0"),
-        ({"strategy": "edge_random_mix", "fraction": 1.5}, "masking.fraction is 1.5"),
+        ({"ratio": 0.0}, "objective.ratio is 0.0"),
+        ({"ratio": 1.1}, "objective.ratio is 1.1"),
+        ({"noise": 0.1}, "objective.noise is 0.1; strategy 'random' has no use for it"),
+        (
+            {"strategy": "edge", "fraction": 0.5},
+            "objective.fraction is 0.5; strategy 'edge' has no",
+        ),
+        ({"strategy": "edge", "power": -1.0}, "objective.power is -1.0; it must be at least 0"),
+        ({"strategy": "edge_random_mix", "fraction": 1.5}, "objective.fraction is 1.5"),
     ],
 )
 def test_impossible_settings_are_refused(given_, message):

@@ -15,7 +15,7 @@ from emseg.losses.mse import MSE
 from emseg.training.callbacks import ImagePanels, TrainingProgress
 from emseg.training.checkpoints import read_checkpoint
 from emseg.training.ema import Ema
-from emseg.training.supervised import Supervised
+from emseg.training.supervised import Supervised, paired
 
 # What a loss is given beside logits, in this order.
 SEEN = ("target", "mask", "image")
@@ -36,11 +36,11 @@ def test_auxiliary_losses_weigh_half_of_the_next_finer():
     target = torch.rand(1, 1, 8, 8, 8)
     batch = {"image": target, "target": target, "mask": torch.ones_like(target, dtype=torch.bool)}
     module = Supervised(_Fixed(8, 4, 2), loss=MSE(), make_optimizer=torch.optim.SGD)
-    total, parts = module._losses(batch)
+    total, parts = module.losses(batch)
     coarse = [(target[..., f // 2 :: f, f // 2 :: f, f // 2 :: f] ** 2).mean() for f in (1, 2, 4)]
     torch.testing.assert_close(total.detach(), coarse[0] + coarse[1] / 2 + coarse[2] / 4)
     assert set(parts) == {"auxiliary_1", "auxiliary_2"}
-    torch.testing.assert_close(module.eval()._losses(batch)[0].detach(), coarse[0])
+    torch.testing.assert_close(module.eval().losses(batch)[0].detach(), coarse[0])
 
 
 def test_losses_that_ask_see_the_image_of_their_level():
@@ -48,7 +48,7 @@ def test_losses_that_ask_see_the_image_of_their_level():
     batch = {"image": image, "target": target, "mask": torch.ones_like(target, dtype=torch.bool)}
     loss = MembraneWeightedMSE()
     module = Supervised(_Fixed(8, 4), loss=loss, make_optimizer=torch.optim.SGD)
-    total, _ = module._losses(batch)
+    total, _ = module.losses(batch)
     fine, coarse = (
         loss(
             torch.zeros(1, 1, *[8 // f] * 3),
@@ -128,15 +128,13 @@ def test_panels_show_raw_target_and_prediction(tmp_path):
 
 
 def test_panels_show_a_distance_by_itself_from_black_to_white():
-    panels = ImagePanels(
-        every_n_epochs=1, n_images=1, n_slices=1, activations=["sigmoid", "tanh", "sigmoid"]
-    )
+    activations = ["sigmoid", "tanh", "sigmoid"]
     target = torch.stack([torch.full((1, 2, 2), value) for value in (1.0, -1.0, 0.0)])
     mask = torch.ones_like(target, dtype=torch.bool)
     mask[1, 0, 0, 0] = False
     logits = torch.randn(3, 1, 2, 2)
     before = target.clone()
-    known, found, distance, predicted = panels._pairs(target, mask, logits)
+    known, found, distance, predicted = paired(target, mask, logits, activations)
     torch.testing.assert_close(target, before)
     torch.testing.assert_close(known, target[[0, 2]])
     torch.testing.assert_close(found, logits[[0, 2]].sigmoid())

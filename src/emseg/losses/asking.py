@@ -14,7 +14,18 @@ def ask_loss(
 
     A loss whose signature has `image` gets the image that the network saw beside the others.
     """
-    called = loss.forward if isinstance(loss, nn.Module) else loss
-    asks = "image" in inspect.signature(called).parameters
-    result = loss(logits, target, mask, **({"image": image} if asks else {}))
+    seen = {"image": image} if asks_for(loss, "image") else {}
+    return with_parts(loss(logits, target, mask, **seen))
+
+
+def asks_for(part: Callable[..., Any], name: str) -> bool:
+    """Whether the signature of a loss or network has an argument of that name."""
+    called = part.forward if isinstance(part, nn.Module) else part
+    return name in inspect.signature(called).parameters
+
+
+def with_parts(
+    result: Tensor | tuple[Tensor, dict[str, Tensor]],
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The total of a loss and its named parts, which may be none."""
     return result if isinstance(result, tuple) else (result, {})

@@ -65,13 +65,7 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
     )
     data = _data(root, train_patches, val_patches, devices)
     run = _run_folder(loaded, checkpoint, devices, command)
-    trainer = make_trainer(
-        root,
-        devices,
-        run,
-        validates=val_patches is not None,
-        activations=getattr(target, "activations", None),
-    )
+    trainer = make_trainer(root, devices, run, validates=val_patches is not None)
     _tell(run, devices.warning)
     _tell(run, begun)
     _tell(run, slow_precision(root.optimization.precision, devices))

@@ -2,7 +2,6 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -29,18 +28,8 @@ NO_NEWS = (
 )
 
 
-def make_trainer(
-    root: Root,
-    devices: Devices,
-    run: Path,
-    *,
-    validates: bool,
-    activations: Sequence[str] | None = None,
-) -> pl.Trainer:
-    """A trainer that writes checkpoints and TensorBoard's files into `run`.
-
-    `activations` are those of the target's channels, for pictures (`ImagePanels`).
-    """
+def make_trainer(root: Root, devices: Devices, run: Path, *, validates: bool) -> pl.Trainer:
+    """A trainer that writes checkpoints and TensorBoard's files into `run`."""
     _quieten()
     schedule, images = root.optimization, root.monitor.logging.images
     per_step = schedule.accumulate_grad_batches
@@ -53,7 +42,7 @@ def make_trainer(
     if root.data.reject_sampling.size_thres:
         callbacks.append(SamplingStatistics(tell=partial(say, run=run)))
     if images.n_images:
-        callbacks.append(ImagePanels(**vars(images), activations=activations))
+        callbacks.append(ImagePanels(**vars(images)))
     if schedule.ema.enabled:
         ema = schedule.ema
         callbacks.append(

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +13,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from emseg.progress import LINE_EVERY
-
-Batch = Mapping[str, Tensor]
+from emseg.training.objective import Batch, Objective
 
 
 def checkpoint_callbacks(
@@ -115,27 +113,17 @@ class TrainingProgress(Callback):
 
 
 class ImagePanels(Callback):
-    """Pictures for TensorBoard of raw image, target and prediction, side by side.
+    """Pictures for TensorBoard, side by side, of what the objective shows (`Objective.pictures`).
 
     In every `every_n_epochs`-th epoch, from the first on, of the first `n_images` of its first
     training batch and of its first validation batch, `n_slices` across axis 0 each; of several
-    channels the first three are red, green and blue, and what the mask hides is grey. A channel
-    that `activations` (None: all `sigmoid`) says is of `tanh` has a target and a prediction of its
-    own beside them, black for -1 and white for 1.
+    channels the first three are red, green and blue.
     """
 
-    def __init__(
-        self,
-        *,
-        every_n_epochs: int,
-        n_images: int,
-        n_slices: int,
-        activations: Sequence[str] | None = None,
-    ) -> None:
+    def __init__(self, *, every_n_epochs: int, n_images: int, n_slices: int) -> None:
         self._every_n_epochs = every_n_epochs
         self._n_images = n_images
         self._n_slices = n_slices
-        self._activations = activations
         self._kept: dict[str, dict[str, Tensor]] = {}
 
     def on_train_batch_start(
@@ -154,11 +142,10 @@ class ImagePanels(Callback):
         self._keep("val", trainer, batch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Objective)
         for split, batch in self._kept.items():
-            for number, logits in enumerate(self._predict(trainer, pl_module, batch["image"])):
-                target, mask = batch["target"][number].float(), batch["mask"][number].bool()
-                parts = [batch["image"][number], *self._pairs(target, mask, logits)]
-                panel = _panel([part.float().cpu() for part in parts], n_slices=self._n_slices)
+            for number, parts in enumerate(_pictures(trainer, pl_module, batch)):
+                panel = _panel(parts, n_slices=self._n_slices)
                 for logger in trainer.loggers:
                     if isinstance(logger, TensorBoardLogger):
                         logger.experiment.add_image(f"{split}/{number}", panel, trainer.global_step)
@@ -167,30 +154,19 @@ class ImagePanels(Callback):
     def _keep(self, split: str, trainer: pl.Trainer, batch: Batch) -> None:
         due = trainer.current_epoch % self._every_n_epochs == 0
         if due and trainer.is_global_zero and split not in self._kept:
-            names = ("image", "target", "mask")
-            self._kept[split] = {name: batch[name][: self._n_images] for name in names}
+            self._kept[split] = {name: part[: self._n_images] for name, part in batch.items()}
 
-    def _predict(
-        self, trainer: pl.Trainer, module: pl.LightningModule, images: Tensor
-    ) -> list[Tensor]:
-        module.eval()
-        # One by one: more than a training batch might not fit beside the optimizer's state.
-        with torch.no_grad(), trainer.precision_plugin.forward_context():
-            logits = [module(image[None])[0] for image in images]
-        module.train()
-        return [one.float() for one in logits]
 
-    def _pairs(self, target: Tensor, mask: Tensor, logits: Tensor) -> list[Tensor]:
-        """Target and prediction of the probabilities, then of each distance, all in [0, 1]."""
-        activations = self._activations or ("sigmoid",) * len(logits)
-        signed = [channel for channel, one in enumerate(activations) if one == "tanh"]
-        others = [channel for channel in range(len(logits)) if channel not in signed]
-        values, target = logits.sigmoid(), target.clone()
-        # Of values in [-1, 1]; the sigmoid of 2x is (tanh(x) + 1) / 2.
-        values[signed], target[signed] = (2 * logits[signed]).sigmoid(), (target[signed] + 1) / 2
-        target = torch.where(mask, target, 0.5)
-        groups = [others] * bool(others) + [[channel] for channel in signed]
-        return [part[group] for group in groups for part in (target, values)]
+def _pictures(trainer: pl.Trainer, module: Objective, batch: Batch) -> list[list[Tensor]]:
+    module.eval()
+    # One by one: more than a training batch might not fit beside the optimizer's state.
+    alone = [
+        {name: part[i : i + 1] for name, part in batch.items()} for i in range(len(batch["image"]))
+    ]
+    with torch.no_grad(), trainer.precision_plugin.forward_context():
+        pictures = [module.pictures(sample) for sample in alone]
+    module.train()
+    return [[part.float().cpu() for part in parts] for parts in pictures]
 
 
 def _panel(parts: list[Tensor], *, n_slices: int) -> Tensor:

@@ -79,16 +79,16 @@ def _highest(values: Tensor, count: int) -> Tensor:
 
 def _check(strategy: str, ratio: float, given: dict[str, float | None]) -> None:
     if strategy in ALIASES:
-        raise UserError(f"masking.strategy '{strategy}' is called '{ALIASES[strategy]}' here")
+        raise UserError(f"objective.strategy '{strategy}' is called '{ALIASES[strategy]}' here")
     if strategy not in STANDARD:
-        raise unknown_name("masking strategy", strategy, STANDARD, where="masking.strategy")
+        raise unknown_name("masking strategy", strategy, STANDARD, where="objective.strategy")
     if not 0 < ratio <= 1:
-        raise UserError(f"masking.ratio is {ratio}; it must be above 0 and at most 1")
+        raise UserError(f"objective.ratio is {ratio}; it must be above 0 and at most 1")
     reads = {"random": (), "edge": ("power", "noise"), "edge_random_mix": tuple(given)}[strategy]
     for key, value in given.items():
         if value is not None and key not in reads:
-            raise UserError(f"masking.{key} is {value}; strategy '{strategy}' has no use for it")
+            raise UserError(f"objective.{key} is {value}; strategy '{strategy}' has no use for it")
         if value is not None and value < 0:
-            raise UserError(f"masking.{key} is {value}; it must be at least 0")
+            raise UserError(f"objective.{key} is {value}; it must be at least 0")
     if (given["fraction"] or 0) > 1:
-        raise UserError(f"masking.fraction is {given['fraction']}; it must be at most 1")
+        raise UserError(f"objective.fraction is {given['fraction']}; it must be at most 1")

@@ -1,0 +1,86 @@
+"""Guessing the hidden patches of images: a training before the training, without labels."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from emseg.losses.asking import with_parts
+from emseg.training.masking import TokenMasking
+from emseg.training.objective import Batch, Losses, Objective
+
+# What stands for hidden patches in pictures.
+GREY = 0.5
+
+
+class MaskedPretraining(Objective):
+    """A module that teaches `net` to guess patches of images that are hidden from it.
+
+    `net` takes images and a mask (B, *grid), true where a patch is hidden, and knows its `grid`;
+    `loss` takes what it guesses, the images and the mask. `TokenMasking` hides the patches, by
+    `strategy`, `ratio`, `fraction`, `power` and `noise`, those of each sample by its `seed`: the
+    same ones whichever device, batch or resumed run has it. (dbMiM, Chen et al. 2023; SimMIM, Xie
+    et al. 2022.)
+    """
+
+    of_target = False
+    hides_patches = True
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        loss: Callable[..., Tensor | Losses],
+        make_optimizer: Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer],
+        make_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        channels_last: bool = False,
+        strategy: str = "random",
+        ratio: float = 0.75,
+        fraction: float | None = None,
+        power: float | None = None,
+        noise: float | None = None,
+    ) -> None:
+        super().__init__(
+            net,
+            loss=loss,
+            make_optimizer=make_optimizer,
+            make_scheduler=make_scheduler,
+            metadata=metadata,
+            channels_last=channels_last,
+        )
+        self.masking = TokenMasking(
+            strategy=strategy, ratio=ratio, fraction=fraction, power=power, noise=noise
+        )
+
+    def forward(self, image: Tensor, token_mask: Tensor) -> Tensor:
+        guess: Tensor = self.net(image.to(memory_format=self.memory_format), token_mask)
+        return guess
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """Which patches of a batch are hidden, (B, *grid)."""
+        grid: Any = self.net.grid
+        masks = [
+            self.masking(image[None], grid, torch.Generator().manual_seed(seed))
+            for image, seed in zip(batch["image"], batch["seed"].tolist(), strict=True)
+        ]
+        return torch.cat(masks)
+
+    def losses(self, batch: Batch) -> Losses:
+        image, mask = batch["image"], self.hidden(batch)
+        return with_parts(self.loss(self(image, mask), image, mask))
+
+    def loss_parts(self, channels: int) -> list[str]:
+        toy = torch.zeros(1, channels, 2, 2, 2)
+        _, parts = with_parts(self.loss(toy, toy, torch.ones(1, 1, 1, 1, dtype=torch.bool)))
+        return list(parts)
+
+    def pictures(self, batch: Batch) -> list[Tensor]:
+        """The image, what the network sees of it, and all that it guesses."""
+        image, mask = batch["image"], self.hidden(batch)
+        hidden = interpolate(mask[:, None].float(), size=image.shape[2:]) > 0
+        return [image[0], image.masked_fill(hidden, GREY)[0], self(image, mask)[0]]

@@ -1,0 +1,119 @@
+"""What all objectives of a training have in common."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from emseg.errors import UserError
+from emseg.losses.asking import asks_for
+
+Batch = Mapping[str, Tensor]
+Losses = tuple[Tensor, dict[str, Tensor]]
+
+
+class Objective(pl.LightningModule):
+    """A module that trains `net` by the `losses` of batches, which a subclass defines.
+
+    A batch has `image` (B, C_in, Z, Y, X) in [0, 1]; where the objective is of a `target`, that and
+    its `mask` too, else the `seed` (B) of what is done to each sample at random. The schedule is
+    stepped once an optimizer step.
+
+    Logged are `train_loss_total` (by step and epoch), `train_loss_<part>`, `lr`, `val_loss_total`
+    and `val_loss_<part>`. A loss that is not finite raises a `UserError` before the step is taken,
+    and a network or loss that is for another objective one at once.
+
+    `metadata`, plain containers and tensors, is put into each checkpoint as `emseg`, with the
+    `global_step`; the network's weights stand there under `net.`. With `channels_last` the network
+    works in that memory order: faster on a CPU.
+    """
+
+    # Whether batches have a target made of labels, and the network its channels.
+    of_target: ClassVar[bool]
+    # Whether network and loss are told by `token_mask` which patches are hidden.
+    hides_patches: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        loss: Callable[..., Tensor | Losses],
+        make_optimizer: Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer],
+        make_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self._require_its_own("model", net)
+        self._require_its_own("loss", loss)
+        self.memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
+        self.net = net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.loss = loss
+        self.make_optimizer = make_optimizer
+        self.make_scheduler = make_scheduler
+        self.metadata = dict(metadata or {})
+
+    def losses(self, batch: Batch) -> Losses:
+        """The loss of a batch and its named parts."""
+        raise NotImplementedError
+
+    def loss_parts(self, channels: int) -> list[str]:
+        """The names of the parts, for a network of so many channels."""
+        raise NotImplementedError
+
+    def pictures(self, batch: Batch) -> list[Tensor]:
+        """What there is to see of a batch of one: (C, Z, Y, X) in [0, 1] each."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        total, parts = self.losses(batch)
+        lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+        if not torch.isfinite(total):
+            raise UserError(
+                f"the training loss is {total.item()} at step {self.global_step} (learning rate "
+                f"{lr:g}, precision {self.trainer.precision}): lower optimization.optimizer.lr, "
+                "lengthen the warm-up, set optimization.precision to bf16-mixed or 32-true, or "
+                "look for odd values in the images"
+            )
+        size = len(batch["image"])
+        self.log(
+            "train_loss_total", total, on_step=True, on_epoch=True, batch_size=size, sync_dist=True
+        )
+        self.log("lr", lr)
+        self.log_dict({f"train_loss_{name}": part for name, part in parts.items()})
+        return total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        total, parts = self.losses(batch)
+        values = {"val_loss_total": total} | {f"val_loss_{n}": part for n, part in parts.items()}
+        self.log_dict(values, batch_size=len(batch["image"]), sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(self.named_parameters())
+        if self.make_scheduler is None:
+            return optimizer
+        schedule = {"scheduler": self.make_scheduler(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["emseg"] = self.metadata | {"global_step": self.global_step}
+
+    def _require_its_own(self, kind: str, part: Callable[..., Any]) -> None:
+        asks = asks_for(part, "token_mask")
+        if asks == self.hides_patches:
+            return
+        own, name = type(self).__name__, getattr(part, "__name__", type(part).__name__)
+        if asks:
+            raise UserError(
+                f"objective: {own} hides no patches, and the {kind} {name} is of hidden ones: "
+                "choose objective=masked"
+            )
+        choice = {"model": "masked_vit", "loss": "masked_reconstruction"}[kind]
+        raise UserError(
+            f"objective: {own} hides patches, of which the {kind} {name} takes no mask: choose "
+            f"{kind}={choice}"
+        )
