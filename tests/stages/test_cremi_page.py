@@ -4,7 +4,9 @@ Behind the page's own words stand others that make it a matter of seconds.
 """
 
 import shlex
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -19,14 +21,14 @@ from emseg.stages import decode, download, evaluate, infer
 from emseg.volumes import open_volume
 from stages.page import Session, key_of, mode_of, noted
 from stages.served import serving
-from stages.test_download import archive_of
+from stages.test_download_cremi import hdf5
 from test_docs import REPOSITORY, commands, fences
 from test_package import just
 
 PAGE = (REPOSITORY / "docs" / "cremi_cleft.md").read_text()
 TUTORIAL, POLARITY = "tutorials/syn_cremi.yaml", "tutorials/syn_polarity.yaml"
 NAME = "rsunet_cremi_synapse_cleft"
-SHAPE = (20, 96, 96)
+SHAPE = (20, 80, 80)
 VOLUMES = ("A", "B", "C")
 
 SMALL = {
@@ -34,8 +36,10 @@ SMALL = {
     "train": "data.dataloader.patch_size=[4,32,32] data.reject_sampling.size_thres=50 "
     "optimization.max_steps=6 optimization.n_steps_per_epoch=3 optimization.precision=32-true "
     "optimization.val_steps_per_epoch=1 optimization.ema.warmup_steps=2 "
-    "monitor.checkpoint.every_n_steps=4 monitor.logging.images.n_images=1",
-    "test": "inference.window.window_size=[4,32,32] inference.window.overlap=0",
+    "monitor.checkpoint.every_n_steps=4 monitor.logging.images.n_images=0 "
+    "monitor.logging.log_every_n_steps=1",
+    "test": "inference.window.window_size=[4,48,48] inference.window.overlap=0 "
+    "inference.pad=[0,8,8] inference.test_time_augmentation.flip_axes=[2]",
 }
 
 TRAIN, ON_FOUR = "train", "train system.num_gpus=4"
@@ -68,37 +72,41 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Session:
     session = Session(tmp_path_factory.mktemp("page"), NAME, small)
     (session.folder / "tutorials").symlink_to(REPOSITORY / "tutorials")
     worked: list[str] = []
-    arrays = {name: np.ones((4, 5, 6), np.uint8) for name in _names()}
-    with pytest.MonkeyPatch.context() as patch:
-        archive = archive_of(arrays, session.folder / "served.zip")
-        with serving(archive) as server:
-            patch.chdir(session.folder)
-            patch.setenv("NO_PROXY", "127.0.0.1")
-            patch.setitem(layouts.SHAPES, "cremi", SHAPE)
-            patch.setitem(layouts.SHAPES, "polarity", SHAPE)
-            patch.setattr(layouts, "CREMI_SYNAPSES", dict.fromkeys(VOLUMES, 60.0))
-            patch.setattr(layouts, "POLARITY_SYNAPSES", 30.0)
-            real = download.DATA_SETS["cremi"]
-            patch.setitem(download.DATA_SETS, "cremi", replace(real, url=server.url))
-            # Whatever the machine has: four processes are no test's business.
-            patch.setattr(torch.cuda, "device_count", lambda: 0)
-            for module, name, stage in (
-                (infer, "predict", "infer"),
-                (decode, "labels_of", "decode"),
-                (evaluate, "score", "evaluate"),
-            ):
-                patch.setattr(module, name, noted(worked, stage, getattr(module, name)))
-            for words in commands(PAGE):
-                key = key_of(words) if TUTORIAL in words else f"{words[1]} {key_of(words)}"
-                session.done[key if words[0] == "--config" else key_of(words)] = session.follow(
-                    words, worked
-                )
+    archive = small_archive(session.folder / "served.zip")
+    with pytest.MonkeyPatch.context() as patch, serving(archive) as server:
+        patch.chdir(session.folder)
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        patch.setitem(layouts.SHAPES, "cremi", SHAPE)
+        patch.setitem(layouts.SHAPES, "polarity", SHAPE)
+        patch.setattr(layouts, "CREMI_SYNAPSES", dict.fromkeys(VOLUMES, 60.0))
+        patch.setattr(layouts, "POLARITY_SYNAPSES", 30.0)
+        real = download.DATA_SETS["cremi"]
+        patch.setitem(
+            download.DATA_SETS, "cremi", replace(real, url=server.url.replace("snemi", "cremi"))
+        )
+        # Whatever the machine has: four processes are no test's business.
+        patch.setattr(torch.cuda, "device_count", lambda: 0)
+        for module, name, stage in (
+            (infer, "predict", "infer"),
+            (decode, "labels_of", "decode"),
+            (evaluate, "score", "evaluate"),
+        ):
+            patch.setattr(module, name, noted(worked, stage, getattr(module, name)))
+        for words in commands(PAGE):
+            key = key_of(words) if TUTORIAL in words else f"{words[1]} {key_of(words)}"
+            session.done[key if words[0] == "--config" else key_of(words)] = session.follow(
+                words, worked
+            )
     return session
 
 
-def _names() -> list[str]:
-    held_out = [f"im_{volume}+.h5" for volume in VOLUMES]
-    return [f"{kind}_{volume}.h5" for kind in ("im", "syn") for volume in VOLUMES] + held_out
+def small_archive(path: Path) -> bytes:
+    """An archive of small volumes under the data set's names."""
+    data = download.DATA_SETS["cremi"]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in (*data.images, *data.labels):
+            archive.writestr(name, hdf5({"main": np.ones((4, 5, 6), np.uint8)}))
+    return path.read_bytes()
 
 
 def scores(session: Session, key: str) -> dict[str, dict[str, float]]:
@@ -162,8 +170,8 @@ def test_training_keeps_checkpoints_and_logs_both_losses_and_the_draws(page: Ses
     kept = {path.name for path in (run / "checkpoints").iterdir()}
     assert {"last.ckpt", "step=4.ckpt"} < kept
     assert len([name for name in kept if "train_loss_total_epoch" in name]) == 2
-    assert "trained on im_A (16x96x96), im_B" in page.done[TRAIN].err
-    assert "validated on im_A (4x96x96)" in page.done[TRAIN].err
+    assert "trained on im_A (16x80x80), im_B" in page.done[TRAIN].err
+    assert "validated on im_A (4x80x80)" in page.done[TRAIN].err
     (line,) = [
         line for block in fences(PAGE, "sh") for line in block.splitlines() if "just" in line
     ]
@@ -209,7 +217,7 @@ def test_scores_of_what_was_trained_on_are_called_so(page: Session) -> None:
     assert told not in page.done[HELD_BACK].err and told not in page.done[ON_C].err
     assert page.done[HELD_BACK].worked.count("evaluate") == 3
     log = next((page.folder / "outputs" / "without_C").glob("*/run.log")).read_text()
-    assert "trained on im_A (16x96x96), im_B (16x96x96); validated" in log
+    assert "trained on im_A (16x80x80), im_B (16x80x80); validated" in log
 
 
 def test_one_view_is_another_prediction(page: Session) -> None:
