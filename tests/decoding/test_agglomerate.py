@@ -14,6 +14,7 @@ from emseg.kernels.affinity import shift_edges
 from emseg.volumes import from_array
 from reference.agglomeration import agglomerated
 from reference.components import numbered
+from reference.section_fragments import fragments_by_section
 
 UNITS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
 FACTS = {"offsets": UNITS, "edge_side": "destination"}
@@ -58,7 +59,7 @@ def predictions(draw):
 FUNCTIONS = ["mean", "aff15_his256", "aff50_his256", "aff85_his256", "hist_quant_25"]
 
 
-@settings(deadline=None, max_examples=70)
+@settings(deadline=None, max_examples=90)
 @given(
     predictions(),
     st.sampled_from(FUNCTIONS),
@@ -66,9 +67,10 @@ FUNCTIONS = ["mean", "aff15_his256", "aff50_his256", "aff85_his256", "hist_quant
     st.sampled_from([0, 256]),
     st.sampled_from([(0, 0.3, 0), (4, 0.3, 0), (8, 0.0, 3), (0, 0.3, 4), (30, 0.6, 2)]),
     st.integers(1, 3),
+    st.sampled_from(["volume", "sections"]),
 )
 def test_labels_are_those_of_the_reference(
-    predicted, merge_function, aff_threshold, queue, dust, threads
+    predicted, merge_function, aff_threshold, queue, dust, threads, fragments
 ):
     prediction, facts, same = predicted
     dust = dict(
@@ -80,16 +82,25 @@ def test_labels_are_those_of_the_reference(
         prediction,
         thresholds=thresholds,
         merge_function=merge_function,
+        fragments=fragments,
         aff_threshold=aff_threshold,
         discretize_queue=queue,
         threads=threads,
         **dust,
         **facts,
     )
+    by_section = fragments_by_section(same) if fragments == "sections" else None
     low, high = map(np.float32, aff_threshold)
     for threshold, (at, labels) in zip(thresholds, found, strict=True):
         expected = agglomerated(
-            same, threshold, merge_function, low, high, levels=queue == 256, **dust
+            same,
+            threshold,
+            merge_function,
+            low,
+            high,
+            levels=queue == 256,
+            fragments=by_section,
+            **dust,
         )
         assert at == threshold
         assert labels.dtype == np.uint32

@@ -48,6 +48,7 @@ def put_together(blocks, shape):
 def test_agglomeration_in_blocks_is_that_of_the_whole(cut, block_shape, side, function, at, data):
     arguments = {
         "merge_function": function,
+        "fragments": data.draw(st.sampled_from(["volume", "sections"])),
         "thresholds": at,
         "aff_threshold": (0.2, 0.95),
         "discretize_queue": data.draw(st.sampled_from([0, 256])),

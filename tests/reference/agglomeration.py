@@ -151,9 +151,14 @@ def agglomerated(
     dust_merge_size=0,
     dust_merge_affinity=0.3,
     dust_remove_size=0,
+    fragments=None,
 ):
-    """Labels by watershed and merging; affinities (3, Z, Y, X), channel a at v for (v - e_a, v)."""
-    fragments = fragment_labels(affinities.shape[1:], *joined_pairs(affinities, low, high))
+    """Labels by watershed and merging; affinities (3, Z, Y, X), channel a at v for (v - e_a, v).
+
+    Given `fragments` are merged instead of the watershed's.
+    """
+    if fragments is None:
+        fragments = fragment_labels(affinities.shape[1:], *joined_pairs(affinities, low, high))
     quantile = quantile_of(merge_function)
     samples = {
         pair: samples_of(own, merge_function)

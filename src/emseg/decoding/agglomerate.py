@@ -13,11 +13,12 @@ from emseg.decoding.branches import BranchRules
 from emseg.decoding.edges import check_prediction
 from emseg.decoding.merging import MergeFunction
 from emseg.decoding.region_graph import RegionGraph
-from emseg.decoding.rules import Rules
-from emseg.decoding.segments import segment_tables, supervoxels, waterz_segments
-from emseg.decoding.supervoxels import (
-    Supervoxels,
-    in_parallel,
+from emseg.decoding.rules import Fragments, Rules
+from emseg.decoding.segments import (
+    relabel_all,
+    segment_tables,
+    supervoxels,
+    waterz_segments,
 )
 from emseg.decoding.sweep import Blockwise, Sharing, Sweep
 from emseg.errors import UserError
@@ -30,6 +31,7 @@ def agglomerate(
     *,
     thresholds: float = 0.5,
     merge_function: MergeFunction = "aff85_his256",
+    fragments: Fragments = "volume",
     aff_threshold: tuple[float, float] = (0.1, 0.999),
     discretize_queue: Literal[0, 256] = 0,
     dust_merge_size: int = 0,
@@ -57,15 +59,16 @@ def agglomerate(
 
     Fragments join voxels over edges of at least `aff_threshold[1]`, and each voxel to its strongest
     edge (of equals the first in the order -0, -1, -2, +0, +1, +2: axis, before or after); a voxel
-    with no edge above `aff_threshold[0]` is background, 0 (0 <= low < high <= 1). The cheapest
-    contact of two regions is merged, again and again, while its score is below `thresholds`, in
-    [0, 1]: a larger one merges more, 0 leaves the fragments. The score is 1 - s, and s is, by
-    `merge_function`: `mean`, the mean affinity between the two; `hist_quant_Q`, the percentile Q of
-    a histogram of those affinities (256 bins); `affQ_his256`, that percentile of a histogram which
-    holds only the largest affinity of each contact of two fragments. Where two regions merge that
-    touch a third, the dearer contact joins the cheaper one, which is scored anew when it comes up.
-    Equal scores are taken in the order in which they were queued, at first by fragments.
-    `discretize_queue` 256 rounds scores to 256 levels, 0 does not (the same for histograms).
+    with no edge above `aff_threshold[0]` is background, 0 (0 <= low < high <= 1). With `fragments`
+    `sections`, `flood_section` grows them in each section (axis 0) without background, on 1 minus
+    the mean affinity along axes 1 and 2. The cheapest contact of two regions is merged, again and
+    again, while its score is below `thresholds`, in [0, 1]: a larger one merges more, 0 leaves the
+    fragments. The score is 1 - s, and s is, by `merge_function`: `mean`, the mean affinity between
+    the two; `hist_quant_Q`, the percentile Q of a histogram of those (256 bins); `affQ_his256`, of
+    a histogram that holds only the largest affinity of each contact of two fragments. Where two
+    regions merge that touch a third, the dearer contact joins the cheaper one, which is scored anew
+    when it comes up. Equal scores are taken in the order in which they were queued, at first by
+    fragments. `discretize_queue` 256 rounds scores to 256 levels, 0 does not.
 
     Segments of fewer than `dust_merge_size` voxels then join a neighbour, strongest contact first,
     over more than `dust_merge_affinity`. Segments that break off between two sections (axis 0) and
@@ -75,7 +78,7 @@ def agglomerate(
 
     Needs a region graph that fits `memory_limit` (GiB; None: what the machine or its cgroup has),
     else a UserError. `backend` `waterz` runs the waterz package instead, in a process of its own
-    that may take `time_limit` seconds and that memory; its watershed treats plateaus differently.
+    that may take `time_limit` seconds and that memory; its watershed has other plateaus.
 
     Funke et al., "Large scale image segmentation with structured loss", TPAMI 2019; waterz 0.10.
     """
@@ -141,8 +144,7 @@ def _fragments(
     _check(prediction, rules, offsets)
     shape = rules.block_shape(prediction)
     found = supervoxels(prediction, rules, offsets, edge_side, store, shape)
-    same = np.arange(found.numbering.count + 1, dtype=np.uint32)
-    _relabel_all(found, same, store.array, rules.thread_count)
+    relabel_all(found, None, store.array, rules.thread_count)
     return store.array, found.graph
 
 
@@ -159,7 +161,8 @@ def _sharing_key(arguments: Mapping[str, Any]) -> Hashable | None:
     rules = _rules(arguments)
     if rules.backend == "waterz":
         return None  # it keeps its fragments to itself
-    return tuple(rules.aff_threshold), rules.needs_histograms, rules.branches.active
+    of = tuple(rules.aff_threshold) if rules.fragments == "volume" else rules.fragments
+    return of, rules.needs_histograms, rules.branches.active
 
 
 _BRANCHES = [field.name for field in fields(BranchRules)]
@@ -206,17 +209,10 @@ def _segmentations(
         # The last segmentation may take the place of the fragments.
         last = threshold == ascending[-1]
         out = labels if last else np.empty_like(labels)
-        _relabel_all(found, table, out, rules.thread_count)
+        relabel_all(found, table, out, rules.thread_count)
         yield threshold, out
 
 
 def _check(prediction: np.ndarray | Volume, rules: Rules, offsets: Sequence[Sequence[int]]) -> None:
     check_prediction(prediction, offsets=offsets)
     rules.branches.check_sections(prediction.shape[-3:])
-
-
-def _relabel_all(found: Supervoxels, table: np.ndarray, out: np.ndarray, threads: int) -> None:
-    def one(number: int) -> None:
-        found.relabelled(number, table, out[found.blocks[number].slices])
-
-    in_parallel(one, range(len(found.blocks)), threads=threads, label="segments")

@@ -15,6 +15,9 @@ from emseg.decoding.supervoxels import MOST_EDGES
 from emseg.errors import UserError, unknown_name
 from emseg.volumes import Volume
 
+# Of the watershed of the volume, or of each section by itself.
+Fragments = Literal["volume", "sections"]
+
 # What assembling and merging take per edge: the graph twice, links, neighbours, the queue, and the
 # samples of histograms that hold all affinities (measured on noise, where it is most).
 BYTES_PER_EDGE, BYTES_WITH_HISTOGRAMS = 220, 320
@@ -27,6 +30,7 @@ class Rules:
     """The arguments of `agglomerate` beside data and thresholds; a UserError for illegal ones."""
 
     merge_function: MergeFunction
+    fragments: Fragments
     aff_threshold: tuple[float, float]
     discretize_queue: Literal[0, 256]
     dust_merge_size: int
@@ -40,6 +44,7 @@ class Rules:
 
     def __post_init__(self) -> None:
         _check_name(self.merge_function, get_args(MergeFunction), "merge_function")
+        _check_name(self.fragments, get_args(Fragments), "fragments")
         _check_name(self.backend, ("numba", "waterz"), "backend")
         _require(
             self.discretize_queue in (0, 256), "discretize_queue", self.discretize_queue, "0 or 256"
@@ -103,12 +108,16 @@ class Rules:
     def refusal(self, fragments: int, edges: int) -> str:
         """What to tell the user when the region graph is too large to merge."""
         needed, allowed = edges * self.bytes_per_edge / GIB, self.memory_bytes / GIB
+        watershed = (
+            f"raise the first of decoding.aff_threshold {list(self.aff_threshold)} (more "
+            "background), lower the second (larger fragments), "
+        )
         return (
             f"the watershed leaves at least {fragments} fragments with {edges} edges between them: "
             f"merging those takes more than {needed:.3g} GiB, decoding.memory_limit is "
-            f"{allowed:.3g}. A prediction as noisy as that is seldom worth it: raise the first of "
-            f"decoding.aff_threshold {list(self.aff_threshold)} (more background), lower the "
-            "second (larger fragments), smooth the prediction, or raise the limit"
+            f"{allowed:.3g}. A prediction as noisy as that is seldom worth it: "
+            f"{watershed if self.fragments == 'volume' else ''}smooth the prediction, or raise the "
+            "limit"
         )
 
 

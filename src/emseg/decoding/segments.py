@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from emseg.blocks.store import Store
+from emseg.blocks.store import MemoryStore, Store
 from emseg.decoding.branches import merge_branches
 from emseg.decoding.edges import axis_edges, check_values, destination_affinities
 from emseg.decoding.merging import merge, merge_dust
@@ -17,6 +17,7 @@ from emseg.decoding.supervoxels import (
     bare_supervoxels,
     find_supervoxels,
     given_supervoxels,
+    in_parallel,
 )
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide
@@ -31,12 +32,12 @@ def supervoxels(
     store: Store,
     block_shape: Sequence[int],
 ) -> Supervoxels:
-    """The fragments of our own watershed and their graph; a UserError when that is too large."""
+    """The fragments of our own watersheds and their graph; a UserError when that is too large."""
     with _refusals(rules):
         return find_supervoxels(
             prediction,
             edges=axis_edges(offsets, edge_side),
-            aff_threshold=rules.aff_threshold,
+            aff_threshold=rules.aff_threshold if rules.fragments == "volume" else None,
             histograms=rules.needs_histograms,
             sections=rules.branches.active,
             store=store,
@@ -96,11 +97,20 @@ def waterz_segments(
     offsets: Sequence[Sequence[int]],
     edge_side: EdgeSide,
 ) -> tuple[Supervoxels, Iterator[tuple[float, np.ndarray]]]:
-    """The fragments of the waterz package, and (threshold, table) as of `segment_tables`."""
+    """The fragments that the waterz package merges, and (threshold, table) as of `segment_tables`.
+
+    They are its own, those of sections ours.
+    """
     from emseg.decoding.waterz_child import waterz_partitions
 
     whole = prediction[...] if isinstance(prediction, Volume) else prediction
     check_values([whole], whole.dtype)
+    given = None
+    if rules.fragments == "sections":
+        store, shape = MemoryStore(whole.shape[1:]), rules.block_shape(whole)
+        ours = supervoxels(whole, rules, offsets, edge_side, store, shape)
+        given = store.array
+        relabel_all(ours, None, given, rules.thread_count)
     fragments, partitions = waterz_partitions(
         destination_affinities(whole, offsets=offsets, edge_side=edge_side),
         thresholds,
@@ -109,6 +119,7 @@ def waterz_segments(
         discretize_queue=rules.discretize_queue,
         time_limit=rules.time_limit,
         memory_limit=rules.memory_bytes,
+        fragments=given,
     )
     found = bare_supervoxels(fragments)
     if rules.dust_merge_size or rules.branches.active:
@@ -126,3 +137,16 @@ def waterz_segments(
         for threshold, roots in partitions
     )
     return found, tables
+
+
+def relabel_all(
+    found: Supervoxels, table: np.ndarray | None, out: np.ndarray, threads: int
+) -> None:
+    """Fills `out` with table[f] for each fragment f of a volume, or with f; it may hold them."""
+    if table is None:
+        table = np.arange(found.numbering.count + 1, dtype=np.uint32)
+
+    def one(number: int) -> None:
+        found.relabelled(number, table, out[found.blocks[number].slices])
+
+    in_parallel(one, range(len(found.blocks)), threads=threads, label="segments")

@@ -22,6 +22,7 @@ from emseg.blocks.seams import Numbering, face_facts, number_blocks
 from emseg.blocks.store import Facts, MemoryStore, Store
 from emseg.decoding.edges import AxisEdge, check_values, edges_of, limits, probabilities
 from emseg.decoding.region_graph import RegionGraph, assemble, block_facts
+from emseg.decoding.section_fragments import region_of, section_fragments
 from emseg.decoding.sections import assemble_sections, section_facts
 from emseg.kernels.region_graph import EDGE, find_edges
 from emseg.kernels.seams import relabel
@@ -68,7 +69,7 @@ def find_supervoxels(
     prediction: np.ndarray | Volume,
     *,
     edges: Sequence[AxisEdge],
-    aff_threshold: tuple[float, float],
+    aff_threshold: tuple[float, float] | None,
     histograms: bool,
     sections: bool = False,
     store: Store,
@@ -79,28 +80,31 @@ def find_supervoxels(
     """The watershed fragments of a prediction and their region graph, however it is cut in blocks.
 
     `prediction` (C, Z, Y, X) of float32, float16 or uint8, `edges` says which channel is which
-    axis's edge. `histograms` and `sections` ask for those of the graph. Blocks that are `done` in
-    the store are taken as they are. TooManyEdges when there are more than `edge_limit`; a UserError
-    for values that are no probabilities.
+    axis's edge. Without an `aff_threshold` sections have fragments of their own. `histograms` and
+    `sections` ask for those of the graph. Blocks that are `done` in the store are taken as they
+    are. TooManyEdges when there are more than `edge_limit`; a UserError for values that are no
+    probabilities.
     """
     shape = tuple(prediction.shape[-3:])
     blocks = grid(shape, block_shape)
     missing = [block for block in blocks if not store.done(block)]
     found: list[tuple[int, int]] = []
-    low, high, top = limits(prediction.dtype, *aff_threshold)
 
     def label(block: Block) -> None:
-        start, stop = block.grown(shape)
+        start, stop = region_of(block, shape) if aff_threshold is None else block.grown(shape)
         arrays, at = edges_of(prediction, edges, start, stop)
-        labels, facts, legal = _flooded(block, arrays, at, start, stop, (low, high, top), store)
-        if not legal and prediction.dtype == np.float16:
-            # -0.0 is legal, but its bits are those of the least negative number.
-            arrays = [np.where(array == np.iinfo(np.int16).min, 0, array) for array in arrays]
-            labels, facts, legal = _flooded(block, arrays, at, start, stop, (low, high, top), store)
-        if not legal:
-            check_values(arrays, prediction.dtype)
+        dtype = prediction.dtype
+        if aff_threshold is None:
+            arrays = _legal(arrays, dtype)
+            labels, facts = section_fragments(block, arrays, at, dtype, store)
+        else:
+            values = limits(dtype, *aff_threshold)
+            labels, facts, legal = _flooded(block, arrays, at, start, stop, values, store)
+            if not legal:
+                arrays = _legal(arrays, dtype)
+                labels, facts, _ = _flooded(block, arrays, at, start, stop, values, store)
         facts |= _graph_facts(
-            block, labels, arrays, at, start, prediction.dtype, histograms, sections, edge_limit
+            block, labels, arrays, at, start, dtype, histograms, sections, edge_limit
         )
         store.keep(block, labels, facts)
         # Blocks see some edges twice, so this is no more than a brake; the graph tells.
@@ -166,6 +170,15 @@ def in_parallel(
         many = len(items) > 2 * threads
         for _ in track(results, total=len(items), label=label, unit="block") if many else results:
             pass
+
+
+def _legal(arrays: Sequence[np.ndarray], dtype: np.dtype) -> list[np.ndarray]:
+    """The arrays of `edges_of`; a UserError unless all values are probabilities."""
+    if dtype == np.float16:
+        # -0.0 is legal, but its bits are those of the least negative number.
+        arrays = [np.where(array == np.iinfo(np.int16).min, 0, array) for array in arrays]
+    check_values(arrays, dtype)
+    return list(arrays)
 
 
 def _flooded(

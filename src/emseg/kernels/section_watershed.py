@@ -1,0 +1,167 @@
+"""Watershed fragments of one section, grown from the middles of what its boundaries leave."""
+
+import numpy as np
+from numba import njit
+
+from emseg.kernels.heap import FIRST, pop, push
+
+
+@njit(cache=True, nogil=True)
+def flood_section(boundary, spacing, labels):
+    """How many fragments a section has; `labels` uint32 (Y, X) is filled with them, from 1.
+
+    `boundary` float32 (Y, X), C-contiguous, 0 to 1. Seeds are the regional maxima, over the four
+    neighbours, of how far a pixel below 0.5 is from those that are not; where nothing is below,
+    single pixels `spacing` apart, from the first on. From all of them at once pixels are taken in,
+    the lowest boundary first, of equals those met earlier, until none is left. Fragments are
+    numbered as their seeds are, in C order.
+    """
+    height, width = boundary.shape
+    order = np.empty(height * width, np.int32)
+    labels[:] = 0
+    count = _seed_maxima(_squared_distances(boundary), labels, order)
+    if count == 0:
+        for y in range(0, height, spacing):
+            for x in range(0, width, spacing):
+                count += 1
+                labels[y, x] = count
+    heap = np.empty(FIRST + height * width + 8, np.uint64)
+    bits = boundary.view(np.uint32)
+    met, end = 0, FIRST
+    for y in range(height):
+        for x in range(width):
+            if labels[y, x]:
+                met, end = _meet(y, x, bits, order, heap, met, end)
+    while end > FIRST:
+        place = order[heap[FIRST] & np.uint64(0xFFFFFFFF)]
+        end -= 1
+        pop(heap, end)
+        y, x = place // width, place % width
+        label = labels[y, x]
+        if y > 0 and labels[y - 1, x] == 0:
+            labels[y - 1, x] = label
+            met, end = _meet(y - 1, x, bits, order, heap, met, end)
+        if x > 0 and labels[y, x - 1] == 0:
+            labels[y, x - 1] = label
+            met, end = _meet(y, x - 1, bits, order, heap, met, end)
+        if x + 1 < width and labels[y, x + 1] == 0:
+            labels[y, x + 1] = label
+            met, end = _meet(y, x + 1, bits, order, heap, met, end)
+        if y + 1 < height and labels[y + 1, x] == 0:
+            labels[y + 1, x] = label
+            met, end = _meet(y + 1, x, bits, order, heap, met, end)
+    return count
+
+
+@njit(cache=True, nogil=True)
+def number_by_first(labels, ids, first, sizes):
+    """How many labels there are, after those of `labels` (Z, Y, X) became 1, 2, … by first voxels.
+
+    `ids` holds zeros for each label and 0. `first` and `sizes` int64, as long, are filled with the
+    place of each new label's first voxel in C order and its number of voxels, `sizes` holds zeros.
+    """
+    depth, height, width = labels.shape
+    count = 0
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                old = labels[z, y, x]
+                if ids[old] == 0:
+                    count += 1
+                    ids[old] = count
+                    first[count] = (z * height + y) * width + x
+                new = ids[old]
+                labels[z, y, x] = new
+                sizes[new] += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _meet(y, x, bits, order, heap, met, end):
+    # Boundaries are not negative, so that their bits order as they do.
+    order[met] = y * bits.shape[1] + x
+    push(heap, end, np.uint64(bits[y, x]) << np.uint64(32) | np.uint64(met))
+    return met + 1, end + 1
+
+
+@njit(cache=True, nogil=True)
+def _squared_distances(boundary):
+    """int64 (Y, X): pixels below 0.5 to the nearest other one, squared; the same everywhere where
+    there is no other. (Felzenszwalb and Huttenlocher, Theory of Computing 2012.)"""
+    height, width = boundary.shape
+    far = height + width
+    steps = np.empty((height, width), np.int64)
+    for x in range(width):
+        since = far
+        for y in range(height):
+            since = since + 1 if boundary[y, x] < 0.5 else 0
+            steps[y, x] = min(since, far)
+        since = far
+        for y in range(height - 1, -1, -1):
+            since = since + 1 if boundary[y, x] < 0.5 else 0
+            steps[y, x] = min(steps[y, x], since)
+    vertex, start = np.empty(width, np.int64), np.empty(width, np.float64)
+    line = np.empty(width, np.int64)
+    for y in range(height):
+        _envelope(steps[y], far, vertex, start, line)
+        steps[y] = line
+    return steps
+
+
+@njit(cache=True, nogil=True)
+def _envelope(steps, far, vertex, start, line):
+    count = 0
+    for x in range(len(steps)):
+        if steps[x] == far:
+            continue
+        begins = -np.inf
+        while count > 0:
+            top = vertex[count - 1]
+            gain = steps[x] * steps[x] + x * x - steps[top] * steps[top] - top * top
+            begins = gain / (2.0 * (x - top))
+            if begins > start[count - 1]:
+                break
+            count -= 1
+            begins = -np.inf
+        vertex[count], start[count] = x, begins
+        count += 1
+    at = 0
+    for x in range(len(steps)):
+        while at + 1 < count and start[at + 1] < x:
+            at += 1
+        top = vertex[at]
+        line[x] = far * far if count == 0 else steps[top] * steps[top] + (x - top) * (x - top)
+
+
+@njit(cache=True, nogil=True)
+def _seed_maxima(heights, labels, stack):
+    """How many plateaus of `heights` above 0 have no higher neighbour; they are labelled."""
+    rows, columns = heights.shape
+    seen = np.zeros((rows, columns), np.bool_)
+    count = 0
+    for y in range(rows):
+        for x in range(columns):
+            height = heights[y, x]
+            if height == 0 or seen[y, x]:
+                continue
+            seen[y, x] = True
+            stack[0] = y * columns + x
+            size, done, highest = 1, 0, True
+            while done < size:
+                at_y, at_x = stack[done] // columns, stack[done] % columns
+                done += 1
+                for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
+                    to_y, to_x = at_y + dy, at_x + dx
+                    if to_y < 0 or to_y >= rows or to_x < 0 or to_x >= columns:
+                        continue
+                    if heights[to_y, to_x] > height:
+                        highest = False
+                    elif heights[to_y, to_x] == height and not seen[to_y, to_x]:
+                        seen[to_y, to_x] = True
+                        stack[size] = to_y * columns + to_x
+                        size += 1
+            if highest:
+                count += 1
+                for place in stack[:size]:
+                    labels[place // columns, place % columns] = count
+    return count
