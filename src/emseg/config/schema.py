@@ -247,7 +247,7 @@ class Checkpoint:
 
 @dataclass(kw_only=True)
 class Images:
-    """Panels of raw, target and prediction in TensorBoard."""
+    """Panels in TensorBoard: raw, target and prediction, or what the objective has instead."""
 
     every_n_epochs: int = 10
     n_images: int = 8
@@ -284,6 +284,7 @@ class Root:
     experiment_name: str
     system: System = field(default_factory=System)
     data: Data = field(default_factory=Data)
+    objective: Leaf = field(default_factory=dict)
     model: Leaf = field(default_factory=dict)
     target: Leaf = field(default_factory=dict)
     loss: Leaf = field(default_factory=dict)

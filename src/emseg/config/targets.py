@@ -15,6 +15,7 @@ USES: dict[str, tuple[str, ...]] = {
         "augment",
         "optimization.optimizer",
         "optimization.scheduler",
+        "objective",
     ),
     "test": ("model", "target", "decoding", "evaluation.metrics"),
     "infer": ("model", "target"),
@@ -58,7 +59,9 @@ def _check_leaf(loaded: Loaded, kind: str) -> None:
     if kind == "model":
         _model(loaded)
     elif kind == "loss":
-        build(node, kind=kind, allow=loaded.allow, heads=_target_facts(loaded)["heads"])
+        _loss(loaded)
+    elif kind == "objective":
+        _check_objective(loaded)
     elif kind == "optimization.optimizer":
         _check_optimizer(loaded)
     elif kind != "optimization.scheduler":  # built with its optimizer
@@ -71,6 +74,19 @@ def _model(loaded: Loaded) -> Any:
     facts = _target_facts(loaded)
     with torch.device("meta"):
         return build(loaded.root.model, kind="model", allow=loaded.allow, in_channels=1, **facts)
+
+
+def _loss(loaded: Loaded) -> Any:
+    heads = _target_facts(loaded)["heads"]
+    return build(loaded.root.loss, kind="loss", allow=loaded.allow, heads=heads)
+
+
+def _check_objective(loaded: Loaded) -> None:
+    """The objective takes the model and the loss; what optimizes them is looked at by itself."""
+    root = loaded.root
+    if root.model and root.loss:
+        parts = {"net": _model(loaded), "loss": _loss(loaded), "make_optimizer": None}
+        build(root.objective, kind="objective", allow=loaded.allow, **parts)
 
 
 def _target_facts(loaded: Loaded) -> dict[str, Any]:

@@ -62,15 +62,18 @@ def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> 
 
 
 def build_network(
-    root: Root, target: Target, *, in_channels: int, allow: Sequence[str] = ()
+    root: Root, target: Target | None, *, in_channels: int, allow: Sequence[str] = ()
 ) -> nn.Module:
-    """The config's model between the image's channels and the target's, its weights fresh."""
+    """The config's model between the image's channels and the target's, its weights fresh.
+
+    Without a target what it makes are images.
+    """
     return build(
         root.model,
         kind="model",
         allow=allow,
         in_channels=in_channels,
-        out_channels=target.out_channels,
+        out_channels=in_channels if target is None else target.out_channels,
         heads=getattr(target, "heads", None),
     )
 
@@ -105,6 +108,11 @@ def trained_facts(stored: Mapping[str, Any], *, source: Path) -> dict[str, Any]:
 
 def require_same_target(target: Target, facts: Mapping[str, Any], *, source: Path) -> None:
     """Nothing, or a UserError when a checkpoint's channels mean something else than `target`'s."""
+    if "channels" not in facts:
+        raise UserError(
+            f"{source} was trained without a target: its network has no channels to predict "
+            "(model.init_from takes its weights into a training)"
+        )
     wanted = target_facts(target)
     for key in (*wanted, "heads", "activations"):
         trained, asked = facts.get(key), wanted.get(key)

@@ -92,6 +92,10 @@ class Source:
             weight=config.weight,
         )
 
+    def unlabelled(self) -> LabelledVolume:
+        """The image alone, as training without labels takes it."""
+        return LabelledVolume(self.image, weight=self.config.weight)
+
 
 def open_sources(
     volumes: Mapping[str, VolumeConfig], *, split: str, lone_name: str | None = None

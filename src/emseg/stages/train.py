@@ -1,38 +1,33 @@
-"""Train: from labelled volumes to checkpoints."""
+"""Train: from volumes, mostly labelled ones, to checkpoints."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
-import torch
 
-from emseg import __version__
 from emseg.config import Loaded, build, dump
 from emseg.config.schema import Root
-from emseg.config.schema_data import Data
+from emseg.config.schema_data import Data, Volume
 from emseg.data.augment import Pipeline
 from emseg.data.dataset import PatchDataset
 from emseg.data.sampling import RejectSampling
 from emseg.data.targets import Target
-from emseg.errors import UserError, unknown_name
-from emseg.losses.asking import ask_loss
-from emseg.models.stride import check_input
+from emseg.errors import UserError
 from emseg.stages.devices import Devices, resolve_devices, slow_precision, stand_resolved
 from emseg.stages.grid import common_grid, unlike_training
-from emseg.stages.network import build_network, require_same_target, target_facts, trained_facts
+from emseg.stages.objective import (
+    begun_from,
+    build_objective,
+    check_checkpoints,
+    check_resumable,
+    objective_of,
+)
 from emseg.stages.runs import log_start, process_rank, run_of, say, start_run, write_config
 from emseg.stages.sources import Source, open_sources, within
 from emseg.stages.trainer import make_trainer
-from emseg.training.checkpoints import (
-    load_weights,
-    net_weights,
-    read_checkpoint,
-    require_same_loss,
-    start_from,
-)
 from emseg.training.datamodule import PatchDataModule
-from emseg.training.supervised import Supervised
+from emseg.training.objective import Objective
 
 # Enough validation patches for a steady mean where the config does not say how many.
 DEFAULT_VAL_STEPS = 25
@@ -44,8 +39,11 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
     devices = resolve_devices(root.system)
     _check_precision(root, devices)
     pl.seed_everything(root.system.seed, verbose=False)
-    target = build(root.target, kind="target", allow=loaded.allow)
-    sources, val_sources = _sources(root.data)
+    of_target = objective_of(root, allow=loaded.allow).of_target
+    target = build(root.target, kind="target", allow=loaded.allow) if of_target else None
+    if target is None:
+        _refuse_labels(root.data)
+    sources, val_sources = _sources(root.data, labelled=of_target)
     grid = common_grid([source.image for source in sources])
     facts = {
         **vars(grid),
@@ -53,11 +51,11 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
         "trained_on": [source.region() for source in sources],
     }
     # All that needs no voxels is checked before volumes are read whole.
-    module = _module(loaded, target, facts, devices)
-    begun = _begun_from(root, module)
-    _check_checkpoints(root, module, target, validates=bool(val_sources))
+    module = build_objective(loaded, target, facts, devices)
+    begun = begun_from(root, module)
+    check_checkpoints(root, module, target, validates=bool(val_sources))
     if checkpoint is not None:
-        _check_resumable(checkpoint, root, module, target)
+        check_resumable(checkpoint, root, module, target)
     augment = build(root.augment, kind="augment", allow=loaded.allow)
     train_patches = _patches(sources, root, target, augment, namespace=0)
     val_patches = (
@@ -82,7 +80,7 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
 
 
 def _fit(
-    trainer: pl.Trainer, module: Supervised, data: PatchDataModule, checkpoint: Path | None
+    trainer: pl.Trainer, module: Objective, data: PatchDataModule, checkpoint: Path | None
 ) -> None:
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
@@ -103,69 +101,32 @@ def _check_precision(root: Root, devices: Devices) -> None:
         raise UserError("optimization.precision: 16-mixed needs a GPU, a CPU trains in bf16-mixed")
 
 
-def _check_checkpoints(root: Root, module: Supervised, target: Target, *, validates: bool) -> None:
-    """Nothing, or a UserError where training would keep nothing, or only find out at its end."""
-    config = root.monitor.checkpoint
-    if not (config.save_top_k or config.save_last or config.every_n_steps):
-        raise UserError(
-            "monitor.checkpoint: with save_top_k=0, save_last=false and every_n_steps=null no "
-            "checkpoint is kept; set one of them"
-        )
-    # The loss itself knows the names of its parts.
-    toy = torch.zeros(1, target.out_channels, 2, 2, 2)
-    _, parts = ask_loss(module.loss, toy, toy, toy.bool(), toy[:, :1])
-    names = ["train_loss_total_epoch", "train_loss_total_step"]
-    if validates:
-        names += [f"val_loss_{part}" for part in ("total", *parts)]
-    if config.monitor.startswith("val_") and not validates:
-        raise UserError(
-            f"monitor.checkpoint.monitor={config.monitor} needs validation: set data.val or "
-            "data.split_val_range"
-        )
-    if config.monitor not in names:
-        raise unknown_name(
-            "logged value", config.monitor, names, where="monitor.checkpoint.monitor"
-        )
+def _refuse_labels(config: Data) -> None:
+    """Nothing, or a UserError where a setting is of labels, which this training does not read."""
+    asked = {
+        "reject_sampling.size_thres": config.reject_sampling.size_thres,
+        "target_context": config.target_context,
+        "relabel_crops": config.relabel_crops,
+    }
+    for key, value in asked.items():
+        if value:
+            raise UserError(f"data.{key} is {value}, and the objective has no use for labels")
 
 
-def _check_resumable(checkpoint: Path, root: Root, module: Supervised, target: Target) -> None:
-    """Nothing, or a UserError when training with this config cannot go on from the checkpoint."""
-    stored = read_checkpoint(checkpoint)
-    require_same_target(target, trained_facts(stored, source=checkpoint), source=checkpoint)
-    load_weights(module.net, net_weights(stored), source=checkpoint)
-    require_same_loss(module.loss, stored, source=checkpoint)
-    _require_same_optimizer(stored["emseg"], module.metadata, source=checkpoint)
-    if "current_model_state" in stored and not root.optimization.ema.enabled:
-        raise UserError(
-            f"{checkpoint} was trained with optimization.ema.enabled=true and cannot go on without "
-            "(model.init_from takes its weights into a new run)"
-        )
-
-
-def _require_same_optimizer(
-    before: Mapping[str, Any], now: Mapping[str, Any], *, source: Path
-) -> None:
-    """Nothing, or a UserError: the state that goes on brings its own settings, or fits no other."""
-    for kind in ("optimizer", "scheduler"):
-        if kind not in before:  # written before checkpoints said so
-            continue
-        for key in [*before[kind], *now[kind]]:
-            old, new = before[kind].get(key), now[kind].get(key)
-            if old != new:
-                raise UserError(
-                    f"optimization.{kind}.{key}: {source} was trained with {old!r} and cannot go "
-                    f"on with {new!r} (model.init_from takes its weights into a new run)"
-                )
-
-
-def _sources(config: Data) -> tuple[list[Source], list[Source]]:
+def _sources(config: Data, *, labelled: bool) -> tuple[list[Source], list[Source]]:
     """The volumes to train on and those to validate on, which may be none."""
-    train = open_sources(config.train, split="train")
+    train = _opened(config.train, "train", labelled=labelled)
     if config.split_val_range is not None:
         val = [within(source, config.split_val_range) for source in train]
     else:
-        val = open_sources(config.val, split="val") if config.val else []
+        val = _opened(config.val, "val", labelled=labelled) if config.val else []
     return [within(source, config.split_train_range) for source in train], val
+
+
+def _opened(volumes: Mapping[str, Volume], split: str, *, labelled: bool) -> list[Source]:
+    if not labelled:
+        volumes = {key: replace(one, label=None, mask=None) for key, one in volumes.items()}
+    return open_sources(volumes, split=split)
 
 
 def _shown(sources: list[Source]) -> str:
@@ -189,11 +150,11 @@ def _data(
 
 
 def _patches(
-    sources: list[Source], root: Root, target: Target, augment: Pipeline, *, namespace: int
+    sources: list[Source], root: Root, target: Target | None, augment: Pipeline, *, namespace: int
 ) -> PatchDataset:
     reject = root.data.reject_sampling
     return PatchDataset(
-        [source.labelled() for source in sources],
+        [source.labelled() if target else source.unlabelled() for source in sources],
         patch_size=root.data.dataloader.patch_size,
         seed=root.system.seed,
         target=target,
@@ -206,44 +167,6 @@ def _patches(
         relabel_crops=root.data.relabel_crops,
         reject=RejectSampling(reject.size_thres, reject.p) if reject.size_thres else None,
     )
-
-
-def _module(
-    loaded: Loaded, target: Target, facts: Mapping[str, Any], devices: Devices
-) -> Supervised:
-    root, allow = loaded.root, loaded.allow
-    schedule, patch_size = root.optimization, root.data.dataloader.patch_size
-    net = build_network(root, target, in_channels=facts["in_channels"], allow=allow)
-    check_input(patch_size, net)
-    metadata = {
-        **target_facts(target),
-        **facts,
-        "version": __version__,
-        "patch_size": list(patch_size),
-        "optimizer": schedule.optimizer,
-        "scheduler": schedule.scheduler,
-        "config": loaded.saved,
-    }
-    return Supervised(
-        net,
-        loss=build(root.loss, kind="loss", allow=allow, heads=getattr(target, "heads", None)),
-        make_optimizer=build(schedule.optimizer, kind="optimization.optimizer", allow=allow),
-        make_scheduler=build(
-            schedule.scheduler,
-            kind="optimization.scheduler",
-            allow=allow,
-            total_steps=schedule.total_steps,
-            steps_per_epoch=schedule.n_steps_per_epoch,
-        ),
-        metadata=metadata,
-        # On a CPU convolutions are several times faster with the channels last.
-        channels_last=devices.accelerator == "cpu",
-    )
-
-
-def _begun_from(root: Root, module: Supervised) -> str | None:
-    source = root.model.get("init_from")
-    return start_from(Path(source), module.net) if source else None
 
 
 def _run_folder(loaded: Loaded, checkpoint: Path | None, devices: Devices, command: str) -> Path:

@@ -1,0 +1,149 @@
+"""The objective of a training, built with its network and loss, and what it can begin with."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emseg import __version__
+from emseg.config import Loaded, build
+from emseg.config.construction import resolve
+from emseg.config.schema import Root
+from emseg.data.targets import Target
+from emseg.errors import UserError, unknown_name
+from emseg.models.stride import check_input
+from emseg.stages.devices import Devices
+from emseg.stages.network import build_network, require_same_target, target_facts, trained_facts
+from emseg.training.checkpoints import (
+    load_weights,
+    net_weights,
+    read_checkpoint,
+    require_same_loss,
+    start_from,
+)
+from emseg.training.objective import Objective
+
+# Of checkpoints that do not name their objective: written when there was no other.
+FIRST = "emseg.training.supervised.Supervised"
+
+
+def objective_of(root: Root, *, allow: Sequence[str] = ()) -> type[Objective]:
+    """The class of the config's objective; a UserError where it names something else."""
+    target = root.objective.get("_target_")
+    found = resolve(target, key="objective", allow=allow)
+    if not (isinstance(found, type) and issubclass(found, Objective)):
+        raise UserError(f"objective._target_: {target} is no emseg.training.objective.Objective")
+    return found
+
+
+def build_objective(
+    loaded: Loaded, target: Target | None, facts: Mapping[str, Any], devices: Devices
+) -> Objective:
+    """The objective with its network, fresh, and `facts` and more for its checkpoints."""
+    root, allow = loaded.root, loaded.allow
+    schedule, patch_size = root.optimization, root.data.dataloader.patch_size
+    net = build_network(root, target, in_channels=facts["in_channels"], allow=allow)
+    check_input(patch_size, net)
+    metadata = {
+        **({} if target is None else target_facts(target)),
+        **facts,
+        "version": __version__,
+        "patch_size": list(patch_size),
+        "objective": root.objective,
+        "optimizer": schedule.optimizer,
+        "scheduler": schedule.scheduler,
+        "config": loaded.saved,
+    }
+    objective: Objective = build(
+        root.objective,
+        kind="objective",
+        allow=allow,
+        net=net,
+        loss=build(root.loss, kind="loss", allow=allow, heads=getattr(target, "heads", None)),
+        make_optimizer=build(schedule.optimizer, kind="optimization.optimizer", allow=allow),
+        make_scheduler=build(
+            schedule.scheduler,
+            kind="optimization.scheduler",
+            allow=allow,
+            total_steps=schedule.total_steps,
+            steps_per_epoch=schedule.n_steps_per_epoch,
+        ),
+        metadata=metadata,
+        # On a CPU convolutions are several times faster with the channels last.
+        channels_last=devices.accelerator == "cpu",
+    )
+    return objective
+
+
+def begun_from(root: Root, module: Objective) -> str | None:
+    """A line on the weights that the network now has from `model.init_from`, None without it."""
+    source = root.model.get("init_from")
+    return start_from(Path(source), module.net) if source else None
+
+
+def check_checkpoints(
+    root: Root, module: Objective, target: Target | None, *, validates: bool
+) -> None:
+    """Nothing, or a UserError where training would keep nothing, or only find out at its end."""
+    config = root.monitor.checkpoint
+    if not (config.save_top_k or config.save_last or config.every_n_steps):
+        raise UserError(
+            "monitor.checkpoint: with save_top_k=0, save_last=false and every_n_steps=null no "
+            "checkpoint is kept; set one of them"
+        )
+    # The loss itself knows the names of its parts.
+    channels = module.metadata["in_channels"] if target is None else target.out_channels
+    parts = module.loss_parts(channels)
+    names = ["train_loss_total_epoch", "train_loss_total_step"]
+    if validates:
+        names += [f"val_loss_{part}" for part in ("total", *parts)]
+    if config.monitor.startswith("val_") and not validates:
+        raise UserError(
+            f"monitor.checkpoint.monitor={config.monitor} needs validation: set data.val or "
+            "data.split_val_range"
+        )
+    if config.monitor not in names:
+        raise unknown_name(
+            "logged value", config.monitor, names, where="monitor.checkpoint.monitor"
+        )
+
+
+def check_resumable(checkpoint: Path, root: Root, module: Objective, target: Target | None) -> None:
+    """Nothing, or a UserError when training with this config cannot go on from the checkpoint."""
+    stored = read_checkpoint(checkpoint)
+    facts = trained_facts(stored, source=checkpoint)
+    _require_same_objective(facts, root.objective["_target_"], source=checkpoint)
+    if target is not None:
+        require_same_target(target, facts, source=checkpoint)
+    load_weights(module.net, net_weights(stored), source=checkpoint)
+    require_same_loss(module.loss, stored, source=checkpoint)
+    _require_same_optimizer(stored["emseg"], module.metadata, source=checkpoint)
+    if "current_model_state" in stored and not root.optimization.ema.enabled:
+        raise UserError(
+            f"{checkpoint} was trained with optimization.ema.enabled=true and cannot go on without "
+            "(model.init_from takes its weights into a new run)"
+        )
+
+
+def _require_same_objective(facts: Mapping[str, Any], now: str, *, source: Path) -> None:
+    before = facts.get("objective", {}).get("_target_", FIRST)
+    if before != now:
+        raise UserError(
+            f"objective: {source} was trained by {before} and cannot go on by {now} "
+            "(model.init_from takes its weights into a new run)"
+        )
+
+
+def _require_same_optimizer(
+    before: Mapping[str, Any], now: Mapping[str, Any], *, source: Path
+) -> None:
+    """Nothing, or a UserError: the state that goes on brings its own settings, or fits no other."""
+    for kind in ("optimizer", "scheduler"):
+        if kind not in before:  # written before checkpoints said so
+            continue
+        for key in [*before[kind], *now[kind]]:
+            old, new = before[kind].get(key), now[kind].get(key)
+            if old != new:
+                raise UserError(
+                    f"optimization.{kind}.{key}: {source} was trained with {old!r} and cannot go "
+                    f"on with {new!r} (model.init_from takes its weights into a new run)"
+                )

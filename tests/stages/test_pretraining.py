@@ -1,0 +1,131 @@
+"""A pretraining on images alone, and what goes on from it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from emseg.cli import main
+from emseg.config import build, load
+from emseg.config.choices import tutorials_folder
+from emseg.training.checkpoints import read_checkpoint
+from stages.tiny_tutorial import DEMO, weights, write_volumes
+
+NET = (
+    "model.volume_size=[4,16,16]",
+    "model.patch_size=[2,8,8]",
+    "model.embed_dim=8",
+    "model.depth=1",
+    "model.num_heads=2",
+    "data.dataloader.patch_size=[4,16,16]",
+    "data.dataloader.batch_size=1",
+)
+SMALL = (
+    *NET,
+    "system=cpu",
+    "system.num_workers=0",
+    "optimization.precision=32-true",
+    "optimization.max_steps=2",
+    "optimization.n_steps_per_epoch=2",
+    "monitor.checkpoint.every_n_steps=null",
+    "monitor.logging.log_every_n_steps=1",
+)
+PRETRAIN = tutorials_folder() / "dbmim" / "pretrain_r33.yaml"
+# Those of train, val and test.
+IMAGES = "datasets/demo/[tv]*_raw.h5"
+# Of the encoder's tensors: positions, patches, one block, the last norm.
+COUNT = 1 + 2 + 12 + 2
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    write_volumes(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+
+def pretrain(*words):
+    return main(["--config", str(PRETRAIN), *SMALL, f"data.train.image={IMAGES}", *words])
+
+
+def last(name):
+    (checkpoint,) = Path("outputs", name).glob("*/checkpoints/last.ckpt")
+    return checkpoint
+
+
+def test_images_teach_an_encoder_from_which_a_training_begins_and_is_tested(capsys):
+    assert pretrain("data.train.label=lost.h5", "data.val={image: datasets/demo/spare_raw.h5}") == 0
+    checkpoint = last("dbmim_pretrain_r33")
+    run = checkpoint.parents[1]
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
+    parts = {
+        f"{split}_loss_{part}" for split in ("train", "val") for part in ("pixel", "structure")
+    }
+    totals = {"train_loss_total_step", "train_loss_total_epoch", "val_loss_total"}
+    assert set(events.Tags()["scalars"]) == {*parts, *totals, "lr", "epoch"}
+    assert set(events.Tags()["images"]) == {"train/0", "val/0"}
+    # Three pictures beside each other, two sections below each other.
+    assert [(e.width, e.height) for e in events.Images("val/0")] == [(48, 32)]
+    names = ("train_raw", "val_raw", "test_raw")
+    assert all(f"{name} (12x40x40)" in (run / "run.log").read_text() for name in names)
+
+    facts = read_checkpoint(checkpoint)["emseg"]
+    assert facts["objective"]["_target_"] == "emseg.training.masked.MaskedPretraining"
+    assert "channels" not in facts
+    capsys.readouterr()
+    words = ("model=unetr_aniso_em", *SMALL, "model.feature_size=2", "inference.window.overlap=0")
+    words = (*words, "target=aff3", "loss=mse_maws", "inference.window.window_size=[4,16,16]")
+    words = (*words, "optimization.scheduler.warmup_steps=0", "optimization.ema.enabled=false")
+    command = ["--config", str(DEMO), *words]
+    assert main([*command, "--mode", "test", "--checkpoint", str(checkpoint)]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "trained without a target" in line and "model.init_from" in line
+    assert main([*command, "--checkpoint", str(checkpoint)]) == 2
+    assert "was trained by emseg.training.masked.MaskedPretraining" in capsys.readouterr().err
+    assert main([*command, f"model.init_from='{checkpoint}'"]) == 0
+    assert f"{COUNT} of the model's " in capsys.readouterr().err
+    assert main([*command, "--mode", "test", "--checkpoint", str(last("demo"))]) == 0
+
+
+def test_a_resumed_pretraining_hides_what_it_would_have_hidden():
+    words = ("optimization.max_steps=4", "monitor.checkpoint.every_n_steps=2")
+    assert pretrain(*words) == 0
+    checkpoint = last("dbmim_pretrain_r33")
+    whole = weights(checkpoint)
+    checkpoint.unlink()
+    middle = checkpoint.with_name("step=2.ckpt")
+    assert pretrain(*words, "--checkpoint", str(middle)) == 0
+    assert read_checkpoint(checkpoint)["global_step"] == 4
+    torch.testing.assert_close(weights(checkpoint), whole, rtol=0, atol=1e-7)
+    assert not torch.equal(weights(middle)["pos_embed"], whole["pos_embed"])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["objective=supervised"], "choose objective=masked"),
+        (["model=unetr_aniso"], "choose model=masked_vit"),
+        (["loss=mse"], "choose loss=masked_reconstruction"),
+        (["objective.strategy=membrane"], "called 'edge_random_mix'"),
+        (["objective.ratio=1.5"], "objective.ratio is 1.5"),
+        (["data.target_context=true"], "data.target_context is True"),
+        (["data.reject_sampling.size_thres=9"], "data.reject_sampling.size_thres is 9"),
+        (["data.relabel_crops=true"], "data.relabel_crops is True"),
+        (["monitor.checkpoint.monitor=train_loss_pixel"], "allowed: train_loss_total_epoch"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(words, told, capsys, tmp_path):
+    assert pretrain(*words) == 2
+    assert told in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("name", ["pretrain_r17", "pretrain_r33", "pretrain_plain_mae"])
+def test_the_recipes_teach_all_of_the_encoder_that_is_finetuned(name):
+    root = load(PRETRAIN.with_name(f"{name}.yaml"), mode="train", overrides=[]).root
+    finetuned = load(DEMO, mode="train", overrides=["model=unetr_aniso_em", "target=aff3"]).root
+    with torch.device("meta"):
+        source = build(root.model, kind="model", in_channels=1)
+        net = build(finetuned.model, kind="model", in_channels=1, out_channels=3)
+    assert sum(p.numel() for p in source.parameters()) == 3_254_848
+    assert len(net.encoder_weights(source.state_dict(), root.model)) == 77
