@@ -319,6 +319,8 @@ def test_without_a_target_there_are_images_alone_and_a_number_of_the_sample(prel
     settings = {"target": None, "preload": preload}
     images, labelled = dataset(bare, **settings), dataset(source)
     other = dataset(bare, **settings, namespace=1)
+    (note,) = dataset(bare, **settings, patch_size=(10, 6, 6), pad_small=True).notes
+    assert note.endswith("its image is reflected")
     seeds = set()
     for index in range(12):
         sample = images[index]

@@ -203,7 +203,8 @@ def _small_volumes(
     """A note on each volume smaller than the crop, or a UserError when none may be."""
     around = f" with the augmentation's margin {list(margin)}" if any(margin) else ""
     notes = []
-    for image in (volume.image for volume in volumes):
+    for volume in volumes:
+        image = volume.image
         if all(size >= need for size, need in zip(image.shape, crop, strict=True)):
             continue
         small = f"{image.location} of shape {image.shape} is smaller than a patch"
@@ -212,7 +213,8 @@ def _small_volumes(
             raise UserError(
                 f"{small}: lower data.dataloader.patch_size, or set data.pad_small=true to reflect"
             )
-        notes.append(f"{small}: its image is reflected, with no labels out there")
+        unlabelled = "" if volume.label is None else ", with no labels out there"
+        notes.append(f"{small}: its image is reflected{unlabelled}")
     return notes
 
 
