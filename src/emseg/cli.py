@@ -14,8 +14,8 @@ from emseg.errors import UserError, unknown_name
 if TYPE_CHECKING:
     from emseg.config import Loaded
 
-MODES = ("train", "test", "tune", "tune-test", "infer", "decode", "evaluate")
-NEEDS_WEIGHTS = ("test", "tune", "tune-test", "infer")
+MODES = ("train", "test", "tune", "tune-test", "sweep", "infer", "decode", "evaluate")
+NEEDS_WEIGHTS = ("test", "tune", "tune-test", "sweep", "infer")
 
 EXAMPLES = """\
 examples:

@@ -166,12 +166,12 @@ def test_the_sample_passes_in_every_mode(load_text: Load, mode: str) -> None:
 @pytest.mark.parametrize(
     ("override", "fails_in"),
     [
-        ("model.norm=grop", {"train", "test", "infer", "decode", "evaluate", "tune"}),
+        ("model.norm=grop", {"train", "test", "infer", "decode", "evaluate", "tune", "sweep"}),
         ("loss.max_weight=many", {"train"}),
         ("augment.transforms.flip.p=often", {"train"}),
-        ("target.offsets=[1]", {"train", "test", "infer", "decode", "evaluate", "tune"}),
-        ("decoding.affinity_mask_path=3", {"test", "decode", "evaluate", "tune"}),
-        ("evaluation.metrics.rand.variant=sneim", {"test", "evaluate", "tune"}),
+        ("target.offsets=[1]", {"train", "test", "infer", "decode", "evaluate", "tune", "sweep"}),
+        ("decoding.affinity_mask_path=3", {"test", "decode", "evaluate", "tune", "sweep"}),
+        ("evaluation.metrics.rand.variant=sneim", {"test", "evaluate", "tune", "sweep"}),
         ("optimization.optimizer.lr=-1", {"train"}),
     ],
 )

@@ -13,7 +13,7 @@ from emseg.config.choices import conf_folder, list_groups
 from emseg.config.construction import resolve
 from emseg.config.schema import Root, Space
 
-Stage = Literal["compose", "train", "infer", "decode", "evaluate", "tune"]
+Stage = Literal["compose", "train", "infer", "decode", "evaluate", "tune", "sweep"]
 
 # The stage that reads what lies below a key; the longest prefix counts.
 STAGES: dict[str, Stage] = {
@@ -23,6 +23,7 @@ STAGES: dict[str, Stage] = {
     "decoding": "decode",
     "evaluation": "evaluate",
     "tune": "tune",
+    "sweep": "sweep",
     "system.profile": "compose",
     "tune.profile": "compose",
 }
@@ -260,6 +261,9 @@ CHANGES: dict[str, Change] = {
     "tune.trial_timeout": Change(5.0, kept="when a trial is given up"),
     "tune.study_name": Change("other"),
     "tune.metric": Change("voi_sum"),
+    "sweep.name": Change("other"),
+    "sweep.grid.thresholds": Change([0.5]),
+    "sweep.best.voi_sum": Change("maximize"),
     "monitor.checkpoint.monitor": Change("val_loss_total"),
     "monitor.checkpoint.mode": Change(beside=("monitor.checkpoint.save_top_k=1",)),
     "monitor.checkpoint.save_top_k": Change(1),

@@ -19,6 +19,7 @@ from emseg.config.choices import compose_choices
 from emseg.errors import UserError
 from emseg.kernels.affinity import affinities, erode_labels
 from emseg.stages import study, test
+from emseg.stages.sweep import sweep
 from emseg.stages.train import train
 from emseg.stages.tune import tune_decoder
 from emseg.training.checkpoints import read_checkpoint
@@ -32,6 +33,8 @@ BASE = (
     "optimization.max_steps=4",
     "tune.n_trials=5",
     "tune.n_startup_trials=2",
+    "sweep.grid={thresholds: [0.4, 0.6]}",
+    "sweep.best={voi_sum: minimize}",
     "data.val={image: datasets/demo/val_raw.h5, label: datasets/demo/val_labels.h5}",
 )
 ROOT = load(DEMO, mode="train", overrides=BASE).root
@@ -143,6 +146,12 @@ class Bench:
             {"best": best, "trials": told}, {"files": names, "time": InThisProcess.timeouts}
         )
 
+    def sweep(self, overrides: tuple[str, ...]) -> Seen:
+        summary = sweep(self.session(overrides, "sweep"), self.checkpoint)
+        (results,) = self.checkpoint.parents[1].glob("results_step=*")
+        names = sorted(path.name for path in results.glob("*_records.json"))
+        return Seen({"summary": summary}, {"files": names})
+
     def session(self, overrides: tuple[str, ...], mode: str) -> test.Session:
         loaded = load(DEMO, mode=mode, overrides=overrides)
         check_targets(loaded, mode)
@@ -211,7 +220,7 @@ def _prepare(bench: Bench, folder: Path) -> None:
     (tested,) = test.infer_all(bench.session(BASE, "infer"), bench.checkpoint).values()
     _improve(tested, "test")
     bench.decode(BASE)
-    for stage in ("decode", "evaluate"):
+    for stage in ("decode", "evaluate", "sweep"):
         bench.evaluate(BASE)
         shutil.copytree("outputs", bench.snapshots / stage)
     session = bench.session(BASE, "tune")

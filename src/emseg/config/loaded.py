@@ -37,6 +37,7 @@ MODES = {
     "decode": "test",
     "evaluate": "test",
     "predict": "test",  # of a notebook, which brings the images itself
+    "sweep": "test",
     "tune": "tune",
 }
 COMMAND_LINE = "the command line"

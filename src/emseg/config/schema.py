@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from emseg.config.limits import Axes3, is_name, require, require_positive
 from emseg.config.schema_data import Data
+from emseg.config.schema_sweep import Sweep
 
 Leaf = dict[str, Any]
 
@@ -294,6 +295,7 @@ class Root:
     decoding: Leaf = field(default_factory=dict)
     evaluation: Evaluation = field(default_factory=Evaluation)
     tune: Tune = field(default_factory=Tune)
+    sweep: Sweep = field(default_factory=Sweep)
     monitor: Monitor = field(default_factory=Monitor)
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ USES: dict[str, tuple[str, ...]] = {
     "decode": ("model", "target", "decoding"),
     "evaluate": ("model", "target", "decoding", "evaluation.metrics"),
     "tune": ("model", "target", "decoding", "evaluation.metrics"),
+    "sweep": ("model", "target", "decoding", "evaluation.metrics"),
 }
 
 

@@ -27,6 +27,7 @@ def run(
         train(loaded, checkpoint=checkpoint, command=command)
         return
     from emseg.stages.runs import require_one_process
+    from emseg.stages.sweep import sweep
     from emseg.stages.test import Session, decode_all, evaluate_all, infer_all, test_all
     from emseg.stages.tune import tune_decoder
 
@@ -40,5 +41,7 @@ def run(
         evaluate_all(session, checkpoint=checkpoint, segmentation=source)
     elif mode == "test":
         test_all(session, checkpoint)
+    elif mode == "sweep":
+        sweep(session, checkpoint)
     else:
         tune_decoder(session, test, checkpoint, then_test=mode == "tune-test")

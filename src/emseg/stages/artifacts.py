@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from emseg.volumes.atomic import discard, writing
 FORMAT_VERSION = 1
 
 # Raised by hand when a stage's output changes for the same inputs.
-STAGE_VERSIONS = {"infer": 1, "decode": 1, "evaluate": 1, "tune": 1}
+STAGE_VERSIONS = {"infer": 1, "decode": 1, "evaluate": 1, "tune": 1, "sweep": 1}
 
 # What a volume may be written as; a stage leaves one of them.
 SUFFIXES = (".h5", ".zarr")
@@ -80,3 +81,14 @@ def check_format(path: Path, stored: Mapping[str, Any]) -> None:
             f"{path}: format_version {found} is unknown to this emseg (it knows {FORMAT_VERSION}); "
             "convert it with the emseg that wrote it, or move it away"
         )
+
+
+def for_json(value: Any) -> Any:
+    """The value for JSON, which has no inf and nan: they become the strings that float() reads."""
+    if isinstance(value, Mapping):
+        return {key: for_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [for_json(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

@@ -16,6 +16,7 @@ from emseg.stages.artifacts import (
     check_format,
     contents,
     fingerprint,
+    for_json,
     same_contents,
 )
 from emseg.stages.runs import say
@@ -180,19 +181,8 @@ def _read_records(path: Path) -> dict[str, Any]:
 
 def _write_records(path: Path, kept: Mapping[str, Any]) -> None:
     with replacing(path) as partial_path:
-        partial_path.write_text(json.dumps(_plain(kept), indent=2, allow_nan=False) + "\n")
+        partial_path.write_text(json.dumps(for_json(kept), indent=2, allow_nan=False) + "\n")
 
 
 def _floats(scores: Mapping[str, float | str]) -> Scores:
     return {name: float(value) for name, value in scores.items()}
-
-
-def _plain(value: Any) -> Any:
-    """The value for JSON, which has no inf and nan: they become the strings that float() reads."""
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value

@@ -23,6 +23,7 @@ from emseg.stages.decode import (
 )
 from emseg.stages.kept import Kept
 from emseg.stages.scores import (
+    Scores,
     build_metrics,
     counts_suffice,
     nodes_suffice,
@@ -44,7 +45,10 @@ _KEPT = Kept()
 
 @dataclass(frozen=True)
 class Task:
-    """What a trial needs in its process for one volume; it travels to a child."""
+    """What a trial needs in its process for one volume; it travels to a child.
+
+    `metric` is the number that counts, "" where all of them are wanted.
+    """
 
     job: DecodeJob
     source: Source
@@ -56,7 +60,10 @@ def score_curve(
     tasks: Sequence[Task], parameters: Mapping[str, Any], swept: tuple[str, list[float]] | None
 ) -> Curve:
     """The mean score over the volumes, at each swept value."""
-    runs = [_scores(task, parameters, swept) for task in tasks]
+    runs = [
+        {value: scores[task.metric] for value, scores in found.items()}
+        for task, found in ((task, scores_by_value(task, parameters, swept)) for task in tasks)
+    ]
     return [(value, sum(run[value] for run in runs) / len(runs)) for value in runs[0]]
 
 
@@ -104,9 +111,10 @@ def with_parameters(decoding: Mapping[str, Any], parameters: Mapping[str, Any]) 
     return changed
 
 
-def _scores(
+def scores_by_value(
     task: Task, parameters: Mapping[str, Any], swept: tuple[str, list[float]] | None
-) -> dict[float | None, float]:
+) -> dict[float | None, Scores]:
+    """All scores of one volume with some arguments of the decoder, at each swept value."""
     job = replace(task.job, decoding=with_parameters(task.job.decoding, parameters))
     metrics, source = build_metrics(task.metrics, allow=job.allow), task.source
     facts = {
@@ -123,10 +131,10 @@ def _scores(
         if counted is None:
             counted = _counted(job, source, facts["skeletons"], swept)
         if counted is not None:
-            return {value: score(None, None, **facts, **own)[task.metric] for value, own in counted}
+            return {value: score(None, None, **facts, **own) for value, own in counted}
     labelled = labels_by_value(job, *swept) if swept else [(None, labels_of(job))]
     truth = None if source.label is None else read_truth(source)
-    return {value: score(labels, truth, **facts)[task.metric] for value, labels in labelled}
+    return {value: score(labels, truth, **facts) for value, labels in labelled}
 
 
 def _asked(

@@ -1,0 +1,26 @@
+"""The part of the config's spine that names a grid of decoders."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from emseg.config.limits import is_name, require
+
+
+@dataclass(kw_only=True)
+class Sweep:
+    """Every combination of the values in `grid`, whose keys are arguments of the decoder.
+
+    `best` names the scores by whose mean over the volumes combinations are chosen; `name` begins
+    the names of the files.
+    """
+
+    name: str = "sweep"
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+    best: dict[str, Literal["minimize", "maximize"]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(is_name(self.name), "name", self.name, "a name for a file")
+        for key, values in self.grid.items():
+            require(len(values) > 0, f"grid.{key}", values, "at least one value")
+            twice = [value for value in values if values.count(value) > 1]
+            require(not twice, f"grid.{key}", values, "values that differ")
