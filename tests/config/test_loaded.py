@@ -297,6 +297,8 @@ def test_a_saved_config_takes_overrides_and_switches(
     assert again("decoding=cc").root.decoding == {
         "_target_": "emseg.sample_leaves.decode",
         "threshold": 0.75,
+        "biases": None,
+        "temperature": 1.0,
     }
 
 
@@ -308,3 +310,17 @@ def test_a_user_conf_folder_comes_first(write: Write, conf: Path) -> None:
     assert loaded.root.model == {"init_from": None, "_target_": "mine.Net", "depth": 4}
     loaded = load(config, mode="test", overrides=["model=other"], conf=[mine, conf])
     assert "depth" not in loaded.root.model
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("decoding.biases=-1", r"decoding.biases: expected \[number, ...\] or null, got -1"),
+        ("decoding.biases=[a,1,1]", "decoding.biases: expected"),
+        ("decoding.temperature=null", "decoding.temperature: expected number, got None"),
+    ],
+)
+def test_what_code_reads_of_a_leaf_is_typed(load_text: Load, override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_text(override, mode="test")
+    assert load_text("decoding.biases=[-1,0.5]").root.decoding["biases"] == [-1, 0.5]

@@ -250,6 +250,7 @@ CHANGES: dict[str, Change] = {
     "decoding.one_sided_threshold": Change(0.1),
     "decoding.one_sided_min_size": Change(1000, beside=("decoding.one_sided_threshold=0.1",)),
     "decoding.branch_affinity": Change(1.0, beside=("decoding.iou_threshold=0.1",)),
+    "decoding.biases": Change([-0.5, -1.0, -1.0]),
     "decoding.backend": Change("waterz", kept="which code merges"),
     "decoding.time_limit": Change(
         60.0, beside=("decoding.backend=waterz",), kept="when waterz is given up"

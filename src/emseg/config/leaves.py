@@ -30,8 +30,17 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
 }
 
 # Per kind, keys beside the arguments that code itself reads, with their defaults:
-# `init_from` is a checkpoint to take weights (and nothing else) from.
-CODE_READ: dict[str, dict[str, Any]] = {"model": {"init_from": None}}
+# `init_from` is a checkpoint to take weights (and nothing else) from, `biases` and `temperature`
+# calibrate what a decoder gets.
+CODE_READ: dict[str, dict[str, Any]] = {
+    "model": {"init_from": None},
+    "decoding": {"biases": None, "temperature": 1.0},
+}
+CODE_READ_TYPES: dict[str, Any] = {
+    "init_from": str | None,
+    "biases": list[float] | None,
+    "temperature": float,
+}
 
 # Per kind, arguments that change how a result is come by, but not the result.
 NO_RESULT: dict[str, tuple[str, ...]] = {"decoding": ("memory_limit", "threads", "time_limit")}

@@ -18,7 +18,7 @@ from emseg.config.chain import MODE_SECTIONS, PROFILES, Choice, kept, known_choi
 from emseg.config.choices import compose_choices, conf_folder, list_groups
 from emseg.config.deltas import SPLITS, difference, merge, named_volumes
 from emseg.config.keys import check_keys, key_tree, refuse_targets
-from emseg.config.leaves import CODE_READ
+from emseg.config.leaves import CODE_READ, CODE_READ_TYPES
 from emseg.config.overrides import Override, assign, locate, read_overrides
 from emseg.config.schema import Root, Space, Tune
 from emseg.errors import UserError, nearest, unknown_name
@@ -185,7 +185,8 @@ def _typed(plain: dict[str, Any], name: str) -> Root:
         root: Root = typed(Root, plain | {"data": plain["data"] | data})
         for kind, keys in CODE_READ.items():
             for key in keys:
-                conform(f"{kind}.{key}", getattr(root, kind).get(key), str | None)
+                if key in getattr(root, kind):
+                    conform(f"{kind}.{key}", getattr(root, kind)[key], CODE_READ_TYPES[key])
     except UserError as error:
         raise UserError(f"{error} (mode {name})" if SECTIONS[name] else str(error)) from None
     return root

@@ -92,7 +92,8 @@ def check_values(arrays: Sequence[np.ndarray], dtype: np.dtype) -> None:
     if not (low >= 0 and high <= 1):
         raise UserError(
             f"the prediction runs from {low:g} to {high:g}; a decoder takes probabilities in "
-            "[0, 1], not logits (predict with inference.activation=sigmoid)"
+            "[0, 1], not logits (predict with inference.activation=sigmoid, or make probabilities "
+            "of stored logits with decoding.biases)"
         )
 
 

@@ -6,7 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from emseg.decoding.calibration import calibrated, calibration_of
 from emseg.errors import UserError, unknown_name
+from emseg.volumes import Volume
 
 
 def nearest_channels(offsets: Sequence[Sequence[int]]) -> list[int]:
@@ -55,6 +57,31 @@ def chosen_channels(
             f"(0 to {len(names) - 1}: {', '.join(names)})"
         )
     return list(select)
+
+
+def calibrated_channels(
+    predicted: Volume, channels: Sequence[int], decoding: Mapping[str, Any]
+) -> Volume:
+    """The channels of a prediction, calibrated where the decoder's leaf asks for it."""
+    chosen, calibration = predicted.select(channels), calibration_of(decoding)
+    if calibration is None:
+        return chosen
+    activation, where = predicted.attributes["activation"], predicted.location
+    return calibrated(chosen, calibration, logits=are_logits(activation, channels, where=where))
+
+
+def are_logits(activation: str | Sequence[str], channels: Sequence[int], *, where: Any) -> bool:
+    """Whether the channels are logits, rather than probabilities; a UserError where not all are.
+
+    `activation` is a prediction's attribute: what its numbers are.
+    """
+    words = {activation if isinstance(activation, str) else activation[c] for c in channels}
+    if words not in ({"logit"}, {"probability"}):
+        raise UserError(
+            f"decoding.biases and decoding.temperature are for logits or probabilities, {where} "
+            f"has channels of {', '.join(sorted(words))}"
+        )
+    return words == {"logit"}
 
 
 def asked_facts(

@@ -15,7 +15,7 @@ from emseg import __version__
 from emseg.blocks.grid import slab_shape
 from emseg.blocks.memory import GIB, memory_within
 from emseg.config import build
-from emseg.config.leaves import NO_RESULT
+from emseg.config.leaves import CODE_READ, NO_RESULT
 from emseg.decoding.sweep import blockwise_of, sweep_of
 from emseg.errors import UserError
 from emseg.stages.artifacts import (
@@ -26,7 +26,7 @@ from emseg.stages.artifacts import (
     fingerprint,
     supersede,
 )
-from emseg.stages.channels import asked_facts, chosen_channels
+from emseg.stages.channels import asked_facts, calibrated_channels, chosen_channels
 from emseg.stages.folder_store import FolderStore
 from emseg.stages.runs import say
 from emseg.volumes import (
@@ -134,6 +134,7 @@ def prediction_facts(job: DecodeJob) -> dict[str, Any]:
     return {
         "prediction": predicted.attributes["fingerprint"],
         "select": _channels(job, predicted),
+        "calibration": [job.decoding.get(key) for key in CODE_READ["decoding"]],
     }
 
 
@@ -159,7 +160,8 @@ def labels_by_value(
 def _takes_blocks(job: DecodeJob, predicted: Volume) -> bool:
     """True for what does not fit half of the memory as arrays, where the decoder can do blocks."""
     decoder = build(job.decoding, kind="decoding", allow=job.allow)
-    per_voxel = len(_channels(job, predicted)) * predicted.dtype.itemsize + LABEL_BYTES
+    itemsize = decoder_input(job, decoder)[0].dtype.itemsize
+    per_voxel = len(_channels(job, predicted)) * itemsize + LABEL_BYTES
     large = math.prod(predicted.shape) * per_voxel > job.memory_bytes // 2
     return large and blockwise_of(decoder.func) is not None
 
@@ -188,7 +190,7 @@ def _write_in_blocks(
     chunks = default_chunks(predicted.shape)
     shape = slab_shape(
         predicted.shape,
-        bytes_per_voxel=prediction.channels * predicted.dtype.itemsize + 3 * LABEL_BYTES,
+        bytes_per_voxel=prediction.channels * prediction.dtype.itemsize + 3 * LABEL_BYTES,
         memory=job.memory_bytes // 4,
         threads=_threads(decoder),
         aligned=chunks[0],
@@ -226,7 +228,7 @@ def _channels(job: DecodeJob, predicted: Volume) -> list[int]:
 
 
 def decoder_input(job: DecodeJob, decoder: partial) -> tuple[Volume, dict[str, Any]]:
-    """The chosen channels, lazily, and the facts that the decoder asks for."""
+    """The chosen channels, lazily, calibrated where asked, and the facts the decoder asks for."""
     predicted = open_prediction(job.prediction)
     channels = _channels(job, predicted)
     facts = asked_facts(
@@ -239,7 +241,7 @@ def decoder_input(job: DecodeJob, decoder: partial) -> tuple[Volume, dict[str, A
     if "memory_limit" in decoder.keywords and decoder.keywords["memory_limit"] is None:
         # The prediction and its labels may fill the other half.
         facts["memory_limit"] = job.memory_bytes / GIB / 2
-    return predicted.select(channels), facts
+    return calibrated_channels(predicted, channels, job.decoding), facts
 
 
 def _files(job: DecodeJob) -> list[str]:

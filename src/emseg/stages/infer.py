@@ -190,7 +190,7 @@ def _attributes(source: Source, trained: Trained, root: Root) -> dict[str, Any]:
         "contents": contents([source.image.location]),
         "kind": "prediction",
         **{key: value for key, value in facts.items() if key != "activations"},
-        "activation": _values(root.inference.activation, facts.get("activations")),
+        "activation": values_of(root.inference.activation, facts.get("activations")),
         "image": source.image.location,
         "step": trained.step,
         "window_size": list(_window(trained, root)),
@@ -198,7 +198,7 @@ def _attributes(source: Source, trained: Trained, root: Root) -> dict[str, Any]:
     }
 
 
-def _values(activation: str, channels: list[str] | None) -> str | list[str]:
+def values_of(activation: str, channels: list[str] | None) -> str | list[str]:
     """What the numbers are: one word for all channels alike, else one for each."""
     value = VALUES[activation]
     if channels is None or activation == "none":

@@ -8,8 +8,10 @@ import numpy as np
 from emseg.config import build
 from emseg.config.schema import Inference, Root
 from emseg.data.labelled import check_labels
+from emseg.decoding.calibration import calibration_of
 from emseg.errors import UserError
-from emseg.stages.channels import asked_facts, chosen_channels
+from emseg.stages.channels import are_logits, asked_facts, chosen_channels
+from emseg.stages.infer import values_of
 from emseg.stages.network import target_facts
 from emseg.stages.scores import build_metrics, score_names
 from emseg.stages.sources import Source
@@ -33,6 +35,7 @@ def try_decoders(
     facts = target_facts(build(root.target, kind="target", allow=allow))
     channels = chosen_channels(root.inference.model.selected, facts, where="the target")
     toy = _toy_prediction(len(channels), root.inference)
+    stored = values_of(root.inference.activation, facts.get("activations"))
     for decoding in decodings:
         files = dict(_files(decoding))
         for key, location in files.items():
@@ -44,7 +47,12 @@ def try_decoders(
         )
         voxel_size = sources[0].image.voxel_size
         asked = asked_facts(decoder, facts, channels, voxel_size=voxel_size, where="the target")
-        decoder(toy, **asked)
+        calibration, prediction = calibration_of(decoding), toy
+        if calibration is not None:
+            calibration.check(len(channels))
+            logits = are_logits(stored, channels, where="the prediction")
+            prediction = calibration(toy, logits=logits)
+        decoder(prediction, **asked)
 
 
 def try_metrics(

@@ -1,0 +1,95 @@
+"""Predictions moved before they are decoded: biases on their logits, and a temperature."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from emseg.errors import UserError
+from emseg.volumes import Volume, from_array
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Probabilities sigmoid((z + b) / T) of logits z: a bias b for each channel, a temperature T.
+
+    Without `biases` all are 0. A bias below 0 makes affinities weaker, hence more segments, a
+    temperature above 1 draws them to 0.5. Numbers that are not finite, and temperatures that are
+    not above 0, are UserErrors. (Guo et al. 2017, "On calibration of modern neural networks"; dbMiM
+    chooses biases for z, y, x.)
+    """
+
+    biases: tuple[float, ...] | None
+    temperature: float
+
+    def __post_init__(self) -> None:
+        if not (self.temperature > 0 and math.isfinite(self.temperature)):
+            raise UserError(f"decoding.temperature is {self.temperature}; it must be above 0")
+        if self.biases is not None and not all(map(math.isfinite, self.biases)):
+            raise UserError(f"decoding.biases {list(self.biases)} must be finite numbers")
+
+    def check(self, channels: int) -> None:
+        """Nothing, or a UserError where there is not one bias for each of so many channels."""
+        if self.biases is not None and len(self.biases) != channels:
+            raise UserError(
+                f"decoding.biases {list(self.biases)} must have one bias for each of the "
+                f"{channels} channels that the decoder gets"
+            )
+
+    def __call__(self, array: np.ndarray, *, logits: bool, first: int = 0) -> np.ndarray:
+        """Probabilities float32, as `array` (C, Z, Y, X), whose first channel is number `first`.
+
+        It holds `logits`, or probabilities (uint8: parts of 255), whose logits are log(p)
+        - log(1 - p): 0 and 1 stay what they are.
+        """
+        scale = 255 if array.dtype == np.uint8 else 1
+        values = np.divide(array, np.float32(scale), dtype=np.float32)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            if not logits:
+                values = np.log(values) - np.log1p(-values)
+            for channel, own in enumerate(values, first):
+                own += np.float32(self.biases[channel] if self.biases else 0)
+            values /= np.float32(-self.temperature)
+            np.exp(values, out=values)
+            values += 1
+            return np.divide(1, values, out=values)
+
+
+def calibration_of(decoding: Mapping[str, Any]) -> Calibration | None:
+    """The calibration that a decoder's leaf asks for by `biases` and `temperature`, None for none.
+
+    Biases of 0 ask for it too: they make probabilities of logits.
+    """
+    biases, temperature = decoding.get("biases"), decoding.get("temperature", 1.0)
+    if biases is None and temperature == 1:
+        return None
+    return Calibration(None if biases is None else tuple(biases), temperature)
+
+
+def calibrated(prediction: Volume, calibration: Calibration, *, logits: bool) -> Volume:
+    """The prediction (C, Z, Y, X) as calibrated float32, lazy as it is."""
+    calibration.check(prediction.channels or 1)
+    source: Any = _Calibrated(prediction, calibration, logits)
+    return from_array(source, axes="c" + prediction.axes, voxel_size=prediction.voxel_size)
+
+
+@dataclass(frozen=True, eq=False)
+class _Calibrated:
+    """What a volume reads from: another one, calibrated as it is read."""
+
+    prediction: Volume
+    calibration: Calibration
+    logits: bool
+    dtype: np.dtype = np.dtype(np.float32)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.prediction.channels or 1, *self.prediction.shape)
+
+    def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
+        first, *start = (part.start for part in region)
+        last, *stop = (part.stop for part in region)
+        read = self.prediction.read(start, stop, channels=range(first, last))
+        return self.calibration(read, logits=self.logits, first=first)
