@@ -60,6 +60,9 @@ def _last(run: Path) -> Path:
 
 def _assert_same_states(checkpoint: Path, reference: Path) -> None:
     ours, theirs = read_checkpoint(checkpoint), read_checkpoint(reference)
+    for stored in (ours, theirs):
+        for group in (group for s in stored["optimizer_states"] for group in s["param_groups"]):
+            assert all(group.pop("param_names"))  # text, which assert_close does not take
     torch.testing.assert_close(
         {name: ours[name] for name in STATES},
         {name: theirs[name] for name in STATES},
