@@ -96,6 +96,14 @@ def test_what_is_no_probability_is_refused(bad: float, dtype: type) -> None:
         agglomerate(prediction, fragments="sections", **FACTS)
 
 
+def test_minus_zero_is_zero() -> None:
+    prediction = np.round(smooth(7, (2, 12, 14)) * 4).astype(np.float16) / 4
+    assert (prediction == 0).any()
+    negative = np.where(prediction == 0, np.float16(-0.0), prediction)
+    one, two = (agglomerate(array, **DBMIM, **FACTS) for array in (prediction, negative))
+    np.testing.assert_array_equal(one, two)
+
+
 def test_another_kind_of_fragments_is_refused() -> None:
     with pytest.raises(UserError, match="fragments.*sections"):
         agglomerate(smooth(6), fragments="section", **FACTS)

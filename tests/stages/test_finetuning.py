@@ -111,3 +111,11 @@ def test_a_finetuning_is_trained_tested_and_tuned(capsys):
         [-0.25, -0.5, -0.5],
         [-0.5, -1.0, -1.0],
     )
+    again = ["--mode", "test", "--checkpoint", str(checkpoint), "--conf", str(best.parents[1])]
+    assert main([*words, *again, "decoding=dbmim_calibration"]) == 0
+    short = [*words, "--mode", "tune", "--checkpoint", str(checkpoint)]
+    assert main([*short, "tune.search_space.biases.choices=[[0,0]]"]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "tune.search_space: decoding.biases [0, 0] must have one bias for each of the 3" in told
+    assert main([*short, "decoding.biases=null", "tune.search_space.biases=null"]) == 2
+    assert "decoding.biases" in capsys.readouterr().err.splitlines()[-1]
