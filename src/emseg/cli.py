@@ -45,7 +45,7 @@ VERBS = {
     "synth": Verb("emseg synth LAYOUT DIR", 2, 2),
     "download": Verb("emseg download DATASET [DIR] [--sha256 HASH]", 1, 2, ("--sha256",)),
     "convert": Verb(
-        "emseg convert cremi SOURCE DIR, or "
+        "emseg convert cremi SOURCE DIR, or emseg convert public-em SOURCE DIR, or "
         "emseg convert cremi-submission SEGMENTATION FILE.hdf [--alignment RECORD]",
         3,
         3,

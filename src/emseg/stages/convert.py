@@ -1,30 +1,22 @@
-"""Volumes from the files of a challenge, and files to hand in to it: the verb convert."""
+"""Volumes from the files of challenges, and files to hand in to one: the verb convert."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from emseg import __version__
 from emseg.errors import UserError, unknown_name
-from emseg.progress import track
+from emseg.stages.converted import Change, slabs, write_converted
+from emseg.stages.public_em import convert_public
 from emseg.stages.runs import say
-from emseg.stages.submission import THICKNESS, write_submission
-from emseg.volumes import Volume, check_writable, identity, open_volume, read_attributes
-from emseg.volumes.atomic import replacing
+from emseg.stages.submission import write_submission
+from emseg.volumes import Volume, check_writable, open_volume
 from emseg.volumes.cremi import BACKGROUND, CLEFTS, INVALID, RAW, sample_of
-from emseg.volumes.hdf5 import open_hdf5, write_hdf5
-from emseg.volumes.layout import make_layout
+from emseg.volumes.hdf5 import open_hdf5
 from emseg.volumes.location import parse_location, require_there
 
-CONVERSIONS = ("cremi", "cremi-submission")
-# Raised when the same source makes another file.
-VERSION = 1
+CONVERSIONS = ("cremi", "cremi-submission", "public-em")
 UNLABELLED = -1
-
-Change = Callable[[np.ndarray], np.ndarray]
 
 
 def convert(what: str, source: str, to: str, *, alignment: str | None = None) -> None:
@@ -32,7 +24,8 @@ def convert(what: str, source: str, to: str, *, alignment: str | None = None) ->
 
     The source is an official file, or a folder of them (`.hdf`). `cremi-submission` makes of a
     segmentation the file `to`, as the challenge takes it, through the record of the re-alignment
-    where there is one. UserError for any other, and for files that are none of these.
+    where there is one. `public-em` has made the seven volumes of dbMiM's pretraining, of what lies
+    below the folder `source`. UserError for any other, and for files that are none of these.
     """
     if what not in CONVERSIONS:
         raise unknown_name("conversion", what, CONVERSIONS)
@@ -42,6 +35,9 @@ def convert(what: str, source: str, to: str, *, alignment: str | None = None) ->
         return
     if alignment is not None:
         raise UserError("--alignment is for convert cremi-submission, which leads back by it")
+    if what == "public-em":
+        convert_public(Path(source), Path(to))
+        return
     _convert_samples(Path(source), Path(to))
 
 
@@ -58,9 +54,10 @@ def _convert_samples(source: Path, to: Path) -> None:
     samples = [_open_sample(name, path) for name, path in _files(source).items()]
     check_writable(to)
     for sample in samples:
-        _write(to / f"im_{sample.name}.h5", sample.image, np.uint8, lambda image: image)
+        write_converted(to / f"im_{sample.name}.h5", sample.image, np.uint8)
         if sample.clefts is not None:
-            _write(to / f"syn_{sample.name}.h5", sample.clefts, np.int32, _numbering(sample.clefts))
+            numbering = _numbering(sample.clefts)
+            write_converted(to / f"syn_{sample.name}.h5", sample.clefts, np.int32, numbering)
 
 
 def _files(source: Path) -> dict[str, Path]:
@@ -119,37 +116,10 @@ def _cut(image: Volume, clefts: Volume) -> Volume:
     return image.crop(start, stop)
 
 
-def _write(path: Path, volume: Volume, dtype: type, change: Change) -> None:
-    """The changed volume, unless it is there; what was not made by this is not replaced."""
-    origin = {"version": VERSION, **identity(volume.location)}
-    if path.exists():
-        made_of = read_attributes(path).get("converted_from")
-        if made_of is None:
-            raise UserError(
-                f"{path} is there, and was not made by convert: move it away, or take another "
-                "folder"
-            )
-        if made_of == origin:
-            say(f"{path} is up to date")
-            return
-    layout = make_layout(
-        volume.shape,
-        dtype,
-        axes=volume.axes,
-        voxel_size=volume.voxel_size,
-        offset=volume.offset,
-        attributes={"converted_from": origin, "emseg": __version__},
-    )
-    slabs = ((start, change(slab)) for start, slab in _slabs(volume, f"writing {path.name}"))
-    with replacing(path) as partial:
-        write_hdf5(partial, slabs, layout)
-    say(f"{path}: written")
-
-
 def _numbering(clefts: Volume) -> Change:
     """Ids as the house has them: the clefts 1, 2, 3 … in order of theirs, 0 none, -1 unlabelled."""
     ids = np.zeros(0, np.uint64)
-    for _, slab in _slabs(clefts, f"reading {Path(clefts.location).name}"):
+    for _, slab in slabs(clefts, f"reading {Path(clefts.location).name}"):
         ids = np.union1d(ids, slab[_is_cleft(slab)])
     say(f"{clefts.location}: {len(ids)} clefts")
 
@@ -165,11 +135,3 @@ def _numbering(clefts: Volume) -> Change:
 def _is_cleft(slab: np.ndarray) -> np.ndarray:
     # 0 is no id of theirs; those who cut such files for themselves mean nothing by it.
     return (slab != BACKGROUND) & (slab != INVALID) & (slab != 0)
-
-
-def _slabs(volume: Volume, label: str) -> Iterator[tuple[int, Any]]:
-    depth, *plane = volume.shape
-    starts = range(0, depth, THICKNESS)
-    for start in track(starts, total=len(starts), label=label, unit="slabs"):
-        stop = min(start + THICKNESS, depth)
-        yield start, volume.read((start, 0, 0), (stop, *plane))

@@ -1,6 +1,5 @@
 """Fetch a public data set: resumed, tested, compared, and there only when all is in order."""
 
-import shlex
 import shutil
 import zlib
 from dataclasses import dataclass
@@ -13,8 +12,10 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 
 from emseg.errors import UserError, unknown_name
+from emseg.stages.by_hand import BY_HAND, by_hand
 from emseg.stages.fetch import check_hash, obtain, recorded
 from emseg.stages.runs import say
+from emseg.stages.weights import download_weights
 from emseg.volumes import Volume, check_writable, open_volume
 from emseg.volumes.atomic import discard, publish, writing
 from emseg.volumes.cremi import CLEFTS, NEURONS, RAW
@@ -81,12 +82,7 @@ FILES = {
         ),
     )
 }
-# Too large to be anybody's next step: what the user is to do instead.
-BY_HAND = {
-    "nisb": "NISB has terabytes; by hand, from its public bucket: aws s3 sync s3://nisb/base "
-    "{folder} --endpoint-url https://s3.nexus.mpcdf.mpg.de --no-sign-request (emseg synth nisb "
-    "{folder} writes small cubes in its layout)"
-}
+WEIGHTS = "dbmim-weights"
 
 
 def download(name: str, folder: str | None = None, *, sha256: str | None = None) -> None:
@@ -95,19 +91,22 @@ def download(name: str, folder: str | None = None, *, sha256: str | None = None)
     A transfer that broke off goes on where it ended (`<file>.partial`). An archive is used once
     its own checksums are right and its SHA-256 is `sha256` and what an earlier call recorded in
     `<archive>.sha256`, where these are given; it stays beside the data. Files that are used as they
-    are have a record each. UserError otherwise, and for other volumes than expected, and for a
-    data set of terabytes, `nisb`: the command that fetches it.
+    are have a record each, as weights have. UserError otherwise, and for other volumes than
+    expected, and for data sets that are too large, `nisb` and `full-em`: how to fetch them.
     """
     if name in BY_HAND:
-        raise UserError(BY_HAND[name].format(folder=shlex.quote(folder or "datasets/nisb/base")))
+        raise by_hand(name, folder)
+    if sha256 is not None and name in (*FILES, WEIGHTS):
+        raise UserError(f"--sha256 is for one archive, and {name} is several files")
+    if name == WEIGHTS:
+        download_weights(folder)
+        return
     if name in FILES:
-        if sha256 is not None:
-            raise UserError(f"--sha256 is for one archive, and {name} is several files")
         usual, samples = FILES[name]
         _download_files(samples, Path(folder or usual))
         return
     if name not in DATA_SETS:
-        raise unknown_name("data set", name, [*DATA_SETS, *FILES, *BY_HAND])
+        raise unknown_name("data set", name, [*DATA_SETS, *FILES, WEIGHTS, *BY_HAND])
     if sha256 is not None and (len(sha256) != 64 or not set(sha256) <= set(hexdigits)):
         raise UserError(f"--sha256 {sha256}: must be 64 hexadecimal digits")
     data = DATA_SETS[name]
