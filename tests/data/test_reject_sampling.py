@@ -13,6 +13,7 @@ from emseg.data.dataset import PatchDataset
 from emseg.data.foreground import Foreground
 from emseg.data.labelled import LabelledVolume
 from emseg.data.sampling import MOST_DRAWS, RejectSampling
+from emseg.errors import UserError
 from emseg.volumes import from_array, open_volume, write_volume
 
 PATCH = (2, 4, 4)
@@ -133,3 +134,8 @@ def test_labels_partly_outside_a_small_volume_count_where_they_are() -> None:
     assert patches[0]["draws"].tolist() == [1, 1, 1]
     patches = dataset(labels, pad_small=True, reject=RejectSampling(17, 1.0))
     assert patches[0]["draws"].tolist() == [MOST_DRAWS, 0, 0]
+
+
+def test_more_foreground_than_a_patch_holds_is_refused() -> None:
+    with pytest.raises(UserError, match="size_thres: 33 is more than the 32 voxels of a patch"):
+        dataset(clefts(), reject=RejectSampling(33, 0.5))

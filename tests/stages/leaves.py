@@ -198,8 +198,12 @@ CHANGES: dict[str, Change] = {
     "data.pad_small": Change(beside=("data.train.range=[0,3]",)),
     "data.preload": Change(kept="whether volumes are read once or patch by patch"),
     "data.relabel_crops": Change(kept="whether pieces part, and the cells here are convex"),
-    "data.reject_sampling.size_thres": Change(1025),
-    "data.reject_sampling.p": Change(0.1, beside=("data.reject_sampling.size_thres=1025",)),
+    # Of the 1024 voxels of a patch; where COMMON is seen, some are background.
+    "data.reject_sampling.size_thres": Change(1024, beside=(f"data.train.background={COMMON}",)),
+    "data.reject_sampling.p": Change(
+        0.1,
+        beside=(f"data.train.background={COMMON}", "data.reject_sampling.size_thres=1024"),
+    ),
     "data.dataloader.patch_size": Change([4, 32, 32]),
     "model.init_from": Change("trained.ckpt"),
     "model.width": Change([4, 8]),

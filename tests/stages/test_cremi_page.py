@@ -55,7 +55,7 @@ PLUS = (
     "test data.test.image=datasets/corrected/im_[ABC]+.h5 data.test.label=null "
     "evaluation.enabled=false"
 )
-SUBMISSION = "sample_A+_20160601.hdf"
+SUBMISSION = "submission_A+.hdf"
 
 
 def small(words: list[str]) -> list[str]:

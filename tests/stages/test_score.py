@@ -10,7 +10,7 @@ from emseg.evaluation import contingency
 from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.evaluation.voi import voi
 from emseg.stages.evaluate import table
-from emseg.stages.scores import score
+from emseg.stages.scores import better_when, build_metrics, score
 
 
 def labels_wanted(segmentation, truth, *, voxel_size):
@@ -42,3 +42,23 @@ def test_many_numbers_are_lines():
     lines = table({"a": row, "mean": row}).split("\n")
     assert lines[0] == "volume                     a    mean"
     assert lines[3] == "instance_precision_2  2.0000  2.0000"
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "better"),
+    [
+        ("voi_sum", "emseg.evaluation.voi.voi", "minimize"),
+        ("voi_split", "emseg.evaluation.voi.voi", "minimize"),
+        ("adapted_rand", "emseg.evaluation.adapted_rand.adapted_rand", "minimize"),
+        ("adapted_rand_precision", "emseg.evaluation.adapted_rand.adapted_rand", "maximize"),
+        ("jaccard", "emseg.evaluation.jaccard.jaccard", "maximize"),
+        ("cremi_distance", "emseg.evaluation.cremi_distance.cremi_distance", "minimize"),
+        ("cremi_truth_voxels", "emseg.evaluation.cremi_distance.cremi_distance", None),
+        ("instance_f1_0.5", "emseg.evaluation.matching.instance_matching", "maximize"),
+        ("instance_fn_0.5", "emseg.evaluation.matching.instance_matching", "minimize"),
+        ("synapse_f1_0.5", "emseg.evaluation.polarity.polarity_matching", "maximize"),
+        ("nerl", "emseg.evaluation.erl.nerl", "maximize"),
+    ],
+)
+def test_which_way_a_number_is_better(name: str, metric: str, better: str | None) -> None:
+    assert better_when(build_metrics({"one": {"_target_": metric}}), name) == better

@@ -163,3 +163,11 @@ def test_regions_meet_where_they_share_a_voxel():
     low = opened("im.h5", (0, 2), "z").region()
     assert not opened("im.h5", (1, 4), "z", cut=(1, 3)).is_in([low])
     assert opened("im.h5", (1, 4), "z", cut=(0, 1)).is_in([low])
+
+
+def test_images_and_labels_of_other_names_are_no_pairs():
+    for name in ("im_A", "im_B", "syn_B", "syn_C"):
+        write(f"{name}.h5")
+    with pytest.raises(UserError, match=r"im_A\.h5 would go with .*syn_B\.h5: the files of"):
+        names({"": Volume(image="im_[ABC].h5", label="syn_[ABC].h5")})
+    assert names({"": Volume(image="im_[B].h5", label="syn_[B].h5")}) == ["im_B"]

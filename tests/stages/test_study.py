@@ -244,7 +244,7 @@ def test_what_is_not_a_number_is_never_the_best(inline):
     space = {"size": Space(choices=[0.07, 0.5])}
     leaf = best_of(BEHAVING | {"size": 0.07}, search_space=space, n_trials=6)
     assert leaf["size"] == 0.5
-    with pytest.raises(UserError, match="size is not a number"):
+    with pytest.raises(UserError, match="size is nan"):
         run(BEHAVING, search_space={"size": Space(choices=[0.07])}, study_name="none")
 
 

@@ -70,7 +70,7 @@ def test_pieces_of_a_mask_are_clefts(dtype, capsys):
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.uint64])
 def test_labels_keep_their_ids(dtype):
-    labels = np.random.default_rng(0).choice([0, 7, 60000], SHAPE).astype(dtype)
+    labels = np.random.default_rng(0).choice([0, 0, 0, 7, 60000], SHAPE).astype(dtype)
     segment(labels)
     assert main(["convert", "cremi-submission", "seg.h5", "A+.hdf"]) == 0
     clefts, offset = handed_in()
@@ -88,7 +88,7 @@ def test_without_a_cleft_all_is_background():
 
 def test_a_realigned_segmentation_is_led_back():
     rng = np.random.default_rng(0)
-    original = rng.choice([0, 0, 2, 9], (40, 26, 22)).astype(np.uint32)
+    original = rng.choice([0, 0, 0, 2, 9], (40, 26, 22)).astype(np.uint32)
     # Section 5 was left out, and two are in the other order.
     order = [*range(5), *range(6, 40)]
     order[30], order[31] = order[31], order[30]
@@ -96,8 +96,7 @@ def test_a_realigned_segmentation_is_led_back():
     placed = tuple(Placed(z, tuple(step)) for z, step in zip(order, steps, strict=True))
     alignment = Alignment(original.shape, placed)
     write_alignment("a.json", alignment)
-    # Where the aligned volume lies says nothing of where the original does.
-    segment(realign(original, alignment, size=(24, 21)), offset=(40, 4, 8))
+    segment(realign(original, alignment, size=(24, 21)))
     words = ["convert", "cremi-submission", "seg.h5", "A+.hdf", "--alignment", "a.json"]
     assert main(words) == 0
     clefts, offset = handed_in()
@@ -149,7 +148,7 @@ def test_what_is_no_segmentation_of_the_challenge_is_refused(mistake, array, mor
 def test_what_stands_in_the_way_of_a_submission_is_told(mistake):
     segment(np.ones(SHAPE, np.uint8))
     before = Path("seg.h5").read_bytes()
-    assert "seg.h5 is the segmentation itself" in mistake("cremi-submission", "seg.h5", "seg.h5")
+    assert "seg.h5 is there, and was not" in mistake("cremi-submission", "seg.h5", "seg.h5")
     assert "ends in .hdf" in mistake("cremi-submission", "seg.h5", "A+.zarr")
     assert "cannot write 'A+.tif'" in mistake("cremi-submission", "seg.h5", "A+.tif")
     assert "did you mean 'seg.h5'" in mistake("cremi-submission", "sge.h5", "A+.hdf")
@@ -158,3 +157,37 @@ def test_what_stands_in_the_way_of_a_submission_is_told(mistake):
     write_alignment("a.json", Alignment((9, 9, 9), (Placed(0, (0, 0)),)))
     assert "a.json has 1 sections, seg.h5:main has 37" in mistake(*words)
     assert Path("seg.h5").read_bytes() == before and not Path("A+.hdf").exists()
+
+
+def test_a_part_of_a_realigned_volume_is_not_led_back(mistake):
+    segment(np.eye(9, dtype=np.uint8)[np.newaxis], offset=(0, 16, 16))
+    write_alignment("a.json", Alignment((1, 9, 9), (Placed(0, (0, 0)),)))
+    line = mistake("cremi-submission", "seg.h5", "A+.hdf", "--alignment", "a.json")
+    assert "begins at [0.0, 16.0, 16.0] nm: a record leads whole" in line
+    assert not Path("A+.hdf").exists()
+
+
+def test_what_convert_has_not_made_is_not_replaced(mistake):
+    segment(np.eye(9, dtype=np.uint8)[np.newaxis])
+    with h5py.File("raw.hdf", "w") as file:
+        file["volumes/raw"] = np.arange(9, dtype=np.uint8)
+    before = Path("raw.hdf").read_bytes()
+    line = mistake("cremi-submission", "seg.h5", "raw.hdf")
+    assert "raw.hdf is there, and was not made by convert" in line
+    assert Path("raw.hdf").read_bytes() == before
+    for _ in range(2):  # its own is
+        assert main(["convert", "cremi-submission", "seg.h5", "A+.hdf"]) == 0
+
+
+def test_an_image_is_no_segmentation_of_clefts(mistake):
+    image = np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8)
+    segment(image)
+    assert "is more than half clefts" in mistake("cremi-submission", "seg.h5", "A+.hdf")
+
+
+def test_a_mask_of_255_is_a_mask():
+    mask = np.zeros((3, 9, 9), np.uint8)
+    mask[0, :2, :2] = mask[2, 6:, 6:] = 255
+    segment(mask)
+    assert main(["convert", "cremi-submission", "seg.h5", "A+.hdf"]) == 0
+    assert len(np.unique(handed_in()[0])) == 3

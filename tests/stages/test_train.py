@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,6 +16,7 @@ from emseg.config import load
 from emseg.errors import UserError
 from emseg.training.checkpoints import read_checkpoint
 from emseg.training.supervised import Supervised
+from emseg.volumes import write_volume
 from stages.tiny_tutorial import DEMO, TINY, train_tiny, weights, write_volumes
 
 LABELLED = "image: datasets/demo/train_raw.h5, label: datasets/demo/train_labels.h5"
@@ -311,9 +313,19 @@ def test_how_patches_were_drawn_is_logged(capsys):
     tags = set(_scalars(run).Tags()["scalars"])
     assert {"train_draws", "train_background_patches"} <= tags
     assert "no draw was accepted" not in capsys.readouterr().err
-    # More foreground than a patch has voxels, and no luck.
-    run = train_tiny(every, "data.reject_sampling={size_thres: 2000, p: 1.0}")
-    assert "warning: for 4 of 4 patches no draw was accepted" in (run / "run.log").read_text()
+    # No foreground anywhere, and no luck.
+    nothing = np.zeros((12, 40, 40), np.uint8)
+    write_volume("nothing.h5", nothing, axes="zyx", voxel_size=None, attributes={})
+    run = train_tiny(
+        every,
+        "data.train.label=nothing.h5",
+        "data.split_train_range=[0,8]",
+        "data.split_val_range=[8,12]",
+        "data.reject_sampling={size_thres: 1, p: 1.0}",
+    )
+    log = (run / "run.log").read_text()
+    assert "warning: for 4 of 4 patches of training no draw was accepted" in log
+    assert "warning: for 2 of 2 patches of validation no draw was accepted" in log
     (drawn,) = _scalars(run).Scalars("train_draws")
     (background,) = _scalars(run).Scalars("train_background_patches")
     assert (drawn.value, background.value) == (50, 1)

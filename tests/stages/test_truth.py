@@ -7,6 +7,7 @@ import pytest
 
 from emseg.config.schema import BorderMask, Evaluation
 from emseg.config.schema_data import Volume as VolumeConfig
+from emseg.data.labelled import read_labels
 from emseg.errors import UserError
 from emseg.evaluation import contingency
 from emseg.evaluation.borders import border_mask
@@ -83,9 +84,36 @@ def test_the_background_id_is_zero(ids, unlabelled):
 
 def test_ids_that_have_no_sign_left_are_refused(ids):
     stored = ids.astype(np.uint64) + np.uint64(2**63)
-    assert read_truth(source(stored)).max() > 2**63
-    with pytest.raises(UserError, match=r"truth\.h5.*92233720368547758\d\d.*below 2\^63"):
-        read_truth(source(stored, unlabelled=7))
+    for unlabelled in (None, 7):
+        with pytest.raises(UserError, match=r"truth\.h5.*92233720368547758\d\d.*below 2\^63"):
+            read_truth(source(stored, unlabelled=unlabelled))
+
+
+def test_a_negative_id_without_a_name_is_refused(ids):
+    stored = np.where(ids == 3, -2, ids.astype(np.int64))
+    with pytest.raises(UserError, match="holds the label -2: labels are 0 or more"):
+        read_truth(source(stored))
+    assert (read_truth(source(stored, unlabelled=-2)) == -1).any()
+
+
+NAMES = [(None, None), (None, -1), (-2, -1), (0, 5), (5, 0), (-1, 5), (0, None), (None, 0)]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "bool"])
+@pytest.mark.parametrize(("unlabelled", "background"), NAMES)
+def test_training_and_evaluation_read_the_same(ids, dtype, unlabelled, background):
+    stored = ids.astype(np.int64)
+    if dtype.startswith("int"):
+        stored[ids == 1], stored[ids == 2] = -1, -2 if unlabelled == -2 else 2
+    stored = (stored > 2) if dtype == "bool" else stored.astype(dtype)
+    given = source(stored, unlabelled=unlabelled, background=background)
+    trained = read_labels(given.labelled(), (0, 0, 0), stored.shape)
+    expected = np.zeros(stored.shape, np.int64)
+    for at, value in np.ndenumerate(stored.astype(np.int64)):
+        unknown = value == unlabelled or (value < 0 and value != background)
+        expected[at] = -1 if unknown else 0 if value == background else value
+    np.testing.assert_array_equal(trained, expected)
+    np.testing.assert_array_equal(read_truth(given).astype(np.int64), expected)
 
 
 @pytest.mark.parametrize("axes", ["zyx", "xyz", "yzx"])

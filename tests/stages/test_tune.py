@@ -97,3 +97,10 @@ def test_refused_before_anything_is_predicted(experiment, work, capfd, words, to
     assert told in message and message.count("\n") == 1
     assert work == [] and not [*experiment.run.glob("results_step=*")]
     assert not Path(experiment.run / "tune").exists()
+
+
+def test_a_direction_that_looks_for_the_worst_is_refused(experiment, work, capsys):
+    assert experiment.emseg("tune", "tune.direction=maximize") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "maximize would look for the worst adapted_rand_skimage; set tune.direction" in line
+    assert work == []

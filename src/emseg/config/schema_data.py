@@ -43,6 +43,8 @@ class Volume:
         ranged = self.range_axis is None or self.range is not None
         require(ranged, "range_axis", self.range_axis, "null without a range")
         require_positive(self, "weight")
+        apart = self.background is None or self.background != self.unlabelled
+        require(apart, "background", self.background, "another id than unlabelled")
 
 
 @dataclass(kw_only=True)

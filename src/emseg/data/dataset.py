@@ -1,5 +1,6 @@
 """Training samples by number: patch, augmentation, target."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from emseg.data.intensity import range_of, to_unit
 from emseg.data.labelled import (
     LabelledVolume,
     check_shapes,
+    check_stored_ids,
     check_voxels,
     in_memory,
     pieces,
@@ -92,6 +94,8 @@ class PatchDataset:
             "intensity_percentiles": intensity_percentiles,
         }
         _check_volumes(volumes, intensities)
+        _check_ids(volumes, target, relabel_crops)
+        _check_rejection(reject, patch_size)
         self._augment.check(self._size, volumes[0].image.axes)
         self.notes = _small_volumes(volumes, crop=needed, margin=margin, pad_small=pad_small)
         self._volumes = [in_memory(volume) if preload else volume for volume in volumes]
@@ -191,6 +195,30 @@ def _check_volumes(
                 f"{first.location} has {first.channels or 1}"
             )
         check_voxels(volume, **intensities)
+
+
+def _check_ids(
+    volumes: Sequence[LabelledVolume], target: Target | None, relabel_crops: bool
+) -> None:
+    """Nothing, or a UserError where a target that reads ids as they are stored gets others."""
+    if not getattr(target, "needs_stored_ids", False):
+        return
+    if relabel_crops:
+        raise UserError(
+            f"data.relabel_crops: true does not go with {type(target).__name__}, to which ids say "
+            "what they are"
+        )
+    for volume in volumes:
+        check_stored_ids(volume)
+
+
+def _check_rejection(reject: RejectSampling | None, patch_size: Sequence[int]) -> None:
+    voxels = math.prod(patch_size)
+    if reject is not None and reject.size_thres > voxels:
+        raise UserError(
+            f"data.reject_sampling.size_thres: {reject.size_thres} is more than the {voxels} "
+            f"voxels of a patch {list(patch_size)}"
+        )
 
 
 def _small_volumes(

@@ -81,16 +81,40 @@ def check_labels(volume: LabelledVolume) -> None:
     """
     if volume.label is None:
         return
-    dtype, named = volume.label.dtype, [volume.unlabelled, volume.background]
-    if dtype.kind != "i" and dtype != np.uint64:
-        return
-    for slab in slabs(volume.label):
-        odd = slab < UNLABELLED if dtype.kind == "i" else slab > LARGEST_SIGNED
-        for value in np.unique(slab[odd]).tolist():
-            if value not in named:
-                raise UserError(
-                    f"{volume.label.location} holds the label {value}: {_meaning(value)}"
-                )
+    if volume.label.dtype.kind == "i" or volume.label.dtype == np.uint64:
+        for slab in slabs(volume.label):
+            told(slab, volume.unlabelled, volume.background, where=volume.label.location)
+
+
+def told(
+    stored: np.ndarray, unlabelled: int | None, background: int | None, *, where: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The ids, those of `background` 0, and where nothing is known (None: everywhere it is).
+
+    That is where `stored` is the `unlabelled` id or -1, unless that is named as background. Other
+    ids below 0, and ids of 2^63 and more, that have neither name are a UserError.
+    """
+    if stored.dtype == np.bool_:
+        stored = stored.view(np.uint8)
+    unknown = None
+    if stored.dtype.kind == "i" and stored.min(initial=0) < 0:
+        _refuse(stored[stored < UNLABELLED], (unlabelled, background), where)
+        unknown = stored < 0
+    if stored.dtype == np.uint64 and stored.max(initial=0) > LARGEST_SIGNED:
+        _refuse(stored[stored > LARGEST_SIGNED], (unlabelled, background), where)
+    if unlabelled is not None:
+        found = stored == unlabelled
+        unknown = found if unknown is None else unknown | found
+    if background is None:
+        return stored, unknown
+    nothing = stored == background
+    return np.where(nothing, 0, stored), None if unknown is None else unknown & ~nothing
+
+
+def _refuse(odd: np.ndarray, named: Sequence[int | None], where: str) -> None:
+    for value in np.unique(odd).tolist():
+        if value not in named:
+            raise UserError(f"{where} holds the label {value}: {_meaning(value)}")
 
 
 def _meaning(value: int) -> str:
@@ -101,6 +125,20 @@ def _meaning(value: int) -> str:
         f"(neurons) with {2**64 - 1}, what is invalid with {2**64 - 2}: name them in the volume's "
         "background and unlabelled"
     )
+
+
+def check_stored_ids(volume: LabelledVolume) -> None:
+    """Nothing, or a UserError for ids that reach a target under other numbers; 64 bits are read."""
+    label = volume.label
+    if label is None or np.can_cast(label.dtype, np.int32):
+        return
+    for start, stop in slab_bounds(label):
+        largest = int(_known(volume, label, start, stop)[0].max(initial=0))
+        if largest > LARGEST_ID:
+            raise UserError(
+                f"{label.location} holds the label {largest}: ids say what they are here, and must "
+                "be below 2^31"
+            )
 
 
 def in_memory(volume: LabelledVolume) -> LabelledVolume:
@@ -153,7 +191,9 @@ def _inside(
 
 def pieces(labels: np.ndarray) -> np.ndarray:
     """Each 6-connected piece of an object under an id of its own, int32; 0 and -1 stay."""
-    numbered = cc3d.connected_components(labels, connectivity=6, out_dtype=np.uint32)
+    # cc3d takes no array that it may not write to.
+    own = np.array(labels)
+    numbered = cc3d.connected_components(own, connectivity=6, out_dtype=np.uint32)
     return np.where(labels == UNLABELLED, UNLABELLED, numbered.view(np.int32))
 
 
@@ -173,7 +213,7 @@ def _all_labels(volume: LabelledVolume, label: Volume) -> np.ndarray:
 def _labels(
     volume: LabelledVolume, label: Volume, start: Sequence[int], stop: Sequence[int]
 ) -> np.ndarray:
-    as_stored = volume.unlabelled in (None, UNLABELLED) and not volume.background
+    as_stored = volume.unlabelled in (None, UNLABELLED) and volume.background in (None, 0)
     if as_stored and volume.mask is None and label.dtype == np.int32:
         return label.view(start, stop)
     known, unknown = _known(volume, label, start, stop)
@@ -188,11 +228,11 @@ def _known(
     volume: LabelledVolume, label: Volume, start: Sequence[int], stop: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The stored ids, 0 where nothing is known, and where that is."""
-    stored = label.read(start, stop)
-    unknown = stored < 0
-    if volume.unlabelled is not None:
-        unknown |= stored == volume.unlabelled
+    ids, unknown = told(
+        label.read(start, stop), volume.unlabelled, volume.background, where=label.location
+    )
+    if unknown is None:
+        unknown = np.zeros(ids.shape, bool)
     if volume.mask is not None:
-        unknown |= volume.mask.read(start, stop) == 0
-    nothing = unknown if volume.background is None else unknown | (stored == volume.background)
-    return np.where(nothing, 0, stored), unknown
+        unknown = unknown | (volume.mask.read(start, stop) == 0)
+    return np.where(unknown, 0, ids), unknown

@@ -14,9 +14,10 @@ class Polarity:
     (-1) is masked in all three.
 
     Ids say what they are by being odd or even: they must reach the target as they are stored, so
-    that `data.relabel_crops` does not go with it.
+    that `data.relabel_crops` and ids of 2^31 and more do not go with it.
     """
 
+    needs_stored_ids = True
     out_channels = 3
     names = ("pre", "post", "synapse")
 

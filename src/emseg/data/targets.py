@@ -20,7 +20,8 @@ class Target(Protocol):
     Labels are 0 for background and -1 where nothing is known. A target of affinities has their
     `offsets` and `edge_side`, one of named parts `heads`, one whose values are not all
     probabilities `activations`, as `emseg.data.heads.Heads` has them; one whose values follow from
-    labels beyond their voxel has `context`, how far beyond.
+    labels beyond their voxel has `context`, how far beyond; one to which ids say what they are
+    `needs_stored_ids`.
     """
 
     @property

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -84,15 +84,7 @@ def score_names(
 
     UserError for a metric that needs labels, skeletons or a voxel size where there are none.
     """
-    toy = np.ones((2, 2, 2), np.uint32)
-    toy[1] = 2
-    line = Skeletons(
-        ids=np.array([1]),
-        owner=np.array([0, 0]),
-        voxels=np.array([[0, 0, 0], [0, 0, 1]]),
-        positions=np.array([[0.0, 0, 0], [0, 0, 1]]),
-        edges=np.array([[0, 1]]),
-    )
+    toy, line = _toy()
     return list(
         score(
             toy,
@@ -102,6 +94,36 @@ def score_names(
             skeletons=line if skeletons else None,
         )
     )
+
+
+def better_when(metrics: Sequence[partial], name: str) -> Literal["minimize", "maximize"] | None:
+    """Which way the number `name` is better: what a toy's truth has and a wrong one has not.
+
+    None where both have the same, or none.
+    """
+    toy, line = _toy()
+    wrong = np.roll(toy, (1, 1), axis=(0, 1))
+    right, other = (
+        score(one, toy, metrics=metrics, voxel_size=(1.0, 1.0, 1.0), skeletons=line)[name]
+        for one in (toy, wrong)
+    )
+    if right == other or np.isnan(right) or np.isnan(other):
+        return None
+    return "maximize" if right > other else "minimize"
+
+
+def _toy() -> tuple[np.ndarray, Skeletons]:
+    """Two objects side by side on background, and a skeleton in the first."""
+    toy = np.zeros((4, 4, 2), np.uint32)
+    toy[:2, :2], toy[2:, :2] = 1, 2
+    line = Skeletons(
+        ids=np.array([1]),
+        owner=np.array([0, 0]),
+        voxels=np.array([[0, 0, 0], [0, 0, 1]]),
+        positions=np.array([[0.0, 0, 0], [0, 0, 1]]),
+        edges=np.array([[0, 1]]),
+    )
+    return toy, line
 
 
 def asks(metric: partial, fact: str) -> bool:

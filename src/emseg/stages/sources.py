@@ -1,6 +1,7 @@
 """From the volumes that a config names to open volumes with names."""
 
 import glob
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -167,7 +168,7 @@ def _expand(key: str, volume: VolumeConfig, split: str) -> list[tuple[str, Volum
         raise UserError(
             f"data.{split}.skeletons: {skeletons} for the {len(images)} files of {image}"
         )
-    labels, masks = _matches(label, images, split), _matches(mask, images, split)
+    labels, masks = (_matches(one, image, images, split) for one in (label, mask))
     return [
         ("", replace(whole, image=image, label=label, mask=mask))
         for image, label, mask in zip(images, labels, masks, strict=True)
@@ -179,7 +180,8 @@ def _is_pattern(location: str) -> bool:
     return glob.has_magic(str(path)) and not path.exists()
 
 
-def _matches(pattern: str | None, images: list[str], split: str) -> list[str | None]:
+def _matches(pattern: str | None, image: str, images: list[str], split: str) -> list[str | None]:
+    """The file of the pattern for each of the images, which the pattern `image` has found."""
     if pattern is None:
         return [None] * len(images)
     found: list[str | None] = [*_found(pattern)]
@@ -187,7 +189,25 @@ def _matches(pattern: str | None, images: list[str], split: str) -> list[str | N
         raise UserError(
             f"data.{split}: {len(images)} images, but {len(found)} files match {pattern}"
         )
+    for one, other in zip(images, found, strict=True):
+        ours, theirs = _wild_parts(image, one), _wild_parts(pattern, str(other))
+        # Patterns that vary in different places cannot be compared.
+        if len(ours) == len(theirs) and ours != theirs:
+            raise UserError(
+                f"data.{split}: {one} would go with {other}: the files of {image} and {pattern} "
+                "are not of the same names"
+            )
     return found
+
+
+def _wild_parts(pattern: str, name: str) -> tuple[str, ...]:
+    """What stands in the name for each *, ? and [...] of the pattern that has found it."""
+    pieces = re.split(r"(\*+|\?|\[!?[^\]]+\])", str(parse_location(pattern).path))
+    match = re.fullmatch(
+        "".join("(.*)" if at % 2 else re.escape(piece) for at, piece in enumerate(pieces)),
+        str(parse_location(name).path),
+    )
+    return match.groups() if match else ()
 
 
 def _found(pattern: str) -> list[str]:

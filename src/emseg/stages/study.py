@@ -118,9 +118,9 @@ def _objective(
         except (TimeoutError, ChildCrash, UserError) as error:
             raise _pruned(trial, str(error)) from error
     trial.set_user_attr("curve", curve)
-    points = [point for point in curve if not math.isnan(point[1])]
+    points = [point for point in curve if math.isfinite(point[1])]
     if not points:
-        raise _pruned(trial, f"{config.metric} is not a number")
+        raise _pruned(trial, f"{config.metric} is {curve[0][1]}")
     choose = min if config.direction == "minimize" else max
     value, best = choose(points, key=lambda point: point[1])
     trial.set_user_attr("parameters", sampled | ({wanted.swept[0]: value} if wanted.swept else {}))
@@ -154,13 +154,13 @@ def _untuned(
             continue
         scores = [score for at, score in trial.user_attrs.get("curve", []) if at == value]
         if scores or trial.state == TrialState.PRUNED:
-            return scores[0] if scores and not math.isnan(scores[0]) else None
+            return scores[0] if scores and math.isfinite(scores[0]) else None
     try:
         [(_, score)] = child.call(score_curve, tasks, {}, None, timeout=config.trial_timeout)
     except (TimeoutError, ChildCrash, UserError) as error:
         say(f"the config's own arguments have no score: {error}")
         return None
-    return None if math.isnan(score) else score
+    return score if math.isfinite(score) else None
 
 
 def _is_better(score: float, other: float, config: Tune) -> bool:

@@ -11,8 +11,9 @@ from emseg.progress import track
 from emseg.stages.runs import say
 from emseg.volumes import Volume, check_writable, open_volume
 from emseg.volumes.alignment import Alignment, read_alignment, restore
-from emseg.volumes.cremi import INVALID, RESOLUTION, write_clefts
-from emseg.volumes.location import output_format, parse_location
+from emseg.volumes.cremi import INVALID, RAW, RESOLUTION, write_clefts
+from emseg.volumes.hdf5 import open_hdf5
+from emseg.volumes.location import output_format
 
 # Sections at a time: those of a stored chunk.
 THICKNESS = 16
@@ -35,6 +36,11 @@ def write_submission(segmentation: str, to: Path, record: Path | None) -> None:
         raise UserError(
             f"the alignment {record} has {len(alignment.sections)} sections, {volume.location} "
             f"has {volume.shape[0]}"
+        )
+    if alignment is not None and any(volume.offset or ()):
+        raise UserError(
+            f"{volume.location} begins at {list(volume.offset or ())} nm: a record leads whole "
+            "re-aligned volumes back, no parts of one"
         )
     clefts, count = _clefts(volume)
     shape = volume.shape if alignment is None else alignment.shape
@@ -67,9 +73,14 @@ def _open(segmentation: str) -> Volume:
 def _check_target(to: Path, volume: Volume) -> None:
     if output_format(to) != "hdf5":
         raise UserError(f"cannot write '{to}': what is handed in ends in .hdf, .h5 or .hdf5")
-    if to.exists() and to.samefile(parse_location(volume.location).path):
-        raise UserError(f"{to} is the segmentation itself: take another name")
+    if to.exists() and not _handed_in(to):
+        raise UserError(f"{to} is there, and was not made by convert: take another name")
     check_writable(to.parent)
+
+
+def _handed_in(path: Path) -> bool:
+    with open_hdf5(path) as file:
+        return bool(file.attrs.get("file_format")) and [*file] == ["volumes"] and RAW not in file
 
 
 def _clefts(volume: Volume) -> tuple[np.ndarray, int]:
@@ -81,8 +92,15 @@ def _clefts(volume: Volume) -> tuple[np.ndarray, int]:
             f"{volume.location} holds the id {low if low < 0 else high}: a segmentation has ids "
             f"below {INVALID}, and 0 where there is nothing"
         )
-    if high > 1:
-        return labels, len(np.unique(labels[labels > 0]))
+    found = np.count_nonzero(labels)
+    if 2 * found > labels.size:
+        raise UserError(
+            f"{volume.location} is more than half clefts ({found} of {labels.size} voxels): it is "
+            "no segmentation of clefts, of which 0 is the background"
+        )
+    ids = np.unique(labels[labels > 0])
+    if len(ids) > 1:
+        return labels, len(ids)
     return cc3d.connected_components(labels.astype(bool), connectivity=26, return_N=True)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from emseg.errors import UserError
+from emseg.data.labelled import told
 from emseg.evaluation import Accumulator, Contingency
 from emseg.evaluation.borders import border_mask
 from emseg.stages.sources import Source
@@ -25,16 +25,14 @@ def read_truth(
     That is where it has the `unlabelled` id, where the mask is 0, and within the border mask; the
     ids are signed wherever one of them is set, else as they are stored, with the `background` id
     as 0. Borders are those of these ids; a region has whole sections then, or borders at its sides
-    go unseen. Ids of 2^63 or more cannot be signed, and are a UserError.
+    go unseen. Ids below 0, and of 2^63 or more, that have no name are a UserError.
     """
     assert source.label is not None
     stop = source.label.shape if stop is None else stop
-    ids = source.label.read(start, stop)
-    unknown = []
-    if source.config.background is not None:
-        ids[ids == source.config.background] = 0
-    if source.config.unlabelled is not None:
-        unknown.append(ids == source.config.unlabelled)
+    config, where = source.config, source.label.location
+    stored = source.label.read(start, stop)
+    ids, untold = told(stored, config.unlabelled, config.background, where=where)
+    unknown = [] if untold is None else [untold]
     if source.mask is not None:
         unknown.append(source.mask.read(start, stop) == 0)
     borders = source.border_mask
@@ -42,7 +40,7 @@ def read_truth(
         z = source.label.axes.index("z")
         near = border_mask(np.moveaxis(ids, z, 0), mode=borders.mode, distance=borders.distance)
         unknown.append(np.moveaxis(near, 0, z))
-    return _without(ids, unknown, source.label.location) if unknown else ids
+    return _without(ids, unknown) if unknown else ids
 
 
 def count_overlaps(segmentation: Volume, source: Source) -> Contingency:
@@ -83,18 +81,12 @@ def truth_facts(source: Source) -> dict[str, Any]:
     }
 
 
-def _without(ids: np.ndarray, unknown: list[np.ndarray], location: str) -> np.ndarray:
+def _without(ids: np.ndarray, unknown: list[np.ndarray]) -> np.ndarray:
     nowhere = np.logical_or.reduce(unknown)
-    ids[nowhere] = 0
-    if ids.dtype == np.uint64:
-        if ids.max() > np.iinfo(np.int64).max:
-            raise UserError(
-                f"{location} holds the id {ids.max()}: where some voxels are not to be counted, "
-                "ids are below 2^63"
-            )
-        signed = ids.astype(np.int64)
-    else:
-        signed = ids.astype(np.promote_types(ids.dtype, np.int8), copy=False)
+    # Ids that have no name are below 2^63, those that have one are gone.
+    known = np.where(nowhere, 0, ids)
+    wide = np.int64 if ids.dtype == np.uint64 else np.promote_types(ids.dtype, np.int8)
+    signed = known.astype(wide, copy=False)
     signed[nowhere] = UNKNOWN
     return signed
 

@@ -13,6 +13,7 @@ from emseg.config.schema_data import Volume
 from emseg.errors import UserError
 from emseg.stages.rehearsal import try_decoders, try_metrics
 from emseg.stages.runs import run_of, say
+from emseg.stages.scores import better_when, build_metrics
 from emseg.stages.sources import Source
 from emseg.stages.space import own_values
 from emseg.stages.study import Found, search
@@ -44,6 +45,7 @@ def tune_decoder(
         raise UserError(f"tuning needs truth: data.test volume '{bare[0]}' has no label")
     same = root.data.test == tested.root.data.test
     metric = metric_alone(root.evaluation.metrics, root.tune.metric, allow=session.loaded.allow)
+    _check_direction(root.tune, metric, session.loaded.allow)
     try_metrics(metric, sources, allow=session.loaded.allow)
     _try_space(session, sources)
     if then_test:
@@ -70,6 +72,18 @@ def tune_decoder(
     if then_test:
         test_all(replace(session, loaded=_with_decoder(tested, found.leaf)), checkpoint)
     return found.leaf
+
+
+def _check_direction(
+    config: Tune, metric: Mapping[str, dict[str, Any]], allow: Sequence[str]
+) -> None:
+    """Nothing, or a UserError where the best of the direction would be the metric's worst."""
+    better = better_when(build_metrics(metric, allow=allow), config.metric)
+    if better is not None and better != config.direction:
+        raise UserError(
+            f"tune.direction: {config.direction} would look for the worst {config.metric}; set "
+            f"tune.direction={better}"
+        )
 
 
 def _both_scores(found: Found, own: Mapping[str, Any], config: Tune) -> list[str]:

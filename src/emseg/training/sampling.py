@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
@@ -13,14 +12,15 @@ class SamplingStatistics(Callback):
     """Logs how patches were drawn where batches have `draws` (B, 3), as `PatchDataset` says.
 
     `train_draws` is the mean number of draws for a patch, `train_background_patches` the share of
-    patches with too little foreground, both over an epoch. In the first epoch that has patches for
-    which no draw was accepted, `tell` gets a warning with their number.
+    patches with too little foreground, both over an epoch. After the first epoch, and the first
+    validation, with patches for which no draw was accepted, `tell` gets a warning with their number
+    (on the first device).
     """
 
     def __init__(self, *, tell: Callable[[str], None]) -> None:
         self._tell = tell
-        self._patches = self._given_up = 0
-        self._warned = False
+        self._accepted: dict[str, list[Tensor]] = {"training": [], "validation": []}
+        self._warned: set[str] = set()
 
     def on_train_batch_end(
         self,
@@ -33,8 +33,7 @@ class SamplingStatistics(Callback):
         if "draws" not in batch:
             return
         number, foreground, accepted = batch["draws"].unbind(1)
-        self._patches += len(number)
-        self._given_up += int(torch.count_nonzero(accepted == 0))
+        self._accepted["training"].append(accepted)
         pl_module.log_dict(
             {
                 "train_draws": number.float().mean(),
@@ -46,11 +45,31 @@ class SamplingStatistics(Callback):
             sync_dist=True,
         )
 
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Mapping[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if "draws" in batch:
+            self._accepted["validation"].append(batch["draws"][:, 2])
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._given_up and not self._warned and trainer.is_global_zero:
-            self._warned = True
+        self._warn("training", trainer)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._warn("validation", trainer)
+
+    def _warn(self, split: str, trainer: pl.Trainer) -> None:
+        # Looked at here alone: a device would be waited for at every step.
+        accepted, self._accepted[split] = self._accepted[split], []
+        given_up = sum(int((one == 0).sum()) for one in accepted)
+        if given_up and split not in self._warned and trainer.is_global_zero:
+            self._warned.add(split)
             self._tell(
-                f"warning: for {self._given_up} of {self._patches} patches no draw was accepted: "
-                "foreground is rare, lower data.reject_sampling.size_thres"
+                f"warning: for {given_up} of {sum(map(len, accepted))} patches of {split} no draw "
+                "was accepted: foreground is rare, lower data.reject_sampling.size_thres"
             )
-        self._patches = self._given_up = 0
