@@ -94,9 +94,9 @@ def _clefts(volume: Volume) -> tuple[np.ndarray, int]:
         )
     found = np.count_nonzero(labels)
     if 2 * found > labels.size:
-        raise UserError(
-            f"{volume.location} is more than half clefts ({found} of {labels.size} voxels): it is "
-            "no segmentation of clefts, of which 0 is the background"
+        say(
+            f"warning: {volume.location} is more than half clefts ({found} of {labels.size} "
+            "voxels): is it a segmentation, with 0 for background?"
         )
     ids = np.unique(labels[labels > 0])
     if len(ids) > 1:
