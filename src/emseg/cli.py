@@ -28,6 +28,7 @@ examples:
   emseg synth snemi DIR           a synthetic data set: demo, snemi, nisb, cremi or polarity
   emseg download snemi            the real one
   emseg convert cremi FILE DIR    volumes of a challenge's own file
+  emseg inspect FILE …            what is in HDF5, zarr and TIFF files
 """
 
 
@@ -51,6 +52,7 @@ VERBS = {
         3,
         ("--alignment",),
     ),
+    "inspect": Verb("emseg inspect FILE … [--json FILE.json]", 1, sys.maxsize, ("--json",)),
 }
 
 
@@ -122,9 +124,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     if arguments.mode not in MODES:
         raise unknown_name("mode", arguments.mode, MODES, where="--mode")
     if arguments.config is None:
-        raise UserError(
-            "--config FILE is missing (or one of the verbs: demo, synth, download, convert)"
-        )
+        raise UserError(f"--config FILE is missing (or one of the verbs: {', '.join(VERBS)})")
     return arguments
 
 

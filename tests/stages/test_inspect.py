@@ -1,0 +1,119 @@
+"""The verb inspect: what each data set of a file is, as lines and as JSON."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from emseg.cli import main
+from emseg.volumes import write_volume
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def official():
+    """A file as the CREMI challenge has it."""
+    with h5py.File("a.hdf", "w") as file:
+        raw = file.create_dataset("volumes/raw", (4, 8, 9), np.uint8, chunks=(1, 4, 9))
+        raw.attrs["resolution"] = [40.0, 4.0, 4.0]
+        file["volumes/labels/ids"] = np.zeros((4, 8, 9), np.uint64)
+        file["annotations/points"] = np.zeros((7, 3))
+        file["version"] = 3
+    return "a.hdf"
+
+
+def lines(capsys, *words):
+    capsys.readouterr()
+    assert main(["inspect", *words]) == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    return told.out.splitlines()
+
+
+def test_each_data_set_of_an_hdf5_file_is_a_line(official, capsys):
+    assert lines(capsys, official) == [
+        "a.hdf:annotations/points: 7 x 3, float64, no chunks, no axes of a volume, no resolution",
+        "a.hdf:version: one value, int64, no chunks, no axes of a volume, no resolution",
+        "a.hdf:volumes/labels/ids: 4 x 8 x 9, uint64, no chunks, axes zyx, no resolution",
+        "a.hdf:volumes/raw: 4 x 8 x 9, uint8, chunks 1 x 4 x 9, axes zyx, resolution 40 x 4 x 4 nm",
+    ]
+    assert lines(capsys, "a.hdf:volumes/labels") == lines(capsys, official)[2:3]
+    assert lines(capsys, "a.hdf:volumes/raw", "a.hdf:version") == [
+        lines(capsys, official)[number] for number in (3, 1)
+    ]
+
+
+@pytest.mark.parametrize("name", ["p.h5", "p.zarr"])
+def test_a_prediction_of_our_own_tells_its_channels_and_axes(name, capsys):
+    array = np.zeros((2, 3, 4, 5), np.float16)
+    write_volume(name, array, axes="cxyz", voxel_size=(9, 9, 20.5), attributes={})
+    (line,) = lines(capsys, name)
+    told = "2 x 3 x 4 x 5, float16, chunks 1 x 3 x 4 x 5, axes cxyz, resolution 9 x 9 x 20.5 nm"
+    assert line == f"{name}:main: {told}"
+
+
+def test_arrays_of_zarr_2_and_3_at_any_depth(capsys):
+    for number in (2, 3):
+        group = zarr.open_group(f"v{number}.zarr", mode="w", zarr_format=number)
+        group.create_array("b/deep", shape=(6, 4, 2), chunks=(3, 4, 2), dtype="u2")
+        group.create_array("a", shape=(5,), chunks=(5,), dtype="f4")
+        assert lines(capsys, f"v{number}.zarr") == [
+            f"v{number}.zarr:a: 5, float32, chunks 5, no axes of a volume, no resolution",
+            f"v{number}.zarr:b/deep: 6 x 4 x 2, uint16, chunks 3 x 4 x 2, axes zyx, no resolution",
+        ]
+    zarr.create_array("root.zarr", shape=(2, 3, 4), chunks=(2, 3, 4), dtype="u1")
+    assert lines(capsys, "root.zarr")[0].startswith("root.zarr: 2 x 3 x 4, uint8, chunks 2 x 3 x 4")
+
+
+def test_a_stack_of_tiff_has_no_key(capsys):
+    tifffile.imwrite("s.tif", np.zeros((3, 5, 6), np.uint16), photometric="minisblack")
+    told = "s.tif: 3 x 5 x 6, uint16, no chunks, axes zyx, no resolution"
+    assert lines(capsys, "s.tif") == [told]
+
+
+def test_the_same_as_json(official, capsys):
+    told = lines(capsys, official, "--json", "out/what.json")
+    records = json.loads(Path("out/what.json").read_text())
+    assert len(told) == len(records) == 4
+    assert records[3] == {
+        "file": "a.hdf",
+        "key": "volumes/raw",
+        "shape": [4, 8, 9],
+        "dtype": "uint8",
+        "chunks": [1, 4, 9],
+        "axes": "zyx",
+        "resolution": [40.0, 4.0, 4.0],
+    }
+    assert (records[0]["chunks"], records[0]["axes"], records[0]["resolution"]) == (None,) * 3
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["gone.h5"], "'gone.h5' does not exist"),
+        (["a.hdf", "text.txt"], "'text.txt' names no volume"),
+        (["a.hdf:volumes/rwa"], "did you mean 'volumes/raw'"),
+        (["a.hdf", "--json", "a.hdf"], "must end in .json"),
+        (["no.h5"], "is not an HDF5 file"),
+        (["no.zarr"], "no.zarr"),
+        (["bare.h5"], "'bare.h5' holds no data set"),
+        ([], "emseg inspect FILE"),
+    ],
+)
+def test_what_is_no_file_of_volumes_is_one_line(official, capsys, words, told):
+    Path("no.h5").write_text("no")
+    Path("no.zarr").mkdir()
+    with h5py.File("bare.h5", "w"):
+        pass
+    assert main(["inspect", *words]) == 2
+    shown = capsys.readouterr()
+    assert told in shown.err and shown.err.count("\n") == 1 and shown.out == ""
+    assert h5py.is_hdf5("a.hdf")
