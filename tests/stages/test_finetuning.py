@@ -1,5 +1,6 @@
 """The finetunings after dbMiM: from the challenge's files to scores, and what their rows share."""
 
+import json
 from pathlib import Path
 
 import h5py
@@ -111,6 +112,15 @@ def test_a_finetuning_is_trained_tested_and_tuned(capsys):
         [-0.25, -0.5, -0.5],
         [-0.5, -1.0, -1.0],
     )
+    assert main([*words, "--mode", "sweep", "--checkpoint", str(checkpoint)]) == 0
+    (kept,) = checkpoint.parents[1].rglob("cremi_segmentation_summary.json")
+    summary = json.loads(kept.read_text())
+    assert len(summary["combinations"]) == 3 * 5 and not summary["failures"]
+    assert summary["best_by_voi_sum"]["n"] == len(summary["samples"])
+    (records,) = checkpoint.parents[1].rglob("cremi_segmentation_records.json")
+    rows = json.loads(records.read_text())
+    assert len(rows) == 3 * 5 * len(summary["samples"])
+    assert {"sample", "biases.0", "biases.2", "thresholds", "voi_split"} < {*rows[0]}
     again = ["--mode", "test", "--checkpoint", str(checkpoint), "--conf", str(best.parents[1])]
     assert main([*words, *again, "decoding=dbmim_calibration"]) == 0
     short = [*words, "--mode", "tune", "--checkpoint", str(checkpoint)]
