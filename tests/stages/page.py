@@ -71,7 +71,7 @@ class Session:
 
     def _filled(self, word: str) -> str:
         """The word with the latest run of its experiment for <timestamp>, its step for <N>."""
-        path = re.match(r"outputs/([^/]+)/<timestamp>", word)
+        path = re.search(r"outputs/([^/]+)/<timestamp>", word)
         if path is None:
             return word
         run = max((self.folder / "outputs" / path[1]).iterdir())

@@ -26,6 +26,7 @@ def small_volumes(tmp_path, monkeypatch):
     monkeypatch.setitem(layouts.SHAPES, "nisb", (48, 40, 24))
     monkeypatch.setitem(layouts.SHAPES, "cremi", (16, 192, 192))
     monkeypatch.setitem(layouts.SHAPES, "polarity", (16, 96, 96))
+    monkeypatch.setitem(layouts.SHAPES, "dbmim", (8, 40, 48))
 
 
 def test_demo_trains_tunes_tests_and_prints_the_yardstick(tmp_path, monkeypatch, capsys):
@@ -156,3 +157,17 @@ def test_nisb_itself_is_fetched_by_hand_with_the_command_told(capsys):
 def test_an_unknown_data_set_is_named_with_the_nearest(words, capsys):
     assert main(words) == 2
     assert "'snemo'" in (error := capsys.readouterr().err) and "did you mean 'snemi'" in error
+
+
+def test_dbmim_layout_is_read_by_its_tutorials():
+    assert main(["synth", "dbmim", "datasets/dbmim"]) == 0
+    folder = tutorials_folder() / "dbmim"
+    volumes = load(folder / "finetune.yaml", mode="train", overrides=()).root.data.train
+    sources = open_sources(volumes, split="train")
+    assert [source.image.shape for source in sources] == [(8, 40, 48)] * 3
+    assert {source.image.voxel_size for source in sources} == {(40, 4, 4)}
+    assert {str(source.label.dtype) for source in sources} == {"uint64"}
+    pretrained = load(folder / "pretrain_r17.yaml", mode="train", overrides=()).root.data.train
+    bare = open_sources(pretrained, split="train")
+    assert [source.name for source in bare] == ["synthetic_1", "synthetic_2"]
+    assert all(source.label is None for source in bare)

@@ -17,6 +17,7 @@ SHAPES = {
     "nisb": (192, 192, 192),
     "cremi": (92, 320, 320),  # a fifth of its sections holds a patch
     "polarity": (32, 224, 224),
+    "dbmim": (108, 192, 192),  # the last three tenths of its sections hold a patch
 }
 VOXEL_SIZES = {
     "demo": (30.0, 6.0, 6.0),
@@ -24,6 +25,7 @@ VOXEL_SIZES = {
     "nisb": (9.0, 9.0, 20.0),
     "cremi": (40.0, 4.0, 4.0),
     "polarity": (30.0, 8.0, 8.0),
+    "dbmim": (40.0, 4.0, 4.0),
 }
 # The cubes of a setting: two to learn from, one to choose by, one to test once.
 NISB_CUBES = ("train/seed0", "train/seed1", "val/seed100", "test/seed101")
@@ -43,6 +45,8 @@ def write_layout(layout: str, folder: Path, *, seed: int = 0) -> None:
       a graph with `id`, `index_position` (voxels) and `nm_position` at its nodes, x first.
     - cremi: `im_<volume>.h5` and `syn_<volume>.h5` (uint16, ids of synaptic clefts) for the volumes
       A, B and C, `im_<volume>+.h5` without labels.
+    - dbmim: `CREMI/sample_<volume>_20160501.hdf` for A, B and C, with `volumes/raw` and
+      `volumes/labels/neuron_ids` as the challenge has them, and below `public_em` two images alone.
     - polarity: `<split>_im.h5` and `<split>_syn.h5` (uint16: synapse s has its pre-synaptic side
       as 2 s - 1, its post-synaptic side as 2 s, and they touch) for the splits train, val and test.
     """
@@ -98,6 +102,22 @@ def _write_polarity(folder: Path, seed: int) -> None:
         _write_hdf5(folder / f"{split}_syn.h5", _sides(made).astype(np.uint16), made)
 
 
+def _write_dbmim(folder: Path, seed: int) -> None:
+    import h5py
+
+    for number, sample in enumerate("ABC"):
+        made = _made("dbmim", seed + number)
+        stored = {"raw": made.raw, "labels/neuron_ids": made.labels.astype(np.uint64)}
+        path = folder / "CREMI" / f"sample_{sample}_20160501.hdf"
+        with replacing(path) as partial, h5py.File(partial, "w") as file:
+            for key, array in stored.items():
+                volume = file.create_dataset(f"volumes/{key}", data=array, compression="gzip")
+                volume.attrs["resolution"] = made.voxel_size
+    for number in range(3, 5):
+        made = _made("dbmim", seed + number)
+        _write_hdf5(folder / "public_em" / f"synthetic_{number - 2}.h5", made.raw, made)
+
+
 def _sides(made: SyntheticVolume) -> np.ndarray:
     """Synapses as 2 s - 1 and 2 s, each side's half of the cleft with it."""
     cells = np.zeros((len(made.partners) + 1, 2), np.uint32)
@@ -113,6 +133,7 @@ LAYOUTS = {
     "nisb": _write_nisb,
     "cremi": _write_cremi,
     "polarity": _write_polarity,
+    "dbmim": _write_dbmim,
 }
 
 

@@ -1,0 +1,106 @@
+"""The dbMiM page: every command of docs/dbmim.md in its order, on small synthetic volumes."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+from emseg.config import load
+from emseg.data import layouts
+from emseg.stages import decode, evaluate, infer
+from emseg.training.checkpoints import read_checkpoint
+from stages.page import Session, key_of, mode_of, noted
+from test_docs import REPOSITORY, commands
+
+PAGE = (REPOSITORY / "docs" / "dbmim.md").read_text()
+PRETRAINED, NAME = "dbmim_pretrain_r17", "dbmim_finetune_r17"
+SHAPE = (20, 48, 48)
+
+NETWORK = (
+    "model.volume_size=[4,16,16] model.patch_size=[2,8,8] model.embed_dim=24 model.num_heads=2 "
+    "data.dataloader.patch_size=[4,16,16] system.num_workers=0 optimization.precision=32-true"
+)
+TRAIN = (
+    "optimization.max_steps=2 optimization.n_steps_per_epoch=2 optimization.val_steps_per_epoch=1 "
+    "monitor.checkpoint.every_n_steps=null monitor.logging.images.n_images=1"
+)
+
+
+def small(words: list[str]) -> list[str]:
+    """The words, and what makes them small."""
+    if words[0] == "synth":
+        return words
+    more = f"{NETWORK} {TRAIN} tune.n_trials=2 inference.window.overlap=0"
+    head = "" if "pretrain" in words[1] else " model.feature_size=4"
+    return [*words, *(more + head).split()]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    """Every command of the page, done in its order."""
+    session = Session(tmp_path_factory.mktemp("page"), NAME, small)
+    (session.folder / "tutorials").symlink_to(REPOSITORY / "tutorials")
+    worked: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(session.folder)
+        patch.setitem(layouts.SHAPES, "dbmim", SHAPE)
+        patch.setattr(torch.cuda, "device_count", lambda: 0)
+        for module, name, stage in (
+            (infer, "predict", "infer"),
+            (decode, "labels_of", "decode"),
+            (evaluate, "count_overlaps", "evaluate"),
+        ):
+            patch.setattr(module, name, noted(worked, stage, getattr(module, name)))
+        for words in commands(PAGE):
+            pretraining = mode_of(words) == "train" and "pretrain" in words[1]
+            key = "pretrain" if pretraining else key_of(words).split("=")[0]
+            session.done[key] = session.follow(words, worked)
+    return session
+
+
+def test_the_page_has_these_commands_and_no_other(page: Session) -> None:
+    assert [*page.done] == [
+        "synth dbmim datasets/dbmim",
+        "pretrain",
+        "train model.init_from",
+        "test",
+        "tune",
+        "test decoding",
+        "sweep",
+    ]
+
+
+def test_the_synthetic_volumes_suit_the_recipe_as_it_is() -> None:
+    folder = REPOSITORY / "tutorials" / "dbmim"
+    data = load(folder / "finetune.yaml", mode="train", overrides=()).root.data
+    depth, patch = layouts.SHAPES["dbmim"][0], data.dataloader.patch_size
+    first, last = data.split_val_range
+    assert round(last * depth) - round(first * depth) >= patch[0]
+    assert min(layouts.SHAPES["dbmim"][1:]) >= patch[1]
+
+
+def test_the_encoder_is_taken_from_the_pretraining(page: Session) -> None:
+    assert "77 of the model's 214 tensors are those of" in page.done["train model.init_from"].err
+    (begun,) = (page.folder / "outputs" / PRETRAINED).glob("*/checkpoints/last.ckpt")
+    assert read_checkpoint(begun)["emseg"]["objective"]["strategy"] == "random"
+
+
+def test_three_volumes_are_tested_on_what_was_held_back(page: Session) -> None:
+    done = page.done["test"]
+    assert done.worked == ["infer"] * 3 + ["decode"] * 3 + ["evaluate"] * 3
+    assert "was trained on" not in done.err
+    (record,) = done.records.values()
+    assert [*record["volumes"]][3:] == ["mean"]
+    assert {"voi_sum", "adapted_rand_skimage"} < {*record["volumes"]["mean"]}
+
+
+def test_the_grid_is_told_whole(page: Session) -> None:
+    folder = page.done["sweep"].results
+    with (folder / "cremi_segmentation_metrics.csv").open() as file:
+        table = list(csv.DictReader(file))
+    summary = json.loads((folder / "cremi_segmentation_summary.json").read_text())
+    assert len(table) == 3 * 3 * 5 and len(summary["combinations"]) == 3 * 5
+    least = min(mean["voi_sum"] for mean in summary["combinations"])
+    assert summary["best_by_voi_sum"]["voi_sum"] == least
+    assert page.done["sweep"].worked == []  # predicted before, and scored by rows of its own
