@@ -207,3 +207,9 @@ def test_a_path_of_one_machine_is_found() -> None:
         assert MACHINE_PATH.search(path)
     for path in ("src/tmp/x", "https://a.org/home/b", "tmp/x", "a/work/b"):
         assert not MACHINE_PATH.search(path)
+
+
+def test_files_of_tests_have_names_of_their_own() -> None:
+    # Without packages two of one name cannot be imported side by side.
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert len(names) == len({*names}), [name for name in names if names.count(name) > 1]

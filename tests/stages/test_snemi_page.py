@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from emseg.config import load
+from emseg.config.leaves import CODE_READ
 from emseg.data import layouts
 from emseg.decoding.agglomerate import agglomerate
 from emseg.kernels.symmetry import views
@@ -170,7 +171,8 @@ def test_long_range_channels_take_a_decode_and_no_inference(page: SnemiSession) 
     segmentation = done.volume("segmentation")
     assert segmentation.attributes["select_channel"] == [6, 9, 4]
     # By hand, with the offsets the channels have: x3, y3, z3.
-    decoder = {k: v for k, v in segmentation.attributes["decoding"].items() if k != "_target_"}
+    own = ("_target_", *CODE_READ["decoding"])
+    decoder = {k: v for k, v in segmentation.attributes["decoding"].items() if k not in own}
     labels = agglomerate(
         done.volume("prediction")[...][[6, 9, 4]],
         **decoder,
