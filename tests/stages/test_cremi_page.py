@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from emseg.config import load
 from emseg.data import layouts
+from emseg.models.rsunet import RSUNet
 from emseg.stages import decode, download, evaluate, infer
 from emseg.volumes import open_volume
 from stages.page import Session, key_of, mode_of, noted
@@ -93,10 +94,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Session:
         ):
             patch.setattr(module, name, noted(worked, stage, getattr(module, name)))
         for words in commands(PAGE):
-            key = key_of(words) if TUTORIAL in words else f"{words[1]} {key_of(words)}"
-            session.done[key if words[0] == "--config" else key_of(words)] = session.follow(
-                words, worked
-            )
+            tutorial = f"{POLARITY} " if POLARITY in words else ""
+            session.done[tutorial + key_of(words)] = session.follow(words, worked)
     return session
 
 
@@ -254,8 +253,6 @@ def test_polarity_is_scored(page: Session) -> None:
 
 
 def test_the_network_has_the_weights_of_the_documented_widths() -> None:
-    from emseg.models.rsunet import RSUNet
-
     root = load(REPOSITORY / TUTORIAL, mode="train", overrides=()).root
     arguments = {k: v for k, v in root.model.items() if k not in ("_target_", "init_from")}
     with torch.device("meta"):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from emseg.stages.decode import DecodeJob, labels_of
 from emseg.stages.scores import build_metrics, score
 from emseg.volumes import open_volume
 
-THRESHOLDS, BACKENDS = (0.3, 0.5, 0.7), ("numba", "torch")
+BACKENDS = ("numba", "torch")
 GRID = (
     "sweep.name=grid",
     "sweep.grid={threshold: [0.7, 0.3, 0.5], backend: [numba, torch]}",
@@ -165,7 +166,5 @@ def test_a_combination_that_fails_on_a_volume_is_not_the_best(two, monkeypatch):
 def test_mistakes_are_told_before_anything_is_predicted(experiment, words, message, work, capsys):
     assert experiment.emseg("sweep", *words) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    import re
-
     assert re.search(message, line), line
     assert work == [] and not list(experiment.run.glob("results_*"))
