@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from emseg.cli import main
-from emseg.stages import decode, evaluate, infer, test
+from emseg.stages import test
 from emseg.volumes import write_volume
+from stages.page import count_stages
 from stages.tiny_tutorial import cells
 
 OFFSETS = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 3]]
@@ -82,22 +83,24 @@ def experiment(trained: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The stages that really compute something, in order; no picture is drawn meanwhile."""
     done: list[str] = []
-    for module, name, stage in (
-        (infer, "predict", "infer"),
-        (decode, "labels_of", "decode"),
-        (evaluate, "count_overlaps", "evaluate"),
-    ):
-        monkeypatch.setattr(module, name, _noted(done, stage, getattr(module, name)))
+    count_stages(monkeypatch, done, scorer="count_overlaps")
     monkeypatch.setattr(test, "write_overview", lambda *_, **__: None)
     return done
 
 
-def _noted(done: list[str], stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    def noting(*arguments: Any, **named: Any) -> Any:
-        done.append(stage)
-        return function(*arguments, **named)
+@pytest.fixture
+def mistake(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Calls convert and hands back its one line of error."""
 
-    return noting
+    def call(*words: str) -> str:
+        capsys.readouterr()
+        assert main(["convert", *words]) == 2
+        told = capsys.readouterr()
+        lines = told.err.splitlines()
+        assert told.out == "" and lines[-1].startswith("emseg: ")
+        return lines[-1]
+
+    return call
 
 
 def write(path: Path, array: np.ndarray) -> None:

@@ -10,7 +10,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+
 from emseg.cli import main
+from emseg.stages import decode, evaluate, infer
 from emseg.volumes import open_volume
 
 
@@ -93,7 +97,7 @@ def key_of(words: list[str]) -> str:
     return " ".join([mode_of(words), *(word for word in words if "=" in word)])
 
 
-def noted(worked: list[str], stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _noted(worked: list[str], stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, which notes that the stage has computed."""
 
     def noting(*arguments: Any, **named: Any) -> Any:
@@ -101,3 +105,15 @@ def noted(worked: list[str], stage: str, function: Callable[..., Any]) -> Callab
         return function(*arguments, **named)
 
     return noting
+
+
+def count_stages(patch: pytest.MonkeyPatch, worked: list[str], *, scorer: str) -> None:
+    """From here on stages note in `worked` that they compute; `scorer` is what evaluate calls."""
+    for module, name, stage in (
+        (infer, "predict", "infer"),
+        (decode, "labels_of", "decode"),
+        (evaluate, scorer, "evaluate"),
+    ):
+        patch.setattr(module, name, _noted(worked, stage, getattr(module, name)))
+    # Whatever the machine has: four processes are no test's business.
+    patch.setattr(torch.cuda, "device_count", lambda: 0)

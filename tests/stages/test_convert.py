@@ -20,21 +20,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture
-def mistake(capsys):
-    """Calls convert and hands back its one line of error."""
-
-    def call(*words):
-        capsys.readouterr()
-        assert main(["convert", *words]) == 2
-        told = capsys.readouterr()
-        lines = told.err.splitlines()
-        assert told.out == "" and lines[-1].startswith("emseg: ")
-        return lines[-1]
-
-    return call
-
-
 def clefts_of(shape=SHAPE):
     clefts = np.full(shape, BACKGROUND, np.uint64)
     clefts[2:5, 3:6, 4:9] = IDS[0]

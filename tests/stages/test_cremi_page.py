@@ -18,9 +18,9 @@ from scipy import ndimage
 from emseg.config import load
 from emseg.data import layouts
 from emseg.models.rsunet import RSUNet
-from emseg.stages import decode, download, evaluate, infer
+from emseg.stages import download
 from emseg.volumes import open_volume
-from stages.page import Session, key_of, mode_of, noted
+from stages.page import Session, count_stages, key_of, mode_of
 from stages.served import serving
 from stages.test_download_cremi import hdf5
 from test_docs import REPOSITORY, commands, fences
@@ -85,14 +85,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Session:
         patch.setitem(
             download.DATA_SETS, "cremi", replace(real, url=server.url.replace("snemi", "cremi"))
         )
-        # Whatever the machine has: four processes are no test's business.
-        patch.setattr(torch.cuda, "device_count", lambda: 0)
-        for module, name, stage in (
-            (infer, "predict", "infer"),
-            (decode, "labels_of", "decode"),
-            (evaluate, "score", "evaluate"),
-        ):
-            patch.setattr(module, name, noted(worked, stage, getattr(module, name)))
+        count_stages(patch, worked, scorer="score")
         for words in commands(PAGE):
             tutorial = f"{POLARITY} " if POLARITY in words else ""
             session.done[tutorial + key_of(words)] = session.follow(words, worked)

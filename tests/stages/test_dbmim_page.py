@@ -4,13 +4,11 @@ import csv
 import json
 
 import pytest
-import torch
 
 from emseg.config import load
 from emseg.data import layouts
-from emseg.stages import decode, evaluate, infer
 from emseg.training.checkpoints import read_checkpoint
-from stages.page import Session, key_of, mode_of, noted
+from stages.page import Session, count_stages, key_of, mode_of
 from test_docs import REPOSITORY, commands
 
 PAGE = (REPOSITORY / "docs" / "dbmim.md").read_text()
@@ -45,13 +43,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Session:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(session.folder)
         patch.setitem(layouts.SHAPES, "dbmim", SHAPE)
-        patch.setattr(torch.cuda, "device_count", lambda: 0)
-        for module, name, stage in (
-            (infer, "predict", "infer"),
-            (decode, "labels_of", "decode"),
-            (evaluate, "count_overlaps", "evaluate"),
-        ):
-            patch.setattr(module, name, noted(worked, stage, getattr(module, name)))
+        count_stages(patch, worked, scorer="count_overlaps")
         for words in commands(PAGE):
             pretraining = mode_of(words) == "train" and "pretrain" in words[1]
             key = "pretrain" if pretraining else key_of(words).split("=")[0]

@@ -10,15 +10,13 @@ import h5py
 import numpy as np
 import optuna
 import pytest
-import torch
 import yaml
 
 from emseg.data import layouts
-from emseg.stages import decode, evaluate, infer
 from emseg.volumes import write_volume
 from reference.components import flood_components
 from reference.erl import nerl
-from stages.page import Session, key_of, mode_of, noted
+from stages.page import Session, count_stages, key_of, mode_of
 from test_docs import REPOSITORY, commands, fences
 from test_package import just
 
@@ -62,14 +60,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Session:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(session.folder)
         patch.setitem(layouts.SHAPES, "nisb", SHAPE)
-        # Whatever the machine has: four processes are no test's business.
-        patch.setattr(torch.cuda, "device_count", lambda: 0)
-        for module, name, stage in (
-            (infer, "predict", "infer"),
-            (decode, "labels_of", "decode"),
-            (evaluate, "segments_at", "evaluate"),
-        ):
-            patch.setattr(module, name, noted(worked, stage, getattr(module, name)))
+        count_stages(patch, worked, scorer="segments_at")
         for words in commands(PAGE):
             session.done[key_of(words)] = session.follow(words, worked)
     return session

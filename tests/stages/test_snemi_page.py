@@ -11,7 +11,6 @@ import h5py
 import numpy as np
 import optuna
 import pytest
-import torch
 import yaml
 
 from emseg.config import load
@@ -19,8 +18,8 @@ from emseg.config.leaves import CODE_READ
 from emseg.data import layouts
 from emseg.decoding.agglomerate import agglomerate
 from emseg.kernels.symmetry import views
-from emseg.stages import decode, download, evaluate, infer
-from stages.page import Session, key_of, mode_of, noted
+from emseg.stages import download
+from stages.page import Session, count_stages, key_of, mode_of
 from stages.served import serving
 from stages.test_download import FILES, archive_of
 from test_docs import REPOSITORY, commands, fences
@@ -84,14 +83,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> SnemiSession:
         patch.setitem(layouts.SHAPES, "snemi", SHAPE)
         real = download.DATA_SETS["snemi"]
         patch.setitem(download.DATA_SETS, "snemi", replace(real, url=server.url, shape=SHAPE))
-        # Whatever the machine has: four processes are no test's business.
-        patch.setattr(torch.cuda, "device_count", lambda: 0)
-        for module, name, stage in (
-            (infer, "predict", "infer"),
-            (decode, "labels_of", "decode"),
-            (evaluate, "count_overlaps", "evaluate"),
-        ):
-            patch.setattr(module, name, noted(worked, stage, getattr(module, name)))
+        count_stages(patch, worked, scorer="count_overlaps")
         for words in commands(PAGE):
             session.done[key_of(words)] = session.follow(words, worked)
     return session

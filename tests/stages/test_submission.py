@@ -21,21 +21,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture
-def mistake(capsys):
-    """Calls convert and hands back its one line of error."""
-
-    def call(*words):
-        capsys.readouterr()
-        assert main(["convert", *words]) == 2
-        told = capsys.readouterr()
-        lines = told.err.splitlines()
-        assert told.out == "" and lines[-1].startswith("emseg: ")
-        return lines[-1]
-
-    return call
-
-
 def segment(labels, name="seg.h5", *, voxel_size=(40, 4, 4), axes="zyx", **more):
     write_volume(
         name, labels, axes=axes, voxel_size=voxel_size, attributes={"kind": "segmentation"}, **more

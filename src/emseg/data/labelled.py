@@ -89,7 +89,7 @@ def check_labels(volume: LabelledVolume) -> None:
 def told(
     stored: np.ndarray, unlabelled: int | None, background: int | None, *, where: str
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The ids, those of `background` 0, and where nothing is known (None: everywhere it is).
+    """The ids, those of `background` 0, and where nothing is known (None: nowhere).
 
     That is where `stored` is the `unlabelled` id or -1, unless that is named as background. Other
     ids below 0, and ids of 2^63 and more, that have neither name are a UserError.
@@ -132,13 +132,12 @@ def check_stored_ids(volume: LabelledVolume) -> None:
     label = volume.label
     if label is None or np.can_cast(label.dtype, np.int32):
         return
-    for start, stop in slab_bounds(label):
-        largest = int(_known(volume, label, start, stop)[0].max(initial=0))
-        if largest > LARGEST_ID:
-            raise UserError(
-                f"{label.location} holds the label {largest}: ids say what they are here, and must "
-                "be below 2^31"
-            )
+    largest = _largest_id(volume, label)
+    if largest > LARGEST_ID:
+        raise UserError(
+            f"{label.location} holds the label {largest}: ids say what they are here, and must be "
+            "below 2^31"
+        )
 
 
 def in_memory(volume: LabelledVolume) -> LabelledVolume:
@@ -198,16 +197,18 @@ def pieces(labels: np.ndarray) -> np.ndarray:
 
 
 def _all_labels(volume: LabelledVolume, label: Volume) -> np.ndarray:
-    bounds = list(slab_bounds(label))
-    if not np.can_cast(label.dtype, np.int32):
-        largest = max(int(_known(volume, label, *region)[0].max(initial=0)) for region in bounds)
-        if largest > LARGEST_ID:
-            # One id must become the same number everywhere: all at once.
-            return _labels(volume, label, (0, 0, 0), label.shape)
+    if not np.can_cast(label.dtype, np.int32) and _largest_id(volume, label) > LARGEST_ID:
+        # One id must become the same number everywhere: all at once.
+        return _labels(volume, label, (0, 0, 0), label.shape)
     labels = np.empty(label.shape, np.int32)
-    for start, stop in bounds:
+    for start, stop in slab_bounds(label):
         labels[start[0] : stop[0]] = _labels(volume, label, start, stop)
     return labels
+
+
+def _largest_id(volume: LabelledVolume, label: Volume) -> int:
+    bounds = slab_bounds(label)
+    return max(int(_known(volume, label, *region)[0].max(initial=0)) for region in bounds)
 
 
 def _labels(

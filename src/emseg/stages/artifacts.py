@@ -9,7 +9,7 @@ from typing import Any
 
 from emseg.errors import UserError
 from emseg.volumes import identity, read_attributes
-from emseg.volumes.atomic import discard, writing
+from emseg.volumes.atomic import discard, replacing, writing
 
 # Raised when the layout of an artifact changes; others are refused, never guessed.
 FORMAT_VERSION = 1
@@ -83,12 +83,21 @@ def check_format(path: Path, stored: Mapping[str, Any]) -> None:
         )
 
 
-def for_json(value: Any) -> Any:
+def write_json(path: Path, value: Any) -> None:
+    """Writes plain containers as JSON, whole or not at all.
+
+    JSON has no inf and nan: they become the strings that float() reads.
+    """
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(_for_json(value), indent=2, allow_nan=False) + "\n")
+
+
+def _for_json(value: Any) -> Any:
     """The value for JSON, which has no inf and nan: they become the strings that float() reads."""
     if isinstance(value, Mapping):
-        return {key: for_json(inner) for key, inner in value.items()}
+        return {key: _for_json(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [for_json(inner) for inner in value]
+        return [_for_json(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

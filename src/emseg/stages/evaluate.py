@@ -16,15 +16,14 @@ from emseg.stages.artifacts import (
     check_format,
     contents,
     fingerprint,
-    for_json,
     same_contents,
+    write_json,
 )
 from emseg.stages.runs import say
 from emseg.stages.scores import Scores, asks, build_metrics, counts_suffice, score
 from emseg.stages.sources import Source
 from emseg.stages.truth import count_overlaps, read_truth, segments_at, truth_facts
 from emseg.volumes import Volume, identity, open_volume
-from emseg.volumes.atomic import replacing
 
 # Characters that a line of the printed table may have.
 MOST_COLUMNS = 120
@@ -65,7 +64,7 @@ def evaluate(
             "emseg": __version__,
         }
         kept["records"][key] = record
-        _write_records(path, kept)
+        write_json(path, kept)
     else:
         say(f"{path.name} holds this evaluation: not computed again")
     volumes = {name: _floats(scores) for name, scores in record["volumes"].items()}
@@ -177,11 +176,6 @@ def _read_records(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not JSON any more ({error}); move it away") from error
     check_format(path, kept)
     return kept
-
-
-def _write_records(path: Path, kept: Mapping[str, Any]) -> None:
-    with replacing(path) as partial_path:
-        partial_path.write_text(json.dumps(for_json(kept), indent=2, allow_nan=False) + "\n")
 
 
 def _floats(scores: Mapping[str, float | str]) -> Scores:

@@ -126,6 +126,13 @@ def open_sources(
     return [_open(name, volume) for name, volume in named.items()]
 
 
+def require_truth(sources: Sequence[Source], what: str) -> None:
+    """Nothing, or a UserError that `what` needs truth, for the first source that has none."""
+    bare = [source.name for source in sources if not source.has_truth]
+    if bare:
+        raise UserError(f"{what} needs truth: data.test volume '{bare[0]}' has no label")
+
+
 def within(
     source: Source, bounds: tuple[float, float] | None, *, axis: str | None = None
 ) -> Source:

@@ -17,11 +17,11 @@ from emseg.config.schema_sweep import Sweep
 from emseg.decoding import sweep_of
 from emseg.errors import UserError, unknown_name
 from emseg.progress import track
-from emseg.stages.artifacts import fingerprint, for_json
+from emseg.stages.artifacts import fingerprint, write_json
 from emseg.stages.rehearsal import try_decoders
 from emseg.stages.runs import say
 from emseg.stages.scores import build_metrics, score_names
-from emseg.stages.sources import Source
+from emseg.stages.sources import Source, require_truth
 from emseg.stages.test import Session, decode_job, infer_sources, rehearsed_sources
 from emseg.stages.trial import Task, scores_by_value, task_facts, with_parameters
 from emseg.volumes.atomic import replacing
@@ -60,7 +60,7 @@ def sweep(session: Session, checkpoint: Path) -> dict[str, Any]:
     book.close()
     summary = _summary(book.rows, session, [source.name for source in sources])
     _write_table(folder / f"{config.name}_metrics.csv", book.rows)
-    _write_json(folder / f"{config.name}_summary.json", summary)
+    write_json(folder / f"{config.name}_summary.json", summary)
     for name in config.best:
         say(f"best by {name}: {_shown(summary[f'best_by_{name}'])}")
     print(f"results: {folder}")
@@ -85,11 +85,11 @@ class _Book:
         self.rows += known or [row | {"fingerprint": key} for row in _rows(task, arguments, swept)]
         if known is None:
             rest = [row for rows in self._left.values() for row in rows]
-            _write_json(self._path, [*self.rows, *rest])
+            write_json(self._path, [*self.rows, *rest])
 
     def close(self) -> None:
         """Nothing; what belongs to another grid is gone."""
-        _write_json(self._path, self.rows)
+        write_json(self._path, self.rows)
 
 
 def _combinations(
@@ -116,14 +116,13 @@ def _check(
 ) -> None:
     """Nothing, or the UserError that the sweep would otherwise end with."""
     root, allow = session.loaded.root, session.loaded.allow
-    bare = [source.name for source in sources if not source.has_truth]
-    if bare:
-        raise UserError(f"a sweep needs truth: data.test volume '{bare[0]}' has no label")
+    require_truth(sources, "a sweep")
     names = score_names(build_metrics(root.evaluation.metrics, allow=allow))
     for name in root.sweep.best:
         if name not in names:
             raise unknown_name("score", name, names, where="sweep.best")
     ends = [{swept[0]: value} for value in swept[1]] if swept else [{}]
+    # Every value once: those of the swept argument beside one combination.
     leaves = [
         with_parameters(root.decoding, one | end) for one in combinations for end in ends[:1]
     ] + [with_parameters(root.decoding, combinations[0] | end) for end in ends[1:]]
@@ -213,11 +212,6 @@ def _read_rows(path: Path) -> list[Row]:
 
 def _number(value: Any) -> Any:
     return float(value) if value in ("inf", "-inf", "nan") else value
-
-
-def _write_json(path: Path, value: Any) -> None:
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(for_json(value), indent=2, allow_nan=False) + "\n")
 
 
 def _write_table(path: Path, rows: Sequence[Row]) -> None:

@@ -14,7 +14,7 @@ from emseg.errors import UserError
 from emseg.stages.rehearsal import try_decoders, try_metrics
 from emseg.stages.runs import run_of, say
 from emseg.stages.scores import better_when, build_metrics
-from emseg.stages.sources import Source
+from emseg.stages.sources import Source, require_truth
 from emseg.stages.space import own_values
 from emseg.stages.study import Found, search
 from emseg.stages.test import (
@@ -40,9 +40,7 @@ def tune_decoder(
     """
     root = session.loaded.root
     sources = test_sources(session)
-    bare = [source.name for source in sources if not source.has_truth]
-    if bare:
-        raise UserError(f"tuning needs truth: data.test volume '{bare[0]}' has no label")
+    require_truth(sources, "tuning")
     same = root.data.test == tested.root.data.test
     metric = metric_alone(root.evaluation.metrics, root.tune.metric, allow=session.loaded.allow)
     _check_direction(root.tune, metric, session.loaded.allow)
