@@ -25,7 +25,7 @@ examples:
   emseg --config … model=rsunet_iso optimization/optimizer=sgd data.dataloader.batch_size=2
   emseg --config … --print-config
   emseg demo                      end to end on a synthetic volume, a few minutes on a CPU
-  emseg synth snemi DIR           one of demo, snemi, nisb, cremi, polarity, dbmim
+  emseg synth snemi DIR           one of demo, snemi, nisb, cremi, polarity, dbmim, ac3ac4
   emseg download snemi            the real one
   emseg convert cremi FILE DIR    volumes of a challenge's own file
   emseg inspect FILE …            what is in HDF5, zarr and TIFF files

@@ -12,6 +12,7 @@ from emseg.config import load
 from emseg.config.choices import tutorials_folder
 from emseg.data import layouts
 from emseg.data.synthetic import synthesize
+from emseg.errors import UserError
 from emseg.stages import verbs
 from emseg.stages.sources import open_sources
 from emseg.volumes import open_volume
@@ -27,6 +28,7 @@ def small_volumes(tmp_path, monkeypatch):
     monkeypatch.setitem(layouts.SHAPES, "cremi", (16, 192, 192))
     monkeypatch.setitem(layouts.SHAPES, "polarity", (16, 96, 96))
     monkeypatch.setitem(layouts.SHAPES, "dbmim", (8, 40, 48))
+    monkeypatch.setitem(layouts.SHAPES, "ac3ac4", (256, 32, 40))
 
 
 def test_demo_trains_tunes_tests_and_prints_the_yardstick(tmp_path, monkeypatch, capsys):
@@ -171,3 +173,29 @@ def test_dbmim_layout_is_read_by_its_tutorials():
     bare = open_sources(pretrained, split="train")
     assert [source.name for source in bare] == ["synthetic_1", "synthetic_2"]
     assert all(source.label is None for source in bare)
+
+
+def test_ac3ac4_layout_has_the_sections_of_the_real_volumes():
+    assert main(["synth", "ac3ac4", "datasets/ssns"]) == 0
+    sections = {
+        "ac3": 256,
+        "ac4": 100,
+        "kasthuri15_train": 100,
+        "kasthuri15_unlabelled": 1000,
+        "kasthuri15_test": 100,
+    }
+    assert {path.stem for path in Path("datasets/ssns").iterdir()} == {*sections}
+    images = []
+    for name, depth in sections.items():
+        raw = open_volume(f"datasets/ssns/{name}.h5:volumes/raw")
+        assert (raw.shape, raw.axes, str(raw.dtype)) == ((depth, 32, 40), "zyx", "uint8")
+        assert raw.voxel_size == (30, 6, 6)
+        images.append(raw.crop((0, 0, 0), (100, 32, 40))[...])
+        if name == "kasthuri15_unlabelled":
+            with pytest.raises(UserError, match="neuron_ids"):
+                open_volume(f"datasets/ssns/{name}.h5:volumes/labels/neuron_ids")
+            continue
+        labels = open_volume(f"datasets/ssns/{name}.h5:volumes/labels/neuron_ids")
+        assert (labels.shape, labels.voxel_size) == (raw.shape, raw.voxel_size)
+        assert str(labels.dtype) == "uint32" and len(np.unique(labels[...])) > 10
+    assert len(np.unique(images, axis=0)) == len(sections)

@@ -18,6 +18,7 @@ SHAPES = {
     "cremi": (92, 320, 320),  # a fifth of its sections holds a patch
     "polarity": (32, 224, 224),
     "dbmim": (108, 192, 192),  # the last three tenths of its sections hold a patch
+    "ac3ac4": (256, 208, 208),  # AC3; the others have its plane, and sections of their own
 }
 VOXEL_SIZES = {
     "demo": (30.0, 6.0, 6.0),
@@ -26,12 +27,20 @@ VOXEL_SIZES = {
     "cremi": (40.0, 4.0, 4.0),
     "polarity": (30.0, 8.0, 8.0),
     "dbmim": (40.0, 4.0, 4.0),
+    "ac3ac4": (30.0, 6.0, 6.0),
 }
 # The cubes of a setting: two to learn from, one to choose by, one to test once.
 NISB_CUBES = ("train/seed0", "train/seed1", "val/seed100", "test/seed101")
 # Synapses per cubic micrometre: the volumes differ, as those of the challenge do.
 CREMI_SYNAPSES = {"A": 1.5, "B": 5.0, "C": 8.0}
 POLARITY_SYNAPSES = 6.0
+# Sections of the volumes beside AC3: as many as the recipes' ranges reach into.
+AC3AC4_SECTIONS = {
+    "ac4": 100,
+    "kasthuri15_train": 100,
+    "kasthuri15_unlabelled": 1000,
+    "kasthuri15_test": 100,
+}
 SPLITS = ("train", "val", "test")
 
 
@@ -47,6 +56,8 @@ def write_layout(layout: str, folder: Path, *, seed: int = 0) -> None:
       A, B and C, `im_<volume>+.h5` without labels.
     - dbmim: `CREMI/sample_<volume>_20160501.hdf` for A, B and C, with `volumes/raw` and
       `volumes/labels/neuron_ids` as the challenge has them, and below `public_em` two images alone.
+    - ac3ac4: `ac3.h5`, `ac4.h5`, `kasthuri15_train.h5` and `kasthuri15_test.h5` with `volumes/raw`
+      and `volumes/labels/neuron_ids` (uint32), `kasthuri15_unlabelled.h5` with the first alone.
     - polarity: `<split>_im.h5` and `<split>_syn.h5` (uint16: synapse s has its pre-synaptic side
       as 2 s - 1, its post-synaptic side as 2 s, and they touch) for the splits train, val and test.
     """
@@ -103,19 +114,22 @@ def _write_polarity(folder: Path, seed: int) -> None:
 
 
 def _write_dbmim(folder: Path, seed: int) -> None:
-    import h5py
-
     for number, sample in enumerate("ABC"):
         made = _made("dbmim", seed + number)
-        stored = {"raw": made.raw, "labels/neuron_ids": made.labels.astype(np.uint64)}
-        path = folder / "CREMI" / f"sample_{sample}_20160501.hdf"
-        with replacing(path) as partial, h5py.File(partial, "w") as file:
-            for key, array in stored.items():
-                volume = file.create_dataset(f"volumes/{key}", data=array, compression="gzip")
-                volume.attrs["resolution"] = made.voxel_size
+        labels = made.labels.astype(np.uint64)
+        _write_volumes(folder / "CREMI" / f"sample_{sample}_20160501.hdf", made, labels)
     for number in range(3, 5):
         made = _made("dbmim", seed + number)
         _write_hdf5(folder / "public_em" / f"synthetic_{number - 2}.h5", made.raw, made)
+
+
+def _write_ac3ac4(folder: Path, seed: int) -> None:
+    sections, *plane = SHAPES["ac3ac4"]
+    volumes = {"ac3": sections, **AC3AC4_SECTIONS}
+    for number, (name, depth) in enumerate(volumes.items()):
+        made = synthesize((depth, *plane), seed=seed + number, voxel_size=VOXEL_SIZES["ac3ac4"])
+        labels = None if name.endswith("_unlabelled") else made.labels
+        _write_volumes(folder / f"{name}.h5", made, labels)
 
 
 def _sides(made: SyntheticVolume) -> np.ndarray:
@@ -134,6 +148,7 @@ LAYOUTS = {
     "cremi": _write_cremi,
     "polarity": _write_polarity,
     "dbmim": _write_dbmim,
+    "ac3ac4": _write_ac3ac4,
 }
 
 
@@ -148,6 +163,17 @@ def _made(layout: str, seed: int, *, synapses_per_um3: float = 1.5) -> Synthetic
 
 def _write_hdf5(path: Path, array: np.ndarray, made: SyntheticVolume) -> None:
     write_volume(path, array, axes="zyx", voxel_size=made.voxel_size, attributes={})
+
+
+def _write_volumes(path: Path, made: SyntheticVolume, labels: np.ndarray | None) -> None:
+    """One file in the manner of CREMI: the image, and its labels where there are any."""
+    import h5py
+
+    stored = {"raw": made.raw} | ({} if labels is None else {"labels/neuron_ids": labels})
+    with replacing(path) as partial, h5py.File(partial, "w") as file:
+        for key, array in stored.items():
+            volume = file.create_dataset(f"volumes/{key}", data=array, compression="gzip")
+            volume.attrs["resolution"] = made.voxel_size
 
 
 def _write_tiff(path: Path, array: np.ndarray) -> None:
