@@ -159,7 +159,7 @@ def test_each_transform_gets_what_it_asked_for(seed: int) -> None:
 def test_transform_may_be_taken_away_but_nothing_else_put_in_its_place() -> None:
     pipeline = Pipeline(transforms={"turn": None, "shift": Needs((1, 2, 3))})
     assert pipeline.margin(SIZE) == (1, 2, 3)
-    with pytest.raises(UserError, match="augment.transforms.turn: 3 is no transform"):
+    with pytest.raises(UserError, match="^transforms.turn: 3 is no transform"):
         Pipeline(transforms={"turn": 3})
 
 

@@ -226,6 +226,8 @@ CHANGES: dict[str, Change] = {
     "augment.transforms.contrast.gain": Change([0.5, 0.6]),
     "augment.transforms.gamma.gamma": Change([0.5, 0.6]),
     "augment.transforms.noise.sigma": Change([0.2, 0.3]),
+    "perturb.both.transforms": Change("{shift: 1}"),
+    "perturb.student.transforms": Change("{shift: 1}"),
     "optimization.max_epochs": Change(1),
     "optimization.val_check_interval": Change(1),
     "optimization.gradient_clip_val": Change(0.001),

@@ -16,6 +16,7 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
     "target": (),
     "loss": ("logits", "target", "mask", "image", "heads"),
     "augment": (),
+    "perturb": (),
     "optimization.optimizer": ("params",),
     "optimization.scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
     "decoding": ("prediction", "offsets", "edge_side", "voxel_size"),

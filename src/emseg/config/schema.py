@@ -290,6 +290,7 @@ class Root:
     target: Leaf = field(default_factory=dict)
     loss: Leaf = field(default_factory=dict)
     augment: Leaf = field(default_factory=dict)
+    perturb: Leaf = field(default_factory=dict)
     optimization: Optimization = field(default_factory=Optimization)
     inference: Inference = field(default_factory=Inference)
     decoding: Leaf = field(default_factory=dict)

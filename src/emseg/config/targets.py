@@ -13,6 +13,7 @@ USES: dict[str, tuple[str, ...]] = {
         "target",
         "loss",
         "augment",
+        "perturb",
         "optimization.optimizer",
         "optimization.scheduler",
         "objective",

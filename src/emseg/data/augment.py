@@ -17,6 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
+from emseg.data.augment_checks import check_probability
 from emseg.errors import UserError, unknown_name
 from emseg.kernels.copies import owned
 
@@ -101,6 +102,27 @@ class _Group(Transform):
     def in_sections(self) -> bool:
         return any(transform.in_sections for transform in self._active.values())
 
+    def check(
+        self, patch_size: Sequence[int], axes: str = "zyx", *, where: str = "augment"
+    ) -> None:
+        """Nothing, or a UserError for a transform that such patches are not made for.
+
+        That is one which exchanges axes of unequal size, or takes for sections what are none in
+        volumes with these stored `axes`. `where` is the group's key.
+        """
+        for name, transform in self._active.items():
+            if transform.in_sections and axes[0] != "z":
+                raise UserError(
+                    f"{where}.transforms.{name} is for sections across the first axis, which is "
+                    f"{axes[0]} in volumes stored as {axes}: set it to null, or choose another "
+                    f"{where.partition('.')[0]}"
+                )
+            if len({patch_size[axis] for axis in transform.equal_axes}) > 1:
+                raise UserError(
+                    f"{where}.transforms.{name} exchanges axes {list(transform.equal_axes)}, on "
+                    f"which the patch {list(patch_size)} must have one size"
+                )
+
 
 @dataclass(kw_only=True)
 class Pipeline(_Group):
@@ -117,25 +139,6 @@ class Pipeline(_Group):
         taken = plan[0][1] if plan else size
         depth, height, width = ((a - b) // 2 for a, b in zip(taken, size, strict=True))
         return depth, height, width
-
-    def check(self, patch_size: Sequence[int], axes: str = "zyx") -> None:
-        """Nothing, or a UserError for a transform that such patches are not made for.
-
-        That is one which exchanges axes of unequal size, or takes for sections what are none in
-        volumes with these stored `axes`.
-        """
-        for name, transform in self._active.items():
-            if transform.in_sections and axes[0] != "z":
-                raise UserError(
-                    f"augment.transforms.{name} is for sections across the first axis, which is "
-                    f"{axes[0]} in volumes stored as {axes}: set it to null, or choose another "
-                    "augment"
-                )
-            if len({patch_size[axis] for axis in transform.equal_axes}) > 1:
-                raise UserError(
-                    f"augment.transforms.{name} exchanges axes {list(transform.equal_axes)}, on "
-                    f"which the patch {list(patch_size)} must have one size"
-                )
 
     def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
         for transform, taken, given in self._plan(size):
@@ -199,7 +202,7 @@ class OneOf(_Group):
 def _active(transforms: Mapping[str, Transform | None]) -> dict[str, Transform]:
     for name, transform in transforms.items():
         if transform is not None and not callable(transform):
-            raise UserError(f"augment.transforms.{name}: {transform!r} is no transform")
+            raise UserError(f"transforms.{name}: {transform!r} is no transform")
     return {name: t for name, t in transforms.items() if t is not None}
 
 
@@ -213,35 +216,3 @@ def _squared(size: Size, axes: Sequence[int]) -> Size:
     widest = max((size[axis] for axis in axes), default=0)
     depth, height, width = (widest if axis in axes else n for axis, n in enumerate(size))
     return depth, height, width
-
-
-def check_probability(p: float, *, owner: object, name: str = "p") -> None:
-    """Nothing, or a UserError when `p`, which the user calls `name`, is no probability."""
-    if not 0 <= p <= 1:
-        raise UserError(f"{type(owner).__name__}: {name}={p} must be between 0 and 1")
-
-
-def check_axes(axes: Sequence[int], *, owner: object) -> None:
-    """Nothing, or a UserError when `axes` are not different axes out of 0, 1, 2."""
-    if not axes or len(set(axes)) != len(axes) or not set(axes) <= {0, 1, 2}:
-        raise UserError(
-            f"{type(owner).__name__}: axes {list(axes)} must be different ones of 0, 1, 2"
-        )
-
-
-def check_interval(
-    interval: Sequence[float],
-    *,
-    name: str,
-    owner: object,
-    least: float = -np.inf,
-    most: float = np.inf,
-) -> None:
-    """Nothing, or a UserError when `interval` is not [lo, hi] with least <= lo <= hi <= most."""
-    finite = np.isfinite(interval).all()
-    if len(interval) != 2 or not finite or not least <= interval[0] <= interval[1] <= most:
-        bound = f" from {least:g} up" if np.isfinite(least) else ""
-        bound = f" within [{least:g}, {most:g}]" if np.isfinite(most) else bound
-        raise UserError(
-            f"{type(owner).__name__}: {name} {list(interval)} must be [lo, hi]{bound} with lo <= hi"
-        )

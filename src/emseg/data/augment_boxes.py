@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emseg.data.augment import Sample, Size, Transform, check_interval, check_probability
+from emseg.data.augment import Sample, Size, Transform
+from emseg.data.augment_checks import check_interval, check_probability
 from emseg.data.augment_intensity import make_noisy
 
 

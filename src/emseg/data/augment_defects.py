@@ -6,7 +6,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from emseg.data.augment import Sample, Size, Transform, check_interval, check_probability
+from emseg.data.augment import Sample, Size, Transform
+from emseg.data.augment_checks import check_interval, check_probability
 from emseg.data.augment_intensity import apply_curve, draw_power, grey
 from emseg.data.augment_sections import draw_sections
 from emseg.errors import unknown_name

@@ -1,0 +1,97 @@
+"""What is wrong with a data set's volumes and settings, told before its first sample."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from emseg.data.labelled import LabelledVolume, check_shapes, check_stored_ids, check_voxels
+from emseg.data.sampling import RejectSampling
+from emseg.data.targets import Target
+from emseg.errors import UserError
+
+
+def check_patch_size(patch_size: Sequence[int]) -> None:
+    """Nothing, or a UserError where these are not three sizes."""
+    if len(patch_size) != 3 or any(size < 1 for size in patch_size):
+        raise UserError(
+            f"data.dataloader.patch_size {list(patch_size)} must be three sizes of 1 or more voxels"
+        )
+
+
+def check_volumes(
+    volumes: Sequence[LabelledVolume], intensities: Mapping[str, Sequence[float] | None]
+) -> None:
+    """Nothing, or a UserError that names the volume with which something is wrong."""
+    if not volumes:
+        raise UserError("there is no volume to take patches from")
+    first = volumes[0].image
+    for volume in volumes:
+        check_shapes(volume)
+        if volume.image.channels != first.channels:
+            raise UserError(
+                f"{volume.image.location} has {volume.image.channels or 1} channels, "
+                f"{first.location} has {first.channels or 1}"
+            )
+        check_voxels(volume, **intensities)
+
+
+def check_ids(
+    volumes: Sequence[LabelledVolume], target: Target | None, relabel_crops: bool
+) -> None:
+    """Nothing, or a UserError where a target that reads ids as they are stored gets others."""
+    if not getattr(target, "needs_stored_ids", False):
+        return
+    if relabel_crops:
+        raise UserError(
+            f"data.relabel_crops: true does not go with {type(target).__name__}, to which ids say "
+            "what they are"
+        )
+    for volume in volumes:
+        check_stored_ids(volume)
+
+
+def check_rejection(reject: RejectSampling | None, patch_size: Sequence[int]) -> None:
+    """Nothing, or a UserError where no patch has as much foreground as is asked for."""
+    voxels = math.prod(patch_size)
+    if reject is not None and reject.size_thres > voxels:
+        raise UserError(
+            f"data.reject_sampling.size_thres: {reject.size_thres} is more than the {voxels} "
+            f"voxels of a patch {list(patch_size)}"
+        )
+
+
+def small_volumes(
+    volumes: Sequence[LabelledVolume],
+    *,
+    crop: Sequence[int],
+    margin: Sequence[int],
+    pad_small: bool,
+) -> list[str]:
+    """A note on each volume smaller than the crop, or a UserError when none may be."""
+    around = f" with the augmentation's margin {list(margin)}" if any(margin) else ""
+    notes = []
+    for volume in volumes:
+        image = volume.image
+        if all(size >= need for size, need in zip(image.shape, crop, strict=True)):
+            continue
+        small = f"{image.location} of shape {image.shape} is smaller than a patch"
+        small += f" {list(crop)}{around}"
+        if not pad_small:
+            raise UserError(
+                f"{small}: lower data.dataloader.patch_size, or set data.pad_small=true to reflect"
+            )
+        unlabelled = "" if volume.label is None else ", with no labels out there"
+        notes.append(f"{small}: its image is reflected{unlabelled}")
+    return notes
+
+
+def weights_of(volumes: Sequence[LabelledVolume]) -> list[float] | None:
+    """How often patches come from each volume; None, by size, where no volume has a weight."""
+    weights = [volume.weight for volume in volumes if volume.weight is not None]
+    if not weights:
+        return None
+    if len(weights) < len(volumes):
+        bare = next(volume for volume in volumes if volume.weight is None)
+        raise UserError(
+            f"{bare.image.location} has no weight, others do: weigh all volumes or none"
+        )
+    return weights

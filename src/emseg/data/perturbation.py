@@ -1,0 +1,51 @@
+"""Two views of one patch: as it is, and as a student sees it (SSNS-Net, Huang et al. 2022)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from emseg.data.augment import OneOf, Pipeline, Sample, Size
+from emseg.data.intensity import to_unit
+
+
+@dataclass(kw_only=True)
+class Perturbation:
+    """What is done to a patch that a student sees otherwise than its teacher.
+
+    `both` changes the patch for both views: symmetries and warps, of which neither is to be found
+    out. `student` then changes what the student sees alone. Labels play no part.
+    """
+
+    both: Pipeline = field(default_factory=Pipeline)
+    student: Pipeline | OneOf = field(default_factory=Pipeline)
+
+    def margin(self, size: Size) -> Size:
+        """Voxels per axis that are needed beyond each face for two views of `size`."""
+        around = self.student.margin(size)
+        depth, height, width = np.add(around, self.both.margin(_seen(size, around))).tolist()
+        return depth, height, width
+
+    def check(self, patch_size: Sequence[int], axes: str = "zyx") -> None:
+        """Nothing, or a UserError for a transform that such patches are not made for."""
+        self.both.check(patch_size, axes, where="perturb.both")
+        self.student.check(patch_size, axes, where="perturb.student")
+
+    def views(
+        self, sample: Sample, size: Size, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The clean and the perturbed image (C, Z, Y, X) of `size`, float32 in [0, 1].
+
+        The sample has the margin around it. The clean image is the middle of what `both` makes of
+        it, at the voxels where the student's would be too, had nothing been done to that.
+        """
+        seen = self.both(sample, _seen(size, self.student.margin(size)), rng)
+        # A copy, made before the student's transforms, which may write into the sample.
+        clean = to_unit(seen.centre(size).image)
+        perturbed = to_unit(self.student(seen, size, rng).image)
+        return np.ascontiguousarray(clean), np.ascontiguousarray(perturbed)
+
+
+def _seen(size: Size, margin: Size) -> Size:
+    depth, height, width = np.add(size, np.multiply(2, margin)).tolist()
+    return depth, height, width
