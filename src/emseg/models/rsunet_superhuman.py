@@ -1,0 +1,138 @@
+"""The residual U-Net of Lee et al. 2017 (arXiv 1706.00120), as SSNS-Net publishes its weights."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from emseg.errors import UserError
+from emseg.models.superhuman_weights import pretrained_encoder
+from emseg.models.wrappers import bare_name
+
+Merge = Literal["concat", "add", "none"]
+
+POOL = (1, 2, 2)
+FLAT = (1, 3, 3)
+FACE = (1, 5, 5)  # of the convolutions next to the image and to the logits
+MOMENTUM = 0.001
+
+
+class SuperhumanUNet(nn.Module):
+    """Logits `(N, out_channels, Z, Y, X)` of images `(N, in_channels, Z, Y, X)` of the same size.
+
+    One level for each of `width`, the image's own first; y and x are halved from each to the next,
+    z never, and both must be multiples of `stride`. `merge` is what the decoder sees of the
+    encoder's level: its channels beside its own (`concat`), added to them (`add`), or nothing
+    (`none`), which is the network of the pretraining, whose encoder the two others take.
+
+    Names, shapes and numbers of parameters are those of SSNS-Net (Huang et al. 2022) and its
+    `UNet_PNI`, batch norms and their momentum too; its sigmoid is left to loss and inference.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        width: Sequence[int] = (28, 36, 48, 64, 80),
+        merge: Merge = "concat",
+    ) -> None:
+        super().__init__()
+        if len(width) < 2 or min(width) < 1:
+            raise UserError(f"model.width is {list(width)}; it needs two or more positive numbers")
+        self.merge, self.levels = merge, len(width) - 1
+        self.stride = (1, 2**self.levels, 2**self.levels)
+        self.embed_in = _face(in_channels, width[0])
+        narrow = [width[0], *width[:-2]]
+        for level, (before, after) in enumerate(zip(narrow, width[:-1], strict=True)):
+            self.add_module(f"conv{level}", _Block(before, after))
+        self.center = _Block(width[-2], width[-1])
+        self.pool = nn.MaxPool3d(POOL)
+        # From the coarsest level up, as their numbers go on.
+        for number, level in enumerate(reversed(range(self.levels))):
+            wide, own = width[level + 1], width[level]
+            seen = 2 * own if merge == "concat" else own
+            self.add_module(f"up{number}", _up(wide, own))
+            self.add_module(f"cat{number}", nn.Sequential(_norm(seen), nn.ELU()))
+            self.add_module(f"conv{self.levels + number}", _Block(seen, own))
+        self.embed_out = _face(width[0], width[0])
+        self.out_put = nn.Sequential(nn.Conv3d(width[0], out_channels, 1))
+        _initialise(self)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x, skips = self.embed_in(image), []
+        for level in range(self.levels):
+            x = self.get_submodule(f"conv{level}")(x)
+            skips.append(x)
+            x = self.pool(x)
+        x = self.center(x)
+        for number in range(self.levels):
+            x = self._merged(self.get_submodule(f"up{number}")(x), skips.pop())
+            x = self.get_submodule(f"cat{number}")(x)
+            x = self.get_submodule(f"conv{self.levels + number}")(x)
+        logits: Tensor = self.out_put(self.embed_out(x))
+        return logits
+
+    def adopted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The same weights without what training programs put before their names."""
+        return {bare_name(name): value for name, value in weights.items()}
+
+    def encoder_weights(
+        self, weights: Mapping[str, Tensor], told: Mapping[str, Any]
+    ) -> dict[str, Tensor] | None:
+        """The encoder of a pretraining's weights; None for others, and where this is its net."""
+        if self.merge == "none":
+            return None
+        encoder = ("embed_in", *(f"conv{level}" for level in range(self.levels)), "center")
+        return pretrained_encoder(weights, told, encoder=encoder)
+
+    def _merged(self, x: Tensor, skip: Tensor) -> Tensor:
+        if self.merge == "concat":
+            return torch.cat([x, skip], dim=1)
+        return x + skip if self.merge == "add" else x
+
+
+class _Block(nn.Module):
+    """A flat convolution, and two cubic ones bridged by the identity; norms come after sums."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.block1 = nn.Sequential(_conv(before, after, FLAT), _norm(after), nn.ELU())
+        cubic = (3, 3, 3)
+        self.block2 = nn.Sequential(
+            _conv(after, after, cubic), _norm(after), nn.ELU(), _conv(after, after, cubic)
+        )
+        self.block3 = _norm(after)
+        self.activation = nn.ELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.block1(x)
+        result: Tensor = self.activation(self.block3(x + self.block2(x)))
+        return result
+
+
+def _conv(before: int, after: int, kernel: tuple[int, int, int]) -> nn.Conv3d:
+    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+    return nn.Conv3d(before, after, kernel, padding=padding, bias=False)
+
+
+def _face(before: int, after: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv3d(before, after, FACE, padding=(0, 2, 2)), nn.ELU())
+
+
+def _up(wide: int, narrow: int) -> nn.Sequential:
+    spread = nn.ConvTranspose3d(wide, wide, POOL, stride=POOL, groups=wide)
+    return nn.Sequential(spread, nn.Conv3d(wide, narrow, 1))
+
+
+def _norm(channels: int) -> nn.BatchNorm3d:
+    return nn.BatchNorm3d(channels, momentum=MOMENTUM)
+
+
+def _initialise(net: nn.Module) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+            nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
