@@ -21,7 +21,10 @@ optimization: {max_epochs: 10}
 # What a loss of named heads is chosen with, and an optimizer of named parts.
 BESIDE = {
     ("optimization/optimizer", "adamw_finetune"): ["model=unetr_aniso_em"],
-    ("objective", "masked"): ["model=masked_vit", "loss=masked_reconstruction"],
+    **{
+        ("objective", choice): ["model=masked_vit", "loss=masked_reconstruction"]
+        for choice in ("masked", "masked_adaptive", "masked_patchwise")
+    },
     ("model", "masked_vit"): ["objective=masked", "loss=masked_reconstruction"],
     ("loss", "masked_reconstruction"): ["objective=masked", "model=masked_vit"],
     ("loss", "aff_sdt"): ["target=aff9_sdt"],

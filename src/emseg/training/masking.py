@@ -1,6 +1,7 @@
 """Which patches of an image are hidden from a network that is to guess them."""
 
 from collections.abc import Sequence
+from copy import copy
 from math import prod
 
 import torch
@@ -62,6 +63,12 @@ class TokenMasking:
             chance = _uniform(mask.shape, generator).to(mask.device).masked_fill(mask, -1)
             mask.scatter_(1, _highest(chance, hidden - steepest), True)
         return mask.unflatten(1, tuple(grid))
+
+    def at(self, *, ratio: float, fraction: float) -> "TokenMasking":
+        """The same masking with another ratio, and another fraction of it the steepest."""
+        other = copy(self)
+        other.ratio, other.fraction = ratio, fraction
+        return other
 
     def _scores(self, image: Tensor, grid: Sequence[int], generator: torch.Generator) -> Tensor:
         edges = membrane_edges(image, axis_weights=EDGE_WEIGHTS, clip=EDGE_CLIP)

@@ -1,0 +1,193 @@
+"""Guessing patches that a policy, which learns beside the network, chooses to hide."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from emseg.errors import UserError
+from emseg.losses.asking import with_parts
+from emseg.losses.membrane import patch_means
+from emseg.training.masked import MaskedPretraining
+from emseg.training.masking_policy import Choice, MaskingPolicy
+from emseg.training.objective import Batch, Losses
+
+_POLICY = "policy."
+
+
+class PolicyPretraining(MaskedPretraining):
+    """A `MaskedPretraining` in which `policy` chooses for each training sample what is hidden.
+
+    The policy learns from optimizer step `warmup_steps` to `freeze_steps`, at the rate `policy_lr`
+    in the network's optimizer, by `Choice.loss` times `policy_weight`; the reward of a sample is
+    how little its hidden patches were mistaken, in mean square. It learns nothing of the network's
+    loss, nor the network of its. Before, and where the policy chooses no more (`PatchPolicy`),
+    `strategy` and its settings hide, as they do in validation. A draw depends on the sample's
+    `seed` and the policy's weights alone. (dbMiM.)
+
+    Logged too are `mask_ratio`, `mask_edge_fraction` where the policy chooses one, and, while it
+    learns, `mask_reward` and `train_loss_policy`.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        loss: Callable[..., Tensor | Losses],
+        make_optimizer: Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer],
+        make_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        channels_last: bool = False,
+        policy: Callable[[nn.Module], MaskingPolicy],
+        policy_lr: float,
+        policy_weight: float,
+        entropy_weight: float,
+        value_weight: float,
+        ratio_weight: float,
+        warmup_steps: int,
+        freeze_steps: int,
+        strategy: str = "random",
+        ratio: float = 0.75,
+        fraction: float | None = None,
+        power: float | None = None,
+        noise: float | None = None,
+    ) -> None:
+        weights = {
+            "entropy_weight": entropy_weight,
+            "value_weight": value_weight,
+            "ratio_weight": ratio_weight,
+        }
+        positive = {"policy_lr": policy_lr, "policy_weight": policy_weight}
+        _check(positive, weights, warmup_steps, freeze_steps)
+
+        def make_both(params: Iterable[tuple[str, nn.Parameter]]) -> Optimizer:
+            named = list(params)
+            optimizer = make_optimizer([one for one in named if not one[0].startswith(_POLICY)])
+            own = [one for one in named if one[0].startswith(_POLICY)]
+            optimizer.add_param_group({"params": own, "lr": policy_lr})
+            return optimizer
+
+        super().__init__(
+            net,
+            loss=loss,
+            make_optimizer=make_both,
+            make_scheduler=make_scheduler,
+            metadata=metadata,
+            channels_last=channels_last,
+            strategy=strategy,
+            ratio=ratio,
+            fraction=fraction,
+            power=power,
+            noise=noise,
+        )
+        self.policy = policy(net)
+        if not self.policy.least <= ratio <= self.policy.most:
+            raise UserError(
+                f"objective.ratio is {ratio}; objective.policy hides {self.policy.least} to "
+                f"{self.policy.most}"
+            )
+        self.policy_weight, self.weights = policy_weight, weights
+        self.warmup_steps, self.freeze_steps = warmup_steps, freeze_steps
+        self._told: dict[str, Tensor] = {}
+
+    @property
+    def learning(self) -> bool:
+        """Whether the policy learns in the step to come."""
+        return self.warmup_steps <= self.global_step < self.freeze_steps
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """Which patches of a batch are hidden in training, (B, *grid)."""
+        choice = self.choice(batch)
+        return super().hidden(batch) if choice is None else choice.mask
+
+    def choice(self, batch: Batch) -> Choice | None:
+        """What the policy chooses for a batch; None where it does not choose."""
+        frozen = self.global_step >= self.freeze_steps
+        if not self.learning and not (frozen and self.policy.chooses_when_frozen):
+            return None
+        net: Any = self.net
+        with torch.no_grad():
+            tokens = net.patch_embed["proj"](batch["image"]).flatten(2).transpose(1, 2)
+        return self.policy.choose(
+            batch["image"],
+            tokens,
+            grid=net.grid,
+            masking=self.masking,
+            generators=[torch.Generator().manual_seed(seed) for seed in batch["seed"].tolist()],
+            likeliest=frozen,
+        )
+
+    def losses(self, batch: Batch) -> Losses:
+        image = batch["image"]
+        choice = self.choice(batch) if self.training else None
+        mask = super().hidden(batch) if choice is None else choice.mask
+        guess = self(image, mask)
+        total, parts = with_parts(self.loss(guess, image, mask))
+        if not self.training:
+            return total, parts
+        self._told = {"mask_ratio": mask.float().mean()} | (choice.told if choice else {})
+        if choice is None or not self.learning:
+            # Processes wait for a gradient of everything that has one.
+            return total + 0 * sum(one.sum() for one in self.policy.parameters()), parts
+        reward = -_errors(guess.detach(), image, mask)
+        self._told["mask_reward"] = reward.mean()
+        own = choice.loss(reward, **self.weights)
+        return total + self.policy_weight * own, parts | {"policy": own.detach()}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        total = super().training_step(batch, batch_idx)
+        self.log_dict(self._told)
+        return total
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if not self.learning:  # by a gradient of 0 momentum and decay would still move it
+            for one in self.policy.parameters():
+                one.grad = None
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Gradients of the network and of the policy are clipped apart, each by its own norm."""
+        if gradient_clip_val:
+            policy = {*self.policy.parameters()}
+            rest = [one for one in self.parameters() if one not in policy]
+            for part in (policy, rest):
+                clip_grad_norm_(part, gradient_clip_val)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        own = {name: value.shape for name, value in self.state_dict().items()}
+        stored = {name: value.shape for name, value in checkpoint["state_dict"].items()}
+        for name in {*own, *stored}:
+            if name.startswith(_POLICY) and own.get(name) != stored.get(name):
+                raise UserError(
+                    f"objective.policy: the checkpoint was trained with another one, and cannot go "
+                    f"on with {type(self.policy).__name__} (model.init_from takes its weights into "
+                    "a new run)"
+                )
+
+
+def _errors(guess: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+    """The mean squared error (B) of the hidden patches of each sample."""
+    errors = patch_means((guess.float() - image).square(), mask.shape[1:])
+    return (errors * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3))
+
+
+def _check(
+    positive: dict[str, float], weights: dict[str, float], warmup_steps: int, freeze_steps: int
+) -> None:
+    for key, value in (positive | weights).items():
+        if value < 0 or (key in positive and not value):
+            bound = "above 0" if key in positive else "at least 0"
+            raise UserError(f"objective.{key} is {value}; it must be {bound}")
+    if not 0 <= warmup_steps < freeze_steps:
+        raise UserError(
+            f"objective.freeze_steps is {freeze_steps}; it must be above objective.warmup_steps "
+            f"{warmup_steps}, and that at least 0"
+        )

@@ -1,0 +1,211 @@
+"""Policies that learn which patches to hide: ablations, which by dbMiM's own tables do not help."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import ceil, floor, log, prod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from emseg.errors import UserError
+from emseg.models.vit import ViTEncoder
+from emseg.training.masking import TokenMasking
+
+HIDDEN = 256
+Generators = Sequence[torch.Generator]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a policy chose for B samples, and what it learns from; by sample, but for `mask`.
+
+    `mask` (B, *grid) is true where a patch is hidden. `log_probability` is that of what was done,
+    0 and without a gradient where something else was done than drawn. `deviation` is the expected
+    square of the hidden share less the wanted one, `value` the reward that was looked forward to;
+    `told` are numbers to be logged.
+    """
+
+    mask: Tensor
+    log_probability: Tensor
+    entropy: Tensor
+    deviation: Tensor
+    value: Tensor
+    told: dict[str, Tensor] = field(default_factory=dict)
+
+    def loss(
+        self, reward: Tensor, *, entropy_weight: float, value_weight: float, ratio_weight: float
+    ) -> Tensor:
+        """What the policy learns from rewards (B) by: its gradient is REINFORCE's (Williams 1992).
+
+        The expected reward is the baseline. What a wrong share costs is a term of its own and no
+        part of the reward: its expectation is known, and a draw of it would only be noisier.
+        """
+        advantage = reward - self.value.detach()
+        return (
+            -(self.log_probability * advantage).mean()
+            + value_weight * (self.value - reward).square().mean()
+            - entropy_weight * self.entropy.mean()
+            + ratio_weight * self.deviation.mean()
+        )
+
+
+class MaskingPolicy(nn.Module):
+    """What policies have in common: a layer on each token of `net`'s patches, and their mean.
+
+    Of the mean, the context, the reward is guessed. It hides a share of `least` to `most`.
+    """
+
+    # Whether it goes on choosing, what it holds likeliest, when it has learned.
+    chooses_when_frozen: ClassVar[bool]
+
+    def __init__(self, net: ViTEncoder, *, least: float, most: float) -> None:
+        super().__init__()
+        self.least, self.most = least, most
+        self.features = nn.Sequential(nn.Linear(net.pos_embed.shape[-1], HIDDEN), nn.GELU())
+        self.value = _zeros(nn.Linear(HIDDEN, 1))
+
+    def choose(
+        self,
+        image: Tensor,
+        tokens: Tensor,
+        *,
+        grid: Sequence[int],
+        masking: TokenMasking,
+        generators: Generators,
+        likeliest: bool,
+    ) -> Choice:
+        """What to hide of images (B, C, Z, Y, X) with tokens (B, n, C) on a grid (z, y, x).
+
+        Each sample's choice comes from its generator alone, or is the likeliest one; `masking` has
+        the wanted ratio, and what the policy leaves open.
+        """
+        raise NotImplementedError
+
+
+class PatchPolicy(MaskingPolicy):
+    """Hides each patch with a probability of its own (dbMiM's older decision module, R16).
+
+    Probabilities begin at the wanted ratio. Where less than the share `least` is drawn, or more
+    than `most`, the likeliest patches are hidden in addition, or the unlikeliest shown: what was
+    not drawn then teaches nothing. Log-probability and entropy are divided by the number of
+    patches.
+    """
+
+    chooses_when_frozen = False
+
+    def __init__(self, net: ViTEncoder, *, least: float = 0.4, most: float = 0.9) -> None:
+        if not 0 < least < most < 1:
+            raise UserError(
+                f"objective.policy: least={least} and most={most} are no 0 < least < most < 1"
+            )
+        super().__init__(net, least=least, most=most)
+        self.patches = _zeros(nn.Linear(2 * HIDDEN, 1))
+
+    def choose(
+        self,
+        image: Tensor,
+        tokens: Tensor,
+        *,
+        grid: Sequence[int],
+        masking: TokenMasking,
+        generators: Generators,
+        likeliest: bool,
+    ) -> Choice:
+        features, patches, ratio = self.features(tokens), prod(grid), masking.ratio
+        context = features.mean(1)
+        both = torch.cat([features, context[:, None].expand_as(features)], 2)
+        logit = self.patches(both)[..., 0].float() + log(ratio / (1 - ratio))
+        chance = logit.sigmoid()
+        numbers = torch.full_like(chance, 0.5) if likeliest else _uniform(generators, chance)
+        drawn = numbers < chance
+        count = drawn.sum(1)
+        allowed = count.clamp(ceil(self.least * patches), floor(self.most * patches))
+        order = (drawn + chance.detach()).argsort(dim=1, descending=True, stable=True)
+        first = torch.arange(patches, device=logit.device) < allowed[:, None]
+        hidden, shown = logsigmoid(logit), logsigmoid(-logit)
+        done = torch.where(drawn, hidden, shown).mean(1)
+        variance = (chance * (1 - chance)).sum(1) / patches**2
+        return Choice(
+            mask=torch.zeros_like(drawn).scatter(1, order, first).unflatten(1, tuple(grid)),
+            log_probability=done * (count == allowed),
+            entropy=-(chance * hidden + (1 - chance) * shown).mean(1),
+            deviation=(chance.mean(1) - ratio).square() + variance,
+            value=self.value(context)[:, 0].float(),
+        )
+
+
+class MixPolicy(MaskingPolicy):
+    """Chooses for each sample how much is hidden, and what part of it at edges (dbMiM, R34, R35).
+
+    One of `ratios` and one of `fractions`, as `TokenMasking` has them; all begin equally likely.
+    """
+
+    chooses_when_frozen = True
+
+    def __init__(
+        self,
+        net: ViTEncoder,
+        *,
+        ratios: Sequence[float] = (0.625, 0.75, 0.875),
+        fractions: Sequence[float] = (0.25, 0.5, 0.75),
+    ) -> None:
+        if not ratios or not all(0 < ratio <= 1 for ratio in ratios):
+            raise UserError(f"objective.policy.ratios is {[*ratios]}; each must be in (0, 1]")
+        if not fractions or not all(0 <= fraction <= 1 for fraction in fractions):
+            raise UserError(f"objective.policy.fractions is {[*fractions]}; each must be in [0, 1]")
+        super().__init__(net, least=min(ratios), most=max(ratios))
+        self.bins = (ratios, fractions)
+        self.mix = _zeros(nn.Linear(HIDDEN, len(ratios) + len(fractions)))
+
+    def choose(
+        self,
+        image: Tensor,
+        tokens: Tensor,
+        *,
+        grid: Sequence[int],
+        masking: TokenMasking,
+        generators: Generators,
+        likeliest: bool,
+    ) -> Choice:
+        context = self.features(tokens).mean(1)
+        logits = self.mix(context).float().split([len(bins) for bins in self.bins], 1)
+        logs = [each.log_softmax(1) for each in logits]
+        ratios, fractions = (logs[0].new_tensor(bins) for bins in self.bins)
+        numbers = _uniform(generators, context.new_empty(len(image), 2))
+        r, f = (
+            log_.argmax(1) if likeliest else _fall(number, log_.detach().exp())
+            for number, log_ in zip(numbers.T, logs, strict=True)
+        )
+        plan = zip(image, ratios[r].tolist(), fractions[f].tolist(), generators, strict=True)
+        masks = [
+            masking.at(ratio=ratio, fraction=fraction)(sample[None], grid, generator)
+            for sample, ratio, fraction, generator in plan
+        ]
+        done = logs[0].gather(1, r[:, None]) + logs[1].gather(1, f[:, None])
+        return Choice(
+            mask=torch.cat(masks),
+            log_probability=done[:, 0],
+            entropy=-torch.cat([log_.exp() * log_ for log_ in logs], 1).sum(1),
+            deviation=(logs[0].exp() * (ratios - masking.ratio).square()).sum(1),
+            value=self.value(context)[:, 0].float(),
+            told={"mask_edge_fraction": fractions[f].mean()},
+        )
+
+
+def _fall(numbers: Tensor, chances: Tensor) -> Tensor:
+    """The bin (B) of each row of chances (B, bins) in which its uniform number falls."""
+    return (chances.cumsum(1) <= numbers[:, None]).sum(1).clamp(max=chances.shape[1] - 1)
+
+
+def _uniform(generators: Generators, like: Tensor) -> Tensor:
+    """Uniform numbers in the shape of `like`, those of each sample from its generator."""
+    rows = [torch.rand(like.shape[1:], generator=generator) for generator in generators]
+    return torch.stack(rows).to(like.device)
+
+
+def _zeros(layer: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
