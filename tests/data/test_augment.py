@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.drawn_samples import KINDS, numbered, painted
-from emseg.data.augment import Pipeline, Sample, Size, Transform
+from emseg.data.augment import OneOf, Pipeline, Sample, Size, Transform
 from emseg.data.augment_geometry import Flip, Permute, Rot90
 from emseg.data.augment_intensity import Brightness, Contrast, Gamma, GaussianNoise
+from emseg.data.augment_scale import Rescale
 from emseg.errors import UserError
 
 GEOMETRY = st.one_of(
@@ -154,6 +155,16 @@ def test_each_transform_gets_what_it_asked_for(seed: int) -> None:
     pipeline = Pipeline(transforms=transforms)
     crop = tuple(np.add(SIZE, np.multiply(2, pipeline.margin(SIZE))))
     assert pipeline(numbered(crop), SIZE, np.random.default_rng(seed)).size == SIZE
+
+
+def test_a_transform_that_never_fires_is_not_there() -> None:
+    never, always = Rescale(p=0.0), Permute(axes=(1, 2), p=0.0)
+    pipeline = Pipeline(transforms={"scale": never, "turn": always, "shift": Needs((1, 2, 3))})
+    assert pipeline.margin((4, 6, 8)) == (1, 2, 3) and pipeline.equal_axes == ()
+    pipeline.check((4, 6, 8), "xyz")
+    assert Pipeline(transforms={"group": OneOf(transforms={"a": Needs(SIZE)}, p=0)}).margin(
+        SIZE
+    ) == (0, 0, 0)
 
 
 def test_transform_may_be_taken_away_but_nothing_else_put_in_its_place() -> None:

@@ -8,12 +8,20 @@ from scipy import stats
 
 from data.drawn_samples import numbered, random_sample, read_for
 from emseg.data.augment import OneOf, Pipeline, Sample, Size, Transform
-from emseg.data.augment_boxes import CutBlur, CutNoise
-from emseg.data.augment_defects import Grayscale, MissingParts, MissingSections, OutOfFocus
+from emseg.data.augment_boxes import CutBlur, CutNoise, Cutout
+from emseg.data.augment_defects import (
+    Grayscale,
+    MissingParts,
+    MissingSections,
+    OutOfFocus,
+    SectionBlur,
+)
+from emseg.data.augment_fold import Fold
 from emseg.data.augment_geometry import Flip, Permute, Rot90
 from emseg.data.augment_intensity import Brightness, Contrast, Gamma, GaussianNoise
 from emseg.data.augment_mixing import CopyPaste, Mixup
-from emseg.data.augment_sections import LostSections, Misalignment, Slip
+from emseg.data.augment_scale import Rescale
+from emseg.data.augment_sections import LostSections, Misalignment, SectionShifts, Slip
 from emseg.data.augment_slices import DropSlices, ShiftSlices
 from emseg.data.augment_warp import Affine, Elastic
 from emseg.errors import UserError
@@ -30,10 +38,15 @@ FIRING: list[tuple[Transform, float]] = [
     (Elastic(p=0.2), 1),
     (Misalignment(displacement=2, p=0.2), 1),
     (Slip(displacement=2, p=0.2), 1),
+    (SectionShifts(displacement=2, rate=0.3, p=0.2), 1 - 0.7**5),
+    (SectionShifts(displacement=2, rate=0.3, follow=True, p=0.2), 1 - 0.7**5),
     (LostSections(p=0.2), 1),
+    (Rescale(p=0.2), 1),
+    (Fold(p=0.2), 1),
     (MissingSections(p=0.2), 1),
     (MissingParts(p=0.2), 1),
     (OutOfFocus(full=1.0, p=0.2), 1),
+    (SectionBlur(sigma=(1.0, 2.0), p=0.2), 1),
     (Grayscale(scope="section", p=0.2), 1),
     (Brightness(shift=(0.1, 0.2), p=0.2), 1),
     (Contrast(gain=(0.5, 0.8), p=0.2), 1),
@@ -41,6 +54,7 @@ FIRING: list[tuple[Transform, float]] = [
     (GaussianNoise(sigma=(0.1, 0.2), p=0.2), 1),
     (CutNoise(length=(0.5, 0.5), p=0.2), 1),
     (CutBlur(length=(0.5, 0.5), p=0.2), 1),
+    (Cutout(count=(1, 2), depth=(1, 3), side=(2, 3), p=0.2), 1),
     (DropSlices(rate=1, p=0.2), 1),
     (ShiftSlices(rate=1, displacement=2, p=0.2), 1),
     (CopyPaste(min_size=1, p=0.2), 1),
@@ -108,11 +122,14 @@ THREE: dict[str, Transform | None] = {"a": Marked(1), "b": Marked(3), "c": Marke
         (None, [1, 1, 1]),
         ({"a": 3, "b": 1, "c": 0.5}, [3, 1, 0.5]),
         ({"a": 0, "b": 2, "c": 2}, [0, 1, 1]),
+        ({"a": 3, "b": 0, "c": 1}, [3, 0, 1]),
     ],
 )
 def test_one_of_is_drawn_by_weight(weights: dict[str, float] | None, chances: list[float]) -> None:
     one = OneOf(transforms=THREE, weights=weights, p=0.8)
-    assert one.margin(SIZE) == (0, 3, 0)
+    # Of those that can be drawn, what the largest needs.
+    needs = [number for number, chance in zip((1, 3, 2), chances, strict=True) if chance]
+    assert one.margin(SIZE) == (0, max(needs), 0)
     crop = read_for(one, SIZE)
     sample = Sample(np.zeros((1, *crop), np.uint8), np.zeros(crop, np.int32))
     rng, found = np.random.default_rng(2), Counter()

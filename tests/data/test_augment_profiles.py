@@ -95,7 +95,8 @@ def moves_alone(transforms: dict[str, Any]) -> dict[str, Any]:
     for name, item in transforms.items():
         if "transforms" in item:
             inner = moves_alone(item["transforms"])
-            kept[name] = item | {"transforms": inner, **({"p": 1.0} if "p" in item else {})}
+            fired = {"p": 1.0, "weights": None} if "p" in item else {}
+            kept |= {name: item | {"transforms": inner, **fired}} if inner else {}
         elif item["_target_"].split(".")[-2] in GEOMETRY and item.get("missing", [0, 0]) == [0, 0]:
             kept[name] = item | {"p": 1.0}
     return kept
@@ -120,6 +121,7 @@ MARGINS = {
     "em_cleft": (0, 23, 23),
     "banis": (16, 16, 16),
     "dbmim": (0, 0, 0),
+    "ssns": (0, 17, 17),
     "iso": (0, 0, 0),
     "light": (0, 0, 0),
     "none": (0, 0, 0),
@@ -160,10 +162,12 @@ def test_samples_are_the_same_whoever_makes_them(profile: str) -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_no_two_samples_share_their_draws(profile: str) -> None:
-    patches = dataset(profile)
+    # Boxes cut out of a small patch leave nothing of it.
+    size = (18, 40, 40) if profile == "ssns" else PATCH
+    patches = dataset(profile, patch_size=size)
     images = {patches[index]["image"].tobytes() for index in range(200)}
     assert len(images) == 200
-    other = dataset(profile, seed=4)
+    other = dataset(profile, patch_size=size, seed=4)
     assert not images & {other[index]["image"].tobytes() for index in range(20)}
 
 
@@ -234,7 +238,7 @@ def test_profiles_of_sections_are_refused_where_the_first_axis_is_none(profile: 
     crossed = LabelledVolume(
         from_array(source.image[...], axes="xyz"), from_array(source.label[...], axes="xyz")
     )
-    if profile in ("em_neuron", "em_cleft"):
+    if profile in ("em_neuron", "em_cleft", "ssns"):
         with pytest.raises(UserError, match="which is x in volumes stored as xyz"):
             dataset(profile, crossed)
     else:

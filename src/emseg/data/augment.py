@@ -126,12 +126,16 @@ class _Group(Transform):
 
 @dataclass(kw_only=True)
 class Pipeline(_Group):
-    """Named transforms, applied in the order in which they are named; None takes one away."""
+    """Named transforms, applied in the order in which they are named.
+
+    None takes one away, and one with a `p` of 0 is not there: it needs no margin.
+    """
 
     transforms: dict[str, Transform | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._active = _active(self.transforms)
+        there = _active(self.transforms)
+        self._active = {name: t for name, t in there.items() if getattr(t, "p", 1) > 0}
         self._plans: dict[Size, list[tuple[Transform, Size, Size]]] = {}
 
     def margin(self, size: Size) -> Size:
@@ -163,7 +167,8 @@ class Pipeline(_Group):
 class OneOf(_Group):
     """With probability `p`, one of the named transforms, by `weights` (null: all alike).
 
-    Every transform has a weight then; weights are relative.
+    Every transform has a weight then; weights are relative. One with a weight of 0 is not there:
+    it needs no margin.
     """
 
     transforms: dict[str, Transform | None] = field(default_factory=dict)
@@ -185,7 +190,8 @@ class OneOf(_Group):
             raise UserError(
                 "OneOf: it needs transforms, and weights from 0 up of which one is above 0"
             )
-        self._chances = chances / chances.sum()
+        self._active = {name: t for name, t in self._active.items() if weights[name] > 0}
+        self._chances = chances[chances > 0] / chances.sum()
 
     def margin(self, size: Size) -> Size:
         margins = [transform.margin(size) for transform in self._active.values()]

@@ -1,4 +1,4 @@
-"""Local changes of the image within one random box."""
+"""Local changes of the image within random boxes."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from emseg.data.augment import Sample, Size, Transform
 from emseg.data.augment_checks import check_interval, check_probability
-from emseg.data.augment_intensity import make_noisy
+from emseg.data.augment_intensity import grey, make_noisy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,44 @@ class CutBlur(Transform):
         for channel in image:
             coarse = _coarse(channel[inside].astype(np.float32), ratio)
             channel[inside] = np.rint(coarse) if image.dtype == np.uint8 else coarse
+        return sample.with_image(image)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cutout(Transform):
+    """With probability `p`, boxes of one size hold the value `fill` and no image.
+
+    How many is drawn from `count`; how many sections each takes, from `depth`, and how many pixels
+    square it is within them, from `side`, are drawn once for all. They lie anywhere in the patch,
+    and over each other. (DeVries and Taylor 2017; many of them, after SSNS-Net.)
+    """
+
+    count: tuple[int, int] = (60, 100)
+    depth: tuple[int, int] = (5, 10)
+    side: tuple[int, int] = (10, 20)
+    fill: float = 0.0
+    p: float = 0.5
+
+    in_sections = True
+
+    def __post_init__(self) -> None:
+        check_interval(self.count, name="count", owner=self, least=1)
+        check_interval(self.depth, name="depth", owner=self, least=1)
+        check_interval(self.side, name="side", owner=self, least=1)
+        check_interval((self.fill, self.fill), name="fill", owner=self, least=0, most=1)
+        check_probability(self.p, owner=self)
+
+    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        if rng.random() >= self.p:
+            return sample
+        image = sample.own_image()
+        count, depth, side = (
+            int(rng.integers(low, high + 1)) for low, high in (self.count, self.depth, self.side)
+        )
+        sides = np.minimum((depth, side, side), size)
+        for corner in rng.integers(np.subtract(size, sides) + 1, size=(count, 3)):
+            box = tuple(slice(a, a + n) for a, n in zip(corner, sides, strict=True))
+            image[:, *box] = grey(self.fill, image.dtype)
         return sample.with_image(image)
 
 

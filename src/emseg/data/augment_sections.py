@@ -137,6 +137,44 @@ class Slip(Transform):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SectionShifts(Transform):
+    """With probability `p`, each section but the first is hit with probability `rate`, and shifted.
+
+    The shift within its plane is as of Misalignment. With `follow` the first that is hit takes all
+    after it along, and there is no other. Labels stay, as of a Slip, or go along with
+    `move_labels`. (SSNS-Net's misalignments.)
+    """
+
+    displacement: int = 17
+    rate: float = 0.2
+    follow: bool = False
+    move_labels: bool = False
+    p: float = 0.5
+
+    in_sections = True
+
+    def __post_init__(self) -> None:
+        _check_displacement(self.displacement, self)
+        check_probability(self.rate, name="rate", owner=self)
+        check_probability(self.p, owner=self)
+
+    def margin(self, size: Size) -> Size:
+        return 0, self.displacement, self.displacement
+
+    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        if rng.random() >= self.p:
+            return sample.centre(size)
+        image, labels = _empty_arrays(sample, size)
+        _place(sample, image, labels, slice(0, size[0]), np.zeros(2, int))
+        stay = None if self.move_labels else labels.copy()
+        hit = 1 + np.flatnonzero(rng.random(size[0] - 1) < self.rate)
+        for at in hit[:1] if self.follow else hit:
+            stop = size[0] if self.follow else at + 1
+            _place(sample, image, labels, slice(at, stop), _shift(self.displacement, rng))
+        return sample.with_arrays(image, labels if stay is None else stay)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LostSections(Transform):
     """With probability `p`, a few neighbouring sections are not there: the others close up.
 

@@ -37,14 +37,14 @@ def add_noise(levels, table, raw):
         levels[at] = min(max(noisy, np.int16(0)), np.int16(255))
 
 
-def blur(section: np.ndarray, sigma: float) -> np.ndarray:
+def blur(section: np.ndarray, sigma: float, radius: int | None = None) -> np.ndarray:
     """The section (Y, X), float32, blurred by a Gaussian of `sigma` pixels, a new array.
 
-    The Gaussian ends at 3 sigma; beyond the section's sides it is cut off and its weights are made
-    to sum to 1 again, so that nothing outside is made up.
+    The Gaussian ends at 3 sigma, or after `radius` pixels; beyond the section's sides it is cut
+    off. Its weights are made to sum to 1 again, so that nothing outside is made up.
     """
-    radius = math.ceil(3 * sigma)
-    if radius == 0:
+    radius = math.ceil(3 * sigma) if radius is None else radius
+    if radius == 0 or sigma == 0:
         return section.copy()
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2).astype(np.float32)
     down, across = np.empty_like(section), np.empty_like(section)
