@@ -1,5 +1,8 @@
 """A pretraining on images alone, and what goes on from it."""
 
+import subprocess
+import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from emseg.cli import main
 from emseg.config import build, load
 from emseg.config.choices import tutorials_folder
 from emseg.training.checkpoints import read_checkpoint
-from stages.tiny_tutorial import DEMO, weights, write_volumes
+from stages.tiny_tutorial import DEMO, MAIN, environment, weights, write_volumes
 
 NET = (
     "model.volume_size=[4,16,16]",
@@ -53,6 +56,15 @@ def last(name):
     return checkpoint
 
 
+def policy_of(checkpoint):
+    """The policy's weights, and their moments in the optimizer's second group."""
+    stored = read_checkpoint(checkpoint)
+    state, (optimizer,) = stored["state_dict"], stored["optimizer_states"]
+    found = {name: value for name, value in state.items() if name.startswith("policy.")}
+    members = [number for group in optimizer["param_groups"][1:] for number in group["params"]]
+    return found | {str(n): optimizer["state"][n] for n in members if n in optimizer["state"]}
+
+
 def test_images_teach_an_encoder_from_which_a_training_begins_and_is_tested(capsys):
     assert pretrain("data.train.label=lost.h5", "data.val={image: datasets/demo/spare_raw.h5}") == 0
     checkpoint = last("dbmim_pretrain_r33")
@@ -87,17 +99,60 @@ def test_images_teach_an_encoder_from_which_a_training_begins_and_is_tested(caps
     assert main([*command, "--mode", "test", "--checkpoint", str(last("demo"))]) == 0
 
 
-def test_a_resumed_pretraining_hides_what_it_would_have_hidden():
+@pytest.mark.parametrize("objective", ["masked", "masked_adaptive", "masked_patchwise"])
+def test_a_resumed_pretraining_hides_what_it_would_have_hidden(objective):
     words = ("optimization.max_steps=4", "monitor.checkpoint.every_n_steps=2")
+    if objective != "masked":
+        words = (f"objective={objective}", "objective.freeze_steps=9", *words)
+        words = (*words, "objective.warmup_steps=1", "objective.policy_lr=0.1")
     assert pretrain(*words) == 0
     checkpoint = last("dbmim_pretrain_r33")
-    whole = weights(checkpoint)
+    whole, policy = weights(checkpoint), policy_of(checkpoint)
     checkpoint.unlink()
     middle = checkpoint.with_name("step=2.ckpt")
     assert pretrain(*words, "--checkpoint", str(middle)) == 0
     assert read_checkpoint(checkpoint)["global_step"] == 4
     torch.testing.assert_close(weights(checkpoint), whole, rtol=0, atol=1e-7)
+    torch.testing.assert_close(policy_of(checkpoint), policy, rtol=0, atol=1e-6)
+    assert bool(policy) == (objective != "masked")
     assert not torch.equal(weights(middle)["pos_embed"], whole["pos_embed"])
+
+
+def test_a_policy_learns_from_its_warm_up_to_its_freeze_and_is_told_of(capsys):
+    words = ["objective=masked_adaptive", "objective.warmup_steps=2", "objective.freeze_steps=4"]
+    words += ["optimization.max_steps=6", "monitor.checkpoint.every_n_steps=1"]
+    assert pretrain(*words, "data.val={image: datasets/demo/spare_raw.h5}") == 0
+    folder = last("dbmim_pretrain_r33").parent
+    states = [policy_of(folder / f"step={step}.ckpt") for step in range(1, 7)]
+    same = [all(torch.equal(a[n], b[n]) for n in a if "." in n) for a, b in pairwise(states)]
+    assert same == [True, False, False, True, True]
+    assert [len(state) for state in states[:3]] == [6, 6, 12]  # no moments in the warm-up
+    torch.testing.assert_close(states[-1], states[3], rtol=0, atol=0)
+    run = folder.parent
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    steps = {name: [e.step for e in events.Scalars(name)] for name in events.Tags()["scalars"]}
+    assert steps["mask_ratio"] == [0, 1, 2, 3, 4, 5] and "val_loss_policy" not in steps
+    assert steps["mask_edge_fraction"] == [2, 3, 4, 5]
+    assert steps["train_loss_policy"] == steps["mask_reward"] == [2, 3]
+    shares = [e.value for e in events.Scalars("mask_ratio")]
+    assert shares[:2] == [0.75, 0.75] and {*shares[2:]} <= {0.625, 0.75, 0.875}
+    capsys.readouterr()
+    words = ["--checkpoint", str(folder / "last.ckpt"), "optimization.max_steps=8"]
+    assert pretrain("objective=masked_patchwise", *words) == 2
+    assert "objective.policy: the checkpoint" in capsys.readouterr().err.splitlines()[-1]
+    assert pretrain(*words) == 2
+    assert "was trained by emseg.training.masked_by_policy" in capsys.readouterr().err
+
+
+def test_two_processes_train_with_a_policy_in_all_its_phases():
+    words = ["objective=masked_adaptive", "objective.warmup_steps=1", "objective.freeze_steps=2"]
+    words += [f"data.train.image={IMAGES}", "optimization.max_steps=4", "system.num_gpus=2"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
+    command += ["--master_port=0", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
+    command += [str(MAIN), "--config", str(PRETRAIN), *SMALL, *words]
+    ran = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=180)
+    assert ran.returncode == 0 and "training 4 steps on 2 cpu" in ran.stderr, ran.stderr
+    assert read_checkpoint(last("dbmim_pretrain_r33"))["global_step"] == 4
 
 
 @pytest.mark.parametrize(
@@ -108,6 +163,7 @@ def test_a_resumed_pretraining_hides_what_it_would_have_hidden():
         (["loss=mse"], "choose loss=masked_reconstruction"),
         (["objective.strategy=membrane"], "called 'edge_random_mix'"),
         (["objective.ratio=1.5"], "objective.ratio is 1.5"),
+        (["objective=masked_adaptive", "objective.ratio=0.5"], "objective.policy hides 0.625"),
         (["data.target_context=true"], "data.target_context is True"),
         (["data.reject_sampling.size_thres=9"], "data.reject_sampling.size_thres is 9"),
         (["data.relabel_crops=true"], "data.relabel_crops is True"),
