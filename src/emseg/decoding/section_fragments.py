@@ -49,26 +49,33 @@ def section_fragments(
     return labels, facts | face_facts(labels, inner, joined)
 
 
-def _boundary(
-    arrays: Sequence[np.ndarray],
-    at: np.ndarray,
-    z: int,
-    shape: tuple[int, int],
-    dtype: np.dtype,
-) -> np.ndarray:
-    """1 minus the mean affinity along axes 1 and 2, float32 (Y, X), of section `z` of the region.
+def affinities_within(
+    arrays: Sequence[np.ndarray], at: np.ndarray, z: int, shape: tuple[int, int], dtype: np.dtype
+) -> tuple[np.ndarray, np.ndarray]:
+    """Affinities along axis 1 and 2, float32 (Y, X), of section `z` of the region.
 
-    Pairs that lead out of the section are taken for the next ones.
+    Pairs that lead out of the section are taken for the next ones; where a section is one pixel
+    wide, nothing keeps it from itself: 1. `arrays` and `at` are `edges_of` the region.
     """
-    levels, total = probabilities(dtype), np.zeros(shape, np.float32)
-    for axis in (1, 2):
-        if shape[axis - 1] == 1:
-            total += 1  # nothing keeps it from itself
-            continue
-        places = np.maximum(np.arange(shape[axis - 1]), 1) + at[axis, axis]
+    levels = probabilities(dtype)
+
+    def along(axis: int) -> np.ndarray:
+        size = shape[axis - 1]
+        if size == 1:
+            return np.ones(shape, np.float32)
+        places = np.maximum(np.arange(size), 1) + at[axis, axis]
         values = arrays[axis][z + at[axis, 0]].take(places, axis - 1)
-        total += values if levels is None else levels[values]
-    return np.float32(1) - np.float32(0.5) * total
+        return values if levels is None else levels[values]
+
+    return along(1), along(2)
+
+
+def _boundary(
+    arrays: Sequence[np.ndarray], at: np.ndarray, z: int, shape: tuple[int, int], dtype: np.dtype
+) -> np.ndarray:
+    """1 minus the mean affinity along axes 1 and 2, float32 (Y, X), of section `z` of the region."""
+    one, two = affinities_within(arrays, at, z, shape, dtype)
+    return np.float32(1) - np.float32(0.5) * (one + two)
 
 
 def _joined(block: Block, whole: np.ndarray) -> list[np.ndarray | None]:

@@ -21,16 +21,41 @@ def flood_section(boundary, spacing, labels):
     labels[:] = 0
     count = _seed_maxima(_squared_distances(boundary), labels, order)
     if count == 0:
-        for y in range(0, height, spacing):
-            for x in range(0, width, spacing):
-                count += 1
-                labels[y, x] = count
+        count = seed_grid(labels, spacing)
+    _grow(boundary, labels, order)
+    return count
+
+
+@njit(cache=True, nogil=True)
+def seed_grid(labels, spacing):
+    """How many seeds a section gets that are single pixels, `spacing` apart, in `labels`."""
+    height, width = labels.shape
+    count = 0
+    for y in range(0, height, spacing):
+        for x in range(0, width, spacing):
+            count += 1
+            labels[y, x] = count
+    return count
+
+
+@njit(cache=True, nogil=True)
+def grow_seeds(boundary, labels):
+    """Grows what `labels`, uint32 (Y, X), has beside 0 over all of a section, as `flood_section`.
+
+    `boundary` float32 (Y, X), C-contiguous, 0 or more.
+    """
+    _grow(boundary, labels, np.empty(labels.size, np.int32))
+
+
+@njit(cache=True, nogil=True)
+def _grow(boundary, labels, order):
+    height, width = boundary.shape
     heap = np.empty(FIRST + height * width + 8, np.uint64)
     bits = boundary.view(np.uint32)
     met, end = 0, FIRST
     for y in range(height):
         for x in range(width):
-            if labels[y, x]:
+            if labels[y, x] and _next_to_none(labels, y, x):
                 met, end = _meet(y, x, bits, order, heap, met, end)
     while end > FIRST:
         place = order[heap[FIRST] & np.uint64(0xFFFFFFFF)]
@@ -50,7 +75,6 @@ def flood_section(boundary, spacing, labels):
         if y + 1 < height and labels[y + 1, x] == 0:
             labels[y + 1, x] = label
             met, end = _meet(y + 1, x, bits, order, heap, met, end)
-    return count
 
 
 @njit(cache=True, nogil=True)
@@ -74,6 +98,15 @@ def number_by_first(labels, ids, first, sizes):
                 labels[z, y, x] = new
                 sizes[new] += 1
     return count
+
+
+@njit(cache=True, nogil=True)
+def _next_to_none(labels, y, x):
+    """Whether one of the four neighbours has no label; others would only wait in the queue."""
+    height, width = labels.shape
+    above, below = labels[max(y - 1, 0), x], labels[min(y + 1, height - 1), x]
+    left, right = labels[y, max(x - 1, 0)], labels[y, min(x + 1, width - 1)]
+    return above == 0 or below == 0 or left == 0 or right == 0
 
 
 @njit(cache=True, nogil=True)

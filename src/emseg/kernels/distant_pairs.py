@@ -1,0 +1,58 @@
+"""Which labels are linked over pairs of voxels that lie further apart than neighbours."""
+
+import numpy as np
+from numba import njit
+
+from emseg.kernels.pair_keys import place_of, twice_as_long
+from emseg.kernels.region_graph import EDGE, SUM_UNIT
+
+
+@njit(cache=True, nogil=True)
+def distant_edges(labels, values, levels, partner):
+    """The pairs of different labels at v and v + `partner`: an array of EDGE, as they were met.
+
+    `labels` uint32 (Z, Y, X), 0 for background, which is linked to nothing. `values` (Z, Y, X) hold
+    at v the affinity of the pair, float32 where `levels` is None, else indices of `levels`
+    (float32); pairs that lead out of the volume do not count. `partner` three steps, along the
+    axes, of either sign.
+    """
+    depth, height, width = labels.shape
+    dz, dy, dx = partner
+    keys, ids = np.zeros(1024, np.uint64), np.empty(1024, np.int32)
+    edges = np.empty(512, EDGE)
+    n = 0
+    for z in range(max(0, -dz), min(depth, depth - dz)):
+        for y in range(max(0, -dy), min(height, height - dy)):
+            while n + width > len(edges):
+                edges = np.concatenate((edges, np.empty(len(edges), EDGE)))
+            while 2 * (n + width) > len(keys):
+                keys, ids = twice_as_long(keys, ids)
+            row, other, own = labels[z, y], labels[z + dz, y + dy], values[z, y]
+            n = _add_row(row, other, own, levels, dx, keys, ids, edges, n)
+    return edges[:n]
+
+
+@njit(cache=True, nogil=True)
+def _add_row(row, other, values, levels, dx, keys, ids, edges, n):
+    """How many edges there are after a row's pairs were added; there is room for as many more."""
+    before, place = np.uint64(0), 0
+    for x in range(max(0, -dx), min(len(row), len(row) - dx)):
+        one, two = row[x], other[x + dx]
+        if one == two or one == 0 or two == 0:
+            continue
+        u, v = min(one, two), max(one, two)
+        key = np.uint64(u) << np.uint64(32) | np.uint64(v)
+        # Along a row the pair is mostly that of the voxel before.
+        if key != before:
+            place, before = place_of(keys, key), key
+        if keys[place] == 0:
+            keys[place], ids[place] = key, n
+            new = edges[n]
+            new.u, new.v, new.max, new.count, new.sum = u, v, 0, 0, 0
+            n += 1
+        value = values[x] if levels is None else levels[values[x]]
+        edge = edges[ids[place]]
+        edge.max = max(edge.max, value)
+        edge.count += 1
+        edge.sum += np.int64(np.float64(value) * SUM_UNIT + 0.5)
+    return n
