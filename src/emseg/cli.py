@@ -27,6 +27,7 @@ examples:
   emseg demo                      end to end on a synthetic volume, a few minutes on a CPU
   emseg synth snemi DIR           one of demo, snemi, nisb, cremi, polarity, dbmim, ac3ac4
   emseg download snemi            the real one
+  emseg prepare ac3ac4            volumes of section images that are published as such
   emseg convert cremi FILE DIR    volumes of a challenge's own file
   emseg inspect FILE …            what is in HDF5, zarr and TIFF files
 """
@@ -45,6 +46,12 @@ VERBS = {
     "demo": Verb("emseg demo", 0, 0),
     "synth": Verb("emseg synth LAYOUT DIR", 2, 2),
     "download": Verb("emseg download DATASET [DIR] [--sha256 HASH]", 1, 2, ("--sha256",)),
+    "prepare": Verb(
+        "emseg prepare ac3ac4 [DIR] [--sha256 HASH], or emseg prepare kasthuri15 [DIR]",
+        1,
+        2,
+        ("--sha256",),
+    ),
     "convert": Verb(
         "emseg convert cremi SOURCE DIR, or emseg convert public-em SOURCE DIR, or "
         "emseg convert cremi-submission SEGMENTATION FILE.hdf [--alignment RECORD]",

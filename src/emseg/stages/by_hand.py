@@ -19,6 +19,19 @@ BY_HAND = {
         "cyd0806/EM_pretrain_data --repo-type dataset --include '*.zip' --local-dir {folder}, "
         "unzip each there, and see with emseg inspect which data set is the image",
     ),
+    "ac3ac4": (
+        "datasets/ssns",
+        "AC3 and AC4 are fetched and made by emseg prepare ac3ac4 {folder}",
+    ),
+    "kasthuri15": (
+        "datasets/ssns",
+        "Kasthuri15 is a .vsv, which VAST alone reads; by hand: wget "
+        "https://lichtman.rc.fas.harvard.edu/vast/Thousands_6nm_spec_lossless.vsv, open it in VAST "
+        "(https://lichtman.rc.fas.harvard.edu/vast/), export sections as PNG or TIFF, images into "
+        "kasthuri15/train/raw, kasthuri15/unlabelled/raw and kasthuri15/test/raw below {folder}, "
+        "segments into kasthuri15/train/labels and kasthuri15/test/labels, then emseg prepare "
+        "kasthuri15 {folder} (emseg synth ac3ac4 {folder} writes small volumes in its layout)",
+    ),
 }
 
 

@@ -107,8 +107,7 @@ def download(name: str, folder: str | None = None, *, sha256: str | None = None)
         return
     if name not in DATA_SETS:
         raise unknown_name("data set", name, [*DATA_SETS, *FILES, WEIGHTS, *BY_HAND])
-    if sha256 is not None and (len(sha256) != 64 or not set(sha256) <= set(hexdigits)):
-        raise UserError(f"--sha256 {sha256}: must be 64 hexadecimal digits")
+    check_digits(sha256)
     data = DATA_SETS[name]
     _download_archive(name, data, Path(folder or data.folder), sha256)
 
@@ -118,10 +117,10 @@ def _download_archive(name: str, data: DataSet, to: Path, sha256: str | None) ->
     check_writable(to)
     complete = _is_there(data, to)
     if archive.exists():
-        _check_archive(archive)
+        check_archive(archive)
         check_hash(archive, archive, sha256)
     elif not complete:
-        obtain(data.url, archive, check=_check_archive, sha256=sha256)
+        obtain(data.url, archive, check=check_archive, sha256=sha256)
     elif sha256 is not None and recorded(archive) != sha256.lower():
         raise UserError(f"--sha256: {to} holds {name} of another archive, or of one not recorded")
     if complete:
@@ -189,7 +188,14 @@ def _check_kind(
         )
 
 
-def _check_archive(path: Path) -> None:
+def check_digits(sha256: str | None) -> None:
+    """Nothing, where a given hash can be one."""
+    if sha256 is not None and (len(sha256) != 64 or not set(sha256) <= set(hexdigits)):
+        raise UserError(f"--sha256 {sha256}: must be 64 hexadecimal digits")
+
+
+def check_archive(path: Path) -> None:
+    """Nothing, where the checksums in a zip archive are those of its members."""
     try:
         with ZipFile(path) as file:
             broken = file.testzip()

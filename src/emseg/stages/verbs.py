@@ -1,4 +1,4 @@
-"""The verbs of the command line: demo, synth, download, convert, inspect."""
+"""The verbs of the command line: demo, synth, download, prepare, convert, inspect."""
 
 import time
 from pathlib import Path
@@ -11,13 +11,14 @@ from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.stages.convert import convert
 from emseg.stages.download import download
 from emseg.stages.inspect import inspect
+from emseg.stages.prepare import prepare
 from emseg.stages.runs import say
 from emseg.stages.test import Session
 from emseg.stages.train import train
 from emseg.stages.tune import tune_decoder
 from emseg.volumes import open_volume
 
-__all__ = ["convert", "demo", "download", "inspect", "synth"]
+__all__ = ["convert", "demo", "download", "inspect", "prepare", "synth"]
 
 COMMAND = "emseg demo"
 
