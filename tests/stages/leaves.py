@@ -271,6 +271,7 @@ CHANGES: dict[str, Change] = {
     "sweep.name": Change("other"),
     "sweep.grid.thresholds": Change([0.5]),
     "sweep.best.voi_sum": Change("maximize"),
+    "sweep.tables": Change("dbmim"),
     "monitor.checkpoint.monitor": Change("val_loss_total"),
     "monitor.checkpoint.mode": Change(beside=("monitor.checkpoint.save_top_k=1",)),
     "monitor.checkpoint.save_top_k": Change(1),

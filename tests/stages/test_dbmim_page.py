@@ -60,6 +60,7 @@ def test_the_page_has_these_commands_and_no_other(page: Session) -> None:
         "tune",
         "test decoding",
         "sweep",
+        "sweep decoding",
     ]
 
 
@@ -92,7 +93,31 @@ def test_the_grid_is_told_whole(page: Session) -> None:
     with (folder / "cremi_segmentation_metrics.csv").open() as file:
         table = list(csv.DictReader(file))
     summary = json.loads((folder / "cremi_segmentation_summary.json").read_text())
-    assert len(table) == 3 * 3 * 5 and len(summary["combinations"]) == 3 * 5
-    least = min(mean["voi_sum"] for mean in summary["combinations"])
+    groups = summary["per_backend_threshold"]
+    assert len(table) == 3 * 3 * 5 and [mean["n"] for mean in groups] == [3] * 3 * 5
+    assert len(summary["affinity_records"]) == 3 * 3 and len(summary["per_threshold"]) == 5
+    least = min(mean["voi_sum"] for mean in groups)
     assert summary["best_by_voi_sum"]["voi_sum"] == least
     assert page.done["sweep"].worked == []  # predicted before, and scored by rows of its own
+
+
+def test_what_was_tuned_is_told_apart_from_the_best(page: Session) -> None:
+    summary = json.loads(
+        (page.done["sweep decoding"].results / "cremi_segmentation_summary.json").read_text()
+    )
+    tuned = summary["configured"]
+    assert tuned["threshold"] == summary["decoding"]["thresholds"]
+    told = [tuned[f"calibration_bias_{axis}"] for axis in "zyx"]
+    assert told == summary["decoding"]["biases"]
+    assert tuned["voi_sum"] >= summary["best_by_voi_sum"]["voi_sum"]
+    # The same choice, tested: the second command of the section.
+    (mean,) = [
+        record["volumes"]["mean"]
+        for record in page.done["test decoding"].records.values()
+        if all(s["decoding"]["biases"] == told for s in record["segmentations"].values())
+        and all(
+            s["decoding"]["thresholds"] == tuned["threshold"]
+            for s in record["segmentations"].values()
+        )
+    ]
+    assert tuned["voi_sum"] == pytest.approx(mean["voi_sum"])

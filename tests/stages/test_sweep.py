@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emseg.config import load
-from emseg.stages import sweep as module
+from emseg.stages import sweep_rows as module
 from emseg.stages.decode import DecodeJob, labels_of
 from emseg.stages.scores import build_metrics, score
 from emseg.volumes import open_volume
@@ -19,6 +19,13 @@ GRID = (
     "sweep.grid={threshold: [0.7, 0.3, 0.5], backend: [numba, torch]}",
     "sweep.best={voi_sum: minimize, adapted_rand_skimage: minimize}",
 )
+PUBLISHED = (
+    "decoding=agglomerate_sections",
+    "decoding.biases=[0.0, 0.0, 0.0]",
+    "sweep.grid={thresholds: [0.5]}",
+    "sweep.tables=dbmim",
+)
+SELECTED = "inference.model.select_channel=[2, 1, 0]"
 
 
 @pytest.fixture
@@ -118,6 +125,7 @@ def test_another_grid_keeps_the_rows_that_are_its_own(two, decoded):
     assert two.emseg("sweep", *GRID) == 0
     decoded.clear()
     fewer = [word.replace("[numba, torch]", "[torch]") for word in GRID]
+    fewer += ["decoding.backend=torch", "decoding.threshold=0.3"]
     assert two.emseg("sweep", *fewer) == 0
     assert decoded == [] and len(files(two)[0]) == 6
     # Another metric is another row.
@@ -145,6 +153,24 @@ def test_a_combination_that_fails_on_a_volume_is_not_the_best(two, monkeypatch):
     assert {mean["n"] for mean in summary["combinations"]} == {1, 2}
 
 
+def test_the_config_as_it_stands_is_scored_beside_the_grid(two, decoded):
+    assert two.emseg("sweep", *GRID, "decoding.threshold=0.7") == 0
+    records, _, summary = files(two)
+    (own,) = [
+        m for m in summary["combinations"] if (m["threshold"], m["backend"]) == (0.7, "numba")
+    ]
+    assert len(records) == 12 and summary["configured"] == own
+    decoded.clear()
+    # What the grid has not gets a row a volume.
+    assert two.emseg("sweep", *GRID, "decoding.threshold=0.6") == 0
+    records, _, summary = files(two)
+    added = [row for row in records if row["threshold"] == 0.6]
+    assert len(records) == 14 and [row["sample"] for row in added] == ["a", "b"]
+    assert {row["backend"] for row in added} == {"numba"} == {summary["configured"]["backend"]}
+    mean = np.mean([row["voi_sum"] for row in added])
+    assert summary["configured"]["voi_sum"] == pytest.approx(mean)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -161,6 +187,16 @@ def test_a_combination_that_fails_on_a_volume_is_not_the_best(two, monkeypatch):
             "score 'vio' in sweep.best",
         ),
         (("sweep.grid={threshold: [0.5]}", "data.test.label=null"), "has no label"),
+        (
+            ("sweep.grid={threshold: [0.5]}", "sweep.tables=dbmim"),
+            "sweep.tables=dbmim is for decoding=agglomerate_sections",
+        ),
+        ((*PUBLISHED, "decoding.biases=null"), "sweep.tables=dbmim tells biases: decoding.biases"),
+        (PUBLISHED, "score 'n_pred' in sweep.tables=dbmim, from evaluation.metrics"),
+        (
+            (*PUBLISHED, "evaluation/metrics=[voi,adapted_rand_skimage,counts]", SELECTED),
+            "no inference.model.select_channel",
+        ),
     ],
 )
 def test_mistakes_are_told_before_anything_is_predicted(experiment, words, message, work, capsys):

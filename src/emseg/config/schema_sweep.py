@@ -11,12 +11,13 @@ class Sweep:
     """Every combination of the values in `grid`, whose keys are arguments of the decoder.
 
     `best` names the scores by whose mean over the volumes combinations are chosen; `name` begins
-    the names of the files.
+    the names of the files. `tables` asks for the files of a published evaluation beside them.
     """
 
     name: str = "sweep"
     grid: dict[str, list[Any]] = field(default_factory=dict)
     best: dict[str, Literal["minimize", "maximize"]] = field(default_factory=dict)
+    tables: Literal["dbmim"] | None = None
 
     def __post_init__(self) -> None:
         require(is_name(self.name), "name", self.name, "a name for a file")

@@ -1,0 +1,178 @@
+"""A sweep in the files and columns of dbMiM's own evaluation, for those who have its scripts.
+
+What describes its other ways to segment (`min_boundary`, `score_mode`, `rag_quantile`,
+`z_threshold`, `xy_threshold`) is left out, and so are times that a sweep does not take apart.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from emseg import __version__
+from emseg.config.schema import Root
+from emseg.decoding.section_fragments import GRID_SPACING
+from emseg.errors import UserError, unknown_name
+from emseg.stages.artifacts import write_json
+from emseg.stages.sources import Source
+from emseg.stages.sweep_rows import ABOUT, Row, best_of, means_of, with_values, write_table
+
+AFFINITY_SCORES = ("affinity_dice", "affinity_iou")
+# Its columns by our names: arguments of the decoder, and scores. scikit-image, which its numbers
+# come from, calls precision what is recall here.
+ARGUMENTS = {"backend": "backend", "threshold": "thresholds", "waterz_scoring": "merge_function"}
+SCORES = {
+    "adapted_rand_error": "adapted_rand_skimage",
+    "rand_precision": "adapted_rand_recall_skimage",
+    "rand_recall": "adapted_rand_precision_skimage",
+    **{name: name for name in ("voi_split", "voi_merge", "voi_sum", "n_pred", "n_gt", "n_voxels")},
+}
+WHOLE = ("n_pred", "n_gt", "n_voxels")
+# Of these it tells the mean over the samples.
+MEASURED = (
+    *("adapted_rand_error", "rand_fscore", "rand_precision", "rand_recall"),
+    *("voi_split", "voi_merge", "voi_sum", *AFFINITY_SCORES, "postprocess_sec"),
+)
+CALIBRATION = tuple(f"calibration_{name}" for name in ("bias_z", "bias_y", "bias_x", "temperature"))
+# What its fragments have beside: pixels between the seeds of a grid, and where a boundary begins.
+FRAGMENTS = {"seed_distance": GRID_SPACING, "boundary_threshold": 0.5}
+
+
+def check_publishable(root: Root, sources: Sequence[Source], scores: Sequence[str]) -> None:
+    """Nothing, or a UserError for a config whose sweep lacks something that the tables tell."""
+    where = "sweep.tables=dbmim"
+    fixed = root.decoding.get("fragments") == "sections" and "fragments" not in root.sweep.grid
+    if not (fixed and {*ARGUMENTS.values()} <= root.decoding.keys()):
+        raise UserError(f"{where} is for decoding=agglomerate_sections, whose arguments it tells")
+    if None in (root.decoding.get("biases"), *root.sweep.grid.get("biases", ())):
+        raise UserError(
+            f"{where} tells biases: decoding.biases and the grid's are [0, 0, 0] for none"
+        )
+    for name in SCORES.values():
+        if name not in scores:
+            raise unknown_name("score", name, scores, where=f"{where}, from evaluation.metrics")
+    if root.inference.model.selected is not None or any(s.image.axes != "zyx" for s in sources):
+        raise UserError(
+            f"{where} tells biases along z, y and x: it takes volumes stored zyx, and no "
+            "inference.model.select_channel or head"
+        )
+
+
+def publish(
+    rows: Sequence[Row],
+    root: Root,
+    sources: Sequence[Source],
+    *,
+    own: Row,
+    checkpoint: Path,
+    folder: Path,
+) -> dict[str, Any]:
+    """The summary, with the rows of a sweep written as its files into the folder.
+
+    `cremi_segmentation_records.json` and `cremi_segmentation_metrics.csv` (the rows),
+    `cremi_affinity_stats.csv` (a row for each sample and calibration) and
+    `cremi_segmentation_summary.json`: its settings, means by combination (`per_backend_threshold`)
+    and by threshold alone (`per_threshold`), `best_by_voi_sum` and `best_by_adapted_rand` over the
+    combinations that all samples have, and `configured`, the config's own. `own` are its columns.
+    """
+    records = [
+        published(row, root.decoding) | measured(row) for row in rows if "failure" not in row
+    ]
+    about = ("sample", "affinity_variant", *CALIBRATION, *AFFINITY_SCORES)
+    overlaps = [{name: row[name] for name in about} for row in records]
+    affinities = [row for at, row in enumerate(overlaps) if row not in overlaps[:at]]
+    summary = _settings(root, checkpoint) | {
+        "num_records": len(records),
+        "sample_records": [_told(one) for one in sources],
+        "affinity_records": affinities,
+        "failures": [
+            published(row, root.decoding) | {"error": row["failure"]}
+            for row in rows
+            if "failure" in row
+        ],
+        **summarized(records, own=published(own, root.decoding), n=len(sources)),
+    }
+    write_json(folder / "cremi_segmentation_records.json", records)
+    write_table(folder / "cremi_segmentation_metrics.csv", records)
+    write_table(folder / "cremi_affinity_stats.csv", affinities)
+    write_json(folder / "cremi_segmentation_summary.json", summary)
+    return summary
+
+
+def published(row: Row, decoding: Mapping[str, Any]) -> Row:
+    """The columns that say of which sample and combination the row is.
+
+    A grid's arguments that have no column in the tables keep their own names.
+    """
+    calibration = [row.get(f"biases.{axis}", b) for axis, b in enumerate(decoding["biases"])]
+    calibration.append(row.get("temperature", decoding.get("temperature", 1.0)))
+    known = {*ABOUT, *SCORES.values(), *AFFINITY_SCORES, *ARGUMENTS.values(), "temperature"}
+    more = {k: v for k, v in row.items() if k not in known and k.partition(".")[0] != "biases"}
+    sample = {"sample": row["sample"]} if "sample" in row else {}
+    return (
+        sample
+        | {"affinity_variant": variant_name(calibration)}
+        | dict(zip(CALIBRATION, calibration, strict=True))
+        | {name: row.get(ours, decoding[ours]) for name, ours in ARGUMENTS.items()}
+        | FRAGMENTS
+        | more
+    )
+
+
+def measured(row: Row) -> Row:
+    """The scores of a row under their names in the tables, with the time that they took."""
+    scores = {name: row[ours] for name, ours in SCORES.items()}
+    scores |= {name: int(scores[name]) for name in WHOLE}
+    more = {"rand_fscore": 1 - scores["adapted_rand_error"], "postprocess_sec": row["seconds"]}
+    return {name: row[name] for name in AFFINITY_SCORES if name in row} | more | scores
+
+
+def variant_name(calibration: Sequence[float]) -> str:
+    """What the tables call biases along z, y, x and a temperature; `pred` where they do nothing."""
+    if list(calibration) == [0, 0, 0, 1]:
+        return "pred"
+    z, y, x, t = (
+        f"{number:.2f}" if float(f"{number:.2f}") == number else str(number)
+        for number in calibration
+    )
+    return f"bias_z{z}_y{y}_x{x}_t{t}"
+
+
+def summarized(records: Sequence[Row], *, own: Row, n: int) -> dict[str, Any]:
+    """The means of the tables' rows of `n` samples, and the best of them; `own` is the config's."""
+    scores = [name for name in MEASURED if all(name in row for row in records)]
+    beside = {"sample", *MEASURED, *WHOLE}
+    columns = list(dict.fromkeys(name for row in records for name in row if name not in beside))
+    means = means_of(records, columns, scores)
+    ascending = sorted(records, key=lambda row: row["threshold"])
+    return {
+        "per_threshold": means_of(ascending, ["threshold"], scores),
+        "per_backend_threshold": means,
+        "best_by_voi_sum": best_of(means, "voi_sum", "minimize", n=n),
+        "best_by_adapted_rand": best_of(means, "adapted_rand_error", "minimize", n=n),
+        "configured": with_values(means, own, n=n),
+    }
+
+
+def _settings(root: Root, checkpoint: Path) -> dict[str, Any]:
+    return {
+        "checkpoint": str(checkpoint),
+        "window": asdict(root.inference.window),
+        "border_mask": asdict(root.evaluation.border_mask),
+        "decoding": root.decoding,
+        "grid": root.sweep.grid,
+        "emseg": __version__,
+    }
+
+
+def _told(source: Source) -> Row:
+    label = source.label and source.label.location
+    shape = list(source.image.shape)
+    first = list(source.first)
+    return {
+        "sample": source.name,
+        "image": source.image.location,
+        "label": label,
+        "first": first,
+        "shape": shape,
+    }

@@ -1,0 +1,152 @@
+"""The rows of a sweep: one for each volume and combination, kept as they are made."""
+
+import csv
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emseg.config import build
+from emseg.config.schema import BorderMask
+from emseg.errors import UserError
+from emseg.evaluation.affinity_overlap import affinity_overlap
+from emseg.stages.artifacts import fingerprint, write_json
+from emseg.stages.decode import decoder_input
+from emseg.stages.trial import Task, scores_by_value, task_facts, with_parameters
+from emseg.stages.truth import read_truth
+from emseg.volumes.atomic import replacing
+
+Row = dict[str, Any]
+# The argument that the decoder sweeps over in one pass, and its values.
+Swept = tuple[str, list[float]] | None
+# What a row has beside arguments and scores.
+ABOUT = ("sample", "seconds", "failure", "fingerprint")
+
+
+class Book:
+    """The rows of a sweep, written down after each decode, so that a killed sweep goes on.
+
+    With `affinities` a row tells how good the affinities were that the decoder got.
+    """
+
+    def __init__(self, path: Path, *, force: bool, affinities: bool) -> None:
+        self.rows: list[Row] = []
+        self._path, self._affinities = path, affinities
+        self._left: dict[str, list[Row]] = {}
+        for row in [] if force else _read_rows(path):
+            self._left.setdefault(row["fingerprint"], []).append(row)
+
+    def fill(self, task: Task, arguments: Mapping[str, Any], swept: Swept) -> None:
+        """The rows of one volume and combination, made unless they are there."""
+        # What the config has for these arguments is not what decides.
+        about = task_facts(task, [*arguments, *(swept or ())[:1]])
+        facts = {"task": about, "arguments": dict(arguments), "swept": swept}
+        key = fingerprint("sweep", facts | ({"affinities": True} if self._affinities else {}))
+        known = self._left.pop(key, None)
+        if known is None:
+            made = _rows(task, arguments, swept, affinities=self._affinities)
+            self.rows += [row | {"fingerprint": key} for row in made]
+            rest = [row for rows in self._left.values() for row in rows]
+            write_json(self._path, [*self.rows, *rest])
+        else:
+            self.rows += known
+
+    def close(self) -> None:
+        """Nothing; what belongs to another grid is gone."""
+        write_json(self._path, self.rows)
+
+
+def flat(arguments: Mapping[str, Any]) -> Row:
+    """Lists as `name.0`, `name.1` ..., which are columns of their own."""
+    found: Row = {}
+    for key, value in arguments.items():
+        listed = isinstance(value, list | tuple)
+        found |= {f"{key}.{at}": one for at, one in enumerate(value)} if listed else {key: value}
+    return found
+
+
+def means_of(rows: Sequence[Row], columns: Sequence[str], scores: Sequence[str]) -> list[Row]:
+    """The mean scores of the rows that agree in the columns, as they come, with their number `n`.
+
+    Rows that tell of a failure have no scores, and do not count.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if "failure" not in row:
+            groups.setdefault(json.dumps([row.get(name) for name in columns]), []).append(row)
+    return [
+        {name: group[0][name] for name in columns if name in group[0]}
+        | {"n": len(group)}
+        | {score: float(np.mean([row[score] for row in group])) for score in scores}
+        for group in groups.values()
+    ]
+
+
+def best_of(means: Sequence[Row], score: str, way: str, *, n: int) -> Row | None:
+    """The first of the best means of `n` rows; None where there is none that is a number."""
+    sound = [mean for mean in means if mean["n"] == n and not np.isnan(mean[score])]
+    choose = min if way == "minimize" else max
+    return choose(sound, key=lambda mean: mean[score]) if sound else None
+
+
+def with_values(means: Sequence[Row], values: Row, *, n: int) -> Row | None:
+    """The mean of `n` rows that has these values in its columns; None where there is none."""
+    found = (mean for mean in means if mean["n"] == n and values.items() <= mean.items())
+    return next(found, None)
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """The rows as CSV, with the columns of all of them, whole or not at all."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with replacing(path) as partial:
+        partial.write_text(text.getvalue())
+
+
+def _rows(task: Task, arguments: Mapping[str, Any], swept: Swept, *, affinities: bool) -> list[Row]:
+    start = time.monotonic()
+    asked = [{swept[0]: value} for value in swept[1]] if swept else [{}]
+    try:
+        scores = [*scores_by_value(task, arguments, swept).values()]
+        seconds = (time.monotonic() - start) / len(asked)
+        overlap = _overlap(task, arguments) if affinities else {}
+        outcome: list[Row] = [{**one, **overlap} for one in scores]
+    except UserError as error:
+        seconds = (time.monotonic() - start) / len(asked)
+        outcome = [{"failure": str(error)} for _ in asked]
+    about = {"sample": task.source.name} | flat(arguments)
+    return [
+        about | one | found | {"seconds": round(seconds, 3)}
+        for one, found in zip(asked, outcome, strict=True)
+    ]
+
+
+def _overlap(task: Task, arguments: Mapping[str, Any]) -> Row:
+    """Of the calibrated affinities and the truth's, which end at borders: no mask hides those."""
+    job = replace(task.job, decoding=with_parameters(task.job.decoding, arguments))
+    prediction, facts = decoder_input(job, build(job.decoding, kind="decoding", allow=job.allow))
+    truth = read_truth(replace(task.source, border_mask=BorderMask()))
+    offsets, edge_side = facts["offsets"], facts["edge_side"]
+    return dict(affinity_overlap(prediction, truth, offsets=offsets, edge_side=edge_side))
+
+
+def _read_rows(path: Path) -> list[Row]:
+    if not path.exists():
+        return []
+    try:
+        rows = json.loads(path.read_text())
+        return [{k: _number(v) if k not in ABOUT else v for k, v in row.items()} for row in rows]
+    except (json.JSONDecodeError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: not the rows of a sweep ({error}); move it away") from error
+
+
+def _number(value: Any) -> Any:
+    return float(value) if value in ("inf", "-inf", "nan") else value
