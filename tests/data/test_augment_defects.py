@@ -10,7 +10,14 @@ from scipy import stats
 from data.drawn_changes import SIZE, assert_alike, changes
 from data.drawn_samples import KINDS, copied, random_sample
 from emseg.data.augment import Size, Transform
-from emseg.data.augment_defects import Grayscale, MissingParts, MissingSections, OutOfFocus
+from emseg.data.augment_boxes import Cutout
+from emseg.data.augment_defects import (
+    Grayscale,
+    MissingParts,
+    MissingSections,
+    OutOfFocus,
+    SectionBlur,
+)
 from emseg.data.augment_slices import DropSlices, ShiftSlices
 from emseg.errors import UserError
 
@@ -173,6 +180,8 @@ DEFECTS = st.sampled_from(
         MissingSections(sections=(3, 9), full=0.3, part=(0.0, 1.0), p=1),
         MissingParts(sections=(3, 9), hole=(0.0, 1.0), p=1),
         OutOfFocus(sections=(3, 9), sigma=(0.0, 5.0), full=0.0, p=1),
+        SectionBlur(sigma=(0.0, 5.0), widths=(1, 9), p=1),
+        Cutout(p=1),
         Grayscale(gamma=(0.01, 50.0), gain=(0.0, 90.0), shift=(-2.0, 2.0), p=1),
         DropSlices(rate=1, p=1),
         ShiftSlices(rate=1, displacement=9, p=1),

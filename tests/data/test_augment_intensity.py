@@ -9,8 +9,14 @@ from scipy import stats
 from data.drawn_samples import KINDS, copied, random_sample
 from emseg.data import augment_defects, augment_intensity
 from emseg.data.augment import Sample, Size, Transform
-from emseg.data.augment_boxes import CutBlur, CutNoise
-from emseg.data.augment_defects import Grayscale, MissingParts, MissingSections, OutOfFocus
+from emseg.data.augment_boxes import CutBlur, CutNoise, Cutout
+from emseg.data.augment_defects import (
+    Grayscale,
+    MissingParts,
+    MissingSections,
+    OutOfFocus,
+    SectionBlur,
+)
 from emseg.data.augment_intensity import Brightness, Contrast, Gamma, GaussianNoise
 from emseg.data.augment_slices import DropSlices, ShiftSlices
 from emseg.errors import UserError
@@ -26,6 +32,9 @@ SAME_DRAWS = [
     MissingSections(p=1),
     MissingParts(fill=(0.0, 1.0), p=1),
     OutOfFocus(p=1),
+    SectionBlur(p=1),
+    SectionBlur(widths=None, p=1),
+    Cutout(count=(1, 3), depth=(1, 3), side=(1, 3), fill=0.3, p=1),
     CutBlur(p=1),
     DropSlices(fill=0.7, p=1),
     ShiftSlices(p=1),

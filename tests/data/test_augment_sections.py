@@ -8,7 +8,7 @@ from scipy import stats
 
 from data.drawn_samples import KINDS, numbered, painted, read_for
 from emseg.data.augment import Size, Transform
-from emseg.data.augment_sections import LostSections, Misalignment, Slip
+from emseg.data.augment_sections import LostSections, Misalignment, SectionShifts, Slip
 from emseg.errors import UserError
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -23,6 +23,14 @@ MOVES = st.one_of(
         p=st.just(1.0),
     ),
     st.builds(LostSections, sections=COUNTS, p=st.just(1.0)),
+    st.builds(
+        SectionShifts,
+        displacement=st.integers(1, 6),
+        rate=st.floats(0, 1),
+        follow=st.booleans(),
+        move_labels=st.just(True),
+        p=st.just(1.0),
+    ),
 )
 
 

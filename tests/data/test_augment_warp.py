@@ -6,7 +6,9 @@ from scipy import stats
 
 from data.drawn_samples import KINDS, Extreme, framed, read_for
 from emseg.data.augment import Sample, Size, Transform
-from emseg.data.augment_sections import LostSections, Misalignment, Slip
+from emseg.data.augment_fold import Fold
+from emseg.data.augment_scale import Rescale
+from emseg.data.augment_sections import LostSections, Misalignment, SectionShifts, Slip
 from emseg.data.augment_warp import Affine, Elastic, _spline
 from emseg.errors import UserError
 
@@ -40,8 +42,14 @@ SHIFTED = st.sampled_from(
         Misalignment(displacement=5, p=1.0),
         Slip(displacement=5, sections=(1, 4), move_labels=True, p=1.0),
         LostSections(sections=(1, 4), p=1.0),
+        SectionShifts(displacement=5, rate=0.7, move_labels=True, p=1.0),
+        Rescale(factor=(0.3, 3.0), p=1.0),
+        Rescale(factor=(1.5, 2.0), p=1.0),
     ]
 )
+
+# Its band, which is none here, would show.
+FOLDED = Fold(sections=(1, 4), pull=(2.0, 5.0), reach=6.0, width=(0.0, 0.0), p=1.0)
 
 
 def located(size: Size, kind: type) -> Sample:
@@ -81,7 +89,7 @@ def test_labels_are_those_of_the_nearest_voxel_and_all_was_read(
 
 @settings(deadline=None, max_examples=100)
 @given(
-    transform=st.one_of(AFFINE, ELASTIC, TURNED, SHIFTED),
+    transform=st.one_of(AFFINE, ELASTIC, TURNED, SHIFTED, st.just(FOLDED)),
     size=SIZES,
     kind=st.sampled_from(KINDS),
     extreme=st.booleans(),
