@@ -37,11 +37,15 @@ def hang_together(pairs, segments):
 
 
 def least_energy(count, costs, lifted):
-    """The smallest energy of all partitions whose segments hang together over what `costs` has."""
+    """The smallest energy of all partitions whose segments hang together over what `costs` has.
+
+    Pieces of a segment that do not hang together cost as much when they are two, unless lifted
+    pairs link them.
+    """
     return min(
         energy(costs, segments) + energy(lifted, segments)
         for segments in partitions(count)
-        if hang_together(costs, segments)
+        if not lifted or hang_together(costs, segments)
     )
 
 

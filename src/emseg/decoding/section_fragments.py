@@ -73,7 +73,7 @@ def affinities_within(
 def _boundary(
     arrays: Sequence[np.ndarray], at: np.ndarray, z: int, shape: tuple[int, int], dtype: np.dtype
 ) -> np.ndarray:
-    """1 minus the mean affinity along axes 1 and 2, float32 (Y, X), of section `z` of the region."""
+    """1 minus the mean affinity along axes 1 and 2, float32 (Y, X), of section `z`."""
     one, two = affinities_within(arrays, at, z, shape, dtype)
     return np.float32(1) - np.float32(0.5) * (one + two)
 

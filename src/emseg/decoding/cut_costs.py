@@ -1,0 +1,54 @@
+"""What it costs to cut the edges of a graph of fragments, and what a partition costs in all."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from emseg.errors import UserError
+from emseg.kernels.region_graph import SUM_UNIT
+
+# Probabilities keep away from 0 and 1, where costs have no end.
+LEAST_PROBABILITY = 0.001
+
+
+def check_beta(betas: Sequence[float]) -> list[float]:
+    """The values, ascending, each once; a UserError for none, or one that is not within (0, 1)."""
+    if not betas:
+        raise UserError("decoding.beta is empty; give one number or more")
+    for beta in betas:
+        if not 0 < beta < 1:
+            raise UserError(f"decoding.beta is {beta}; it lies between 0 and 1")
+    return sorted(set(betas))
+
+
+def cut_costs(edges: np.ndarray, beta: float) -> np.ndarray:
+    """The cost of cutting each edge, float64 (E,): above 0 for one that is rather not to be cut.
+
+    `edges` is an array of `emseg.kernels.region_graph.EDGE`. With p = 1 - the mean affinity,
+    brought from [0, 1] into [0.001, 0.999], a cost is log((1 - p) / p) + log((1 - beta) / beta),
+    times the number of pairs of voxels over the largest of those.
+    """
+    if not len(edges):
+        return np.empty(0)
+    mean = edges["sum"] / (edges["count"] * float(SUM_UNIT))
+    p = LEAST_PROBABILITY + (1 - 2 * LEAST_PROBABILITY) * (1 - mean)
+    costs = np.log((1 - p) / p) + np.log((1 - beta) / beta)
+    return costs * (edges["count"] / edges["count"].max())
+
+
+def cut_energy(edges: np.ndarray, costs: np.ndarray, segments: np.ndarray) -> float:
+    """The sum of the costs of all edges whose ends are of different segments.
+
+    `segments[f]` is the segment of fragment f, by any numbers; `edges` as for `cut_costs`.
+    """
+    return float(costs[segments[edges["u"]] != segments[edges["v"]]].sum())
+
+
+def segment_table(segments: np.ndarray) -> np.ndarray:
+    """The label of each fragment's segment, uint32, from 1 on in the order of fragments.
+
+    `segments` holds them for the fragments 1, 2, …; entry 0 of the table is 0, the background.
+    """
+    _, first, places = np.unique(segments, return_index=True, return_inverse=True)
+    ranks = np.argsort(np.argsort(first)) + 1
+    return np.concatenate([[0], ranks[places]]).astype(np.uint32)

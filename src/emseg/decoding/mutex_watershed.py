@@ -1,0 +1,109 @@
+"""Mutex watershed: voxels joined by their nearest neighbours, kept apart by distant ones."""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from emseg.blocks.memory import GIB, memory_within
+from emseg.decoding.cut_solvers import bioimage
+from emseg.decoding.edges import AxisEdge, check_prediction, check_values
+from emseg.decoding.ranges import LongEdge, near_and_long
+from emseg.errors import UserError
+from emseg.kernels.affinity import EdgeSide, shift_edges
+from emseg.kernels.section_watershed import number_by_first
+
+# What it takes beside the prediction, per value and per pair of voxels that counts (measured).
+BYTES_PER_VALUE, BYTES_PER_PAIR = 6, 54
+
+
+def mutex_watershed(
+    prediction: np.ndarray,
+    *,
+    strides: tuple[int, int, int] = (1, 10, 10),
+    dust_remove_size: int = 0,
+    memory_limit: float | None = None,
+    offsets: Sequence[Sequence[int]],
+    edge_side: EdgeSide,
+) -> np.ndarray:
+    """Labels (Z, Y, X) of voxels joined by their strongest edges, unless a stronger one forbids it.
+
+    `prediction` (C, Z, Y, X) holds probabilities that a pair lies in one object: float32, float16
+    or uint8 (0 to 255). The shortest channel along each axis attracts by its probability a, all
+    others, at least one, repel by 1 - a. All pairs come in the order of these, strongest first: an
+    attractive one joins its ends' segments unless a pair before it has set them apart, a repulsive
+    one sets apart its ends' segments unless they are joined. Of repulsive pairs only those count
+    whose first voxel in C order lies on the grid that `strides` spans from the volume's corner.
+
+    Labels are uint32, numbered 1, 2, … by their first voxel in C order; segments of fewer than
+    `dust_remove_size` voxels become 0. More than `memory_limit` GiB (None: what the machine or its
+    cgroup has) is a UserError before it is taken.
+
+    Wolf et al., "The Mutex Watershed and its Objective", TPAMI 2020; bioimage-cpp's solver, a
+    UserError without it.
+    """
+    segmentation = bioimage("segmentation")
+    check_prediction(prediction, offsets=offsets)
+    if len(strides) != 3 or min(strides) < 1:
+        raise UserError(f"decoding.strides is {list(strides)}; it holds three numbers from 1 on")
+    if dust_remove_size < 0:
+        raise UserError(f"decoding.dust_remove_size is {dust_remove_size}; it is 0 or more voxels")
+    near, long = near_and_long(offsets, edge_side, decoder="mutex_watershed")
+    check_values([prediction], prediction.dtype)
+    _check_memory(prediction.shape, strides, memory_within(memory_limit))
+    weights, partners = pair_weights(prediction, near, long)
+    labels = segmentation.mutex_watershed(weights, partners, 3, strides=tuple(strides))
+    del weights
+    return _numbered(labels.astype(np.uint32), dust_remove_size)
+
+
+def pair_weights(
+    prediction: np.ndarray, near: Sequence[AxisEdge], long: Sequence[LongEdge]
+) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+    """(weights, partners): float32 (C, Z, Y, X), at v that of the pair (v, v + partners[c]).
+
+    First the `near` channels, in the order of axes, by their affinities, then the `long` ones by 1
+    minus those. A partner's first step that is not 0 is positive; pairs that lead out have any.
+    """
+    scale = np.float32(255 if prediction.dtype == np.uint8 else 1)
+    weights = np.empty((3 + len(long), *prediction.shape[1:]), np.float32)
+    partners = []
+    for axis, edge in enumerate(near):
+        unit = tuple(int(at == axis) for at in range(3))
+        partners.append(unit)
+        weights[axis] = _from_source(prediction[edge.channel], unit, edge.side) / scale
+    for place, link in enumerate(long, 3):
+        ahead = link.partner > (0, 0, 0)
+        partner = link.partner if ahead else tuple(-step for step in link.partner)
+        partners.append(partner)
+        side: EdgeSide = "source" if ahead else "destination"
+        values = _from_source(prediction[link.channel], partner, side) / scale
+        np.subtract(np.float32(1), values, out=weights[place], dtype=np.float32)
+    return weights, partners
+
+
+def _from_source(channel: np.ndarray, offset: Sequence[int], side: EdgeSide) -> np.ndarray:
+    return shift_edges(channel[None], offsets=[offset], from_side=side, to_side="source")[0]
+
+
+def _numbered(labels: np.ndarray, dust_remove_size: int) -> np.ndarray:
+    """Labels by first voxels, uint32, those of too few voxels 0; those given have no 0."""
+    zeros = partial(np.zeros, int(labels.max()) + 1)
+    sizes = zeros(np.int64)
+    number_by_first(labels, zeros(np.uint32), zeros(np.int64), sizes)
+    kept = sizes >= max(dust_remove_size, 1)
+    if kept[1:].all():
+        return labels
+    return np.where(kept, np.cumsum(kept), 0).astype(np.uint32)[labels]
+
+
+def _check_memory(shape: tuple[int, ...], strides: Sequence[int], allowed: int) -> None:
+    pairs = 3 + (shape[0] - 3) / math.prod(strides)
+    needed = (BYTES_PER_VALUE * shape[0] + BYTES_PER_PAIR * pairs) * math.prod(shape[1:])
+    if needed > allowed:
+        raise UserError(
+            f"decoding=mutex_watershed sorts all pairs of voxels at once, which takes about "
+            f"{needed / GIB:.3g} GiB, decoding.memory_limit is {allowed / GIB:.3g}: decode a part "
+            "of the volume, with wider decoding.strides, or raise the limit"
+        )

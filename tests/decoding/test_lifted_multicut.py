@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+
+from decoding.test_multicut import FACTS, RULES, UNITS, cells
+from emseg.decoding.edges import axis_edges
+from emseg.decoding.lifted_multicut import (
+    SWEEP,
+    LongEdge,
+    lifted_multicut,
+    lifted_multicut_sweep,
+    links,
+)
+from emseg.decoding.multicut import multicut
+from emseg.decoding.supervoxels import given_supervoxels
+from emseg.errors import UserError
+from emseg.kernels.affinity import affinities, erode_labels, shift_edges
+from emseg.kernels.region_graph import SUM_UNIT
+from reference.multicut import distant_contacts
+
+LONG = [*UNITS, (2, 0, 0), (0, -6, 0), (0, 3, 5)]
+SIX = {"offsets": LONG, "edge_side": "destination"}
+
+
+def noisy(seed: int, noise: float = 0.25) -> np.ndarray:
+    truth = erode_labels(cells(seed, (5, 48, 52), 2, 4), radius=(0, 1, 1))
+    values, _ = affinities(truth, offsets=LONG, edge_side="destination")
+    drawn = np.random.default_rng(seed).normal(0, noise, values.shape)
+    return np.clip(0.15 + 0.7 * values + drawn, 0, 1).astype(np.float32)
+
+
+def test_links_are_all_long_pairs_of_fragments_that_do_not_touch():
+    random = np.random.default_rng(0)
+    blobs = np.repeat(np.repeat(np.arange(1, 37).reshape(3, 3, 4), 2, 1), 3, 2).astype(np.uint32)
+    prediction = random.random((6, *blobs.shape), np.float32)
+    graph = given_supervoxels(
+        blobs, prediction, edges=axis_edges(UNITS, "destination"), histograms=False
+    ).graph
+    long = [LongEdge(3, (-2, 0, 0)), LongEdge(4, (0, 4, 0)), LongEdge(5, (0, -1, 2))]
+    found = links(blobs, prediction, long, graph)
+    expected: dict[tuple[int, int], list[float]] = {}
+    for edge in long:
+        for pair, own in distant_contacts(blobs, prediction[edge.channel], edge.partner).items():
+            expected.setdefault(pair, []).extend(own)
+    touching = {(u, v) for u, v in zip(graph.edges["u"], graph.edges["v"], strict=True)}
+    assert touching & set(expected)
+    expected = {pair: own for pair, own in expected.items() if pair not in touching}
+    pairs = list(zip(found["u"].tolist(), found["v"].tolist(), strict=True))
+    assert pairs == sorted(expected)
+    np.testing.assert_array_equal(found["count"], [len(expected[pair]) for pair in pairs])
+    sums = [sum(expected[pair]) for pair in pairs]
+    np.testing.assert_allclose(found["sum"] / SUM_UNIT, sums, atol=1e-6)
+
+
+def test_links_of_weight_0_leave_a_multicut_and_others_change_it():
+    prediction = noisy(0, noise=1.0)
+    plain = multicut(prediction[:3], **RULES, **FACTS)
+    np.testing.assert_array_equal(
+        lifted_multicut(prediction, lifted_weight=0.0, **RULES, **SIX), plain
+    )
+    assert (lifted_multicut(prediction, lifted_weight=5.0, **RULES, **SIX) != plain).any()
+
+
+def test_a_gap_in_the_nearest_affinities_is_bridged_and_a_leak_is_closed():
+    # Two cells side by side in eight sections. Affinities from section 3 to 4 are undecided; the
+    # pairs over two sections and over the cells' boundary know better.
+    truth = np.where(np.arange(40) < 20, 1, 2).astype(np.int32) * np.ones((8, 30, 1), np.int32)
+    apart = erode_labels(truth, radius=(0, 1, 1))
+    offsets = [*UNITS, (2, 0, 0), (0, 0, 8)]
+    values, _ = affinities(apart, offsets=offsets, edge_side="destination")
+    prediction = (0.1 + 0.8 * values).astype(np.float32)
+    prediction[0, 4] = 0.45
+    facts = {"offsets": offsets, "edge_side": "destination"}
+    cut = multicut(prediction[:3], **FACTS)
+    assert cut.max() == 4
+    labels = lifted_multicut(prediction, **facts)
+    assert labels.max() == 2
+    assert len(np.unique(np.stack([labels, truth])[:, apart > 0], axis=1).T) == 2
+
+
+def test_edge_sides_and_dtypes_make_no_difference():
+    steps = np.rint(noisy(1) * 255).astype(np.uint8)
+    wanted = lifted_multicut(steps, **RULES, **SIX)
+    moved = shift_edges(steps, offsets=LONG, from_side="destination", to_side="source")
+    other = lifted_multicut(moved, **RULES, offsets=LONG, edge_side="source")
+    np.testing.assert_array_equal(other, wanted)
+    as_floats = steps.astype(np.float32) / np.float32(255)
+    np.testing.assert_array_equal(lifted_multicut(as_floats, **RULES, **SIX), wanted)
+    halves = noisy(1).astype(np.float16)
+    halves[halves == 0] = -0.0
+    one, two = (lifted_multicut(a, **RULES, **SIX) for a in (halves, halves.astype(np.float32)))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_a_sweep_and_shared_fragments_are_each_call_by_itself():
+    prediction, weights = noisy(2), {"lifted_weight": 2.0}
+    found = list(lifted_multicut_sweep(prediction, beta=[0.6, 0.3], **weights, **RULES, **SIX))
+    assert [beta for beta, _ in found] == [0.3, 0.6]
+    labels, graph = SWEEP.sharing.fragments(prediction, **RULES, **SIX)
+    assert graph.nbytes > 0 and SWEEP.sharing.key(RULES) == SWEEP.sharing.key(RULES | weights)
+    for beta, own in found:
+        alone = lifted_multicut(prediction, beta=beta, **weights, **RULES, **SIX)
+        np.testing.assert_array_equal(own, alone)
+        [(_, table)] = SWEEP.sharing.tables(graph, beta=[beta], **weights, **RULES)
+        np.testing.assert_array_equal(table[labels], alone)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lifted_weight": -1.0}, "decoding.lifted_weight is -1.0; it is 0 or more"),
+        ({"lifted_weight": np.inf}, "decoding.lifted_weight is inf"),
+        ({"beta": 1.5}, "decoding.beta is 1.5"),
+        ({"offsets": [*UNITS, *UNITS]}, "axis 0 .* have 2"),
+        ({"offsets": [(2, 0, 1), *LONG[1:3], (3, 0, 1), *LONG[4:]]}, "axis 0 .* have 0"),
+    ],
+)
+def test_mistakes_are_named(changes, message):
+    with pytest.raises(UserError, match=message):
+        lifted_multicut(noisy(0), **SIX | changes)
+
+
+def test_nearest_neighbours_alone_are_refused_and_a_target_named():
+    with pytest.raises(UserError, match="lifted_multicut needs .* longer .*target=aff6_long"):
+        lifted_multicut(noisy(0)[:3], **FACTS)
+
+
+def test_logits_of_long_channels_are_refused_too():
+    prediction = noisy(0)
+    prediction[5, 0, 0, 0] = -1
+    with pytest.raises(UserError, match="probabilities"):
+        lifted_multicut(prediction, **SIX)
