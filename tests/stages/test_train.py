@@ -223,7 +223,7 @@ def test_refused_before_a_run_is_made_and_volumes_are_read(overrides, message, m
     def patches(*_, **__):
         raise AssertionError("the volumes are read")
 
-    monkeypatch.setattr("emseg.stages.train.PatchDataset", patches)
+    monkeypatch.setattr("emseg.stages.patches.PatchDataset", patches)
     with pytest.raises(UserError, match=message):
         train_tiny("system.num_gpus=0", *overrides)
     assert not Path("outputs").exists()

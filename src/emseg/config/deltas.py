@@ -8,7 +8,7 @@ from typing import Any
 from emseg.config.schema_data import Volume
 from emseg.errors import UserError
 
-SPLITS = ("train", "val", "test")
+SPLITS = ("train", "val", "test", "unlabelled")
 _VOLUME_KEYS = {item.name for item in fields(Volume)}
 
 

@@ -73,11 +73,15 @@ class RejectSampling:
 
 @dataclass(kw_only=True)
 class Data:
-    """Volumes by name; a lone unnamed one has the key "" (the stage names it)."""
+    """Volumes by name; a lone unnamed one has the key "" (the stage names it).
+
+    Patches of `unlabelled` are what an objective=consistency learns from beside those of `train`.
+    """
 
     train: dict[str, Volume] = field(default_factory=dict)
     val: dict[str, Volume] = field(default_factory=dict)
     test: dict[str, Volume] = field(default_factory=dict)
+    unlabelled: dict[str, Volume] = field(default_factory=dict)
     split_train_range: Range = None
     split_val_range: Range = None
     intensity_range: tuple[float, float] | None = None
@@ -95,8 +99,8 @@ class Data:
         for name, volume in self.test.items():
             key = f"test.{name}.weight" if name else "test.weight"
             require(volume.weight is None, key, volume.weight, "null: a test draws no patches")
-        for volume in (*self.train.values(), *self.val.values()):
-            allowed = "null in data.train and data.val: skeletons are for data.test"
+        for volume in (*self.train.values(), *self.val.values(), *self.unlabelled.values()):
+            allowed = "null but in data.test"
             require(volume.skeletons is None, "skeletons", volume.skeletons, allowed)
         once = self.split_val_range is None or not self.val
         require(once, "split_val_range", self.split_val_range, "null where data.val is given")

@@ -32,6 +32,7 @@ class Trained:
     patch_size: tuple[int, ...]
     autocast: torch.dtype | None
     trained_on: list[dict[str, Any]]
+    seen_unlabelled: list[dict[str, Any]]
 
 
 def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> Trained:
@@ -58,6 +59,7 @@ def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> 
         autocast=AUTOCAST[root.optimization.precision],
         # Checkpoints of earlier versions do not say.
         trained_on=facts.get("trained_on", []),
+        seen_unlabelled=facts.get("seen_unlabelled", []),
     )
 
 

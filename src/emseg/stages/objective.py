@@ -40,6 +40,11 @@ def build_objective(
 ) -> Objective:
     """The objective with its network, fresh, and `facts` and more for its checkpoints."""
     root, allow = loaded.root, loaded.allow
+    if root.optimization.ema.enabled and root.objective.get("teacher") == "ema":
+        raise UserError(
+            "optimization.ema.enabled is true, and the teacher of objective.teacher=ema is the "
+            "average already: choose one"
+        )
     schedule, patch_size = root.optimization, root.data.dataloader.patch_size
     net = build_network(root, target, in_channels=facts["in_channels"], allow=allow)
     check_input(patch_size, net)
@@ -111,7 +116,7 @@ def check_resumable(checkpoint: Path, root: Root, module: Objective, target: Tar
     """Nothing, or a UserError when training with this config cannot go on from the checkpoint."""
     stored = read_checkpoint(checkpoint)
     facts = trained_facts(stored, source=checkpoint)
-    _require_same_objective(facts, root.objective["_target_"], source=checkpoint)
+    _require_same_objective(facts, root.objective, source=checkpoint)
     if target is not None:
         require_same_target(target, facts, source=checkpoint)
     load_weights(module.net, net_weights(stored), source=checkpoint)
@@ -124,11 +129,19 @@ def check_resumable(checkpoint: Path, root: Root, module: Objective, target: Tar
         )
 
 
-def _require_same_objective(facts: Mapping[str, Any], now: str, *, source: Path) -> None:
+def _require_same_objective(
+    facts: Mapping[str, Any], now: Mapping[str, Any], *, source: Path
+) -> None:
     before = facts.get("objective", {}).get("_target_", FIRST)
-    if before != now:
+    if before != now["_target_"]:
         raise UserError(
-            f"objective: {source} was trained by {before} and cannot go on by {now} "
+            f"objective: {source} was trained by {before} and cannot go on by {now['_target_']} "
+            "(model.init_from takes its weights into a new run)"
+        )
+    own, other = now.get("teacher"), facts.get("objective", {}).get("teacher")
+    if own != other:
+        raise UserError(
+            f"objective.teacher: {source} was trained with {other} and cannot go on with {own} "
             "(model.init_from takes its weights into a new run)"
         )
 

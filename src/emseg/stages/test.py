@@ -142,9 +142,12 @@ def decode_job(session: Session, prediction: Path) -> DecodeJob:
 
 
 def _seen_before(source: Source, trained: Trained) -> str | None:
-    if not (source.has_truth and source.is_in(trained.trained_on)):
-        return None
-    return f"{source.name} was trained on: its scores are not those of new tissue"
+    told = "its scores are not those of new tissue"
+    if source.has_truth and source.is_in(trained.trained_on):
+        return f"{source.name} was trained on: {told}"
+    if source.has_truth and source.is_in(trained.seen_unlabelled):
+        return f"{source.name} was seen in training, without its labels: {told}"
+    return None
 
 
 def _current(

@@ -21,6 +21,8 @@ NO_NEWS = (
     "`isinstance.treespec, LeafSpec.` is deprecated",
     "The number of training batches .* is smaller than the logging interval",
     "The 'val_dataloader' does not have many workers",
+    # A teacher, which says itself what it does in training.
+    "Found .* module.s. in eval mode at the start of training",
     "Grad strides do not match bucket view strides",
     "Checkpoint directory .* exists and is not empty",
     # Names are checked before training; but a run resumed at an epoch's end ends that epoch again.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from emseg.errors import UserError
 
 _NET = "net."
+_TEACHER = "teacher."
 _LOSS = "loss."
 _NAMED = 3
 # Where checkpoints of ours and of others have the network's weights.
@@ -41,7 +42,7 @@ def start_from(path: str | Path, net: nn.Module) -> str:
     state = _state(contents)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path} holds no weights: neither a checkpoint nor named tensors")
-    if any(name.startswith(_NET) for name in state):
+    if any(name.startswith((_NET, _TEACHER)) for name in state):
         state = net_weights({"state_dict": state})
     adopted = getattr(net, "adopted", None)
     weights = dict(state) if adopted is None else adopted(state)
@@ -95,10 +96,13 @@ def _load(path: Path) -> Any:
 def net_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The network's state, under the network's own names: the averaged one where training kept it.
 
-    UserError when the checkpoint holds no network.
+    That is the teacher's where a student has learned from one that is not itself. UserError when
+    the checkpoint holds no network.
     """
     state = checkpoint["state_dict"]
-    weights = {name.removeprefix(_NET): v for name, v in state.items() if name.startswith(_NET)}
+    taught = any(name.startswith(_TEACHER) for name in state)
+    prefix = _TEACHER if taught else _NET
+    weights = {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
     if not weights:
         names = ", ".join(list(state)[:_NAMED]) or "nothing"
         raise UserError(f"the checkpoint holds no weights under '{_NET}' (but {names})")

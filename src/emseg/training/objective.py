@@ -20,8 +20,8 @@ class Objective(pl.LightningModule):
     """A module that trains `net` by the `losses` of batches, which a subclass defines.
 
     A batch has `image` (B, C_in, Z, Y, X) in [0, 1]; where the objective is of a `target`, that and
-    its `mask` too, else the `seed` (B) of what is done to each sample at random. The schedule is
-    stepped once an optimizer step.
+    its `mask` too, else the `seed` (B) of what is done to each sample at random. An objective that
+    `perturbs` says what else. The schedule is stepped once an optimizer step.
 
     Logged are `train_loss_total` (by step and epoch), `train_loss_<part>`, `lr`, `val_loss_total`
     and `val_loss_<part>`. A loss that is not finite raises a `UserError` before the step is taken,
@@ -36,6 +36,8 @@ class Objective(pl.LightningModule):
     of_target: ClassVar[bool]
     # Whether network and loss are told by `token_mask` which patches are hidden.
     hides_patches: ClassVar[bool] = False
+    # Whether batches have patches without labels in two views, a clean and a perturbed one.
+    perturbs: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -93,7 +95,8 @@ class Objective(pl.LightningModule):
         self.log_dict(values, batch_size=len(batch["image"]), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.make_optimizer(self.named_parameters())
+        learned = ((n, weight) for n, weight in self.named_parameters() if weight.requires_grad)
+        optimizer = self.make_optimizer(learned)
         if self.make_scheduler is None:
             return optimizer
         schedule = {"scheduler": self.make_scheduler(optimizer), "interval": "step"}

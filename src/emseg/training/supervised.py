@@ -1,6 +1,6 @@
 """Fitting a network to targets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -29,28 +29,46 @@ class Supervised(Objective):
         return logits
 
     def losses(self, batch: Batch) -> Losses:
-        outputs = self(batch["image"])
-        finest, *coarser = outputs if isinstance(outputs, list) else [outputs]
-        target, mask, image = batch["target"], batch["mask"], batch["image"]
-        total, parts = ask_loss(self.loss, finest, target, mask, image)
-        for depth, logits in enumerate(coarser, 1):
-            voxels = _nearest_voxels(target, logits)
-            seen = (tensor[voxels] for tensor in (target, mask, image))
-            auxiliary, _ = ask_loss(self.loss, logits, *seen)
-            total = total + AUXILIARY_DECAY**depth * auxiliary
-            parts |= {f"auxiliary_{depth}": auxiliary.detach()}
-        return total, parts
+        return fit(self.loss, levels_of(self(batch["image"])), batch)
 
     def loss_parts(self, channels: int) -> list[str]:
-        toy = torch.zeros(1, channels, 2, 2, 2)
-        _, parts = ask_loss(self.loss, toy, toy, toy.bool(), toy[:, :1])
-        return list(parts)
+        return parts_of_fit(self.loss, channels)
 
     def pictures(self, batch: Batch) -> list[Tensor]:
         """The image, then target and prediction of the probabilities, then of each distance."""
-        logits = self(batch["image"])[0].float()
-        target, mask = batch["target"][0].float(), batch["mask"][0].bool()
-        return [batch["image"][0], *paired(target, mask, logits, self.metadata.get("activations"))]
+        return fit_pictures(self(batch["image"]), batch, self.metadata.get("activations"))
+
+
+def levels_of(outputs: Tensor | list[Tensor]) -> list[Tensor]:
+    """What a network makes, finest first, of one level or several."""
+    return outputs if isinstance(outputs, list) else [outputs]
+
+
+def fit(loss: Callable[..., Any], outputs: Sequence[Tensor], batch: Batch) -> Losses:
+    """The loss and its parts of logits, finest first, of a batch's image."""
+    finest, *coarser = outputs
+    target, mask, image = batch["target"], batch["mask"], batch["image"]
+    total, parts = ask_loss(loss, finest, target, mask, image)
+    for depth, logits in enumerate(coarser, 1):
+        voxels = _nearest_voxels(target, logits)
+        seen = (tensor[voxels] for tensor in (target, mask, image))
+        auxiliary, _ = ask_loss(loss, logits, *seen)
+        total = total + AUXILIARY_DECAY**depth * auxiliary
+        parts |= {f"auxiliary_{depth}": auxiliary.detach()}
+    return total, parts
+
+
+def parts_of_fit(loss: Callable[..., Any], channels: int) -> list[str]:
+    """The names of a loss's parts, for a network of so many channels."""
+    toy = torch.zeros(1, channels, 2, 2, 2)
+    _, parts = ask_loss(loss, toy, toy, toy.bool(), toy[:, :1])
+    return list(parts)
+
+
+def fit_pictures(outputs: Tensor, batch: Batch, activations: Sequence[str] | None) -> list[Tensor]:
+    """What there is to see of a batch of one, and of a network's logits of its image."""
+    target, mask = batch["target"][0].float(), batch["mask"][0].bool()
+    return [batch["image"][0], *paired(target, mask, outputs[0].float(), activations)]
 
 
 def paired(

@@ -1,0 +1,101 @@
+"""What the experiments on FIB-25 share: runs that go on where they were, scores, a table of them.
+
+z < 160 of `training_sample2.h5` is for training, 160 to 200 for choosing the decoder's threshold
+by the least VOI, and z >= 200 is tested, once.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from emseg.training.checkpoints import read_checkpoint
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CHOOSING, HELD_OUT = (160, 200), (200, 250)
+THRESHOLDS = [round(0.05 * step, 2) for step in range(1, 20)]
+SCORES = ("adapted_rand_skimage", "voi_split", "voi_merge", "voi_sum")
+SWEEP = [
+    "sweep.name=choosing",
+    f"sweep.grid={{thresholds: {THRESHOLDS}}}",
+    "sweep.best={voi_sum: minimize}",
+]
+Row = dict[str, float]
+
+
+def volume(file: Path, *, reach: tuple[int, int] | None = None, **more: object) -> str:
+    """A volume of the config, `reach` along z."""
+    facts = {"image": f"{file}:volumes/raw", "resolution": [10, 10, 10]} | more
+    facts |= {} if reach is None else {"range": list(reach)}
+    return "{" + ", ".join(f"{key}: {json.dumps(value)}" for key, value in facts.items()) + "}"
+
+
+def labelled(data: Path, split: str, reach: tuple[int, int]) -> str:
+    """The override that makes a part of the labelled volume the only one of a split."""
+    file = data / "training_sample2.h5"
+    label, name = f"{file}:volumes/labels/neuron_ids", f"z{reach[0]}"
+    return f"data.{split}={volume(file, reach=reach, label=label, name=name)}"
+
+
+def unlabelled(split: str, volumes: Mapping[str, str]) -> str:
+    """The override that makes volumes by name those of a split."""
+    return f"data.{split}={{" + ", ".join(f"{key}: {one}" for key, one in volumes.items()) + "}"
+
+
+def emseg(tutorial: str, *words: str) -> None:
+    """One command line of emseg, done."""
+    command = [sys.executable, str(REPOSITORY / "scripts" / "main.py")]
+    config = str(REPOSITORY / "tutorials" / tutorial)
+    subprocess.run([*command, "--config", config, *words], check=True)
+
+
+def trained(tutorial: str, experiment: str, steps: int, *words: str) -> Path:
+    """The last checkpoint of the experiment's run, which begins, goes on or is there already."""
+    words = (*words, f"experiment_name={experiment}", f"optimization.max_steps={steps}")
+    there = sorted(Path("outputs", experiment).glob("*/checkpoints/last.ckpt"))
+    if not there:
+        emseg(tutorial, *words)
+    elif read_checkpoint(there[-1])["global_step"] < steps:
+        emseg(tutorial, "--checkpoint", str(there[-1]), *words)
+    return max(Path("outputs", experiment).glob("*/checkpoints/last.ckpt"))
+
+
+def results_of(checkpoint: Path) -> Path:
+    """Where the tests of a run leave what they found."""
+    (results,) = checkpoint.parents[1].glob("results_step=*")
+    return results
+
+
+def tested(tutorial: str, checkpoint: Path, data: Path, *words: str) -> Row:
+    """The scores of the held-out part at the threshold that suits the part before it best."""
+    at = ["--checkpoint", str(checkpoint), *SWEEP, *words]
+    emseg(tutorial, "--mode", "sweep", *at, labelled(data, "test", CHOOSING))
+    summary = json.loads((results_of(checkpoint) / "choosing_summary.json").read_text())
+    threshold = summary["best_by_voi_sum"]["thresholds"]
+    at.append(f"decoding.thresholds={threshold}")
+    emseg(tutorial, "--mode", "test", *at, labelled(data, "test", HELD_OUT))
+    records = json.loads((results_of(checkpoint) / "metrics.json").read_text())["records"]
+    *_, volumes = [record["volumes"] for record in records.values()]
+    return {"threshold": threshold, **volumes[f"z{HELD_OUT[0]}"]}
+
+
+def means(rows: Mapping[str, Sequence[Row]], scores: Sequence[str] = SCORES) -> dict[str, Row]:
+    """The mean of each arm; every run is printed, then mean and spread (standard deviation)."""
+    print(f"{'':12} {'seed':>6} {'threshold':>9} " + " ".join(f"{name:>20}" for name in scores))
+    found = {}
+    for arm, runs in rows.items():
+        for seed, one in enumerate(runs):
+            _line(arm, str(seed), f"{one['threshold']:.2f}", [one[name] for name in scores])
+        columns = [[one[name] for one in runs] for name in scores]
+        middle = [statistics.mean(column) for column in columns]
+        _line(arm, "mean", "", middle)
+        _line(arm, "spread", "", [statistics.stdev(column) for column in columns])
+        found[arm] = dict(zip(scores, middle, strict=True))
+    return found
+
+
+def _line(arm: str, seed: str, threshold: str, values: Sequence[float]) -> None:
+    shown = " ".join(f"{value:20.4f}" for value in values)
+    print(f"{arm:12} {seed:>6} {threshold:>9} {shown}")

@@ -1,0 +1,163 @@
+"""The volumes of a training, and the patches that its objective is given of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from emseg.config import Loaded, build
+from emseg.config.schema import Root
+from emseg.config.schema_data import Data, Volume
+from emseg.data.augment import Pipeline
+from emseg.data.dataset import PatchDataset
+from emseg.data.paired import PairedDataset
+from emseg.data.perturbation import Perturbation
+from emseg.data.sampling import RejectSampling
+from emseg.data.targets import Target
+from emseg.errors import UserError
+from emseg.stages.sources import Source, open_sources, within
+from emseg.training.objective import Objective
+
+# Streams that share a seed and are not to draw alike.
+TRAINING, VALIDATION, UNLABELLED = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The open volumes of a training; those to validate on, or without labels, may be none."""
+
+    train: list[Source]
+    val: list[Source]
+    unlabelled: list[Source]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Which voxels a training sees, for its checkpoints."""
+        return {
+            "trained_on": [source.region() for source in self.train],
+            "seen_unlabelled": [source.region() for source in self.unlabelled],
+        }
+
+
+def open_training(config: Data, objective: type[Objective]) -> Sources:
+    """The volumes that the objective trains and validates on.
+
+    UserErrors: settings or volumes that it has no use for, volumes that it needs.
+    """
+    labelled = objective.of_target
+    both = labelled and objective.perturbs
+    if not labelled:
+        _refuse_labels(config)
+    if bool(config.unlabelled) != both:
+        needs = "needs volumes" if both else "has no use for any"
+        raise UserError(f"data.unlabelled: objective {objective.__name__} {needs}")
+    train = _opened(config.train, "train", labelled=labelled)
+    if config.split_val_range is not None:
+        val = [within(source, config.split_val_range) for source in train]
+    else:
+        val = _opened(config.val, "val", labelled=labelled) if config.val else []
+    return Sources(
+        train=[within(source, config.split_train_range) for source in train],
+        val=val,
+        unlabelled=_opened(config.unlabelled, "unlabelled", labelled=False) if both else [],
+    )
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Samples by number of a training and its validation, which may be none."""
+
+    train: PatchDataset | PairedDataset
+    val: PatchDataset | None
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user is to know of the volumes."""
+        return [*self.train.notes, *(self.val.notes if self.val else ())]
+
+
+def make_patches(
+    loaded: Loaded, sources: Sources, target: Target | None, objective: type[Objective]
+) -> Patches:
+    """The patches of the volumes, as large and as changed as the config says."""
+    root, allow = loaded.root, loaded.allow
+    perturbation = _perturbation(loaded, objective)
+    if target is None and perturbation is not None:
+        _refuse_augment(root)
+        own = partial(_patches, root=root, target=None, perturbation=perturbation)
+        val = own(sources.val, namespace=VALIDATION) if sources.val else None
+        return Patches(own(sources.train, namespace=TRAINING), val)
+    own = partial(_patches, root=root, target=target)
+    augment: Pipeline = build(root.augment, kind="augment", allow=allow)
+    train = own(sources.train, augment=augment, namespace=TRAINING)
+    val = own(sources.val, namespace=VALIDATION) if sources.val else None
+    if perturbation is None:
+        return Patches(train, val)
+    unlabelled = _patches(
+        sources.unlabelled, root, target=None, perturbation=perturbation, namespace=UNLABELLED
+    )
+    return Patches(PairedDataset(train, unlabelled), val)
+
+
+def _perturbation(loaded: Loaded, objective: type[Objective]) -> Perturbation | None:
+    choice = loaded.choices["perturb"]
+    if (choice != "none") != objective.perturbs:
+        what = "needs another (perturb=ssns_ws, say)" if objective.perturbs else "has no use for it"
+        raise UserError(f"perturb={choice}: objective {objective.__name__} {what}")
+    if not objective.perturbs:
+        return None
+    perturbation: Perturbation = build(loaded.root.perturb, kind="perturb", allow=loaded.allow)
+    return perturbation
+
+
+def _refuse_augment(root: Root) -> None:
+    if any(root.augment.get("transforms", {}).values()):
+        raise UserError(
+            "augment: patches without labels are changed by perturb alone (augment=none)"
+        )
+
+
+def _refuse_labels(config: Data) -> None:
+    """Nothing, or a UserError where a setting is of labels, which this training does not read."""
+    asked = {
+        "reject_sampling.size_thres": config.reject_sampling.size_thres,
+        "target_context": config.target_context,
+        "relabel_crops": config.relabel_crops,
+    }
+    for key, value in asked.items():
+        if value:
+            raise UserError(f"data.{key} is {value}, and the objective has no use for labels")
+
+
+def _opened(volumes: Mapping[str, Volume], split: str, *, labelled: bool) -> list[Source]:
+    if not labelled:
+        volumes = {key: replace(one, label=None, mask=None) for key, one in volumes.items()}
+    return open_sources(volumes, split=split)
+
+
+def _patches(
+    sources: Sequence[Source],
+    root: Root,
+    *,
+    target: Target | None,
+    namespace: int,
+    augment: Pipeline | None = None,
+    perturbation: Perturbation | None = None,
+) -> PatchDataset:
+    config, reject = root.data, root.data.reject_sampling
+    rejects = target is not None and reject.size_thres
+    return PatchDataset(
+        [source.labelled() if target else source.unlabelled() for source in sources],
+        patch_size=config.dataloader.patch_size,
+        seed=root.system.seed,
+        target=target,
+        augment=augment,
+        perturbation=perturbation,
+        namespace=namespace,
+        **config.intensities,
+        pad_small=config.pad_small,
+        preload=config.preload,
+        target_context=target is not None and config.target_context,
+        relabel_crops=target is not None and config.relabel_crops,
+        reject=RejectSampling(reject.size_thres, reject.p) if rejects else None,
+    )

@@ -1,0 +1,207 @@
+"""Learning from few labels and many unlabelled patches, on which student and teacher must agree."""
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from emseg.errors import UserError
+from emseg.training.objective import Batch, Losses, Objective
+from emseg.training.supervised import fit, fit_pictures, levels_of, parts_of_fit
+
+
+class Consistency(Objective):
+    """A module that fits `net`, the student, to targets and to a teacher of unlabelled patches.
+
+    A training batch has `image`, `target` and `mask`, as for `Supervised`, and as many patches
+    without labels, `unlabelled` and `perturbed`: the teacher sees the first, the student the
+    second, and its probabilities are drawn to the teacher's, which get no gradient:
+
+        loss(student(image), target) + w consistency(student(perturbed), teacher(unlabelled))
+
+    - `teacher` is the student itself, `shared`, or `ema`, a second network of averaged weights.
+      That begins as a copy of the student, buffers included, and after step t = 0, 1 ... all of it
+      is a * teacher + (1 - a) * student, a = min(1 - 1 / (t + 1), `decay`). It is what validates,
+      is shown and is tested.
+    - `teacher_norm` is what batch norm does in the teacher: `eval` goes by running statistics and
+      leaves them alone; `train` by those of the unlabelled patches, which also move the running
+      ones (of an `ema` teacher in place of the student's).
+    - `consistency` is `mse` of probabilities or `bce`, the mean over entries of which the teacher
+      is sure: its probability, or that of the contrary, is `confidence` or more. None counts all.
+    - w is `weight`, reached after `ramp_steps` (None: at once) as exp(-5 (1 - t / ramp_steps)^2).
+
+    (SSNS-Net, Huang et al. 2022; Tarvainen and Valpola 2017.)
+    """
+
+    of_target = True
+    perturbs = True
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        loss: Callable[..., Tensor | Losses],
+        make_optimizer: Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer],
+        make_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        channels_last: bool = False,
+        teacher: Literal["shared", "ema"] = "shared",
+        decay: float = 0.999,
+        teacher_norm: Literal["eval", "train"] = "eval",
+        consistency: Literal["mse", "bce"] = "mse",
+        weight: float = 1.0,
+        ramp_steps: int | None = None,
+        confidence: float | None = None,
+    ) -> None:
+        super().__init__(
+            net,
+            loss=loss,
+            make_optimizer=make_optimizer,
+            make_scheduler=make_scheduler,
+            metadata=metadata,
+            channels_last=channels_last,
+        )
+        _check(decay, weight, ramp_steps, confidence)
+        if {*(self.metadata.get("activations") or ())} - {"sigmoid"}:
+            raise UserError(
+                "objective: Consistency is of probabilities, and the target has channels that are "
+                "distances"
+            )
+        self.teacher = copy.deepcopy(self.net).requires_grad_(False) if teacher == "ema" else None
+        self.decay = decay
+        self.teacher_norm = teacher_norm
+        self.consistency = consistency
+        self.weight = weight
+        self.ramp_steps = ramp_steps
+        self.confidence = confidence
+        # Lightning leaves modules in the mode that they come in.
+        self.train()
+
+    def setup(self, stage: str) -> None:
+        # What `model.init_from` gave the student since; a checkpoint is read after this.
+        if self.teacher is not None:
+            self.teacher.load_state_dict(self.net.state_dict())
+
+    def train(self, mode: bool = True) -> "Consistency":
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.train(mode and self.teacher_norm == "train")
+        return self
+
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        net = self.net if self.training or self.teacher is None else self.teacher
+        logits: Tensor | list[Tensor] = net(image.to(memory_format=self.memory_format))
+        return logits
+
+    def losses(self, batch: Batch) -> Losses:
+        if "unlabelled" not in batch:
+            return fit(self.loss, levels_of(self(batch["image"])), batch)
+        taught = self.taught(batch["unlabelled"])
+        # One forward of all: batch norm sees labelled and perturbed patches together.
+        count = len(batch["image"])
+        levels = levels_of(self(torch.cat([batch["image"], batch["perturbed"]])))
+        supervised, parts = fit(self.loss, [logits[:count] for logits in levels], batch)
+        drawn = self.disagreement(levels[0][count:], taught)
+        weight = self.weight_at(self.global_step)
+        own = {"supervised": supervised, "consistency": drawn}
+        return supervised + weight * drawn, parts | {k: v.detach() for k, v in own.items()}
+
+    def loss_parts(self, channels: int) -> list[str]:
+        """Those of the labelled loss: what validation knows."""
+        return parts_of_fit(self.loss, channels)
+
+    @torch.no_grad()
+    def taught(self, image: Tensor) -> Tensor:
+        """The teacher's probabilities of clean patches, float32."""
+        with self._teaching() as net:
+            outputs = net(image.to(memory_format=self.memory_format))
+        return levels_of(outputs)[0].float().sigmoid()
+
+    def disagreement(self, logits: Tensor, taught: Tensor) -> Tensor:
+        """How far the student is from the teacher's probabilities where the teacher is sure."""
+        logits = logits.float()
+        if self.consistency == "bce":
+            entries = binary_cross_entropy_with_logits(logits, taught, reduction="none")
+        else:
+            entries = (logits.sigmoid() - taught).square()
+        if self.confidence is None:
+            return entries.mean()
+        sure = torch.maximum(taught, 1 - taught) >= self.confidence
+        return (entries * sure).sum() / sure.sum().clamp(min=1)
+
+    def weight_at(self, step: int) -> float:
+        """What disagreement weighs in a step, counted from 0."""
+        if self.ramp_steps is None:
+            return self.weight
+        missing = 1 - min(step / self.ramp_steps, 1)
+        return self.weight * math.exp(-5 * missing**2)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        step = self.global_step
+        super().optimizer_step(*args, **kwargs)
+        if self.teacher is not None:
+            follow(self.teacher, self.net, keep=min(1 - 1 / (step + 1), self.decay))
+
+    def pictures(self, batch: Batch) -> list[Tensor]:
+        """As `Supervised`, then of a training batch the unlabelled patch in both views, taught."""
+        logits = self(batch["image"])
+        shown = fit_pictures(logits, batch, self.metadata.get("activations"))
+        if "unlabelled" not in batch:
+            return shown
+        clean, seen = batch["unlabelled"], batch["perturbed"]
+        return [*shown, clean[0], seen[0], self.taught(clean)[0]]
+
+    @contextmanager
+    def _teaching(self) -> Iterator[nn.Module]:
+        """The teacher; a shared one in the mode that it teaches in."""
+        if self.teacher is not None:
+            yield self.teacher
+            return
+        was = self.net.training
+        self.net.train(was and self.teacher_norm == "train")
+        try:
+            yield self.net
+        finally:
+            self.net.train(was)
+
+
+@torch.no_grad()
+def follow(teacher: nn.Module, student: nn.Module, *, keep: float) -> None:
+    """Nothing; the teacher is `keep` of itself and the rest of the student, counts copied.
+
+    In train mode its batch norms have seen patches of their own, and keep those statistics.
+    """
+    followed: list[tuple[Iterable[Tensor], Iterable[Tensor]]] = [
+        (teacher.parameters(), student.parameters())
+    ]
+    if not teacher.training:
+        followed.append((teacher.buffers(), student.buffers()))
+    for mine, theirs in followed:
+        for own, other in zip(mine, theirs, strict=True):
+            if own.is_floating_point():
+                own.lerp_(other, 1 - keep)
+            else:
+                own.copy_(other)
+
+
+def _check(decay: float, weight: float, ramp_steps: int | None, confidence: float | None) -> None:
+    allowed = {
+        "decay": (decay, 0 <= decay < 1, "in [0, 1)"),
+        "weight": (weight, weight >= 0, "0 or more"),
+        "ramp_steps": (ramp_steps, ramp_steps is None or ramp_steps > 0, "above 0, or null"),
+        "confidence": (
+            confidence,
+            confidence is None or 0.5 <= confidence < 1,
+            "in [0.5, 1), or null",
+        ),
+    }
+    for name, (value, fine, what) in allowed.items():
+        if not fine:
+            raise UserError(f"objective.{name} is {value}; it must be {what}")
