@@ -48,9 +48,9 @@ def sweep(session: Session, checkpoint: Path) -> dict[str, Any]:
     """
     root = session.loaded.root
     config = root.sweep
-    combinations, own = _combinations(config, root.decoding, session.loaded.allow)
+    chosen, own = combinations(config, root.decoding, session.loaded.allow)
     sources = rehearsed_sources(session)
-    scores = _check(session, sources, combinations)
+    scores = _check(session, sources, chosen)
     predictions = infer_sources(session, checkpoint, sources)
     folder = next(iter(predictions.values())).parent
     records = folder / f"{config.name}_records.json"
@@ -59,7 +59,7 @@ def sweep(session: Session, checkpoint: Path) -> dict[str, Any]:
         Task(decode_job(session, predictions[one.name]), one, root.evaluation.metrics, "")
         for one in sources
     ]
-    jobs = list(itertools.product(tasks, combinations))
+    jobs = list(itertools.product(tasks, chosen))
     for task, (arguments, swept) in track(jobs, total=len(jobs), label="sweep", unit="decode"):
         book.fill(task, arguments, swept)
     book.close()
@@ -75,7 +75,7 @@ def sweep(session: Session, checkpoint: Path) -> dict[str, Any]:
     return summary
 
 
-def _combinations(
+def combinations(
     config: Sweep, decoding: Mapping[str, Any], allow: Sequence[str]
 ) -> tuple[list[Combination], Row]:
     """The grid, what the decoder sweeps over itself apart, and the columns of the config's own.
@@ -108,9 +108,7 @@ def _value(decoding: Mapping[str, Any], key: str) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _check(
-    session: Session, sources: Sequence[Source], combinations: Sequence[Combination]
-) -> list[str]:
+def _check(session: Session, sources: Sequence[Source], chosen: Sequence[Combination]) -> list[str]:
     """The names of the scores, or the UserError that the sweep would otherwise end with."""
     root, allow = session.loaded.root, session.loaded.allow
     require_truth(sources, "a sweep")
@@ -123,10 +121,10 @@ def _check(
             raise unknown_name("score", name, names, where="sweep.best")
     # Every value once: those of the swept argument beside one combination.
     leaves = []
-    for number, (arguments, swept) in enumerate(combinations):
+    for number, (arguments, swept) in enumerate(chosen):
         ends = [{swept[0]: value} for value in swept[1]] if swept else [{}]
-        chosen = ends if number == 0 else ends[:1]
-        leaves += [with_parameters(root.decoding, arguments | end) for end in chosen]
+        tried = ends if number == 0 else ends[:1]
+        leaves += [with_parameters(root.decoding, arguments | end) for end in tried]
     try:
         try_decoders(leaves, sources, root, allow=allow)
     except UserError as error:
