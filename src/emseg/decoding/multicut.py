@@ -41,7 +41,7 @@ def multicut(
     A larger `beta`, in (0, 1), cuts more. `solver` `kernighan_lin` begins with what
     `greedy_additive` finds, and is never worse.
 
-    The decoder that SSNS-Net's authors call LMC (Huang et al., AAAI 2022), after Beier et al.,
+    The decoder that SSNS-Net's authors call LMC (Huang et al. 2022), after Beier et al.,
     Nature Methods 2017; solvers of bioimage-cpp, a UserError without it.
     """
     given = locals()
