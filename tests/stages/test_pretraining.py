@@ -1,5 +1,6 @@
 """A pretraining on images alone, and what goes on from it."""
 
+import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -12,6 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from emseg.cli import main
 from emseg.config import build, load
 from emseg.config.choices import tutorials_folder
+from emseg.errors import UserError
+from emseg.stages.sources import open_sources
 from emseg.training.checkpoints import read_checkpoint
 from stages.tiny_tutorial import DEMO, MAIN, environment, weights, write_volumes
 
@@ -34,7 +37,7 @@ SMALL = (
     "monitor.checkpoint.every_n_steps=null",
     "monitor.logging.log_every_n_steps=1",
 )
-PRETRAIN = tutorials_folder() / "dbmim" / "pretrain_r33.yaml"
+PRETRAIN = tutorials_folder() / "dbmim" / "pretrain_r32.yaml"
 # Those of train, val and test.
 IMAGES = "datasets/demo/[tv]*_raw.h5"
 # Of the encoder's tensors: positions, patches, one block, the last norm.
@@ -67,7 +70,7 @@ def policy_of(checkpoint):
 
 def test_images_teach_an_encoder_from_which_a_training_begins_and_is_tested(capsys):
     assert pretrain("data.train.label=lost.h5", "data.val={image: datasets/demo/spare_raw.h5}") == 0
-    checkpoint = last("dbmim_pretrain_r33")
+    checkpoint = last("dbmim_pretrain_r32")
     run = checkpoint.parents[1]
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
     parts = {
@@ -106,7 +109,7 @@ def test_a_resumed_pretraining_hides_what_it_would_have_hidden(objective):
         words = (f"objective={objective}", "objective.freeze_steps=9", *words)
         words = (*words, "objective.warmup_steps=1", "objective.policy_lr=0.1")
     assert pretrain(*words) == 0
-    checkpoint = last("dbmim_pretrain_r33")
+    checkpoint = last("dbmim_pretrain_r32")
     whole, policy = weights(checkpoint), policy_of(checkpoint)
     checkpoint.unlink()
     middle = checkpoint.with_name("step=2.ckpt")
@@ -122,7 +125,7 @@ def test_a_policy_learns_from_its_warm_up_to_its_freeze_and_is_told_of(capsys):
     words = ["objective=masked_adaptive", "objective.warmup_steps=2", "objective.freeze_steps=4"]
     words += ["optimization.max_steps=6", "monitor.checkpoint.every_n_steps=1"]
     assert pretrain(*words, "data.val={image: datasets/demo/spare_raw.h5}") == 0
-    folder = last("dbmim_pretrain_r33").parent
+    folder = last("dbmim_pretrain_r32").parent
     states = [policy_of(folder / f"step={step}.ckpt") for step in range(1, 7)]
     same = [all(torch.equal(a[n], b[n]) for n in a if "." in n) for a, b in pairwise(states)]
     assert same == [True, False, False, True, True]
@@ -152,7 +155,7 @@ def test_two_processes_train_with_a_policy_in_all_its_phases():
     command += [str(MAIN), "--config", str(PRETRAIN), *SMALL, *words]
     ran = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=180)
     assert ran.returncode == 0 and "training 4 steps on 2 cpu" in ran.stderr, ran.stderr
-    assert read_checkpoint(last("dbmim_pretrain_r33"))["global_step"] == 4
+    assert read_checkpoint(last("dbmim_pretrain_r32"))["global_step"] == 4
 
 
 @pytest.mark.parametrize(
@@ -176,12 +179,77 @@ def test_what_does_not_go_together_is_refused(words, told, capsys, tmp_path):
     assert not (tmp_path / "outputs").exists()
 
 
-@pytest.mark.parametrize("name", ["pretrain_r17", "pretrain_r33", "pretrain_plain_mae"])
-def test_the_recipes_teach_all_of_the_encoder_that_is_finetuned(name):
-    root = load(PRETRAIN.with_name(f"{name}.yaml"), mode="train", overrides=[]).root
+# Of each row: the full mixture or the public volumes, what hides, membranes and structure or not.
+ROWS = {
+    "full": (True, "masked", "random", True),
+    "r16": (False, "masked_patchwise", "random", True),
+    "r17": (False, "masked", "random", True),
+    "r20": (True, "masked", "random", True),
+    "r23": (False, "masked", "random", False),
+    "r23_full": (True, "masked", "random", False),
+    "r29": (False, "masked", "edge", True),
+    "r30": (False, "masked", "edge", False),
+    "r31": (True, "masked", "edge", True),
+    "r32": (False, "masked", "edge_random_mix", True),
+    "r33": (True, "masked", "edge_random_mix", True),
+    "r34": (False, "masked_adaptive", "edge_random_mix", True),
+    "r35": (True, "masked_adaptive", "edge_random_mix", True),
+}
+GROUPS = ["fafb", "fib25", "kasthuri", "mitoem", "mb_moc"]
+
+
+def test_the_rows_of_the_tables_differ_in_what_they_compare_and_in_nothing_else():
+    files = {path.stem: path for path in PRETRAIN.parent.glob("pretrain*.yaml")}
+    parent = load(files.pop("pretrain"), mode="train", overrides=[]).root
+    assert {*files} == {f"pretrain_{row}" for row in ROWS}
+    for row, (full, objective, strategy, membranes) in ROWS.items():
+        loaded = load(files[f"pretrain_{row}"], mode="train", overrides=[])
+        root = loaded.root
+        assert root.experiment_name == f"dbmim_pretrain_{row}"
+        assert [*root.data.train] == (["cremi", *GROUPS] if full else [""]), row
+        assert all(volume.weight == 1 for volume in root.data.train.values())
+        assert loaded.choices["objective"] == objective, row
+        assert (root.objective["strategy"], root.objective["ratio"]) == (strategy, 0.75), row
+        build(root.objective, kind="objective", **_parts(root))
+        weights = root.loss["membrane_weight"], root.loss["structure_weight"]
+        assert weights == ((1.35, 0.2) if membranes else (0.0, 0.0)), row
+        root.data.train, root.data.preload = parent.data.train, True
+        same = ("data", "model", "augment", "optimization", "system", "target")
+        assert all(getattr(root, key) == getattr(parent, key) for key in same), row
+
+
+def _parts(root):
+    with torch.device("meta"):
+        net = build(root.model, kind="model", in_channels=1)
+    return {"net": net, "loss": build(root.loss, kind="loss"), "make_optimizer": None}
+
+
+def test_the_encoder_that_is_pretrained_is_that_which_is_finetuned():
+    root = load(PRETRAIN, mode="train", overrides=[]).root
     finetuned = load(DEMO, mode="train", overrides=["model=unetr_aniso_em", "target=aff3"]).root
     with torch.device("meta"):
         source = build(root.model, kind="model", in_channels=1)
         net = build(finetuned.model, kind="model", in_channels=1, out_channels=3)
     assert sum(p.numel() for p in source.parameters()) == 3_254_848
     assert len(net.encoder_weights(source.state_dict(), root.model)) == 77
+
+
+def test_the_full_mixture_has_each_file_of_each_group_as_likely():
+    full = PRETRAIN.with_name("pretrain_r33.yaml")
+    raw = Path("datasets/demo/train_raw.h5")
+    for number, group in enumerate(GROUPS):
+        folder = Path("datasets/dbmim/full_em", group)
+        folder.mkdir(parents=True)
+        for part in range(number + 1):
+            shutil.copy(raw, folder / f"{group}_{part}.h5")
+    words = ["data.train.cremi=null"]
+    volumes = load(full, mode="train", overrides=words).root.data.train
+    sources = open_sources(volumes, split="train")
+    assert len(sources) == 1 + 2 + 3 + 4 + 5
+    assert {source.config.weight for source in sources} == {1}
+    shutil.rmtree("datasets/dbmim/full_em/fib25")
+    with pytest.raises(UserError, match=r"no file matches datasets/dbmim/full_em/fib25/\*.h5"):
+        open_sources(volumes, split="train")
+    words.append("data.train.fib25=null")
+    volumes = load(full, mode="train", overrides=words).root.data.train
+    assert len(open_sources(volumes, split="train")) == 1 + 3 + 4 + 5

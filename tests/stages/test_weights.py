@@ -127,4 +127,5 @@ def test_the_gated_volumes_are_fetched_by_hand_with_the_command_told(capsys):
     line = last_line(capsys)
     assert "https://huggingface.co/datasets/cyd0806/EM_pretrain_data" in line
     assert "hf download cyd0806/EM_pretrain_data --repo-type dataset" in line
+    assert "fafb, fib25, kasthuri, mitoem or mb_moc" in line
     assert "--local-dir 'my data'" in line and not Path("my data").exists()

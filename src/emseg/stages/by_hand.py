@@ -16,8 +16,10 @@ BY_HAND = {
         "datasets/dbmim/full_em",
         "full-em is half a terabyte, for those who agree to its terms; by hand: agree on "
         "https://huggingface.co/datasets/cyd0806/EM_pretrain_data, hf auth login, hf download "
-        "cyd0806/EM_pretrain_data --repo-type dataset --include '*.zip' --local-dir {folder}, "
-        "unzip each there, and see with emseg inspect which data set is the image",
+        "cyd0806/EM_pretrain_data --repo-type dataset --include '*.zip' --local-dir {folder} "
+        "(the same command goes on where it broke off), unzip each into the folder of its group "
+        "there, fafb, fib25, kasthuri, mitoem or mb_moc, and see with emseg inspect which data set "
+        "is the image",
     ),
     "ac3ac4": (
         "datasets/ssns",
