@@ -64,7 +64,7 @@ class Session:
     def follow(self, words: list[str], worked: list[str]) -> Done:
         """Do one command; a copy of the results is kept."""
         worked.clear()
-        filled = [self._filled(word) for word in words]
+        filled = [self.filled(word) for word in words]
         with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
             code = main(self.small(filled))
         assert code == 0, err.getvalue()
@@ -73,7 +73,7 @@ class Session:
             shutil.copytree(results, kept, dirs_exist_ok=True)
         return Done(out.getvalue(), err.getvalue(), [*worked], kept)
 
-    def _filled(self, word: str) -> str:
+    def filled(self, word: str) -> str:
         """The word with the latest run of its experiment for <timestamp>, its step for <N>."""
         path = re.search(r"outputs/([^/]+)/<timestamp>", word)
         if path is None:

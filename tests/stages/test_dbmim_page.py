@@ -1,6 +1,7 @@
 """The dbMiM page: every command of docs/dbmim.md in its order, on small synthetic volumes."""
 
 import csv
+import importlib
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from emseg.config import load
 from emseg.data import layouts
 from emseg.training.checkpoints import read_checkpoint
 from stages.page import Session, count_stages, key_of, mode_of
-from test_docs import REPOSITORY, commands
+from test_docs import REPOSITORY, commands, fences
 
 PAGE = (REPOSITORY / "docs" / "dbmim.md").read_text()
 PRETRAINED, NAME = "dbmim_pretrain_r17", "dbmim_finetune_r17"
@@ -121,3 +122,24 @@ def test_what_was_tuned_is_told_apart_from_the_best(page: Session) -> None:
         )
     ]
     assert tuned["voi_sum"] == pytest.approx(mean["voi_sum"])
+
+
+def test_blocks_give_the_numbers_of_the_sweep(
+    page: Session, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(page.folder)
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    lines = [line for block in fences(PAGE, "sh") for line in block.splitlines()]
+    (command,) = [line for line in lines if "benchmarks/blockwise.py" in line]
+    words = [page.filled(word) for word in command.split()[2:]]
+    blockwise = importlib.import_module("blockwise")
+    blockwise.main(small([*words, "--chunk", "4", "20", "48", "--seam", "1", "4", "4"]))
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["equal"] is True
+    summary, swept = (
+        json.loads((page.results / f"{name}_summary.json").read_text())
+        for name in ("blockwise_scale", "cremi_segmentation")
+    )
+    assert len(summary["per_group"]) == 3 * 5 * 2 * 3  # combinations, ways and regions
+    for name in ("voi_sum", "adapted_rand"):
+        best, score = summary[f"best_full_by_{name}"], name.replace("rand", "rand_error")
+        assert best[score] == swept[f"best_by_{name}"][score]
