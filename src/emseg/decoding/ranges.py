@@ -39,7 +39,8 @@ def near_and_long(
         raise UserError(
             f"decoding={decoder} needs affinities over longer ranges beside the nearest, not the "
             f"offsets {_listed(offsets)} alone: train a target that has them, as target=aff6_long "
-            "or target=aff12, and keep them (inference.model.select_channel)"
+            "or target=aff12, and name all its channels in inference.model.select_channel (null is "
+            "the nearest)"
         )
     return (first, second, third), long
 
