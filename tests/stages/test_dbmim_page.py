@@ -3,9 +3,16 @@
 import csv
 import importlib
 import json
+import sys
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import Any
 
+import pooch
 import pytest
 
+from emseg.cli import VERBS, main
 from emseg.config import load
 from emseg.data import layouts
 from emseg.training.checkpoints import read_checkpoint
@@ -28,33 +35,61 @@ TRAIN = (
 
 def small(words: list[str]) -> list[str]:
     """The words, and what makes them small."""
-    if words[0] == "synth":
+    if words[0] in VERBS:
         return words
     more = f"{NETWORK} {TRAIN} tune.n_trials=2 inference.window.overlap=0"
     head = "" if "pretrain" in words[1] else " model.feature_size=4"
     return [*words, *(more + head).split()]
 
 
+@dataclass
+class Page(Session):
+    """The page, and the one line with which each command that needs the network ends."""
+
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+class _Offline:
+    def __init__(self, **settings: Any) -> None: ...
+
+    def __call__(self, url: str, *rest: Any) -> None:
+        raise ConnectionError(f"no route to {url}")
+
+
+def _refusal(words: list[str]) -> str:
+    with redirect_stderr(StringIO()) as err:
+        assert main(words) == 2
+    lines = err.getvalue().splitlines()
+    assert all(line.startswith("emseg: ") for line in lines)
+    return lines[-1]
+
+
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Session:
-    """Every command of the page, done in its order."""
-    session = Session(tmp_path_factory.mktemp("page"), NAME, small)
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """Every command of the page in its order, without a network: done, or refused."""
+    session = Page(tmp_path_factory.mktemp("page"), NAME, small)
     (session.folder / "tutorials").symlink_to(REPOSITORY / "tutorials")
     worked: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(session.folder)
         patch.setitem(layouts.SHAPES, "dbmim", SHAPE)
         count_stages(patch, worked, scorer="count_overlaps")
+        patch.setattr(pooch, "HTTPDownloader", _Offline)
+        patch.setitem(sys.modules, "huggingface_hub", None)
         for words in commands(PAGE):
+            if words[0] in ("download", "convert"):
+                session.refused[" ".join(words)] = _refusal(words)
+                continue
             pretraining = mode_of(words) == "train" and "pretrain" in words[1]
             key = "pretrain" if pretraining else key_of(words).split("=")[0]
             session.done[key] = session.follow(words, worked)
     return session
 
 
-def test_the_page_has_these_commands_and_no_other(page: Session) -> None:
+def test_the_page_has_these_commands_and_no_other(page: Page) -> None:
     assert [*page.done] == [
         "synth dbmim datasets/dbmim",
+        "inspect datasets/dbmim/CREMI/sample_A_20160501.hdf --json sample_A.json",
         "pretrain",
         "train model.init_from",
         "test",
@@ -63,6 +98,25 @@ def test_the_page_has_these_commands_and_no_other(page: Session) -> None:
         "sweep",
         "sweep decoding",
     ]
+
+
+def test_what_is_out_of_reach_is_told_with_what_to_do(page: Page) -> None:
+    told = {
+        "download cremi-official datasets/dbmim/CREMI": "by hand: mkdir -p datasets/dbmim/CREMI",
+        "download snemi": "by hand: mkdir -p datasets/SNEMI",
+        "convert public-em datasets datasets/dbmim/public_em": "7 of 7 volumes are missing below",
+        "download full-em": "--local-dir datasets/dbmim/full_em",
+        "download dbmim-weights": "pip install huggingface-hub",
+    }
+    assert [*page.refused] == [*told]
+    for command, words in told.items():
+        assert words in page.refused[command]
+
+
+def test_an_inspection_tells_the_volume(page: Page) -> None:
+    records = json.loads((page.folder / "sample_A.json").read_text())
+    shapes = {record["key"]: record["shape"] for record in records}
+    assert shapes == {"volumes/raw": [*SHAPE], "volumes/labels/neuron_ids": [*SHAPE]}
 
 
 def test_the_synthetic_volumes_suit_the_recipe_as_it_is() -> None:
@@ -74,13 +128,13 @@ def test_the_synthetic_volumes_suit_the_recipe_as_it_is() -> None:
     assert min(layouts.SHAPES["dbmim"][1:]) >= patch[1]
 
 
-def test_the_encoder_is_taken_from_the_pretraining(page: Session) -> None:
+def test_the_encoder_is_taken_from_the_pretraining(page: Page) -> None:
     assert "77 of the model's 214 tensors are those of" in page.done["train model.init_from"].err
     (begun,) = (page.folder / "outputs" / PRETRAINED).glob("*/checkpoints/last.ckpt")
     assert read_checkpoint(begun)["emseg"]["objective"]["strategy"] == "random"
 
 
-def test_three_volumes_are_tested_on_what_was_held_back(page: Session) -> None:
+def test_three_volumes_are_tested_on_what_was_held_back(page: Page) -> None:
     done = page.done["test"]
     assert done.worked == ["infer"] * 3 + ["decode"] * 3 + ["evaluate"] * 3
     assert "was trained on" not in done.err
@@ -89,7 +143,7 @@ def test_three_volumes_are_tested_on_what_was_held_back(page: Session) -> None:
     assert {"voi_sum", "adapted_rand_skimage"} < {*record["volumes"]["mean"]}
 
 
-def test_the_grid_is_told_whole(page: Session) -> None:
+def test_the_grid_is_told_whole(page: Page) -> None:
     folder = page.done["sweep"].results
     with (folder / "cremi_segmentation_metrics.csv").open() as file:
         table = list(csv.DictReader(file))
@@ -102,7 +156,7 @@ def test_the_grid_is_told_whole(page: Session) -> None:
     assert page.done["sweep"].worked == []  # predicted before, and scored by rows of its own
 
 
-def test_what_was_tuned_is_told_apart_from_the_best(page: Session) -> None:
+def test_what_was_tuned_is_told_apart_from_the_best(page: Page) -> None:
     summary = json.loads(
         (page.done["sweep decoding"].results / "cremi_segmentation_summary.json").read_text()
     )
