@@ -12,13 +12,16 @@ from test_docs import REPOSITORY, commands
 
 PAGE = (REPOSITORY / "docs" / "ssns.md").read_text()
 PRETRAINED, NAME = "ssns_pretraining_snemi3d", "ssns_ac3_d5_u200_ws"
-SECTIONS = {"unlabelled.ac3.range": "[12,18]", "train.range": "[0,3]", "test.range": "[18,24]"}
+SECTIONS = (
+    "data.unlabelled.ac3.range=[12,18] data.train.range=[0,3] test.data.test.range=[18,24] "
+    "tune.data.test.range=[0,6]"
+)
 
 SMALL = (
     "model.width=[4,4,6,6,8] data.dataloader.patch_size=[4,32,32] data.dataloader.batch_size=1 "
     "system=cpu system.num_workers=0 optimization.max_steps=2 optimization.n_steps_per_epoch=2 "
     "monitor.checkpoint.every_n_steps=null monitor.logging.images.n_images=1 "
-    "inference.pad=[1,4,4] tune.n_trials=2 tune.data.test.range=[0,6]"
+    "inference.pad=[1,4,4] tune.n_trials=2"
 )
 
 
@@ -38,7 +41,7 @@ def small(words: list[str]) -> list[str]:
     more = SMALL.split()
     if "pretraining" in words[1]:
         return [*words, *more, "data.train.ac3.range=[12,18]"]
-    return [*words, *more, *(f"data.{key}={value}" for key, value in SECTIONS.items())]
+    return [*words, *more, *SECTIONS.split()]
 
 
 @pytest.fixture(scope="module")

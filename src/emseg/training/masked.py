@@ -17,14 +17,13 @@ from emseg.training.objective import Batch, Losses, Objective
 GREY = 0.5
 
 
-class MaskedPretraining(Objective):
-    """A module that teaches `net` to guess patches of images that are hidden from it.
+class HidingPatches(Objective):
+    """What objectives have in common that hide patches of images from `net`, which guesses them.
 
     `net` takes images and a mask (B, *grid), true where a patch is hidden, and knows its `grid`;
     `loss` takes what it guesses, the images and the mask. `TokenMasking` hides the patches, by
     `strategy`, `ratio`, `fraction`, `power` and `noise`, those of each sample by its `seed`: the
-    same ones whichever device, batch or resumed run has it. (dbMiM, Chen et al. 2023; SimMIM, Xie
-    et al. 2022.)
+    same ones whichever device, batch or resumed run has it.
     """
 
     of_target = False
@@ -70,10 +69,6 @@ class MaskedPretraining(Objective):
         ]
         return torch.cat(masks)
 
-    def losses(self, batch: Batch) -> Losses:
-        image, mask = batch["image"], self.hidden(batch)
-        return with_parts(self.loss(self(image, mask), image, mask))
-
     def loss_parts(self, channels: int) -> list[str]:
         toy = torch.zeros(1, channels, 2, 2, 2)
         _, parts = with_parts(self.loss(toy, toy, torch.ones(1, 1, 1, 1, dtype=torch.bool)))
@@ -84,3 +79,14 @@ class MaskedPretraining(Objective):
         image, mask = batch["image"], self.hidden(batch)
         hidden = interpolate(mask[:, None].float(), size=image.shape[2:]) > 0
         return [image[0], image.masked_fill(hidden, GREY)[0], self(image, mask)[0]]
+
+
+class MaskedPretraining(HidingPatches):
+    """A module that teaches `net` to guess patches of images, which `strategy` hides from it.
+
+    (dbMiM, Chen et al. 2023; SimMIM, Xie et al. 2022.)
+    """
+
+    def losses(self, batch: Batch) -> Losses:
+        image, mask = batch["image"], self.hidden(batch)
+        return with_parts(self.loss(self(image, mask), image, mask))

@@ -12,15 +12,15 @@ from torch.optim.lr_scheduler import LRScheduler
 from emseg.errors import UserError
 from emseg.losses.asking import with_parts
 from emseg.losses.membrane import patch_means
-from emseg.training.masked import MaskedPretraining
+from emseg.training.masked import HidingPatches
 from emseg.training.masking_policy import Choice, MaskingPolicy
 from emseg.training.objective import Batch, Losses
 
 _POLICY = "policy."
 
 
-class PolicyPretraining(MaskedPretraining):
-    """A `MaskedPretraining` in which `policy` chooses for each training sample what is hidden.
+class PolicyPretraining(HidingPatches):
+    """A `MaskedPretraining`, but that `policy` chooses for each training sample what is hidden.
 
     The policy learns from optimizer step `warmup_steps` to `freeze_steps`, at the rate `policy_lr`
     in the network's optimizer, by `Choice.loss` times `policy_weight`; the reward of a sample is
