@@ -70,6 +70,14 @@ def test_a_glob_is_a_volume_for_each_file():
     assert names({"": Volume(path=".", image="im_*.h5:raw")}) == ["im_a", "im_b"]
 
 
+def test_files_of_a_glob_under_a_key_have_the_key_before_their_names():
+    for file in ("fafb/block_1.h5", "fib25/block_1.h5", "fib25/raw.h5"):
+        write(file)
+    volumes = {key: Volume(image=f"{key}/*.h5") for key in ("fafb", "fib25")}
+    assert names(volumes) == ["fafb_block_1", "fib25_block_1", "fib25_fib25"]
+    assert names({"fafb": Volume(image="fafb/*.h5", name="x")}) == ["x"]
+
+
 def test_brackets_in_a_name_that_is_there_are_no_pattern():
     assert names({"": Volume(image=write("cells[1].h5"))}) == ["cells[1]"]
 

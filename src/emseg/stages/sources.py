@@ -104,9 +104,9 @@ def open_sources(
     """The open volumes of `data.<split>`, globs expanded, each under a name of its own.
 
     A volume's own `name` counts first, then its key among several, then for a lone one `lone_name`
-    where given, else the image's file stem, or the nearest folder above that tells something. Two
-    volumes of one name, a missing file, a truth that does not fit its image and a split without
-    volumes are UserErrors.
+    where given, else the image's file stem, or the nearest folder above that tells something; files
+    of a glob have that behind the glob's key. Two volumes of one name, a missing file, a truth that
+    does not fit its image and a split without volumes are UserErrors.
     """
     expanded = [one for key, volume in volumes.items() for one in _expand(key, volume, split)]
     if not expanded:
@@ -155,7 +155,7 @@ def within(
 
 
 def _expand(key: str, volume: VolumeConfig, split: str) -> list[tuple[str, VolumeConfig]]:
-    """The volume with its key; for a glob one for each file, without a key."""
+    """The volume with its key; for a glob one for each file, whose name a key goes before."""
     root = Path(volume.path or "")
     image = str(root / volume.image)
     label = volume.label and str(root / volume.label)
@@ -177,8 +177,8 @@ def _expand(key: str, volume: VolumeConfig, split: str) -> list[tuple[str, Volum
         )
     labels, masks = (_matches(one, image, images, split) for one in (label, mask))
     return [
-        ("", replace(whole, image=image, label=label, mask=mask))
-        for image, label, mask in zip(images, labels, masks, strict=True)
+        (key and f"{key}_{_telling_name(one)}", replace(whole, image=one, label=label, mask=mask))
+        for one, label, mask in zip(images, labels, masks, strict=True)
     ]
 
 
