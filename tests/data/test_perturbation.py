@@ -276,6 +276,15 @@ def test_what_a_patch_does_not_allow_is_named_with_its_key() -> None:
         UserError, match=r"^perturb.student.transforms.intensity is for .* another perturb$"
     ):
         dataset(shipped("ssns_ema"), crossed)
+    # Sections lie across the first axis of every volume, not of the first one alone.
+    with pytest.raises(UserError, match="x in volumes stored as xyz"):
+        PatchDataset(
+            [volume(), crossed],
+            patch_size=PATCH,
+            seed=5,
+            target=None,
+            perturbation=shipped("ssns_ema"),
+        )
     with pytest.raises(UserError, match=r"smaller than a patch .* margin \[0, 17, 17\]"):
         dataset(shipped("ssns_ws"), volume(shape=(8, 30, 30)))
 

@@ -103,7 +103,8 @@ class PatchDataset:
         check_volumes(volumes, intensities)
         check_ids(volumes, target, relabel_crops)
         check_rejection(reject, patch_size)
-        changes.check(self._size, volumes[0].image.axes)
+        for axes in dict.fromkeys(volume.image.axes for volume in volumes):
+            changes.check(self._size, axes)
         self.notes = small_volumes(volumes, crop=needed, margin=margin, pad_small=pad_small)
         self._volumes = [in_memory(volume) if preload else volume for volume in volumes]
         self._ranges = [range_of(volume.image, **intensities) for volume in self._volumes]
