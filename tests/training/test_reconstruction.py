@@ -1,6 +1,7 @@
 from functools import partial
 
 import torch
+from tiny_run import tiny_net
 from torch import nn
 
 from emseg.losses.mse import MSE
@@ -35,6 +36,21 @@ def test_the_loss_compares_what_is_made_of_the_perturbed_with_the_clean():
     raw, seen, shown = learner.pictures({name: part[:1] for name, part in samples.items()})
     assert torch.equal(raw, samples["image"][0]) and torch.equal(seen, samples["perturbed"][0])
     torch.testing.assert_close(shown, made[0])
+
+
+def test_coarser_outputs_of_deep_supervision_are_compared_with_the_clean_too():
+    torch.manual_seed(0)
+    samples = {name: torch.rand(2, 1, 2, 8, 8) for name in ("image", "perturbed")}
+    net = tiny_net(out_channels=1)
+    learner = Reconstruction(
+        net, loss=MSE(activation="sigmoid"), make_optimizer=partial(torch.optim.AdamW, lr=1e-2)
+    )
+    total, parts = learner.train().losses(samples)
+    fine, coarse = (torch.sigmoid(logits) for logits in net(samples["perturbed"]))
+    nearest = samples["image"][..., 1::2, 1::2]
+    auxiliary = ((coarse - nearest) ** 2).mean()
+    torch.testing.assert_close(parts["auxiliary_1"], auxiliary.detach())
+    torch.testing.assert_close(total, ((fine - samples["image"]) ** 2).mean() + 0.5 * auxiliary)
 
 
 def test_noise_is_learned_away():
