@@ -1,11 +1,13 @@
 """Trainings with two views of unlabelled volumes: what they need, keep, and go on from."""
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 
 from emseg.cli import main
+from emseg.stages.objective import inherit_regions
 from emseg.training.checkpoints import net_weights, read_checkpoint
 from stages.tiny_tutorial import DEMO, TINY, weights, write_volumes
 
@@ -80,6 +82,39 @@ def test_the_unlabelled_volume_matters_and_is_told_where_it_is_tested(capsys):
         Path("outputs/demo").glob("*/checkpoints/last.ckpt"), key=lambda p: p.stat().st_mtime
     )
     assert any(not torch.equal(learned[name], value) for name, value in weights(other).items())
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_what_the_initial_weights_have_seen_is_seen(labelled, capsys):
+    """Of a volume, with its labels or without, by a training that another begins from."""
+    begun = (f"data.train.image={RAW}", "data.train.label=datasets/demo/spare_labels.h5")
+    assert do(*(begun if labelled else LEARN)) == 0
+    run = last().parents[1]
+    run = run.rename(run.with_name("kept"))
+    assert do(f"model.init_from={run}/checkpoints/last.ckpt") == 0
+    (checkpoint,) = (path for path in run.parent.glob("2*/checkpoints/last.ckpt"))
+    capsys.readouterr()
+    test = ("--mode", "test", "--checkpoint", str(checkpoint))
+    assert do(*test) == 0
+    assert "test_im was" not in capsys.readouterr().err
+    assert do(*test, f"data.test.image={RAW}", "data.test.label=datasets/demo/test_labels.h5") == 0
+    told = "was trained on" if labelled else "was seen in training, without its labels"
+    assert f"test_im {told}" in capsys.readouterr().err
+
+
+def test_images_of_the_pretraining_are_seen_without_labels(tmp_path):
+    assert do(*DENOISE, "data.train.label=null") == 0
+    facts = {"trained_on": [{"image": "own"}], "seen_unlabelled": []}
+    inherit_regions(facts, last())
+    assert facts["trained_on"] == [{"image": "own"}]
+    assert [Path(region["image"]).name for region in facts["seen_unlabelled"]] == [
+        "train_raw.h5:main"
+    ]
+    before = copy.deepcopy(facts)
+    inherit_regions(facts, last())
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "foreign.pt")
+    inherit_regions(facts, tmp_path / "foreign.pt")
+    assert facts == before
 
 
 def test_a_network_that_cleans_images_is_no_network_of_affinities(capsys):

@@ -19,6 +19,7 @@ from emseg.training.checkpoints import (
     read_checkpoint,
     require_same_loss,
     start_from,
+    told_facts,
 )
 from emseg.training.objective import Objective
 
@@ -80,9 +81,30 @@ def build_objective(
 
 
 def begun_from(root: Root, module: Objective) -> str | None:
-    """A line on the weights that the network now has from `model.init_from`, None without it."""
+    """A line on the weights that the network now has from `model.init_from`, None without it.
+
+    What those have seen, the module's checkpoints say that it has seen.
+    """
     source = root.model.get("init_from")
-    return start_from(Path(source), module.net) if source else None
+    if not source:
+        return None
+    told = start_from(Path(source), module.net)
+    inherit_regions(module.metadata, Path(source))
+    return told
+
+
+def inherit_regions(facts: dict[str, Any], source: Path) -> None:
+    """Nothing; `trained_on` and `seen_unlabelled` of the facts have those of the file's training.
+
+    A training without a target has seen its volumes without their labels. Files that are not ours
+    do not say.
+    """
+    before = told_facts(source)
+    with_labels, without = (before.get(key, []) for key in ("trained_on", "seen_unlabelled"))
+    if "channels" not in before:
+        with_labels, without = [], [*with_labels, *without]
+    for key, regions in (("trained_on", with_labels), ("seen_unlabelled", without)):
+        facts[key] += [region for region in regions if region not in facts[key]]
 
 
 def check_checkpoints(

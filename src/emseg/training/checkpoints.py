@@ -61,6 +61,11 @@ def start_from(path: str | Path, net: nn.Module) -> str:
     )
 
 
+def told_facts(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint of ours says beside its weights; nothing where the file is another's."""
+    return _below(_load(Path(path)), "emseg")
+
+
 def _state(contents: Any) -> Any:
     """What stands where programs put a network's weights, or the contents themselves."""
     found = (_below(contents, key) for key in _STATES)
