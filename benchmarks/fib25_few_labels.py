@@ -1,6 +1,6 @@
 """Do unlabelled sections help on real EM? Ten labelled ones of FIB-25 alone, and with a teacher.
 
-    python benchmarks/fib25_few_labels.py --data FOLDER [--steps 300] [--seeds 3] [--quick]
+    python benchmarks/fib25_few_labels.py --data FOLDER [--steps 200] [--seeds 3] [--quick]
 
 FOLDER holds `training_sample1_rawonly.h5` and `training_sample2.h5`. Labels are those of z < 10 of
 the second; without labels all of the first and z < 200 of the second are seen. The arms share
@@ -24,7 +24,7 @@ SMALL = [
     "system.num_workers=0",
     "optimization.precision=32-true",
     "model=rsunet",
-    "model.width=[12,24,36]",
+    "model.width=[8,16,24]",
     "model.down_factors=[[1,2,2],[2,2,2]]",
     "model.depth_2d=0",
     "target=aff3",
@@ -57,7 +57,7 @@ ARMS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the folder of both volumes")
-    parser.add_argument("--steps", type=int, default=300, help="of each training")
+    parser.add_argument("--steps", type=int, default=200, help="of each training")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each arm")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--quick", action="store_true", help="few steps, to see that it runs")
