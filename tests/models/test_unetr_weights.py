@@ -13,6 +13,7 @@ from emseg.models.unetr_aniso import UNETRAniso
 from emseg.models.unetr_weights import resampled_positions
 from emseg.training.checkpoints import start_from
 from emseg.training.masked import MaskedPretraining
+from emseg.training.objective import Parts
 
 ENCODER = ("pos_embed", "patch_embed.", "encoder_blocks.", "norm.")
 # Two blocks instead of four, over the same patches.
@@ -68,7 +69,8 @@ def test_all_77_tensors_of_the_published_size_are_taken():
 
 def test_own_checkpoint_of_a_pretraining_starts_the_encoder(tmp_path):
     source, net = MaskedAutoencoder(1, **TINY), unetr(TINY | {"volume_size": (8, 16, 32)})
-    module = MaskedPretraining(source, loss=MaskedReconstruction(), make_optimizer=torch.optim.SGD)
+    parts = Parts(net=source, loss=MaskedReconstruction(), make_optimizer=torch.optim.SGD)
+    module = MaskedPretraining(parts)
     contents = {
         "state_dict": module.state_dict(),
         "emseg": {"config": {"model": settings(TINY)}, "global_step": 1},

@@ -15,8 +15,10 @@ from emseg.losses.bce import WeightedBCEWithLogits
 from emseg.losses.masked_reconstruction import MaskedReconstruction
 from emseg.training.checkpoints import net_weights, read_checkpoint, start_from
 from emseg.training.consistency import Consistency, follow
+from emseg.training.objective import Parts
 
 SIZE = (2, 8, 8)
+PARTS = ("net", "loss", "metadata")
 
 
 def module(**settings):
@@ -26,7 +28,8 @@ def module(**settings):
         "loss": WeightedBCEWithLogits(),
         "make_optimizer": partial(torch.optim.SGD, lr=0.1),
     }
-    return Consistency(**defaults | settings)
+    parts = {name: settings.pop(name) for name in PARTS if name in settings}
+    return Consistency(Parts(**defaults | parts), **settings)
 
 
 def batch(count=3, *, same=False):

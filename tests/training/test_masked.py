@@ -7,6 +7,7 @@ from emseg.losses.masked_reconstruction import MaskedReconstruction
 from emseg.losses.mse import MSE
 from emseg.models.masked_autoencoder import MaskedAutoencoder
 from emseg.training.masked import GREY, MaskedPretraining
+from emseg.training.objective import Parts
 from emseg.training.supervised import Supervised
 
 TINY = {
@@ -23,7 +24,8 @@ def module(loss=None, **settings):
     torch.manual_seed(0)
     net = MaskedAutoencoder(1, **TINY)
     loss = loss or MaskedReconstruction()
-    return MaskedPretraining(net, loss=loss, make_optimizer=torch.optim.SGD, **settings)
+    parts = Parts(net=net, loss=loss, make_optimizer=torch.optim.SGD)
+    return MaskedPretraining(parts, **settings)
 
 
 def batch(count, *, first_seed=0):
@@ -114,4 +116,4 @@ def test_pictures_are_the_image_with_and_without_what_is_hidden_and_the_guess():
 def test_parts_of_another_objective_are_refused(objective, net, loss, message):
     net = MaskedAutoencoder(1, **TINY) if net is None else net()
     with pytest.raises(UserError, match=f"^objective: {objective.__name__} hides .*{message}"):
-        objective(net, loss=loss(), make_optimizer=torch.optim.SGD)
+        objective(Parts(net=net, loss=loss(), make_optimizer=torch.optim.SGD))

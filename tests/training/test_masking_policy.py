@@ -15,6 +15,7 @@ from emseg.training.masked import MaskedPretraining
 from emseg.training.masked_by_policy import PolicyPretraining
 from emseg.training.masking import TokenMasking
 from emseg.training.masking_policy import MixPolicy, PatchPolicy
+from emseg.training.objective import Parts
 
 GRID = (1, 2, 2)
 RATIOS, FRACTIONS = (0.5, 0.75, 1.0), (0.0, 0.5)
@@ -233,9 +234,11 @@ def module(kind=MixPolicy, **settings):
         **weights,
     }
     return PolicyPretraining(
-        tiny_net(),
-        loss=MaskedReconstruction(),
-        make_optimizer=partial(torch.optim.AdamW, lr=1e-3),
+        Parts(
+            net=tiny_net(),
+            loss=MaskedReconstruction(),
+            make_optimizer=partial(torch.optim.AdamW, lr=1e-3),
+        ),
         **defaults | settings,
     )
 
@@ -274,7 +277,7 @@ def test_the_policy_chooses_in_its_phase_alone(kind, monkeypatch):
 
 def _fixed(pretraining):
     plain = MaskedPretraining(
-        pretraining.net, loss=pretraining.loss, make_optimizer=torch.optim.SGD
+        Parts(net=pretraining.net, loss=pretraining.loss, make_optimizer=torch.optim.SGD)
     )
     plain.masking = pretraining.masking
     return plain

@@ -7,6 +7,7 @@ from emseg.config.choices import conf_folder
 from emseg.errors import UserError
 from emseg.losses.mse import MSE
 from emseg.models.unetr_aniso import UNETRAniso
+from emseg.training.objective import Parts
 from emseg.training.schedules import constant
 from emseg.training.supervised import Supervised
 
@@ -15,7 +16,7 @@ SHIPPED = read_yaml(conf_folder() / "optimization" / "optimizer" / "adamw_finetu
 
 def optimizer_of(net: torch.nn.Module, **changes) -> torch.optim.Optimizer:
     make = build(SHIPPED | changes, kind="optimization.optimizer")
-    module = Supervised(net, loss=MSE(), make_optimizer=make, make_scheduler=constant)
+    module = Supervised(Parts(net=net, loss=MSE(), make_optimizer=make, make_scheduler=constant))
     return module.configure_optimizers()["optimizer"]
 
 

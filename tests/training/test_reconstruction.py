@@ -6,6 +6,7 @@ from torch import nn
 
 from emseg.losses.mse import MSE
 from emseg.losses.weighted_sum import WeightedSum
+from emseg.training.objective import Parts
 from emseg.training.reconstruction import Reconstruction
 
 
@@ -13,7 +14,9 @@ def module(loss=None):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv3d(1, 4, (1, 5, 5), padding=(0, 2, 2)), nn.ELU(), nn.Conv3d(4, 1, 1))
     loss = loss or MSE(activation="sigmoid")
-    return Reconstruction(net, loss=loss, make_optimizer=partial(torch.optim.AdamW, lr=1e-2))
+    return Reconstruction(
+        Parts(net=net, loss=loss, make_optimizer=partial(torch.optim.AdamW, lr=1e-2))
+    )
 
 
 def batch(step, count=4):

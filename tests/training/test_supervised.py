@@ -15,6 +15,7 @@ from emseg.losses.mse import MSE
 from emseg.training.callbacks import ImagePanels, TrainingProgress
 from emseg.training.checkpoints import read_checkpoint
 from emseg.training.ema import Ema
+from emseg.training.objective import Parts
 from emseg.training.supervised import Supervised, paired
 
 # What a loss is given beside logits, in this order.
@@ -32,10 +33,14 @@ class _Fixed(torch.nn.Module):
         return list(self.logits) if self.training else self.logits[0]
 
 
+def supervised(net, loss):
+    return Supervised(Parts(net=net, loss=loss, make_optimizer=torch.optim.SGD))
+
+
 def test_auxiliary_losses_weigh_half_of_the_next_finer():
     target = torch.rand(1, 1, 8, 8, 8)
     batch = {"image": target, "target": target, "mask": torch.ones_like(target, dtype=torch.bool)}
-    module = Supervised(_Fixed(8, 4, 2), loss=MSE(), make_optimizer=torch.optim.SGD)
+    module = supervised(_Fixed(8, 4, 2), MSE())
     total, parts = module.losses(batch)
     coarse = [(target[..., f // 2 :: f, f // 2 :: f, f // 2 :: f] ** 2).mean() for f in (1, 2, 4)]
     torch.testing.assert_close(total.detach(), coarse[0] + coarse[1] / 2 + coarse[2] / 4)
@@ -47,7 +52,7 @@ def test_losses_that_ask_see_the_image_of_their_level():
     image, target = torch.rand(2, 1, 1, 8, 8, 8)
     batch = {"image": image, "target": target, "mask": torch.ones_like(target, dtype=torch.bool)}
     loss = MembraneWeightedMSE()
-    module = Supervised(_Fixed(8, 4), loss=loss, make_optimizer=torch.optim.SGD)
+    module = supervised(_Fixed(8, 4), loss)
     total, _ = module.losses(batch)
     fine, coarse = (
         loss(

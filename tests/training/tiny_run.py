@@ -25,6 +25,7 @@ from emseg.models.rsunet import RSUNet
 from emseg.training.callbacks import checkpoint_callbacks
 from emseg.training.datamodule import PatchDataModule
 from emseg.training.ema import Ema
+from emseg.training.objective import Parts
 from emseg.training.schedules import warmup_cosine_lr
 from emseg.training.supervised import Supervised
 
@@ -88,7 +89,7 @@ def tiny_module(**settings) -> Supervised:
         "make_scheduler": schedule,
         "channels_last": True,
     }
-    return Supervised(**defaults | settings)
+    return Supervised(Parts(**defaults | settings))
 
 
 def train(

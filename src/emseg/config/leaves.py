@@ -4,14 +4,7 @@ from typing import Any
 
 # Per kind of leaf, the arguments that code supplies: leaf files must not hold them.
 SUPPLIED: dict[str, tuple[str, ...]] = {
-    "objective": (
-        "net",
-        "loss",
-        "make_optimizer",
-        "make_scheduler",
-        "metadata",
-        "channels_last",
-    ),
+    "objective": ("parts",),
     "model": ("in_channels", "out_channels", "heads"),
     "target": (),
     "loss": ("logits", "target", "mask", "image", "heads"),

@@ -1,8 +1,9 @@
 """The second step of checking: what a mode uses is imported and constructed, before any data."""
 
+import inspect
 from typing import Any
 
-from emseg.config.construction import build
+from emseg.config.construction import build, resolve
 from emseg.config.loaded import Loaded
 from emseg.config.schema import Root
 from emseg.errors import unknown_name
@@ -85,10 +86,15 @@ def _loss(loaded: Loaded) -> Any:
 
 def _check_objective(loaded: Loaded) -> None:
     """The objective takes the model and the loss; what optimizes them is looked at by itself."""
-    root = loaded.root
-    if root.model and root.loss:
-        parts = {"net": _model(loaded), "loss": _loss(loaded), "make_optimizer": None}
-        build(root.objective, kind="objective", allow=loaded.allow, **parts)
+    root, allow = loaded.root, loaded.allow
+    if not (root.model and root.loss):
+        return
+    target = resolve(root.objective.get("_target_"), key="objective", allow=allow)
+    # Its own word for what it is made of: this package imports none that builds networks.
+    made_of = inspect.signature(target, eval_str=True).parameters.get("parts")
+    if made_of is not None:
+        parts = made_of.annotation(net=_model(loaded), loss=_loss(loaded), make_optimizer=None)
+        build(root.objective, kind="objective", allow=allow, parts=parts)
 
 
 def _target_facts(loaded: Loaded) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from emseg.training.checkpoints import (
     start_from,
     told_facts,
 )
-from emseg.training.objective import Objective
+from emseg.training.objective import Objective, Parts
 
 # Of checkpoints that do not name their objective: written when there was no other.
 FIRST = "emseg.training.supervised.Supervised"
@@ -59,10 +59,7 @@ def build_objective(
         "scheduler": schedule.scheduler,
         "config": loaded.saved,
     }
-    objective: Objective = build(
-        root.objective,
-        kind="objective",
-        allow=allow,
+    parts = Parts(
         net=net,
         loss=build(root.loss, kind="loss", allow=allow, heads=getattr(target, "heads", None)),
         make_optimizer=build(schedule.optimizer, kind="optimization.optimizer", allow=allow),
@@ -77,6 +74,7 @@ def build_objective(
         # On a CPU convolutions are several times faster with the channels last.
         channels_last=devices.accelerator == "cpu",
     )
+    objective: Objective = build(root.objective, kind="objective", allow=allow, parts=parts)
     return objective
 
 

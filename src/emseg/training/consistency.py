@@ -2,18 +2,16 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from emseg.errors import UserError
-from emseg.training.objective import Batch, Losses, Objective
+from emseg.training.objective import Batch, Losses, Objective, Parts
 from emseg.training.supervised import fit, fit_pictures, levels_of, parts_of_fit
 
 
@@ -45,13 +43,8 @@ class Consistency(Objective):
 
     def __init__(
         self,
-        net: nn.Module,
+        parts: Parts,
         *,
-        loss: Callable[..., Tensor | Losses],
-        make_optimizer: Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer],
-        make_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        channels_last: bool = False,
         teacher: Literal["shared", "ema"] = "shared",
         decay: float = 0.999,
         teacher_norm: Literal["eval", "train"] = "eval",
@@ -60,14 +53,7 @@ class Consistency(Objective):
         ramp_steps: int | None = None,
         confidence: float | None = None,
     ) -> None:
-        super().__init__(
-            net,
-            loss=loss,
-            make_optimizer=make_optimizer,
-            make_scheduler=make_scheduler,
-            metadata=metadata,
-            channels_last=channels_last,
-        )
+        super().__init__(parts)
         _check(decay, weight, ramp_steps, confidence)
         if {*(self.metadata.get("activations") or ())} - {"sigmoid"}:
             raise UserError(

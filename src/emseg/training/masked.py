@@ -1,17 +1,14 @@
 """Guessing the hidden patches of images: a training before the training, without labels."""
 
-from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from emseg.losses.asking import with_parts
 from emseg.training.masking import TokenMasking
-from emseg.training.objective import Batch, Losses, Objective
+from emseg.training.objective import Batch, Losses, Objective, Parts
 
 # What stands for hidden patches in pictures.
 GREY = 0.5
@@ -31,27 +28,15 @@ class HidingPatches(Objective):
 
     def __init__(
         self,
-        net: nn.Module,
+        parts: Parts,
         *,
-        loss: Callable[..., Tensor | Losses],
-        make_optimizer: Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer],
-        make_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        channels_last: bool = False,
         strategy: str = "random",
         ratio: float = 0.75,
         fraction: float | None = None,
         power: float | None = None,
         noise: float | None = None,
     ) -> None:
-        super().__init__(
-            net,
-            loss=loss,
-            make_optimizer=make_optimizer,
-            make_scheduler=make_scheduler,
-            metadata=metadata,
-            channels_last=channels_last,
-        )
+        super().__init__(parts)
         self.masking = TokenMasking(
             strategy=strategy, ratio=ratio, fraction=fraction, power=power, noise=noise
         )

@@ -1,20 +1,20 @@
 """Guessing patches that a policy, which learns beside the network, chooses to hide."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from emseg.errors import UserError
 from emseg.losses.asking import with_parts
 from emseg.losses.membrane import patch_means
 from emseg.training.masked import HidingPatches
 from emseg.training.masking_policy import Choice, MaskingPolicy
-from emseg.training.objective import Batch, Losses
+from emseg.training.objective import Batch, Losses, Parts
 
 _POLICY = "policy."
 
@@ -35,13 +35,8 @@ class PolicyPretraining(HidingPatches):
 
     def __init__(
         self,
-        net: nn.Module,
+        parts: Parts,
         *,
-        loss: Callable[..., Tensor | Losses],
-        make_optimizer: Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer],
-        make_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        channels_last: bool = False,
         policy: Callable[[nn.Module], MaskingPolicy],
         policy_lr: float,
         policy_weight: float,
@@ -66,25 +61,22 @@ class PolicyPretraining(HidingPatches):
 
         def make_both(params: Iterable[tuple[str, nn.Parameter]]) -> Optimizer:
             named = list(params)
-            optimizer = make_optimizer([one for one in named if not one[0].startswith(_POLICY)])
+            optimizer = parts.make_optimizer(
+                [one for one in named if not one[0].startswith(_POLICY)]
+            )
             own = [one for one in named if one[0].startswith(_POLICY)]
             optimizer.add_param_group({"params": own, "lr": policy_lr})
             return optimizer
 
         super().__init__(
-            net,
-            loss=loss,
-            make_optimizer=make_both,
-            make_scheduler=make_scheduler,
-            metadata=metadata,
-            channels_last=channels_last,
+            replace(parts, make_optimizer=make_both),
             strategy=strategy,
             ratio=ratio,
             fraction=fraction,
             power=power,
             noise=noise,
         )
-        self.policy = policy(net)
+        self.policy = policy(parts.net)
         if not self.policy.least <= ratio <= self.policy.most:
             raise UserError(
                 f"objective.ratio is {ratio}; objective.policy hides {self.policy.least} to "

@@ -1,6 +1,7 @@
 """What all objectives of a training have in common."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -16,8 +17,24 @@ Batch = Mapping[str, Tensor]
 Losses = tuple[Tensor, dict[str, Tensor]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What every objective is made of, beside its own settings.
+
+    `metadata`, plain containers and tensors, is put into each checkpoint as `emseg`, with the
+    `global_step`. With `channels_last` the network works in that memory order: faster on a CPU.
+    """
+
+    net: nn.Module
+    loss: Callable[..., Tensor | Losses]
+    make_optimizer: Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer]
+    make_scheduler: Callable[[Optimizer], LRScheduler] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    channels_last: bool = False
+
+
 class Objective(pl.LightningModule):
-    """A module that trains `net` by the `losses` of batches, which a subclass defines.
+    """A module that trains the network of its parts by the `losses` that a subclass defines.
 
     A batch has `image` (B, C_in, Z, Y, X) in [0, 1]; where the objective is of a `target`, that and
     its `mask` too, else the `seed` (B) of what is done to each sample at random. An objective that
@@ -27,9 +44,7 @@ class Objective(pl.LightningModule):
     and `val_loss_<part>`. A loss that is not finite raises a `UserError` before the step is taken,
     and a network or loss that is for another objective one at once.
 
-    `metadata`, plain containers and tensors, is put into each checkpoint as `emseg`, with the
-    `global_step`; the network's weights stand there under `net.`. With `channels_last` the network
-    works in that memory order: faster on a CPU.
+    In checkpoints the network's weights stand under `net.`.
     """
 
     # Whether batches have a target made of labels, and the network its channels.
@@ -39,25 +54,17 @@ class Objective(pl.LightningModule):
     # Whether batches have patches without labels in two views, a clean and a perturbed one.
     perturbs: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        net: nn.Module,
-        *,
-        loss: Callable[..., Tensor | Losses],
-        make_optimizer: Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer],
-        make_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        channels_last: bool = False,
-    ) -> None:
+    def __init__(self, parts: Parts) -> None:
         super().__init__()
-        self._require_its_own("model", net)
-        self._require_its_own("loss", loss)
-        self.memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
-        self.net = net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        self.loss = loss
-        self.make_optimizer = make_optimizer
-        self.make_scheduler = make_scheduler
-        self.metadata = dict(metadata or {})
+        self._require_its_own("model", parts.net)
+        self._require_its_own("loss", parts.loss)
+        last = parts.channels_last
+        self.memory_format = torch.channels_last_3d if last else torch.contiguous_format
+        self.net = parts.net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.loss = parts.loss
+        self.make_optimizer = parts.make_optimizer
+        self.make_scheduler = parts.make_scheduler
+        self.metadata = dict(parts.metadata)
 
     def losses(self, batch: Batch) -> Losses:
         """The loss of a batch and its named parts."""
