@@ -121,6 +121,7 @@ def test_a_mistake_in_another_mode_is_found_at_once(load_text: Load) -> None:
         ("tune.search_space.thresold={low: 0, high: 1}", "did you mean 'threshold'"),
         ("tune.search_space.aff_threshold.0.low=0.9", "aff_threshold.0.low, high: [0.9, 0.5]"),
         ("tune.search_space.threshold.choices=[1]", "tune.search_space.threshold.choices"),
+        ("tune.search_space.aff_threshold={choices: [[0.0, 0.9]]}", "is a part of 'aff_threshold'"),
         ("tune=default", "nothing to tune"),
         ("decoding=cc", "aff_threshold.0"),
         ("mode", "key=value"),

@@ -179,6 +179,17 @@ def test_the_config_as_it_stands_is_scored_beside_the_grid(two, decoded):
             ("sweep.grid={thresold: [0.5]}",),
             "unknown argument .* 'thresold' in sweep.grid; did you",
         ),
+        (("sweep.grid={threshold.0: [0.5]}",), "argument .* 'threshold.0' in sweep.grid"),
+        ((*PUBLISHED, "sweep.grid={biases.3: [0]}"), "argument .* 'biases.3' in sweep.grid"),
+        ((*PUBLISHED, "sweep.grid={biases.z: [0]}"), "argument .* 'biases.z' in sweep.grid"),
+        (
+            (*PUBLISHED, "sweep.grid={biases: [[1, 1, 1]], biases.0: [0]}"),
+            "sweep.grid: 'biases.0' is a part of 'biases'",
+        ),
+        (
+            ("sweep.grid={biases: [0.5]}", "decoding.biases=[0.0, 0.0, 0.0]"),
+            "sweep.grid: decoding.biases: expected",
+        ),
         (("sweep.grid={threshold: []}",), "sweep.grid.threshold: .* at least one value"),
         (("sweep.grid={threshold: [0.5, 0.5]}",), "sweep.grid.threshold: .* values that differ"),
         (("sweep.grid={threshold: [0.5, 2.0]}",), "sweep.grid: .*threshold is 2.0"),
@@ -192,6 +203,7 @@ def test_the_config_as_it_stands_is_scored_beside_the_grid(two, decoded):
             "sweep.tables=dbmim is for decoding=agglomerate_sections",
         ),
         ((*PUBLISHED, "decoding.biases=null"), "sweep.tables=dbmim tells biases: decoding.biases"),
+        ((*PUBLISHED, "sweep.name=cremi_segmentation"), "sweep.name is cremi_segmentation, "),
         (PUBLISHED, "score 'n_pred' in sweep.tables=dbmim, from evaluation.metrics"),
         (
             (*PUBLISHED, "evaluation/metrics=[voi,adapted_rand_skimage,counts]", SELECTED),

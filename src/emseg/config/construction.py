@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from emseg.config.annotations import conform
-from emseg.config.leaves import CODE_READ, SUPPLIED
+from emseg.config.leaves import CODE_READ, CODE_READ_TYPES, SUPPLIED
 from emseg.errors import UserError, nearest, unknown_name
 
 ALLOWED = ("emseg", "monai", "torch.nn", "torch.optim", "pytorch_lightning")
@@ -35,8 +35,16 @@ def build(
     for key in supplied:
         if key not in SUPPLIED[kind]:
             raise unknown_name(f"supplied argument of {kind}", key, SUPPLIED[kind])
+    check_code_read(node, kind=kind)
     own = {key: value for key, value in node.items() if key not in CODE_READ.get(kind, {})}
     return _build(own, name or kind, tuple(allow), SUPPLIED[kind], supplied)
+
+
+def check_code_read(node: Mapping[str, Any], *, kind: str) -> None:
+    """Nothing, or a UserError for what code reads of a leaf where it is of another type."""
+    for key in CODE_READ.get(kind, {}):
+        if key in node:
+            conform(f"{kind}.{key}", node[key], CODE_READ_TYPES[key])
 
 
 def resolve(target: Any, *, key: str, allow: Sequence[str] = ()) -> Callable[..., Any]:

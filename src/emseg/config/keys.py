@@ -1,6 +1,6 @@
 """Every key that a config may hold, and the error for one that it may not."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import is_dataclass
 from difflib import SequenceMatcher
 from typing import Any, get_args, get_origin, get_type_hints
@@ -9,7 +9,7 @@ from emseg.config.chain import MODE_SECTIONS, PROFILES
 from emseg.config.deltas import SPLITS
 from emseg.config.leaves import LEAF_GROUPS, dotted
 from emseg.config.schema import Root
-from emseg.errors import UserError
+from emseg.errors import UserError, unknown_name
 
 # A tree of allowed keys: None is a value or an open mapping, "*" any name that holds a mapping.
 Tree = dict[str, Any] | None
@@ -45,6 +45,21 @@ def check_keys(node: dict[str, Any], tree: dict[str, Any], *, where: str) -> Non
         names = ", ".join(sorted(key for key in allowed if key not in ("*", "_target_")))
         what = f"unknown key '{'.'.join(path)}' in {where}{hint}"
         raise UserError(f"{what} (allowed in {place}: {names or 'none'})")
+
+
+def check_searched(leaf: Mapping[str, Any], keys: Collection[str], *, where: str) -> None:
+    """Raises for the first key that is neither an argument of the decoder nor part of a list there.
+
+    Parts are dotted (`aff_threshold.0`), and refused beside their whole.
+    """
+    allowed = leaf.keys() - {"_target_"}
+    for key in keys:
+        name, dot, index = key.partition(".")
+        parts = leaf.get(name) if isinstance(leaf.get(name), list | tuple) else ()
+        if name not in allowed or (dot and index not in map(str, range(len(parts)))):
+            raise unknown_name("argument of the decoder", key, allowed, where=where)
+        if dot and name in keys:
+            raise UserError(f"{where}: '{key}' is a part of '{name}', which is there too")
 
 
 def refuse_targets(node: Any, *, where: str, path: str = "") -> None:

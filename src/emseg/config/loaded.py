@@ -13,12 +13,13 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from emseg.config.annotations import conform, defaults, typed
+from emseg.config.annotations import defaults, typed
 from emseg.config.chain import MODE_SECTIONS, PROFILES, Choice, kept, known_choices, read_chain
 from emseg.config.choices import compose_choices, conf_folder, list_groups
+from emseg.config.construction import check_code_read
 from emseg.config.deltas import SPLITS, difference, merge, named_volumes
-from emseg.config.keys import check_keys, key_tree, refuse_targets
-from emseg.config.leaves import CODE_READ, CODE_READ_TYPES
+from emseg.config.keys import check_keys, check_searched, key_tree, refuse_targets
+from emseg.config.leaves import CODE_READ
 from emseg.config.overrides import Override, assign, locate, read_overrides
 from emseg.config.schema import Root, Space, Tune
 from emseg.errors import UserError, nearest, unknown_name
@@ -183,10 +184,8 @@ def _typed(plain: dict[str, Any], name: str) -> Root:
     data = {split: named_volumes(f"data.{split}", plain["data"][split]) for split in SPLITS}
     try:
         root: Root = typed(Root, plain | {"data": plain["data"] | data})
-        for kind, keys in CODE_READ.items():
-            for key in keys:
-                if key in getattr(root, kind):
-                    conform(f"{kind}.{key}", getattr(root, kind)[key], CODE_READ_TYPES[key])
+        for kind in CODE_READ:
+            check_code_read(getattr(root, kind), kind=kind)
     except UserError as error:
         raise UserError(f"{error} (mode {name})" if SECTIONS[name] else str(error)) from None
     return root
@@ -206,20 +205,7 @@ def _check_needs(root: Root, mode: str) -> None:
             raise UserError(
                 "tune.search_space: empty, nothing to tune (a choice: tune=tune_waterz)"
             )
-        for key in root.tune.search_space:
-            _check_tunable(root.decoding, key)
-
-
-def _check_tunable(decoding: dict[str, Any], key: str) -> None:
-    node: Any = decoding
-    for part in key.split("."):
-        if isinstance(node, list) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
-        elif isinstance(node, dict) and part in node and part != "_target_":
-            node = node[part]
-        else:
-            allowed = decoding.keys() - {"_target_"}
-            raise unknown_name("argument of the decoder", key, allowed, where="tune.search_space")
+        check_searched(root.decoding, root.tune.search_space, where="tune.search_space")
 
 
 def _saved(plain: dict[str, dict[str, Any]], choices: dict[str, Choice]) -> dict[str, Any]:

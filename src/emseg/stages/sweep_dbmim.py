@@ -15,8 +15,9 @@ from emseg.decoding.section_fragments import GRID_SPACING
 from emseg.errors import UserError, unknown_name
 from emseg.stages.artifacts import write_json
 from emseg.stages.sources import Source
-from emseg.stages.sweep_rows import ABOUT, Row, best_of, means_of, with_values, write_table
+from emseg.stages.sweep_rows import Row, best_of, means_of, with_values, write_table
 
+FILES = "cremi_segmentation"
 AFFINITY_SCORES = ("affinity_dice", "affinity_iou")
 # Its columns by our names: arguments of the decoder, and scores. scikit-image, which its numbers
 # come from, calls precision what is recall here.
@@ -41,6 +42,8 @@ FRAGMENTS = {"seed_distance": GRID_SPACING, "boundary_threshold": 0.5}
 def check_publishable(root: Root, sources: Sequence[Source], scores: Sequence[str]) -> None:
     """Nothing, or a UserError for a config whose sweep lacks something that the tables tell."""
     where = "sweep.tables=dbmim"
+    if root.sweep.name == FILES:
+        raise UserError(f"sweep.name is {FILES}, and {where} writes files of that name: change it")
     fixed = root.decoding.get("fragments") == "sections" and "fragments" not in root.sweep.grid
     if not (fixed and {*ARGUMENTS.values()} <= root.decoding.keys()):
         raise UserError(f"{where} is for decoding=agglomerate_sections, whose arguments it tells")
@@ -75,9 +78,13 @@ def publish(
     and by threshold alone (`per_threshold`), `best_by_voi_sum` and `best_by_adapted_rand` over the
     combinations that all samples have, and `configured`, the config's own. `own` are its columns.
     """
-    records = [
-        published(row, root.decoding) | measured(row) for row in rows if "failure" not in row
-    ]
+    searched = {key.partition(".")[0] for key in root.sweep.grid}
+
+    def combination(row: Row) -> Row:
+        names = (name for name in row if name == "sample" or name.partition(".")[0] in searched)
+        return published({name: row[name] for name in names}, root.decoding)
+
+    records = [combination(row) | measured(row) for row in rows if "failure" not in row]
     about = ("sample", "affinity_variant", *CALIBRATION, *AFFINITY_SCORES)
     overlaps = [{name: row[name] for name in about} for row in records]
     affinities = [row for at, row in enumerate(overlaps) if row not in overlaps[:at]]
@@ -86,27 +93,25 @@ def publish(
         "sample_records": [_told(one) for one in sources],
         "affinity_records": affinities,
         "failures": [
-            published(row, root.decoding) | {"error": row["failure"]}
-            for row in rows
-            if "failure" in row
+            combination(row) | {"error": row["failure"]} for row in rows if "failure" in row
         ],
         **summarized(records, own=published(own, root.decoding), n=len(sources)),
     }
-    write_json(folder / "cremi_segmentation_records.json", records)
-    write_table(folder / "cremi_segmentation_metrics.csv", records)
+    write_json(folder / f"{FILES}_records.json", records)
+    write_table(folder / f"{FILES}_metrics.csv", records)
     write_table(folder / "cremi_affinity_stats.csv", affinities)
-    write_json(folder / "cremi_segmentation_summary.json", summary)
+    write_json(folder / f"{FILES}_summary.json", summary)
     return summary
 
 
 def published(row: Row, decoding: Mapping[str, Any]) -> Row:
-    """The columns that say of which sample and combination the row is.
+    """The columns that say of which sample and combination the row, without its scores, is.
 
     A grid's arguments that have no column in the tables keep their own names.
     """
     calibration = [row.get(f"biases.{axis}", b) for axis, b in enumerate(decoding["biases"])]
     calibration.append(row.get("temperature", decoding.get("temperature", 1.0)))
-    known = {*ABOUT, *SCORES.values(), *AFFINITY_SCORES, *ARGUMENTS.values(), "temperature"}
+    known = {"sample", *ARGUMENTS.values(), "temperature"}
     more = {k: v for k, v in row.items() if k not in known and k.partition(".")[0] != "biases"}
     sample = {"sample": row["sample"]} if "sample" in row else {}
     return (

@@ -37,9 +37,7 @@ class Book:
     def __init__(self, path: Path, *, force: bool, affinities: bool) -> None:
         self.rows: list[Row] = []
         self._path, self._affinities = path, affinities
-        self._left: dict[str, list[Row]] = {}
-        for row in [] if force else _read_rows(path):
-            self._left.setdefault(row["fingerprint"], []).append(row)
+        self._left = {} if force else _read_rows(path)
 
     def fill(self, task: Task, arguments: Mapping[str, Any], swept: Swept) -> None:
         """The rows of one volume and combination, made unless they are there."""
@@ -138,14 +136,16 @@ def _overlap(task: Task, arguments: Mapping[str, Any]) -> Row:
     return dict(affinity_overlap(prediction, truth, offsets=offsets, edge_side=edge_side))
 
 
-def _read_rows(path: Path) -> list[Row]:
-    if not path.exists():
-        return []
+def _read_rows(path: Path) -> dict[str, list[Row]]:
+    """The rows that are there, by fingerprint."""
+    found: dict[str, list[Row]] = {}
     try:
-        rows = json.loads(path.read_text())
-        return [{k: _number(v) if k not in ABOUT else v for k, v in row.items()} for row in rows]
-    except (json.JSONDecodeError, AttributeError, TypeError) as error:
+        for row in json.loads(path.read_text()) if path.exists() else []:
+            own = {k: v if k in ABOUT else _number(v) for k, v in row.items()}
+            found.setdefault(row["fingerprint"], []).append(own)
+    except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not the rows of a sweep ({error}); move it away") from error
+    return found
 
 
 def _number(value: Any) -> Any:
