@@ -159,6 +159,9 @@ def _run_config(arguments: argparse.Namespace, *, command: str) -> None:
         _check_inputs(arguments)
     check_targets(loaded, mode)
     if arguments.check:
+        from emseg.stages import check
+
+        check(loaded, mode)
         print(f"{arguments.config}: the config is sound for --mode {arguments.mode}")
         return
     from emseg.stages import run

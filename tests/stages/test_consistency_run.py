@@ -139,6 +139,7 @@ def test_a_network_that_cleans_images_is_no_network_of_affinities(capsys):
     ],
 )
 def test_what_does_not_go_together_is_refused(words, told, capsys, tmp_path):
-    assert do(*words) == 2
-    assert told in capsys.readouterr().err.splitlines()[-1]
+    for flag in ((), ("--check",)):
+        assert do(*flag, *words) == 2
+        assert told in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "outputs").exists()

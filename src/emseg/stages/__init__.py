@@ -5,6 +5,15 @@ from pathlib import Path
 from emseg.config import Loaded
 
 
+def check(loaded: Loaded, mode: str) -> None:
+    """Nothing, or a UserError for settings that `mode` would refuse before it opens a volume."""
+    if mode == "train":
+        from emseg.stages.objective import objective_of
+        from emseg.stages.patches import check_together
+
+        check_together(loaded, objective_of(loaded.root, allow=loaded.allow))
+
+
 def run(
     loaded: Loaded,
     mode: str,

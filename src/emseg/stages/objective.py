@@ -41,11 +41,6 @@ def build_objective(
 ) -> Objective:
     """The objective with its network, fresh, and `facts` and more for its checkpoints."""
     root, allow = loaded.root, loaded.allow
-    if root.optimization.ema.enabled and root.objective.get("teacher") == "ema":
-        raise UserError(
-            "optimization.ema.enabled is true, and the teacher of objective.teacher=ema is the "
-            "average already: choose one"
-        )
     schedule, patch_size = root.optimization, root.data.dataloader.patch_size
     net = build_network(root, target, in_channels=facts["in_channels"], allow=allow)
     check_input(patch_size, net)

@@ -40,18 +40,10 @@ class Sources:
 
 
 def open_training(config: Data, objective: type[Objective]) -> Sources:
-    """The volumes that the objective trains and validates on.
-
-    UserErrors: settings or volumes that it has no use for, volumes that it needs.
-    """
+    """The volumes that the objective trains and validates on; UserErrors for what is no volume."""
     labelled = objective.of_target
-    both = labelled and objective.perturbs
-    if not labelled:
-        _refuse_labels(config)
-    if bool(config.unlabelled) != both:
-        needs = "needs volumes" if both else "has no use for any"
-        raise UserError(f"data.unlabelled: objective {objective.__name__} {needs}")
     train = _opened(config.train, "train", labelled=labelled)
+    others = config.unlabelled
     if config.split_val_range is not None:
         val = [within(source, config.split_val_range) for source in train]
     else:
@@ -59,8 +51,29 @@ def open_training(config: Data, objective: type[Objective]) -> Sources:
     return Sources(
         train=[within(source, config.split_train_range) for source in train],
         val=val,
-        unlabelled=_opened(config.unlabelled, "unlabelled", labelled=False) if both else [],
+        unlabelled=_opened(others, "unlabelled", labelled=False) if others else [],
     )
+
+
+def check_together(loaded: Loaded, objective: type[Objective]) -> None:
+    """Nothing, or a UserError for what of the settings the objective lacks or has no use for."""
+    root, choice = loaded.root, loaded.choices["perturb"]
+    both = objective.of_target and objective.perturbs
+    if not objective.of_target:
+        _refuse_labels(root.data)
+    if bool(root.data.unlabelled) != both:
+        needs = "needs volumes" if both else "has no use for any"
+        raise UserError(f"data.unlabelled: objective {objective.__name__} {needs}")
+    if (choice != "none") != objective.perturbs:
+        what = "needs another (perturb=ssns_ws, say)" if objective.perturbs else "has no use for it"
+        raise UserError(f"perturb={choice}: objective {objective.__name__} {what}")
+    if objective.perturbs and not objective.of_target:
+        _refuse_augment(root)
+    if root.optimization.ema.enabled and root.objective.get("teacher") == "ema":
+        raise UserError(
+            "optimization.ema.enabled is true, and the teacher of objective.teacher=ema is the "
+            "average already: choose one"
+        )
 
 
 @dataclass(frozen=True)
@@ -81,9 +94,10 @@ def make_patches(
 ) -> Patches:
     """The patches of the volumes, as large and as changed as the config says."""
     root, allow = loaded.root, loaded.allow
-    perturbation = _perturbation(loaded, objective)
+    perturbation: Perturbation | None = None
+    if objective.perturbs:
+        perturbation = build(root.perturb, kind="perturb", allow=allow)
     if target is None and perturbation is not None:
-        _refuse_augment(root)
         own = partial(_patches, root=root, target=None, perturbation=perturbation)
         val = own(sources.val, namespace=VALIDATION) if sources.val else None
         return Patches(own(sources.train, namespace=TRAINING), val)
@@ -97,17 +111,6 @@ def make_patches(
         sources.unlabelled, root, target=None, perturbation=perturbation, namespace=UNLABELLED
     )
     return Patches(PairedDataset(train, unlabelled), val)
-
-
-def _perturbation(loaded: Loaded, objective: type[Objective]) -> Perturbation | None:
-    choice = loaded.choices["perturb"]
-    if (choice != "none") != objective.perturbs:
-        what = "needs another (perturb=ssns_ws, say)" if objective.perturbs else "has no use for it"
-        raise UserError(f"perturb={choice}: objective {objective.__name__} {what}")
-    if not objective.perturbs:
-        return None
-    perturbation: Perturbation = build(loaded.root.perturb, kind="perturb", allow=loaded.allow)
-    return perturbation
 
 
 def _refuse_augment(root: Root) -> None:

@@ -16,7 +16,7 @@ from emseg.stages.objective import (
     check_resumable,
     objective_of,
 )
-from emseg.stages.patches import Patches, make_patches, open_training
+from emseg.stages.patches import Patches, check_together, make_patches, open_training
 from emseg.stages.runs import log_start, process_rank, run_of, say, start_run, write_config
 from emseg.stages.sources import Source
 from emseg.stages.trainer import make_trainer
@@ -34,6 +34,7 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
     _check_precision(root, devices)
     pl.seed_everything(root.system.seed, verbose=False)
     objective = objective_of(root, allow=loaded.allow)
+    check_together(loaded, objective)
     target = build(root.target, kind="target", allow=loaded.allow) if objective.of_target else None
     sources = open_training(root.data, objective)
     grid = common_grid([source.image for source in sources.train])
