@@ -55,8 +55,9 @@ def check_searched(leaf: Mapping[str, Any], keys: Collection[str], *, where: str
     allowed = leaf.keys() - {"_target_"}
     for key in keys:
         name, dot, index = key.partition(".")
-        parts = leaf.get(name) if isinstance(leaf.get(name), list | tuple) else ()
-        if name not in allowed or (dot and index not in map(str, range(len(parts)))):
+        whole = leaf.get(name)
+        parts = map(str, range(len(whole))) if isinstance(whole, list | tuple) else ()
+        if name not in allowed or (dot and index not in parts):
             raise unknown_name("argument of the decoder", key, allowed, where=where)
         if dot and name in keys:
             raise UserError(f"{where}: '{key}' is a part of '{name}', which is there too")
