@@ -148,9 +148,9 @@ class PolicyPretraining(HidingPatches):
     ) -> None:
         """Gradients of the network and of the policy are clipped apart, each by its own norm."""
         if gradient_clip_val:
-            policy = {*self.policy.parameters()}
-            rest = [one for one in self.parameters() if one not in policy]
-            for part in (policy, rest):
+            named = [*self.named_parameters()]
+            for own in (True, False):
+                part = [weight for name, weight in named if name.startswith(_POLICY) is own]
                 clip_grad_norm_(part, gradient_clip_val)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
