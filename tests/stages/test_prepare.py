@@ -138,7 +138,9 @@ def test_a_second_call_fetches_and_makes_nothing(server, capsys):
     assert capsys.readouterr().err.count("is up to date") == 2
     Path("mine/AC3AC4Package.zip").unlink()  # it may go
     assert main(["prepare", "ac3ac4", "mine"]) == 0
-    assert "mine holds it already" in capsys.readouterr().err
+    recorded = Path("mine/AC3AC4Package.zip.sha256").read_text().split()[0]
+    assert main(["prepare", "ac3ac4", "mine", "--sha256", recorded.upper()]) == 0
+    assert capsys.readouterr().err.count("mine holds it already") == 2
     assert before == [Path(f"mine/{name}.h5").stat().st_mtime_ns for name in SECTIONS]
     assert len(server.seen) == 1
     # What is missing is fetched and made, the rest left.
@@ -252,6 +254,12 @@ def test_an_archive_that_is_not_the_published_one_is_refused(server, refused, fi
     serve(server, files)
     assert message in refused("ac3ac4")
     assert not list(HERE.glob("*ac4.h5*"))
+
+
+def test_images_too_large_to_be_read_are_named(server, refused, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    line = refused("ac3ac4")
+    assert "cannot read the image AC3AC4/" in line and "exceeds limit" in line
 
 
 def export(part, kind, arrays, name="s{:03d}.tif", form="TIFF", start=7):

@@ -65,7 +65,7 @@ def _prepare_archive(to: Path, sha256: str | None) -> None:
     if archive.exists():
         check_archive(archive)
         check_hash(archive, archive, sha256)
-    elif None in made.values() or sha256 not in (None, recorded(archive)):
+    elif None in made.values() or (sha256 and sha256.lower() != recorded(archive)):
         obtain(URL, archive, check=check_archive, sha256=sha256)
     else:
         say(f"ac3ac4: {to} holds it already")

@@ -63,7 +63,7 @@ class Stack:
                     # Palettes are each image's own, so that only colours mean the same in all.
                     image = image.convert("RGB")
                 return np.asarray(image)
-        except (OSError, ValueError, SyntaxError) as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError(f"cannot read the image {name}: {error}") from error
 
 
@@ -127,5 +127,5 @@ def _count_pages(name: str, read: Read) -> int:
     try:
         with Image.open(BytesIO(read(name))) as image:
             return int(getattr(image, "n_frames", 1))
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"cannot read the image {name}: {error}") from error
