@@ -63,9 +63,9 @@ def trained(tutorial: str, experiment: str, steps: int, *words: str) -> Path:
 
 
 def results_of(checkpoint: Path) -> Path:
-    """Where the tests of a run leave what they found."""
-    (results,) = checkpoint.parents[1].glob("results_step=*")
-    return results
+    """Where the tests of a run leave what they found of this checkpoint."""
+    step = read_checkpoint(checkpoint)["global_step"]
+    return checkpoint.parents[1] / f"results_step={step}"
 
 
 def tested(tutorial: str, checkpoint: Path, data: Path, *words: str) -> Row:
@@ -91,7 +91,8 @@ def means(rows: Mapping[str, Sequence[Row]], scores: Sequence[str] = SCORES) -> 
         columns = [[one[name] for one in runs] for name in scores]
         middle = [statistics.mean(column) for column in columns]
         _line(arm, "mean", "", middle)
-        _line(arm, "spread", "", [statistics.stdev(column) for column in columns])
+        if len(runs) > 1:
+            _line(arm, "spread", "", [statistics.stdev(column) for column in columns])
         found[arm] = dict(zip(scores, middle, strict=True))
     return found
 

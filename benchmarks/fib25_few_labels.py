@@ -40,7 +40,6 @@ SMALL = [
 ]
 # Weights are averaged alike in all arms; in the last the average teaches.
 AVERAGED = "optimization.ema={enabled: true, decay: 0.99, warmup_steps: 0}"
-WARMUP = "optimization.scheduler.warmup_steps"
 TEACHING = ["objective=consistency", "perturb=ssns_ws"]
 ARMS = {
     "supervised": [AVERAGED],
