@@ -16,22 +16,15 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
 from fib25 import (
-    HELD_OUT,
-    SCORES,
     Row,
     labelled,
     means,
-    results_of,
     tested,
     trained,
     unlabelled,
     volume,
 )
-from scipy.stats import rankdata
-
-from emseg.volumes import open_volume
 
 PRETRAIN, FINETUNE = "dbmim/pretrain.yaml", "dbmim/finetune.yaml"
 LABELLED, SEEN = (0, 40), (0, 160)
@@ -118,10 +111,9 @@ def main() -> None:
         words += [f"system.seed={seed}"]
         words += [f"model.init_from={begun}"] if arm == "pretrained" else []
         last = trained(FINETUNE, f"{prefix}_{arm}_{seed}", steps, *words)
-        row = tested(FINETUNE, last, data, *TESTING)
-        rows[arm].append(row | {"affinity_auc": affinity_auc(last, data)})
+        rows[arm].append(tested(FINETUNE, last, data, *TESTING))
     print(f"{(time.monotonic() - start) / 60:.1f} min in this call")
-    mean = means(rows, (*SCORES, "affinity_auc"))
+    mean = means(rows)
     ratios = {
         name: round(mean["pretrained"][name] / mean["scratch"][name], 3)
         for name in ("adapted_rand_skimage", "voi_sum")
@@ -132,26 +124,6 @@ def main() -> None:
 def warmed_up(steps: int) -> str:
     """The override that lets the learning rate rise over a tenth of a training."""
     return f"optimization.scheduler.warmup_steps={steps // 10}"
-
-
-def affinity_auc(checkpoint: Path, data: Path) -> float:
-    """How likely a held-out pair in one object has a higher logit than a pair in two.
-
-    It is of the network alone, no decoder has a say.
-    """
-    logits = open_volume(results_of(checkpoint) / f"z{HELD_OUT[0]}_prediction.h5")[...]
-    labels = open_volume(f"{data / 'training_sample2.h5'}:volumes/labels/neuron_ids")[...]
-    labels = labels[slice(*HELD_OUT)]
-    found, same = [], []
-    for axis, channel in enumerate(logits):
-        first, second = range(labels.shape[axis] - 1), range(1, labels.shape[axis])
-        before, after = (np.take(labels, places, axis) for places in (first, second))
-        known = (before > 0) & (after > 0)
-        found.append(np.take(channel, second, axis)[known])
-        same.append((before == after)[known])
-    one = np.concatenate(same)
-    ranks, count = rankdata(np.concatenate(found))[one].sum(), int(one.sum())
-    return float((ranks - count * (count + 1) / 2) / (count * (one.size - count)))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from typing import Any
 
 # Per kind of leaf, the arguments that code supplies: leaf files must not hold them.
 SUPPLIED: dict[str, tuple[str, ...]] = {
-    "objective": ("parts",),
+    "objective": ("parts", "net"),  # the second by an objective to a policy in it
     "model": ("in_channels", "out_channels", "heads"),
     "target": (),
     "loss": ("logits", "target", "mask", "image", "heads"),
