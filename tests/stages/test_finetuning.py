@@ -77,12 +77,14 @@ def test_rows_differ_in_what_they_begin_from_and_in_little_else():
         assert f"/{name}/" in starts[row] or starts[row].endswith("/pretrained_latest.pt")
     steps = {row: root.optimization.max_steps for row, root in roots.items()}
     assert steps == dict.fromkeys(ROWS, 12_000) | {"finetune_r48": 20_000}
+    seeds = {row: root.system.seed for row, root in roots.items()}
+    told = {"r17": 191, "compat": 191, "r33": 295, "r48": 309}
+    assert seeds == dict.fromkeys(ROWS, 192) | {f"finetune_{row}": s for row, s in told.items()}
     for row, root in roots.items():
-        assert (root.model, root.loss, root.target) == (
-            roots["finetune"].model,
-            roots["finetune"].loss,
-            roots["finetune"].target,
-        ), row
+        same = ("model", "loss", "target", "augment", "decoding", "sweep", "evaluation")
+        assert all(getattr(root, key) == getattr(roots["finetune"], key) for key in same), row
+        optimizers = root.optimization.optimizer, roots["finetune"].optimization.optimizer
+        assert optimizers[0] == optimizers[1], row
     held_back = {row: root.data.split_val_range for row, root in roots.items()}
     assert held_back == dict.fromkeys(ROWS, (0.7, 1.0)) | {"finetune_compat": None}
 

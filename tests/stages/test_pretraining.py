@@ -16,6 +16,7 @@ from emseg.config.choices import tutorials_folder
 from emseg.errors import UserError
 from emseg.stages.sources import open_sources
 from emseg.training.checkpoints import read_checkpoint
+from emseg.training.objective import Parts
 from stages.tiny_tutorial import DEMO, MAIN, environment, weights, write_volumes
 
 NET = (
@@ -195,6 +196,12 @@ ROWS = {
     "r34": (False, "masked_adaptive", "edge_random_mix", True),
     "r35": (True, "masked_adaptive", "edge_random_mix", True),
 }
+# The fraction that is steepest, and the power and noise of steepness, as published.
+MASKING = {
+    "random": (0.0, 1.0, 0.0),
+    "edge": (1.0, 1.5, 0.025),
+    "edge_random_mix": (0.5, 1.25, 0.05),
+}
 GROUPS = ["fafb", "fib25", "kasthuri", "mitoem", "mb_moc"]
 
 
@@ -210,7 +217,8 @@ def test_the_rows_of_the_tables_differ_in_what_they_compare_and_in_nothing_else(
         assert all(volume.weight == 1 for volume in root.data.train.values())
         assert loaded.choices["objective"] == objective, row
         assert (root.objective["strategy"], root.objective["ratio"]) == (strategy, 0.75), row
-        build(root.objective, kind="objective", **_parts(root))
+        masking = build(root.objective, kind="objective", parts=_parts(root)).masking
+        assert (masking.fraction, masking.power, masking.noise) == MASKING[strategy], row
         weights = root.loss["membrane_weight"], root.loss["structure_weight"]
         assert weights == ((1.35, 0.2) if membranes else (0.0, 0.0)), row
         root.data.train, root.data.preload = parent.data.train, True
@@ -221,7 +229,7 @@ def test_the_rows_of_the_tables_differ_in_what_they_compare_and_in_nothing_else(
 def _parts(root):
     with torch.device("meta"):
         net = build(root.model, kind="model", in_channels=1)
-    return {"net": net, "loss": build(root.loss, kind="loss"), "make_optimizer": None}
+    return Parts(net=net, loss=build(root.loss, kind="loss"), make_optimizer=None)
 
 
 def test_the_encoder_that_is_pretrained_is_that_which_is_finetuned():
@@ -241,7 +249,7 @@ def test_the_full_mixture_has_each_file_of_each_group_as_likely():
         folder = Path("datasets/dbmim/full_em", group)
         folder.mkdir(parents=True)
         for part in range(number + 1):
-            shutil.copy(raw, folder / f"{group}_{part}.h5")
+            shutil.copy(raw, folder / f"part_{part}.h5")
     words = ["data.train.cremi=null"]
     volumes = load(full, mode="train", overrides=words).root.data.train
     sources = open_sources(volumes, split="train")

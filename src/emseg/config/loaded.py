@@ -206,6 +206,8 @@ def _check_needs(root: Root, mode: str) -> None:
                 "tune.search_space: empty, nothing to tune (a choice: tune=tune_waterz)"
             )
         check_searched(root.decoding, root.tune.search_space, where="tune.search_space")
+    if mode == "sweep":
+        check_searched(root.decoding, root.sweep.grid, where="sweep.grid")
 
 
 def _saved(plain: dict[str, dict[str, Any]], choices: dict[str, Choice]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from emseg import __version__
-from emseg.config import build, check_searched
+from emseg.config import build
 from emseg.config.schema_sweep import Sweep
 from emseg.decoding import sweep_of
 from emseg.errors import UserError, unknown_name
@@ -84,7 +84,6 @@ def combinations(
     """
     if not config.grid:
         raise UserError("sweep.grid is empty: name arguments of the decoder, each with its values")
-    check_searched(decoding, config.grid, where="sweep.grid")
     grid, swept = dict(config.grid), None
     one_pass = sweep_of(build(decoding, kind="decoding", allow=allow).func)
     if one_pass is not None and one_pass.argument in grid:
