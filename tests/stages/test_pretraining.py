@@ -168,6 +168,7 @@ def test_two_processes_train_with_a_policy_in_all_its_phases():
         (["objective.strategy=membrane"], "called 'edge_random_mix'"),
         (["objective.ratio=1.5"], "objective.ratio is 1.5"),
         (["objective=masked_adaptive", "objective.ratio=0.5"], "objective.policy hides 0.625"),
+        (["objective=masked_adaptive"], "objective.warmup_steps is 10000; it must be below"),
         (["data.target_context=true"], "data.target_context is True"),
         (["data.reject_sampling.size_thres=9"], "data.reject_sampling.size_thres is 9"),
         (["data.relabel_crops=true"], "data.relabel_crops is True"),

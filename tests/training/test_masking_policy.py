@@ -334,6 +334,10 @@ def test_gradients_are_clipped_apart_and_rates_are_their_own():
         ({"policy": partial(MixPolicy, ratios=[])}, "objective.policy.ratios is"),
         ({"policy": partial(MixPolicy, fractions=[2.0])}, "objective.policy.fractions is"),
         ({"policy": partial(PatchPolicy, least=0.9)}, "least=0.9 and most=0.9"),
+        (
+            {"policy": partial(PatchPolicy, least=0.6, most=0.7)},
+            "0.6 to 0.7 of 4 patches: no",
+        ),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):

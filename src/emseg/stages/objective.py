@@ -70,6 +70,11 @@ def build_objective(
         channels_last=devices.accelerator == "cpu",
     )
     objective: Objective = build(root.objective, kind="objective", allow=allow, parts=parts)
+    warm_up, steps = root.objective.get("warmup_steps", 0), schedule.total_steps
+    if steps is not None and warm_up >= steps:
+        raise UserError(
+            f"objective.warmup_steps is {warm_up}; it must be below the training's {steps} steps"
+        )
     return objective
 
 

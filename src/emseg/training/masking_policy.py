@@ -100,6 +100,11 @@ class PatchPolicy(MaskingPolicy):
             raise UserError(
                 f"objective.policy: least={least} and most={most} are no 0 < least < most < 1"
             )
+        count = prod(net.grid)
+        if ceil(least * count) > floor(most * count):
+            raise UserError(
+                f"objective.policy hides {least} to {most} of {count} patches: no number is that"
+            )
         super().__init__(net, least=least, most=most)
         self.patches = _zeros(nn.Linear(2 * HIDDEN, 1))
 
