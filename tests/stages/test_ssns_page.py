@@ -1,11 +1,14 @@
 """The SSNS-Net page: every command of docs/ssns.md in its order, on small synthetic volumes."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
 from emseg.config import load
 from emseg.config.choices import tutorials_folder
 from emseg.data import layouts
+from emseg.inference.windows import window_grid
 from emseg.training.checkpoints import net_weights, read_checkpoint
 from stages.page import Session, count_stages, mode_of
 from test_docs import REPOSITORY, commands
@@ -125,3 +128,15 @@ def test_rows_have_the_sections_that_their_names_say(path) -> None:
     assert not regions(test, "test") & labelled
     tuned = load(path, mode="tune", overrides=()).root
     assert not regions(tuned, "test") & (regions(test, "test") | labelled)
+
+
+def test_windows_step_as_published() -> None:
+    root = load(tutorials_folder() / "ssns" / "seg_ac3_d5.yaml", mode="test", overrides=()).root
+    inference, patch = root.inference, root.data.dataloader.patch_size
+    window = inference.window
+    grid = window_grid(
+        (50, 1024, 1024), window_size=patch, overlap=window.overlap, pad=inference.pad
+    )
+    steps = [{b - a for a, b in pairwise(starts)} for starts in grid.starts]
+    assert steps == [{10}, {80}, {80}] and [starts[0] for starts in grid.starts] == [-14, -48, -48]
+    assert window.blending == "gaussian" and window.padding_mode == "reflect"
