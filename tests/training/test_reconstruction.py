@@ -10,12 +10,14 @@ from emseg.training.objective import Parts
 from emseg.training.reconstruction import Reconstruction
 
 
-def module(loss=None):
+def module(loss=None, net=None):
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv3d(1, 4, (1, 5, 5), padding=(0, 2, 2)), nn.ELU(), nn.Conv3d(4, 1, 1))
+    small = nn.Sequential(
+        nn.Conv3d(1, 4, (1, 5, 5), padding=(0, 2, 2)), nn.ELU(), nn.Conv3d(4, 1, 1)
+    )
     loss = loss or MSE(activation="sigmoid")
     return Reconstruction(
-        Parts(net=net, loss=loss, make_optimizer=partial(torch.optim.AdamW, lr=1e-2))
+        Parts(net=net or small, loss=loss, make_optimizer=partial(torch.optim.AdamW, lr=1e-2))
     )
 
 
@@ -45,9 +47,7 @@ def test_coarser_outputs_of_deep_supervision_are_compared_with_the_clean_too():
     torch.manual_seed(0)
     samples = {name: torch.rand(2, 1, 2, 8, 8) for name in ("image", "perturbed")}
     net = tiny_net(out_channels=1)
-    learner = Reconstruction(
-        net, loss=MSE(activation="sigmoid"), make_optimizer=partial(torch.optim.AdamW, lr=1e-2)
-    )
+    learner = module(net=net)
     total, parts = learner.train().losses(samples)
     fine, coarse = (torch.sigmoid(logits) for logits in net(samples["perturbed"]))
     nearest = samples["image"][..., 1::2, 1::2]
