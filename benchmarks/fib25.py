@@ -81,10 +81,19 @@ def tested(tutorial: str, checkpoint: Path, data: Path, *words: str) -> Row:
     threshold = summary["best_by_adapted_rand_skimage"]["thresholds"]
     at.append(f"decoding.thresholds={threshold}")
     emseg(tutorial, "--mode", "test", *at, labelled(data, "test", HELD_OUT))
-    records = json.loads((results_of(checkpoint) / "metrics.json").read_text())["records"]
-    *_, volumes = [record["volumes"] for record in records.values()]
     auc = affinity_auc(checkpoint, data)
-    return {"threshold": threshold, **volumes[f"z{HELD_OUT[0]}"], "affinity_auc": auc}
+    return {"threshold": threshold, **scores_at(threshold, checkpoint), "affinity_auc": auc}
+
+
+def scores_at(threshold: float, checkpoint: Path) -> Row:
+    """The held-out part's scores at a threshold; a run may have been tested at others, too."""
+    name = f"z{HELD_OUT[0]}"
+    found = json.loads((results_of(checkpoint) / "metrics.json").read_text())["records"].values()
+    used = [record["segmentations"][name]["decoding"]["thresholds"] for record in found]
+    (scores,) = [
+        record["volumes"][name] for record, one in zip(found, used, strict=True) if one == threshold
+    ]
+    return scores
 
 
 def affinity_auc(checkpoint: Path, data: Path) -> float:
