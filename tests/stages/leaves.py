@@ -189,6 +189,7 @@ CHANGES: dict[str, Change] = {
     "data.train.weight": Change(9, beside=(_two("train"),), at="data.train.one.weight"),
     "data.val.weight": Change(9, beside=(_two("val"),), at="data.val.one.weight"),
     "data.test.weight": Change(9),
+    "data.unlabelled": Change("{image: datasets/demo/spare_raw.h5}"),
     "data.split_train_range": Change([0, 8]),
     "data.split_val_range": Change(
         [8, 12], beside=("data.val=null", "data.split_train_range=[0,8]")
