@@ -49,6 +49,11 @@ def unlabelled(split: str, volumes: Mapping[str, str]) -> str:
     return f"data.{split}={{" + ", ".join(f"{key}: {one}" for key, one in volumes.items()) + "}"
 
 
+def warmed_up(steps: int) -> str:
+    """The override that lets the learning rate rise over a tenth of a training."""
+    return f"optimization.scheduler.warmup_steps={steps // 10}"
+
+
 def emseg(tutorial: str, *words: str) -> None:
     """One command line of emseg, done."""
     command = [sys.executable, str(REPOSITORY / "scripts" / "main.py")]

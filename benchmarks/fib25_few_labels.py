@@ -14,7 +14,7 @@ import json
 import time
 from pathlib import Path
 
-from fib25 import Row, labelled, means, tested, trained, unlabelled, volume
+from fib25 import Row, labelled, means, tested, trained, unlabelled, volume, warmed_up
 
 TUTORIAL = "neuron_fib25/neuron_fib25.yaml"
 LABELLED, SEEN = (0, 10), (0, 200)
@@ -73,10 +73,7 @@ def main() -> None:
         words = [*SMALL, *ARMS[arm], f"system.seed={seed}"]
         if arm != "supervised":
             words += [unlabelled("unlabelled", raw), f"objective.ramp_steps={steps // 2}"]
-        own = [
-            labelled(data, "train", LABELLED),
-            f"optimization.scheduler.warmup_steps={steps // 10}",
-        ]
+        own = [labelled(data, "train", LABELLED), warmed_up(steps)]
         last = trained(TUTORIAL, f"{prefix}_{arm}_{seed}", steps, *words, *own)
         rows[arm].append(tested(TUTORIAL, last, data, *words))
     print(f"{(time.monotonic() - start) / 60:.1f} min in this call")

@@ -24,6 +24,7 @@ from fib25 import (
     trained,
     unlabelled,
     volume,
+    warmed_up,
 )
 
 PRETRAIN, FINETUNE = "dbmim/pretrain.yaml", "dbmim/finetune.yaml"
@@ -119,11 +120,6 @@ def main() -> None:
         for name in ("adapted_rand_skimage", "voi_sum")
     }
     print(json.dumps({"benchmark": "fib25_pretraining", "ratios": ratios}))
-
-
-def warmed_up(steps: int) -> str:
-    """The override that lets the learning rate rise over a tenth of a training."""
-    return f"optimization.scheduler.warmup_steps={steps // 10}"
 
 
 if __name__ == "__main__":

@@ -97,15 +97,13 @@ def make_patches(
     perturbation: Perturbation | None = None
     if objective.perturbs:
         perturbation = build(root.perturb, kind="perturb", allow=allow)
-    if target is None and perturbation is not None:
-        own = partial(_patches, root=root, target=None, perturbation=perturbation)
-        val = own(sources.val, namespace=VALIDATION) if sources.val else None
-        return Patches(own(sources.train, namespace=TRAINING), val)
-    own = partial(_patches, root=root, target=target)
-    augment: Pipeline = build(root.augment, kind="augment", allow=allow)
+    # Without a target the volumes themselves are perturbed, which takes the place of augment.
+    views = perturbation if target is None else None
+    augment = None if views else build(root.augment, kind="augment", allow=allow)
+    own = partial(_patches, root=root, target=target, perturbation=views)
     train = own(sources.train, augment=augment, namespace=TRAINING)
     val = own(sources.val, namespace=VALIDATION) if sources.val else None
-    if perturbation is None:
+    if not sources.unlabelled:
         return Patches(train, val)
     unlabelled = _patches(
         sources.unlabelled, root, target=None, perturbation=perturbation, namespace=UNLABELLED
