@@ -79,7 +79,11 @@ def test_the_config_and_the_shape_say_which_axis_is_which(shape, axes, expected)
         ({"dimension_names": ["dim_0", "dim_1", "dim_2"]}, (5, 6, 7), "zyx"),
         ({"dimension scales": ["phony_dim_0", "phony_dim_1", "phony_dim_2"]}, (5, 6, 7), "zyx"),
         ({"dimension_names": [None, None, None]}, (5, 6, 7), "zyx"),
-        ({"axes": 3, "axistags": "[no json", "transform": [[1.0, 0.0], [0.0, 1.0]]}, (5, 6, 7), "zyx"),
+        (
+            {"axes": 3, "axistags": "[no json", "transform": [[1.0, 0.0], [0.0, 1.0]]},
+            (5, 6, 7),
+            "zyx",
+        ),
         # Two that agree.
         ({"dimension_names": ["x", "y", "z"], "axes": "xyz"}, (5, 6, 7), "xyz"),
         ({"dimension_names": ["dim_0", "y", "x"], "axis_names": ["z", "y", "x"]}, (5, 6, 7), "zyx"),

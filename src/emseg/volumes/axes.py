@@ -165,9 +165,7 @@ def _fitted(names: Sequence[str | None], shape: Sequence[int], own: Names) -> Na
     return [None if axis in lone[:surplus] else next(rest) for axis in range(len(shape))]
 
 
-def _arrangement(
-    shape: Sequence[int], names: Names, stated: str | None, where: str
-) -> Arrangement:
+def _arrangement(shape: Sequence[int], names: Names, stated: str | None, where: str) -> Arrangement:
     told = f"{where} has {len(shape)} axes, shape {tuple(shape)}"
     for letter in "czyx":
         if names.count(letter) > 1:

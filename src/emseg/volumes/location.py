@@ -52,8 +52,8 @@ def parse_location(location: str | Path) -> Location:
         if end and path.suffix.lower() in _FORMATS:
             return Location(path, text[end + 1 :].strip("/"), _FORMATS[path.suffix.lower()])
     raise UserError(
-        f"'{text}' names no volume: a file must end in one of {', '.join(_FORMATS)}, or be a folder "
-        "of section images (.png, .tif)"
+        f"'{text}' names no volume: a file must end in one of {', '.join(_FORMATS)}, or be a "
+        "folder of section images (.png, .tif)"
     )
 
 
@@ -62,7 +62,7 @@ def _is_folder(path: Path) -> bool:
     inside = any(part.suffix.lower() in _FORMATS for part in (path, *path.parents))
     if inside or path.suffix in (".n5", ".precomputed"):
         return False
-    return path.is_dir() or any(Path(found).is_dir() for found in glob.iglob(str(path)))
+    return path.is_dir() or any(Path(found).is_dir() for found in glob.iglob(str(path)))  # noqa: PTH207
 
 
 def output_format(path: Path) -> Literal["hdf5", "zarr"]:

@@ -22,8 +22,9 @@ class Volume:
 
     `shape` and `axes` ("zyx" or "xyz") are spatial, in stored order. `channels` is None or their
     number; they come first whatever their stored place. `voxel_size` and `offset` (of the first
-    voxel) are in nm and stored-axis order, None when unknown. Pickles without its file handle and
-    reopens it in worker processes, forked or spawned.
+    voxel) are in nm and stored-axis order, None when unknown; `stored_size` is the voxel size that
+    the file has, which another may have replaced. Pickles without its file handle and reopens it in
+    worker processes, forked or spawned.
     """
 
     location: str
@@ -36,6 +37,7 @@ class Volume:
     _channel_axis: int | None = field(repr=False)
     _first: tuple[int, ...] = field(default=(0, 0, 0), repr=False)
     _chosen: tuple[int, ...] | None = field(default=None, repr=False)
+    stored_size: tuple[float, ...] | None = field(default=None, repr=False)
 
     @property
     def dtype(self) -> np.dtype:
@@ -129,6 +131,7 @@ class Volume:
             axes=axes,
             voxel_size=moved(self.voxel_size),
             offset=moved(self.offset),
+            stored_size=moved(self.stored_size),
             _source=arranged(self._source, seen),
             _channel_axis=None if self._channel_axis is None else 0,
             _first=moved(self._first),
@@ -201,6 +204,7 @@ def open_volume(
         voxel_size=size,
         offset=offset,
         attributes=attributes,
+        stored_size=stored,
         _source=arranged(source, arrangement.order),
         _channel_axis=arrangement.channel,
     )
