@@ -40,7 +40,7 @@ def lines(capsys, *words):
 
 def test_each_data_set_of_an_hdf5_file_is_a_line(official, capsys):
     assert lines(capsys, official) == [
-        "a.hdf:annotations/points: 7 x 3, float64, no chunks, no axes of a volume, no resolution",
+        "a.hdf:annotations/points: 7 x 3, float64, no chunks, axes yx, no resolution",
         "a.hdf:version: one value, int64, no chunks, no axes of a volume, no resolution",
         "a.hdf:volumes/labels/ids: 4 x 8 x 9, uint64, no chunks, axes zyx, no resolution",
         "a.hdf:volumes/raw: 4 x 8 x 9, uint8, chunks 1 x 4 x 9, axes zyx, resolution 40 x 4 x 4 nm",
@@ -56,8 +56,9 @@ def test_a_prediction_of_our_own_tells_its_channels_and_axes(name, capsys):
     array = np.zeros((2, 3, 4, 5), np.float16)
     write_volume(name, array, axes="cxyz", voxel_size=(9, 9, 20.5), attributes={})
     (line,) = lines(capsys, name)
-    told = "2 x 3 x 4 x 5, float16, chunks 1 x 3 x 4 x 5, axes cxyz, resolution 9 x 9 x 20.5 nm"
-    assert line == f"{name}:main: {told}"
+    stated = "dimension_names" if name == "p.zarr" else "axes"
+    told = f"chunks 1 x 3 x 4 x 5, axes cxyz ({stated}), resolution 9 x 9 x 20.5 nm"
+    assert line == f"{name}:main: 2 x 3 x 4 x 5, float16, {told}"
 
 
 def test_arrays_of_zarr_2_and_3_at_any_depth(capsys):
@@ -90,9 +91,12 @@ def test_the_same_as_json(official, capsys):
         "dtype": "uint8",
         "chunks": [1, 4, 9],
         "axes": "zyx",
+        "axes_from": None,
         "resolution": [40.0, 4.0, 4.0],
+        "offset": None,
     }
-    assert (records[0]["chunks"], records[0]["axes"], records[0]["resolution"]) == (None,) * 3
+    assert [record["axes"] for record in records] == ["yx", None, "zyx", "zyx"]
+    assert (records[0]["chunks"], records[0]["resolution"]) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from emseg.errors import UserError
 from emseg.volumes.attributes import (
     checked_voxel_size,
     plain,
-    resolve_axes,
     stored_offset,
     stored_voxel_size,
     with_place,
@@ -26,39 +25,6 @@ def test_plain_refuses_what_no_file_holds(value):
 
 
 @pytest.mark.parametrize(
-    ("shape", "axes", "expected"),
-    [
-        ((5, 6, 7), None, ("zyx", None)),
-        ((5, 6, 7), "xyz", ("xyz", None)),
-        ((5, 6, 7), "ZYX", ("zyx", None)),
-        ((2, 5, 6, 7), "czyx", ("zyx", 0)),
-        ((5, 6, 7, 2), "xyzc", ("xyz", 3)),
-        ((5, 2, 6, 7), ["z", "c", "y", "x"], ("zyx", 1)),
-    ],
-)
-def test_axes_are_kept_in_stored_order(shape, axes, expected):
-    assert resolve_axes(shape, axes, where="'a'") == expected
-
-
-@pytest.mark.parametrize(
-    ("shape", "axes", "message"),
-    [
-        ((2, 5, 6, 7), None, "axes=czyx or axes=zyxc"),
-        ((5, 6), None, "2 axes"),
-        ((1, 2, 5, 6, 7), "tczyx", "5 axes"),
-        ((5, 6, 7), "czyx", "do not fit"),
-        ((2, 5, 6, 7), "zyx", "do not fit"),
-        ((5, 6, 7), "zyy", "letters"),
-        ((5, 6, 7), "abc", "letters"),
-        ((5, 6, 7), 3, "letters"),
-    ],
-)
-def test_axes_that_do_not_fit_are_refused(shape, axes, message):
-    with pytest.raises(UserError, match=message):
-        resolve_axes(shape, axes, where="'a'")
-
-
-@pytest.mark.parametrize(
     ("attributes", "expected"),
     [
         ({"resolution": [30, 6, 6]}, (30, 6, 6)),
@@ -71,6 +37,9 @@ def test_axes_that_do_not_fit_are_refused(shape, axes, message):
         ({"resolution": [1, 1, 1], "units": [1, None, "nm"]}, None),
         ({"resolution": [1, 1, 1], "units": {}}, None),
         ({"offset": [0, 0, 0]}, None),
+        ({"transform": {"scale": [4, 3, 2], "units": ["nm"] * 3}}, (4, 3, 2)),
+        ({"transform": {"scale": [2, 3, 4], "units": ["nm"] * 3, "ordering": "F"}}, (4, 3, 2)),
+        ({"transform": "affine"}, None),
     ],
 )
 def test_voxel_size_is_in_nanometres(attributes, expected):
@@ -78,9 +47,22 @@ def test_voxel_size_is_in_nanometres(attributes, expected):
     assert found == (expected if expected is None else pytest.approx(expected))
 
 
+def test_of_one_number_for_each_axis_those_of_space_count():
+    stored = {"resolution": [1, 30, 6, 6], "units": ["", "nm", "nm", "nm"], "offset": [0, 5, 6, 7]}
+    assert stored_voxel_size(stored, where="'a'", order=(1, 2, 3)) == (30, 6, 6)
+    assert stored_offset(stored, where="'a'", order=(1, 2, 3)) == (5, 6, 7)
+    assert stored_voxel_size({"resolution": [6, 6]}, where="'a'", order=(None, 0, 1)) is None
+    with pytest.raises(UserError, match=r"voxel size \[6.0, 6.0\] of 'a' must be three"):
+        stored_voxel_size({"resolution": [6, 6]}, where="'a'")
+
+
 def test_offset_is_in_nanometres():
     assert stored_offset({"offset": [1, -2, 0], "unit": "um"}, where="'a'") == (1000, -2000, 0)
     assert stored_offset({}, where="'a'") is None
+    moved = {"transform": {"scale": [1, 1, 1], "translate": [7, 8, 9]}}
+    assert stored_offset(moved, where="'a'") == (7, 8, 9)
+    with pytest.raises(UserError, match="offset .* of 'a' must be finite"):
+        stored_offset({"offset": [0, float("inf"), 0]}, where="'a'")
 
 
 @pytest.mark.parametrize("values", [[1, 2], [1, 2, 0], [1, 2, -3], [1, 2, float("nan")], 5, "abc"])
@@ -91,5 +73,6 @@ def test_a_wrong_voxel_size_is_refused(values):
 
 def test_the_place_given_replaces_the_place_in_the_attributes():
     old = {"axes": "czyx", "voxel_size": [1, 1, 1], "unit": "um", "offset": [5, 5, 5], "n": 1}
+    old |= {"axis_names": ["c^", "x", "y", "z"], "_ARRAY_DIMENSIONS": ["c", "x", "y", "z"]}
     stored = with_place(old, axes="zyx", voxel_size=(30, 6, 6), offset=None)
     assert stored == {"axes": "zyx", "resolution": [30, 6, 6], "n": 1}

@@ -126,9 +126,9 @@ def test_other_content_is_refused(tmp_path):
     with tifffile.TiffWriter(tmp_path / "two.tif") as writer:
         writer.write(RAW[:4], photometric="minisblack")
         writer.write(RAW[:4, :8, :8], photometric="minisblack")
-    with pytest.raises(UserError, match="holds 2 images"):
+    with pytest.raises(
+        UserError, match=r"two.tif' holds pages of several kinds, uint8 \(32, 40\) "
+    ):
         open_volume(tmp_path / "two.tif")
-    with pytest.raises(UserError, match="2 axes"):
-        open_volume(save(tmp_path / "flat.tif", RAW[0]))
     with pytest.raises(UserError, match="holds no 'main'"):
         open_volume(save(tmp_path / "a.tif", RAW).with_name("a.tif:main"))

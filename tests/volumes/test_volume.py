@@ -143,8 +143,8 @@ def test_arrays_that_are_no_volume_are_refused():
         from_array(RAW[:0])
     with pytest.raises(UserError, match="not numbers"):
         from_array(np.full((2, 2, 2), "a"))
-    with pytest.raises(UserError, match="2 axes"):
-        from_array(RAW[0])
+    with pytest.raises(UserError, match="1 axes"):
+        from_array(RAW[0, 0])
 
 
 def _matches(volume: Volume) -> bool:

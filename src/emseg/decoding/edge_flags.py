@@ -62,7 +62,7 @@ def open_mask(location: str | None, shape: Sequence[int]) -> Volume | None:
     """The same, lazily, of any number type."""
     if location is None:
         return None
-    volume = open_volume(location)
+    volume = open_volume(location).without_lone_channel()
     if volume.channels is not None:
         raise UserError(
             f"decoding.affinity_mask_path: {location} has {volume.channels} channels, "

@@ -38,6 +38,7 @@ from emseg.volumes import (
     write_volume,
 )
 from emseg.volumes.atomic import discard, writing
+from emseg.volumes.places import check_on_grid
 
 LABEL_BYTES = 4
 
@@ -231,6 +232,8 @@ def decoder_input(job: DecodeJob, decoder: partial) -> tuple[Volume, dict[str, A
     """The chosen channels, lazily, calibrated where asked, and the facts the decoder asks for."""
     predicted = open_prediction(job.prediction)
     channels = _channels(job, predicted)
+    for file in _files(job):
+        check_on_grid(file, predicted, what="decoding.affinity_mask_path")
     facts = asked_facts(
         decoder,
         predicted.attributes,

@@ -21,9 +21,10 @@ from emseg.stages.artifacts import (
 )
 from emseg.stages.runs import say
 from emseg.stages.scores import Scores, asks, build_metrics, counts_suffice, score
-from emseg.stages.sources import Source
+from emseg.stages.sources import Source, cut
 from emseg.stages.truth import count_overlaps, read_truth, segments_at, truth_facts
 from emseg.volumes import Volume, identity, open_volume
+from emseg.volumes.places import begins_at, common_region, one_sided_offset, shown_region
 
 # Characters that a line of the printed table may have.
 MOST_COLUMNS = 120
@@ -48,7 +49,9 @@ def evaluate(
     if not labelled:
         say("no volume has a label or skeletons: evaluation skipped")
         return {}
-    segmented = {one.name: open_segmentation(segmentations[one.name], one) for one in labelled}
+    opened = [open_segmentation(segmentations[source.name], source) for source in labelled]
+    labelled = [source for _, source in opened]
+    segmented = {source.name: volume for volume, source in opened}
     path = folder / "metrics.json"
     kept = _read_records(path)
     key = fingerprint("evaluate", _facts(segmented, labelled, metrics))
@@ -87,19 +90,43 @@ def table(scores: Mapping[str, Scores]) -> str:
     return "\n".join(lines)
 
 
-def open_segmentation(path: Path, source: Source) -> Volume:
-    """The segmentation of a volume, lazily; a UserError unless it has the volume's shape."""
-    volume, image = open_volume(path), source.image
+def open_segmentation(path: Path, source: Source) -> tuple[Volume, Source]:
+    """The segmentation of a volume, lazily, and the source cut to what both have.
+
+    UserError where it is none, is of other voxels than the image, or shares none with it.
+    """
+    volume, image = open_volume(path).without_lone_channel(), source.image
     # A segmentation from elsewhere has no format of ours.
     if "format_version" in volume.attributes:
         check_format(path, volume.attributes)
     if volume.channels is not None:
         raise UserError(f"{volume.location} has {volume.channels} channels: it is no segmentation")
-    if volume.shape != image.shape:
+    volume = volume.in_order(image.axes)
+    begin = begins_at(volume, image)
+    note = one_sided_offset(volume, image)
+    if note:
+        say(f"warning: {note}")
+    end = tuple(a + size for a, size in zip(begin, volume.shape, strict=True))
+    whole = ((0, 0, 0), tuple(image.shape))
+    if (begin, end) == whole:
+        return volume, source
+    shared = common_region([whole, (begin, end)])
+    if shared is None:
         raise UserError(
-            f"{volume.location} has shape {volume.shape}, the volume {image.location} {image.shape}"
+            f"{volume.location} begins at voxel {list(begin)} of {image.location}, "
+            f"which has {list(image.shape)}: they share no voxel"
         )
-    return volume
+    if source.config.skeletons is not None:
+        raise UserError(
+            f"{volume.location} has voxels {shown_region((begin, end))} of {image.location}, which "
+            f"has {list(image.shape)}: with skeletons it must have all"
+        )
+    first, stop = ([a - b for a, b in zip(corner, begin, strict=True)] for corner in shared)
+    say(
+        f"{volume.location} begins at voxel {list(begin)} of {image.location}: scored is what they "
+        f"share, voxels {shown_region(shared)} of {shown_region(whole)}"
+    )
+    return volume.crop(first, stop), cut(source, shared)
 
 
 def _score_volumes(
@@ -126,14 +153,15 @@ def _tell_of_infinite(volumes: Mapping[str, Scores]) -> None:
 def _score_volume(segmented: Volume, source: Source, metrics: Sequence[partial]) -> Scores:
     facts: dict[str, Any] = {"metrics": metrics, "voxel_size": source.image.voxel_size}
     facts["skeletons"] = source.skeletons()
+    if facts["skeletons"] is not None:
+        facts["node_segments"] = segments_at(segmented, facts["skeletons"].voxels)
+    truthful = segmented if source.label is None else segmented.crop(*source.truth_region)
     if counts_suffice(metrics):
         if source.label is not None and any(asks(metric, "table") for metric in metrics):
-            facts["table"] = count_overlaps(segmented, source)
-        if facts["skeletons"] is not None:
-            facts["node_segments"] = segments_at(segmented, facts["skeletons"].voxels)
+            facts["table"] = count_overlaps(truthful, source)
         return score(None, None, **facts)
     truth = None if source.label is None else read_truth(source)
-    return score(segmented[...], truth, **facts)
+    return score(truthful[...], truth, **facts)
 
 
 def _facts(

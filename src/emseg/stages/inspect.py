@@ -1,22 +1,25 @@
 """What is in files of volumes, data set by data set: the verb inspect."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from emseg.errors import UserError, unknown_name
 from emseg.volumes.atomic import replacing
-from emseg.volumes.attributes import resolve_axes, stored_voxel_size
+from emseg.volumes.attributes import stored_offset, stored_voxel_size
+from emseg.volumes.axes import Arrangement, arrange
 from emseg.volumes.location import Location, parse_location, require_there
+from emseg.volumes.source import stated_axes
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A stored array: its chunks, axes and resolution (nm, in their order) are None if it has none.
+    """A stored array: its chunks, axes and place (nm, in their order) are None if it has none.
 
-    Axes that nothing says are zyx, as a volume is read.
+    Axes are those it is read with; `axes_from` is where the file names them, None where it does
+    not, so that they are zyx.
     """
 
     file: str
@@ -25,19 +28,24 @@ class DataSet:
     dtype: str
     chunks: tuple[int, ...] | None
     axes: str | None
+    axes_from: str | None
     resolution: tuple[float, ...] | None
+    offset: tuple[float, ...] | None
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.key}" if self.key else self.file
         size = " x ".join(f"{length:g}" for length in self.resolution or ())
+        offset = " x ".join(f"{length:g}" for length in self.offset or ())
         chunks = " x ".join(map(str, self.chunks or ()))
+        stated = f" ({self.axes_from})" if self.axes_from else ""
         return ", ".join(
             (
                 f"{where}: {' x '.join(map(str, self.shape)) or 'one value'}",
                 self.dtype,
                 f"chunks {chunks}" if chunks else "no chunks",
-                f"axes {self.axes}" if self.axes else "no axes of a volume",
+                f"axes {self.axes}{stated}" if self.axes else "no axes of a volume",
                 f"resolution {size} nm" if size else "no resolution",
+                *([f"offset {offset} nm"] if offset else []),
             )
         )
 
@@ -65,7 +73,9 @@ def _write(found: Sequence[DataSet], to: Path) -> None:
 
 def _data_sets(location: Location) -> list[DataSet]:
     require_there(location)
-    listing = {"hdf5": _in_hdf5, "zarr": _in_zarr, "tiff": _in_tiff}[location.format]
+    listing = {"hdf5": _in_hdf5, "zarr": _in_zarr, "tiff": _in_tiff}.get(location.format)
+    if listing is None:
+        return [_described(location.path, *_section_folder(location))]
     found = [_described(location.path, *one) for one in listing(location.path)]
     wanted = location.key
     below = [
@@ -114,29 +124,41 @@ def _in_tiff(path: Path) -> Iterator[Listed]:
     yield "", TiffStack(path), None
 
 
+def _section_folder(location: Location) -> Listed:
+    from emseg.volumes.sections import SectionFolder
+
+    folder = SectionFolder(location.path, location.key)
+    return folder.key, folder, None
+
+
 def _described(path: Path, key: str, array: Any, chunks: tuple[int, ...] | None) -> DataSet:
-    axes = _axes(array.shape, array.attributes)
+    seen = _arrangement(array)
     return DataSet(
         file=str(path),
         key=key,
         shape=tuple(array.shape),
         dtype=str(array.dtype),
         chunks=chunks,
-        axes=axes,
-        resolution=_resolution(array.attributes) if axes else None,
+        axes=seen and seen.letters,
+        axes_from=seen and seen.stated,
+        resolution=seen and _place(stored_voxel_size, array, seen),
+        offset=seen and _place(stored_offset, array, seen),
     )
 
 
-def _axes(shape: Sequence[int], attributes: Mapping[str, Any]) -> str | None:
+def _arrangement(array: Any) -> Arrangement | None:
+    if len(array.shape) < 2:
+        return None
     try:
-        axes, channel = resolve_axes(shape, attributes.get("axes"), where="")
+        return arrange(array.shape, stated=stated_axes(array), where="")
     except UserError:
         return None
-    return axes if channel is None else f"{axes[:channel]}c{axes[channel:]}"
 
 
-def _resolution(attributes: Mapping[str, Any]) -> tuple[float, ...] | None:
+def _place(
+    read: Callable[..., tuple[float, ...] | None], array: Any, seen: Arrangement
+) -> tuple[float, ...] | None:
     try:
-        return stored_voxel_size(attributes, where="")
+        return read(array.attributes, where="", order=seen.spatial)
     except UserError:
         return None

@@ -68,11 +68,15 @@ def _panels(
     raw = _section(source.image, index)
     panels: dict[str, np.ndarray | None] = {"raw": raw[0] if raw.ndim == 3 else raw}
     panels["affinity"] = None if prediction is None else _affinity(prediction, index)
-    for title, volume in (
-        ("segmentation", None if segmentation is None else open_volume(segmentation)),
-        ("truth", source.label),
-    ):
-        panels[title] = None if volume is None else label_colours(_section(volume, index))
+    panels["segmentation"] = None
+    if segmentation is not None:
+        segmented = open_volume(segmentation).without_lone_channel().in_order(source.image.axes)
+        if segmented.shape == source.image.shape:
+            panels["segmentation"] = label_colours(_section(segmented, index))
+    # Where the image has no truth there is none to be drawn.
+    at = index - source.truth_first[0]
+    known = source.label is not None and 0 <= at < source.label.shape[0]
+    panels["truth"] = label_colours(_section(source.label, at)) if known else None
     return panels
 
 

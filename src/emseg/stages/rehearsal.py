@@ -9,13 +9,12 @@ from emseg.config import build
 from emseg.config.schema import Inference, Root
 from emseg.data.labelled import check_labels
 from emseg.decoding.calibration import calibration_of
-from emseg.errors import UserError
 from emseg.stages.channels import are_logits, asked_facts, chosen_channels
 from emseg.stages.infer import values_of
 from emseg.stages.network import target_facts
 from emseg.stages.scores import build_metrics, score_names
 from emseg.stages.sources import Source
-from emseg.volumes import open_volume
+from emseg.volumes.places import check_on_grid
 
 TOY_SHAPE = (4, 8, 8)
 
@@ -39,7 +38,8 @@ def try_decoders(
     for decoding in decodings:
         files = dict(_files(decoding))
         for key, location in files.items():
-            _check_file(f"decoding.{key}", location, sources)
+            for source in sources:
+                check_on_grid(location, source.image, what=f"decoding.{key}")
         decoder = build(
             {**decoding, **dict.fromkeys(files)},  # a toy has another shape than the files
             kind="decoding",
@@ -92,20 +92,3 @@ def _files(decoding: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in decoding.items():
         if key.endswith("_path") and value is not None:
             yield key, value
-
-
-def _check_file(key: str, location: str, sources: Sequence[Source]) -> None:
-    file = open_volume(location)
-    if file.channels is not None:
-        raise UserError(f"{key}: {location} has {file.channels} channels, a mask has none")
-    for image in (source.image for source in sources):
-        if file.shape != image.shape:
-            raise UserError(
-                f"{key}: {location} has the shape {file.shape}, "
-                f"the image {image.location} {image.shape}"
-            )
-        if file.axes != image.axes:
-            raise UserError(
-                f"{key}: {location} has the axes {file.axes}, "
-                f"the image {image.location} {image.axes}"
-            )

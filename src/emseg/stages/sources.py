@@ -1,26 +1,29 @@
 """From the volumes that a config names to open volumes with names."""
 
-import glob
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from emseg.config.schema import BorderMask
 from emseg.config.schema_data import Volume as VolumeConfig
 from emseg.data.labelled import LabelledVolume, check_shapes
 from emseg.data.sampling import resolve_range
 from emseg.errors import UserError
+from emseg.stages.patterns import expand, telling_name
+from emseg.stages.runs import process_rank, say
 from emseg.volumes import Volume, open_volume
 from emseg.volumes.location import parse_location
-from emseg.volumes.skeletons import Skeletons, read_skeletons
-
-# File stems that say nothing of what is in the file; the folder above is asked instead.
-TELLING_NOTHING = {"img", "image", "raw", "em", "main", "data", "volume"}
-
-# An image's location (`image`), its first voxels and those beyond the last (`first`, `stop`).
-Region = dict[str, Any]
+from emseg.volumes.places import (
+    Region,
+    begins_at,
+    common_region,
+    one_sided_offset,
+    shown_region,
+)
+from emseg.volumes.skeletons import Skeletons, read_skeletons, skeleton_files
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Source:
     """One named volume of a split: the image, and where given its truth and its mask.
 
     `border_mask` says what of the truth is too near to a border to be evaluated, `first` at which
-    voxel of the stored image it begins.
+    voxel of the stored image the image begins, `truth_first` at which voxel of the image the truth
+    does, which may be smaller.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Source:
     config: VolumeConfig
     border_mask: BorderMask = field(default_factory=BorderMask)
     first: tuple[int, ...] = (0, 0, 0)
+    truth_first: tuple[int, ...] = (0, 0, 0)
 
     @property
     def has_truth(self) -> bool:
@@ -50,26 +55,36 @@ class Source:
             return None
         if self.image.voxel_size is None:
             raise UserError(f"{self.image.location}: skeletons need data.test.resolution, in nm")
+        image = self.image
         found = read_skeletons(
-            self.config.skeletons, voxel_size=self.image.voxel_size, axes=self.image.axes
+            self.config.skeletons,
+            voxel_size=image.voxel_size,
+            axes=image.axes,
+            offset=image.offset,
         )
         outside = (found.voxels < 0) | (found.voxels >= self.image.shape)
         if outside.any():
             first = found.voxels[outside.any(axis=1)][0].tolist()
+            offset = f" and offset {list(image.offset)} nm" if any(image.offset or ()) else ""
             raise UserError(
                 f"{self.config.skeletons}: a node at voxel {first} is outside "
-                f"{self.image.location} of shape {self.image.shape}"
+                f"{image.location} of shape {image.shape}{offset}"
             )
         return found
 
-    def region(self) -> Region:
-        """Which voxels of which file it is, in plain containers."""
+    @property
+    def truth_region(self) -> Region:
+        """The first voxels of the image that have truth, and those beyond the last."""
+        return _region(self.truth_first, self.image if self.label is None else self.label)
+
+    def region(self) -> dict[str, Any]:
+        """Which voxels of which file it is, in plain containers: `image`, `first` and `stop`."""
         location = parse_location(self.image.location)
         stop = [a + size for a, size in zip(self.first, self.image.shape, strict=True)]
         image = str(replace(location, path=location.path.absolute()))
         return {"image": image, "first": list(self.first), "stop": stop}
 
-    def is_in(self, regions: Sequence[Region]) -> bool:
+    def is_in(self, regions: Sequence[Mapping[str, Any]]) -> bool:
         """Whether one of the regions has voxels of it, as far as names of files tell."""
         own = self.region()
         return any(
@@ -80,12 +95,13 @@ class Source:
         )
 
     def labelled(self) -> LabelledVolume:
-        """The image with its truth, as training takes them; a UserError when it has none."""
+        """What of the image has truth, with it, as training takes them; UserError without one."""
         if self.label is None:
             raise UserError(f"the volume '{self.name}' ({self.image.location}) has no label")
-        config = self.config
+        config, region = self.config, self.truth_region
+        whole = region == _region((0, 0, 0), self.image)
         return LabelledVolume(
-            self.image,
+            self.image if whole else self.image.crop(*region),
             self.label,
             self.mask,
             unlabelled=config.unlabelled,
@@ -108,13 +124,13 @@ def open_sources(
     of a glob have that behind the glob's key. Two volumes of one name, a missing file, a truth that
     does not fit its image and a split without volumes are UserErrors.
     """
-    expanded = [one for key, volume in volumes.items() for one in _expand(key, volume, split)]
+    expanded = [one for key, volume in volumes.items() for one in expand(key, volume, split)]
     if not expanded:
         raise UserError(f"data.{split} names no volume: set data.{split}.image")
     named: dict[str, VolumeConfig] = {}
     for key, volume in expanded:
         lone = lone_name if len(expanded) == 1 else None
-        name = volume.name or key or lone or _telling_name(volume.image)
+        name = volume.name or key or lone or telling_name(volume.image)
         if name in named:
             raise UserError(
                 f"data.{split}: {named[name].image} and {volume.image} are both called '{name}': "
@@ -123,7 +139,7 @@ def open_sources(
         if Path(name).name != name:
             raise UserError(f"data.{split}: the name '{name}' is to be part of a file's name")
         named[name] = volume
-    return [_open(name, volume) for name, volume in named.items()]
+    return [_open(name, volume, split) for name, volume in named.items()]
 
 
 def require_truth(sources: Sequence[Source], what: str) -> None:
@@ -133,116 +149,135 @@ def require_truth(sources: Sequence[Source], what: str) -> None:
         raise UserError(f"{what} needs truth: data.test volume '{bare[0]}' has no label")
 
 
-def within(
-    source: Source, bounds: tuple[float, float] | None, *, axis: str | None = None
-) -> Source:
-    """The source cut to `bounds` (voxels, or fractions) along `axis`, by default the first."""
-    if bounds is None:
-        return source
-    along = 0 if axis is None else source.image.axes.index(axis)
-    first, last = [0, 0, 0], [*source.image.shape]
-    try:
-        first[along], last[along] = resolve_range(bounds, last[along])
-    except UserError as error:
-        raise UserError(f"{source.image.location}: {error}") from error
+def within(source: Source, bounds: tuple[float, float] | None) -> Source:
+    """The source cut to `bounds` (voxels, or fractions) along its first axis."""
+    return source if bounds is None else cut(source, _range(source.image, bounds, 0))
+
+
+def cut(source: Source, region: Region) -> Source:
+    """The source cut to a region of its image; a UserError where its truth has no voxel there."""
+    first, stop = region
+    shared = common_region([region, *_truth_regions(source)])
+    if shared is None:
+        raise UserError(
+            f"{source.image.location}: voxels {shown_region(region)} share none with its truth"
+        )
+
+    def part(volume: Volume | None) -> Volume | None:
+        begin, end = (np.subtract(corner, source.truth_first) for corner in shared)
+        return volume and volume.crop(begin.tolist(), end.tolist())
+
     return replace(
         source,
-        image=source.image.crop(first, last),
-        label=source.label and source.label.crop(first, last),
-        mask=source.mask and source.mask.crop(first, last),
+        image=source.image.crop(first, stop),
+        label=part(source.label),
+        mask=part(source.mask),
         first=tuple(a + b for a, b in zip(source.first, first, strict=True)),
+        truth_first=tuple(a - b for a, b in zip(shared[0], first, strict=True)),
     )
 
 
-def _expand(key: str, volume: VolumeConfig, split: str) -> list[tuple[str, VolumeConfig]]:
-    """The volume with its key; for a glob one for each file, whose name a key goes before."""
-    root = Path(volume.path or "")
-    image = str(root / volume.image)
-    label = volume.label and str(root / volume.label)
-    mask = volume.mask and str(root / volume.mask)
-    skeletons = volume.skeletons and str(root / volume.skeletons)
-    whole = replace(volume, path=None, image=image, label=label, mask=mask, skeletons=skeletons)
-    if not _is_pattern(image):
-        return [(key, whole)]
-    images = _found(image)
-    if not images:
-        raise UserError(f"data.{split}: no file matches {image}")
-    if volume.name is not None and len(images) > 1:
-        raise UserError(
-            f"data.{split}.name: '{volume.name}' for the {len(images)} files of {image}"
-        )
-    if skeletons is not None and len(images) > 1:
-        raise UserError(
-            f"data.{split}.skeletons: {skeletons} for the {len(images)} files of {image}"
-        )
-    labels, masks = (_matches(one, image, images, split) for one in (label, mask))
-    return [
-        (key and f"{key}_{_telling_name(one)}", replace(whole, image=one, label=label, mask=mask))
-        for one, label, mask in zip(images, labels, masks, strict=True)
-    ]
+def _truth_regions(source: Source) -> list[Region]:
+    parts = [part for part in (source.label, source.mask) if part is not None]
+    return [_region(source.truth_first, part) for part in parts]
 
 
-def _is_pattern(location: str) -> bool:
-    path = parse_location(location).path
-    return glob.has_magic(str(path)) and not path.exists()
+def _region(first: Sequence[int], volume: Volume) -> Region:
+    return tuple(first), tuple(a + size for a, size in zip(first, volume.shape, strict=True))
 
 
-def _matches(pattern: str | None, image: str, images: list[str], split: str) -> list[str | None]:
-    """The file of the pattern for each of the images, which the pattern `image` has found."""
-    if pattern is None:
-        return [None] * len(images)
-    found: list[str | None] = [*_found(pattern)]
-    if len(found) != len(images):
-        raise UserError(
-            f"data.{split}: {len(images)} images, but {len(found)} files match {pattern}"
-        )
-    for one, other in zip(images, found, strict=True):
-        ours, theirs = _wild_parts(image, one), _wild_parts(pattern, str(other))
-        # Patterns that vary in different places cannot be compared.
-        if len(ours) == len(theirs) and ours != theirs:
-            raise UserError(
-                f"data.{split}: {one} would go with {other}: the files of {image} and {pattern} "
-                "are not of the same names"
-            )
-    return found
+def _range(image: Volume, bounds: tuple[float, float], axis: int) -> Region:
+    first, stop = [0, 0, 0], [*image.shape]
+    try:
+        first[axis], stop[axis] = resolve_range(bounds, stop[axis])
+    except UserError as error:
+        raise UserError(f"{image.location}: {error}") from error
+    return tuple(first), tuple(stop)
 
 
-def _wild_parts(pattern: str, name: str) -> tuple[str, ...]:
-    """What stands in the name for each *, ? and [...] of the pattern that has found it."""
-    pieces = re.split(r"(\*+|\?|\[!?[^\]]+\])", str(parse_location(pattern).path))
-    match = re.fullmatch(
-        "".join("(.*)" if at % 2 else re.escape(piece) for at, piece in enumerate(pieces)),
-        str(parse_location(name).path),
-    )
-    return match.groups() if match else ()
+def _open(name: str, config: VolumeConfig, split: str) -> Source:
+    """The open volume; of one to train on only the voxels that it shares with label and mask.
 
-
-def _found(pattern: str) -> list[str]:
-    # The key inside a file (`vol_*.h5:raw`) is no part of the file's name.
-    location = parse_location(pattern)
-    files = sorted(glob.glob(str(location.path)))  # noqa: PTH207
-    return [str(replace(location, path=Path(file))) for file in files]
-
-
-def _telling_name(image: str) -> str:
-    path = parse_location(image).path.absolute()
-    names = [path.stem, *(folder.name for folder in path.parents)]
-    return next((name for name in names if name and name.lower() not in TELLING_NOTHING), path.stem)
-
-
-def _open(name: str, config: VolumeConfig) -> Source:
+    Of one to test the whole image is predicted, and the truth is what label and mask share.
+    """
+    if config.skeletons is not None:
+        skeleton_files(Path(config.skeletons))
     image = open_volume(config.image, axes=config.axes, voxel_size=config.resolution)
-    source = Source(
-        name, image, _companion(config.label, config), _companion(config.mask, config), config
-    )
+    _tell_of_gaps(image)
+    asked = _region((0, 0, 0), image)
+    if config.range is not None:
+        axis = 0 if config.range_axis is None else image.axes.index(config.range_axis)
+        asked = _range(image, config.range, axis)
+    parts = {
+        key: _companion(location, image, config)
+        for key, location in (("label", config.label), ("mask", config.mask))
+        if location is not None
+    }
+    placed = {key: (part, begins_at(part, image)) for key, part in parts.items()}
+    shared = common_region([asked, *(_region(at, part) for part, at in placed.values())])
+    if shared is None:
+        listed = " and ".join(f"{part.location} from {list(at)}" for part, at in placed.values())
+        raise UserError(
+            f"{image.location} shares no voxel of {shown_region(asked)} with {listed}, in "
+            "voxels of the image by their offsets"
+        )
+    _tell_of_places(image, placed, asked, shared, scored=split == "test")
+    source = _cropped(Source(name, image, None, None, config), asked, shared, split)
+    for key, (part, at) in placed.items():
+        first, stop = ([a - b for a, b in zip(corner, at, strict=True)] for corner in shared)
+        whole = (first, stop) == ([0, 0, 0], [*part.shape])
+        source = replace(source, **{key: part if whole else part.crop(first, stop)})
     if source.label is not None:
         check_shapes(source.labelled())
-    return within(source, config.range, axis=config.range_axis)
+    return source
 
 
-def _companion(location: str | None, config: VolumeConfig) -> Volume | None:
-    """A label or mask: stored in the image's order of axes, but without its channels."""
-    if location is None:
-        return None
-    axes = config.axes and config.axes.replace("c", "")
-    return open_volume(location, axes=axes, voxel_size=config.resolution)
+def _cropped(source: Source, asked: Region, shared: Region, split: str) -> Source:
+    kept = asked if split == "test" else shared
+    if kept != _region((0, 0, 0), source.image):
+        source = cut(source, kept)
+    begin = tuple(a - b for a, b in zip(shared[0], kept[0], strict=True))
+    return replace(source, truth_first=begin)
+
+
+def _companion(location: str, image: Volume, config: VolumeConfig) -> Volume:
+    """A label or mask in the image's order of axes, without the image's channels."""
+    axes = config.axes and "".join(letter for letter in config.axes if letter in "zyx")
+    part = open_volume(location, axes=axes).without_lone_channel()
+    _tell_of_gaps(part)
+    return part.in_order(image.axes)
+
+
+def _tell_of_gaps(volume: Volume) -> None:
+    missing = volume.attributes.get("missing_sections", [])
+    if missing:
+        listed = ", ".join(map(str, missing[:6])) + ", ..." * (len(missing) > 6)
+        _tell(
+            f"warning: {volume.location}: {len(missing)} sections are missing by the numbers of "
+            f"its files ({listed}); what is there is stacked without a gap"
+        )
+
+
+def _tell_of_places(
+    image: Volume,
+    placed: Mapping[str, tuple[Volume, tuple[int, ...]]],
+    asked: Region,
+    shared: Region,
+    *,
+    scored: bool,
+) -> None:
+    used = "all of it is predicted, scored" if scored else "used"
+    for key, (part, at) in placed.items():
+        note = one_sided_offset(part, image)
+        if note:
+            _tell(f"warning: {note}")
+        if common_region([asked, _region(at, part)]) != asked:
+            _tell(
+                f"{key} {part.location} begins at voxel {list(at)} of {image.location}: {used} is "
+                f"what they share, voxels {shown_region(shared)} of {shown_region(asked)}"
+            )
+
+
+def _tell(note: str) -> None:
+    if process_rank() == 0:
+        say(note)

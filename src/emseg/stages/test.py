@@ -9,7 +9,7 @@ from emseg.errors import UserError
 from emseg.stages.artifacts import existing
 from emseg.stages.decode import DecodeJob, current_segmentation, decode
 from emseg.stages.devices import resolve_devices
-from emseg.stages.evaluate import evaluate, open_segmentation, table
+from emseg.stages.evaluate import evaluate, table
 from emseg.stages.grid import unlike_training
 from emseg.stages.infer import check_image, check_settings, current_prediction, infer
 from emseg.stages.network import Trained, load_trained
@@ -76,7 +76,6 @@ def evaluate_all(
     if not own:
         names = ", ".join(source.name for source in sources)
         raise UserError(f"--input {segmentation}: data.test has no volume '{name}', but {names}")
-    open_segmentation(segmentation, own[0])
     return _judge(session, own, {own[0].name: segmentation})
 
 

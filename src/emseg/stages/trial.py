@@ -117,6 +117,7 @@ def scores_by_value(
     """All scores of one volume with some arguments of the decoder, at each swept value."""
     job = replace(task.job, decoding=with_parameters(task.job.decoding, parameters))
     metrics, source = build_metrics(task.metrics, allow=job.allow), task.source
+    part = tuple(map(slice, *source.truth_region))
     facts = {
         "metrics": metrics,
         "voxel_size": source.image.voxel_size,
@@ -134,7 +135,11 @@ def scores_by_value(
             return {value: score(None, None, **facts, **own) for value, own in counted}
     labelled = labels_by_value(job, *swept) if swept else [(None, labels_of(job))]
     truth = None if source.label is None else read_truth(source)
-    return {value: score(labels, truth, **facts) for value, labels in labelled}
+    skeletons, scores = facts["skeletons"], {}
+    for value, labels in labelled:
+        nodes = None if skeletons is None else labels[tuple(skeletons.voxels.T)]
+        scores[value] = score(labels[part], truth, node_segments=nodes, **facts)
+    return scores
 
 
 def _asked(
@@ -197,13 +202,14 @@ def _counted(
         affinities = _affinities(job, prediction)
         labels, graph = sweep.sharing.fragments(affinities, **arguments | facts)
         nodes = None if skeletons is None else labels[tuple(skeletons.voxels.T)]
-        table = None if source.label is None else contingency(labels, known_truth())
+        table = None if source.label is None else contingency(labels[part], known_truth())
         return graph, table, nodes
 
     def known_truth() -> np.ndarray:
         return _kept(job, {"truth": truth}, lambda: read_truth(source), lambda array: array.nbytes)
 
     truth = truth_facts(source)
+    part = tuple(map(slice, *source.truth_region))
     about = {"prediction": prediction_facts(job), "fragments": repr(key), "truth": truth}
     graph, table, nodes = _kept(job, about, count, _bytes_of)
     tables = sweep.sharing.tables(graph, **{sweep.argument: values}, **arguments)

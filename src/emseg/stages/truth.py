@@ -76,9 +76,18 @@ def truth_facts(source: Source) -> dict[str, Any]:
         "border_mask": None if borders.mode is None else asdict(borders),
         "range": source.config.range and list(source.config.range),
         "range_axis": source.config.range_axis,
+        **_part_facts(source),
         "axes": source.image.axes,
         "voxel_size": source.image.voxel_size and list(source.image.voxel_size),
     }
+
+
+def _part_facts(source: Source) -> dict[str, Any]:
+    """Which voxels of the image have truth, where that is not all of them."""
+    first, stop = source.truth_region
+    if (first, stop) == ((0, 0, 0), tuple(source.image.shape)):
+        return {}
+    return {"first": list(first), "stop": list(stop)}
 
 
 def _without(ids: np.ndarray, unknown: list[np.ndarray]) -> np.ndarray:

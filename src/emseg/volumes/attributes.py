@@ -1,4 +1,4 @@
-"""Attributes as plain containers, and the facts of place in them: axes, voxel size, offset."""
+"""Attributes as plain containers, and the place that they name: voxel size and offset."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,10 @@ from typing import Any
 import numpy as np
 
 from emseg.errors import UserError
+from emseg.volumes.axes import NAMING
+
+# The stored number of each spatial axis, None where it is not stored.
+Order = Sequence[int | None]
 
 # Nanometres in the units that OME-Zarr, OME-TIFF, ImageJ and HDF5 files name.
 NANOMETRES = {
@@ -35,34 +39,6 @@ def plain(value: Any) -> Any:
     raise TypeError(f"an attribute cannot hold {value!r}: only strings, numbers, lists, dicts")
 
 
-def resolve_axes(shape: Sequence[int], axes: Any, *, where: str) -> tuple[str, int | None]:
-    """The spatial axes in stored order ("zyx") and the position of the channel axis or None.
-
-    `axes` is a string or list of the letters z, y, x and, with channels, c; None is told by the
-    shape: zyx when there are three axes. UserError when there are more, or letters do not fit.
-    """
-    if len(shape) not in (3, 4):
-        raise UserError(
-            f"{where} has {len(shape)} axes, shape {tuple(shape)}; "
-            "a volume has three, or four with channels"
-        )
-    if axes is None and len(shape) == 4:
-        raise UserError(
-            f"{where} has four axes, shape {tuple(shape)}: name the channel axis, "
-            "as in axes=czyx or axes=zyxc"
-        )
-    named = "zyx" if axes is None else axes
-    letters = "".join(map(str, named)).lower() if isinstance(named, list) else str(named).lower()
-    if sorted(letters) not in (list("xyz"), list("cxyz")):
-        raise UserError(
-            f"axes '{letters}' of {where} must be the letters z, y and x in stored order, "
-            "with c for a channel axis"
-        )
-    if len(letters) != len(shape):
-        raise UserError(f"axes '{letters}' do not fit {where} of shape {tuple(shape)}")
-    return letters.replace("c", ""), letters.index("c") if "c" in letters else None
-
-
 def checked_voxel_size(values: Any, *, where: str) -> tuple[float, ...]:
     """The voxel size as three floats in nm; UserError unless they are positive and finite."""
     numbers = _three(values, "voxel size", where)
@@ -71,26 +47,32 @@ def checked_voxel_size(values: Any, *, where: str) -> tuple[float, ...]:
     return numbers
 
 
-def stored_voxel_size(attributes: Mapping[str, Any], *, where: str) -> tuple[float, ...] | None:
-    """The voxel size in nm and stored-axis order from `resolution` or `voxel_size`, or None.
+def stored_voxel_size(
+    attributes: Mapping[str, Any], *, where: str, order: Order = (0, 1, 2)
+) -> tuple[float, ...] | None:
+    """The voxel size in nm and stored-axis order from the attributes, or None.
 
-    A unit beside it (`unit` or `units`) counts; without one, the numbers are nm.
+    That is `resolution` or `voxel_size`, of the spatial axes or of all, or the `scale` of COSEM's
+    `transform`. A unit beside it (`unit` or `units`) counts; without one, the numbers are nm.
+    `order` has the stored number of each spatial axis, None for one that is not stored.
     """
-    values = attributes.get("resolution", attributes.get("voxel_size"))
-    factors = _unit_factors(attributes)
-    if values is None or factors is None:
-        return None
-    numbers = _three(values, "voxel size", where)
-    return checked_voxel_size([n * f for n, f in zip(numbers, factors, strict=True)], where=where)
+    values, units = _place_values(attributes, ("resolution", "voxel_size"), "scale")
+    numbers = _in_nanometres(values, units, "voxel size", order, where)
+    return None if numbers is None else checked_voxel_size(numbers, where=where)
 
 
-def stored_offset(attributes: Mapping[str, Any], *, where: str) -> tuple[float, ...] | None:
-    """The position of the first voxel in nm and stored-axis order from `offset`, or None."""
-    values = attributes.get("offset")
-    factors = _unit_factors(attributes)
-    if values is None or factors is None:
-        return None
-    return tuple(n * f for n, f in zip(_three(values, "offset", where), factors, strict=True))
+def stored_offset(
+    attributes: Mapping[str, Any], *, where: str, order: Order = (0, 1, 2)
+) -> tuple[float, ...] | None:
+    """The position of the first voxel in nm and stored-axis order, or None.
+
+    From `offset`, or the `translate` of COSEM's `transform`; as for stored_voxel_size.
+    """
+    values, units = _place_values(attributes, ("offset",), "translate")
+    numbers = _in_nanometres(values, units, "offset", order, where)
+    if numbers is not None and not all(map(math.isfinite, numbers)):
+        raise UserError(f"offset {list(numbers)} of {where} must be finite (nm)")
+    return numbers
 
 
 def with_place(
@@ -104,7 +86,7 @@ def with_place(
 
     What the arguments say replaces the same facts in `attributes`, under any of their names.
     """
-    place = ("axes", "resolution", "voxel_size", "offset", "unit", "units")
+    place = (*NAMING, "resolution", "voxel_size", "offset", "unit", "units")
     stored = {key: plain(value) for key, value in attributes.items() if key not in place}
     stored["axes"] = axes
     if voxel_size is not None:
@@ -114,12 +96,49 @@ def with_place(
     return stored
 
 
-def _unit_factors(attributes: Mapping[str, Any]) -> list[float] | None:
-    units = attributes.get("units", attributes.get("unit", "nm"))
-    names = units if isinstance(units, list | tuple) else [units] * 3
+def _place_values(
+    attributes: Mapping[str, Any], names: Sequence[str], in_transform: str
+) -> tuple[Any, Any]:
+    """The numbers under the first of the names that is there, and their units."""
+    for name in names:
+        if attributes.get(name) is not None:
+            return attributes[name], attributes.get("units", attributes.get("unit", "nm"))
+    transform = attributes.get("transform")
+    if not isinstance(transform, Mapping) or transform.get(in_transform) is None:
+        return None, None
+    values, units = transform[in_transform], transform.get("units", "nm")
+    if transform.get("ordering") == "F":
+        values, units = (v[::-1] if isinstance(v, list) else v for v in (values, units))
+    return values, units
+
+
+def _in_nanometres(
+    values: Any, units: Any, what: str, order: Order, where: str
+) -> tuple[float, ...] | None:
+    if values is None:
+        return None
+    stored = [axis for axis in order if axis is not None]
+    if len(stored) == 2 and _count(values) == 2:
+        return None  # Of a section without a depth.
+    spatial = _spatial(values, order)
+    names = [units] * 3 if isinstance(units, str) else units
+    names = _spatial(names, order) if isinstance(names, list | tuple) else []
     # In pixels, or a unit that is not known, the size in nm is not known.
     factors = [NANOMETRES[name] for name in map(str.lower, map(str, names)) if name in NANOMETRES]
-    return factors if len(factors) == len(names) == 3 else None
+    if not len(factors) == len(names) == 3:
+        return None
+    numbers = _three(spatial, what, where)
+    return tuple(n * f for n, f in zip(numbers, factors, strict=True))
+
+
+def _spatial(values: Any, order: Order) -> Any:
+    """Those of the spatial axes, where there is one value for each stored axis."""
+    stored = [axis for axis in order if axis is not None]
+    return values if _count(values) <= max(3, *stored) else [values[axis] for axis in stored]
+
+
+def _count(values: Any) -> int:
+    return len(values) if isinstance(values, list | tuple) else 0
 
 
 def _three(values: Any, what: str, where: str) -> tuple[float, ...]:

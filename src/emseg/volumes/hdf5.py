@@ -18,6 +18,22 @@ from emseg.volumes.location import pick_dataset
 # The attribute that names those of its neighbours that hold JSON, so that text stays text.
 _JSON_NAMES = "json_attributes"
 
+# Filters that hdf5plugin brings, by their numbers.
+_FILTERS = {
+    307: "bzip2",
+    32000: "lzf",
+    32001: "blosc",
+    32004: "lz4",
+    32008: "bitshuffle",
+    32013: "zfp",
+    32015: "zstd",
+    32017: "sz",
+    32018: "fcidecomp",
+    32024: "sz3",
+    32026: "blosc2",
+    32028: "sperr",
+}
+
 
 class Hdf5Array:
     """A data set of an HDF5 file, opened lazily and anew in every process."""
@@ -31,6 +47,7 @@ class Hdf5Array:
         self.shape: tuple[int, ...] = tuple(self._dataset.shape or ())
         self.dtype: np.dtype = self._dataset.dtype
         self.attributes = _read_attributes(self._dataset)
+        self.named_axes = _named_axes(self._dataset)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_dataset": None}
@@ -40,10 +57,16 @@ class Hdf5Array:
         if self._dataset is None or self._process != os.getpid():
             self._dataset = open_hdf5(self.path)[self.key]
             self._process = os.getpid()
+            self.require_filters()
         try:
             return self._dataset[region]
         except OSError as error:
             raise UserError(f"cannot read '{self.path}:{self.key}': {error}") from error
+
+    def require_filters(self) -> None:
+        """Nothing, or a UserError where the data set is packed with a filter that is not there."""
+        if self._dataset is not None:
+            _require_filters(self._dataset, f"{self.path}:{self.key}")
 
 
 def write_hdf5(path: Path, slabs: Iterable[tuple[int, np.ndarray]], layout: Layout) -> None:
@@ -90,6 +113,33 @@ def _find(file: h5py.File, key: str, path: Path) -> str:
     keys: list[str] = []
     file.visititems(lambda name, node: keys.append(name) if hasattr(node, "shape") else None)
     return pick_dataset(keys, key, where=path)
+
+
+def _named_axes(node: h5py.Dataset) -> dict[str, Any]:
+    """What names the axes beside the attributes: the data sets that are scales of dimensions."""
+    if "DIMENSION_LIST" not in node.attrs:
+        return {}
+    # A scale's own name is that of its data set, as netCDF has it.
+    found = [str(scales[0].name).rpartition("/")[2] if len(scales) else "" for scales in node.dims]
+    return {"dimension scales": found}
+
+
+def _require_filters(node: h5py.Dataset, where: str) -> None:
+    filters = node.id.get_create_plist()
+    numbers = [filters.get_filter(at)[0] for at in range(filters.get_nfilters())]
+    missing = [number for number in numbers if not h5py.h5z.filter_avail(number)]
+    if not missing:
+        return
+    # It registers its filters when it is imported.
+    with suppress(ImportError):
+        import hdf5plugin  # noqa: F401
+    for number in missing:
+        if not h5py.h5z.filter_avail(number):
+            name = f"{_FILTERS[number]} (" if number in _FILTERS else "("
+            raise UserError(
+                f"cannot read '{where}': it is compressed with {name}HDF5 filter {number}), which "
+                "is not installed: pip install hdf5plugin"
+            )
 
 
 def _read_attributes(node: h5py.Dataset) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from emseg.volumes.location import Location, parse_location
+from emseg.volumes.sections import section_files
 from emseg.volumes.skeletons import is_skeletons, skeleton_files
 from emseg.volumes.source import open_source
 
@@ -38,6 +39,8 @@ def _of_files(
 
 
 def _files(location: Location, key: str) -> list[Path]:
+    if location.format == "sections":
+        return section_files(location.path, key)
     if location.format != "zarr":
         return [location.path]
     from emseg.volumes.ome_zarr import metadata_files

@@ -1,5 +1,6 @@
 """Where a volume is: a file or folder of a known format and the data set inside it."""
 
+import glob
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Literal
 
 from emseg.errors import UserError, nearest, unknown_name
 
-Format = Literal["hdf5", "zarr", "tiff"]
+Format = Literal["hdf5", "zarr", "tiff", "sections"]
 
 _FORMATS: dict[str, Format] = {
     ".h5": "hdf5",
@@ -25,7 +26,7 @@ MAIN = "main"
 
 @dataclass(frozen=True)
 class Location:
-    """A file (for zarr a folder) and the key inside it, "" where none is named."""
+    """A file (for zarr and sections a folder) and the key inside it, "" where none is named."""
 
     path: Path
     key: str
@@ -38,15 +39,30 @@ class Location:
 def parse_location(location: str | Path) -> Location:
     """The file, the key inside it ("" when not named) and the format, told by the suffix.
 
-    A key follows the file after a colon or a slash: `a.h5:volumes/raw`, `a.zarr/img`.
-    UserError for any other suffix.
+    A key follows the file after a colon or a slash: `a.h5:volumes/raw`, `a.zarr/img`. A folder of
+    no such suffix, or a pattern of folders, is one of section images, their pattern its key:
+    `sections`, `sections:raw_*.tif`. UserError for any other suffix.
     """
     text = str(location)
+    folder, _, pattern = text.partition(":")
+    if folder and _is_folder(Path(folder)):
+        return Location(Path(folder), pattern, "sections")
     for end in [*(match.start() for match in re.finditer("[:/]", text)), len(text)]:
         path = Path(text[:end])
         if end and path.suffix.lower() in _FORMATS:
             return Location(path, text[end + 1 :].strip("/"), _FORMATS[path.suffix.lower()])
-    raise UserError(f"'{text}' names no volume: a file must end in one of {', '.join(_FORMATS)}")
+    raise UserError(
+        f"'{text}' names no volume: a file must end in one of {', '.join(_FORMATS)}, or be a "
+        "folder of section images (.png, .tif)"
+    )
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder, or a pattern of some, that no format has."""
+    inside = any(part.suffix.lower() in _FORMATS for part in (path, *path.parents))
+    if inside or path.suffix in (".n5", ".precomputed"):
+        return False
+    return path.is_dir() or any(Path(found).is_dir() for found in glob.iglob(str(path)))  # noqa: PTH207
 
 
 def output_format(path: Path) -> Literal["hdf5", "zarr"]:
@@ -63,7 +79,7 @@ def require_there(location: Location) -> None:
     path = location.path
     if not path.exists():
         raise _missing(path)
-    if path.is_dir() != (location.format == "zarr"):
+    if path.is_dir() != (location.format in ("zarr", "sections")):
         kind, wanted = ("folder", "file") if path.is_dir() else ("file", "folder")
         raise UserError(f"'{path}' is a {kind}; a volume of this suffix is a {wanted}")
 

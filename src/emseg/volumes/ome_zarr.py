@@ -28,7 +28,9 @@ class ZarrArray:
         self.shape: tuple[int, ...] = self._array.shape
         self.dtype: np.dtype = self._array.dtype
         own = plain(self._array.attrs.asdict())
-        self.attributes = {**_place(path, self.key), **own}
+        place = _place(path, self.key)
+        self.attributes = {**place, **own}
+        self.named_axes = _named_axes(self._array, place)
 
     def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
         try:
@@ -133,6 +135,13 @@ def _json(path: Path) -> dict[str, Any]:
         raise UserError(f"'{path}' is not valid JSON: {error}") from error
 
 
+def _named_axes(array: zarr.Array, place: Mapping[str, Any]) -> dict[str, Any]:
+    """What names the axes beside the array's own attributes: zarr 3 itself, and OME-Zarr."""
+    named = {"multiscales": place["axes"]} if "axes" in place else {}
+    names = getattr(array.metadata, "dimension_names", None)
+    return named if names is None else {"dimension_names": list(names), **named}
+
+
 def _place(path: Path, key: str) -> dict[str, Any]:
     folder = path / key
     while folder != path:
@@ -149,7 +158,7 @@ def _place_of(scales: Mapping[str, Any], scale: Mapping[str, Any]) -> dict[str, 
     if "axes" not in scales:  # Versions 0.1 and 0.2 know neither axes nor transforms.
         return {}
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in scales["axes"]]
-    letters = ["c" if axis.get("type") == "channel" else axis["name"] for axis in axes]
+    letters = ["c" if axis.get("type") == "channel" else axis["name"].lower() for axis in axes]
     place: dict[str, Any] = {"axes": letters}
     size, origin = np.ones(len(axes)), np.zeros(len(axes))
     # Transforms apply in order, those of the whole multiscale after those of the one scale.

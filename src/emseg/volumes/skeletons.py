@@ -14,6 +14,8 @@ from emseg.volumes.skeleton_formats import Part, read_graph, read_npz, read_swc
 SUFFIXES = (".pkl", ".pickle", ".npz", ".swc")
 # Of a voxel: what positions may fall short of its corner by, from sizes that are not exact.
 ROUNDING = 1e-6
+# Voxels that a node's two positions may differ by, being rounded or smoothed.
+MOST_APART = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +54,15 @@ class Skeletons:
 
 
 def read_skeletons(
-    path: str | Path, *, voxel_size: Sequence[float], axes: str = "zyx"
+    path: str | Path,
+    *,
+    voxel_size: Sequence[float],
+    axes: str = "zyx",
+    offset: Sequence[float] | None = None,
 ) -> Skeletons:
     """The skeletons in a file, in voxels of `voxel_size` (nm) of a volume with these stored `axes`.
+
+    Positions in nm lie in the space in which the volume begins at `offset` (nm), at 0 without one.
 
     - `.pkl`: an undirected networkx graph; nodes have `id` and `index_position` (voxels in stored
       order), and `nm_position`, or else their positions are the voxels times their size. Nothing
@@ -66,20 +74,19 @@ def read_skeletons(
       place in the order of names.
 
     UserErrors: no such file, another format, a missing attribute, an object that is not allowed,
-    edges to nodes that are not there.
+    edges to nodes that are not there, positions in nm that are of other voxels than those given.
     """
     path = Path(path)
     files = skeleton_files(path)
+    place = {"voxel_size": voxel_size, "offset": offset or (0.0, 0.0, 0.0), "where": path}
     try:
         if path.suffix in (".pkl", ".pickle"):
-            return _joined(read_graph(path), voxel_size, where=path)
+            return _joined(read_graph(path), **place)
         if path.suffix == ".npz":
-            return _joined(read_npz(path), voxel_size, axes=axes, where=path)
-        if path.is_dir() or path.suffix == ".swc":
-            return _joined(read_swc(files), voxel_size, axes=axes, where=path)
+            return _joined(read_npz(path), **place, axes=axes)
+        return _joined(read_swc(files), **place, axes=axes)
     except (ValueError, KeyError, IndexError, TypeError, OverflowError, BadZipFile) as error:
         raise UserError(f"{path} holds no skeletons as they are meant to be ({error})") from error
-    raise UserError(f"{path}: skeletons are in .pkl, .npz or .swc files, or a folder of .swc")
 
 
 def is_skeletons(path: str | Path) -> bool:
@@ -89,17 +96,25 @@ def is_skeletons(path: str | Path) -> bool:
 
 
 def skeleton_files(path: Path) -> list[Path]:
-    """The files that hold the skeletons; a UserError where there are none."""
+    """The files that hold the skeletons; a UserError where there are none, or of another format."""
     if not path.exists():
         raise UserError(f"{path}: there are no skeletons")
     files = sorted(path.glob("*.swc")) if path.is_dir() else [path]
     if not files:
         raise UserError(f"{path} holds no .swc files")
+    if not path.is_dir() and path.suffix not in SUFFIXES:
+        formats = ", ".join(SUFFIXES)
+        raise UserError(f"{path}: skeletons are in files of {formats}, or in a folder of .swc")
     return files
 
 
 def _joined(
-    parts: Iterable[Part], voxel_size: Sequence[float], *, axes: str | None = None, where: Path
+    parts: Iterable[Part],
+    *,
+    voxel_size: Sequence[float],
+    offset: Sequence[float],
+    axes: str | None = None,
+    where: Path,
 ) -> Skeletons:
     """All skeletons as one; with `axes` their positions, z, y, x, become those of the volume."""
     order = [0, 1, 2] if axes is None else ["zyx".index(axis) for axis in axes]
@@ -121,8 +136,25 @@ def _joined(
         owner += [place] * nodes
         positions.append(nm)
         # The voxel that a place lies in: its corner is at 0.
-        voxels.append(np.floor(nm / size + ROUNDING).astype(np.int64) if at is None else at)
+        here = (nm - offset) / size
+        if at is not None and part.positions is not None:
+            _check_positions(part.name, at, nm / size, here, where)
+        voxels.append(np.floor(here + ROUNDING).astype(np.int64) if at is None else at)
         edges.append(pairs + count)
         count += nodes
     arrays = (np.concatenate(array) for array in (voxels, positions, edges))
     return Skeletons(np.array(ids, np.int64), np.array(owner, np.int64), *arrays)
+
+
+def _check_positions(
+    name: int, voxels: np.ndarray, absolute: np.ndarray, here: np.ndarray, where: Path
+) -> None:
+    """A UserError where positions in nm, in voxels, are not those in voxels beside them."""
+    apart = [np.abs(places - voxels).max(axis=1, initial=0) for places in (absolute, here)]
+    if len(voxels) and min(map(np.median, apart)) > MOST_APART:
+        node = int(np.argmax(apart[1]))
+        raise UserError(
+            f"{where}: skeleton {name} has a node at voxel {voxels[node].tolist()} and, by its "
+            f"nm_position, at voxel {np.round(here[node], 1).tolist()}: it is of other voxels than "
+            "the image"
+        )

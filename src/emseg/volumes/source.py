@@ -5,6 +5,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from emseg.errors import UserError
+from emseg.volumes.axes import NAMING
 from emseg.volumes.location import Location, require_there
 
 
@@ -21,10 +22,20 @@ class Source(Protocol):
 
 
 class StoredSource(Source, Protocol):
-    """A source in a file, with the key that was found and the attributes stored there."""
+    """A source in a file, with the key that was found and the attributes stored there.
+
+    `named_axes` is what names its axes outside of its attributes, by where it stands.
+    """
 
     key: str
     attributes: dict[str, Any]
+    named_axes: dict[str, Any]
+
+
+def stated_axes(source: StoredSource) -> dict[str, Any]:
+    """What a file says of the axes of an array, as it is stored, by where it stands."""
+    said = {name: source.attributes[name] for name in NAMING if name in source.attributes}
+    return {**source.named_axes, **said}
 
 
 def open_source(location: Location) -> StoredSource:
@@ -48,11 +59,17 @@ def _open(location: Location) -> StoredSource:
     if location.format == "hdf5":
         from emseg.volumes.hdf5 import Hdf5Array
 
-        return Hdf5Array(location.path, location.key)
+        found = Hdf5Array(location.path, location.key)
+        found.require_filters()
+        return found
     if location.format == "zarr":
         from emseg.volumes.ome_zarr import ZarrArray
 
         return ZarrArray(location.path, location.key)
+    if location.format == "sections":
+        from emseg.volumes.sections import SectionFolder
+
+        return SectionFolder(location.path, location.key)
     from emseg.volumes.tiff import TiffStack
 
     if location.key:

@@ -17,21 +17,35 @@ from emseg.volumes.attributes import NANOMETRES
 
 
 class TiffStack:
-    """The one series of a TIFF file, opened lazily and anew in every process."""
+    """The images of a TIFF file as one array, opened lazily and anew in every process.
+
+    That is its one series or, where it was written page by page, all its pages.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, self.key = path, ""
         self._opened: tifffile.TiffFile | np.memmap | None = None
         self._process, self._lock = os.getpid(), threading.Lock()
         with _complaints(path), tifffile.TiffFile(path) as file:
-            series = _only_series(file, path)
-            _check_whole(series, path)
-            self._mapped = series.dataoffset is not None and series.keyframe.is_memmappable
-            self.shape: tuple[int, ...] = tuple(series.shape)
+            series = file.series[0]
+            # Pages that were appended, or packed in several ways, are a series each.
+            self._paged = len(file.series) > 1
+            if self._paged:
+                _check_alike(file, path)
+                self.shape: tuple[int, ...] = (len(file.pages), *file.pages[0].shape)
+                letters = "q" + file.pages[0].axes
+            else:
+                self.shape, letters = tuple(series.shape), series.axes
+            self._mapped = not self._paged and _is_mappable(series)
+            _check_whole(file, series, path, paged=self._paged)
             self.dtype: np.dtype = np.dtype(series.dtype)
-            self.attributes = _axes(series, path) | _resolution(file, series)
+            named = _named_axes(letters.lower(), self.shape, path)
+            self.named_axes = {"its metadata": named} if named else {}
+            self.attributes = _resolution(file)
+            if named:
+                self.attributes["axes"] = named
             if not self._mapped:
-                _decode(series.pages[0], path)
+                _decode(file.pages[0] if self._paged else series.pages[0], path)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None, "_lock": None}
@@ -45,23 +59,41 @@ class TiffStack:
         if isinstance(self._opened, np.memmap):
             return np.array(self._opened[region])
         with self._lock:
-            return self._pages(self._opened, region)
+            return self._read_pages(self._opened, region)
 
     def _open(self) -> tifffile.TiffFile | np.memmap:
         if self._mapped:
             return tifffile.memmap(self.path, mode="r")
         return tifffile.TiffFile(self.path)
 
-    def _pages(self, file: tifffile.TiffFile, region: tuple[slice, ...]) -> np.ndarray:
-        series = file.series[0]
-        depth = len(self.shape) - len(series.keyframe.shape)
+    def _read_pages(self, file: tifffile.TiffFile, region: tuple[slice, ...]) -> np.ndarray:
+        pages = file.pages if self._paged else file.series[0].pages
+        depth = len(self.shape) - len(file.pages[0].shape)
         leading, inner = region[:depth], region[depth:]
         out = np.empty([part.stop - part.start for part in region], self.dtype)
         for index in itertools.product(*(range(part.start, part.stop) for part in leading)):
-            page = series.pages[int(np.ravel_multi_index(index, self.shape[:depth]))]
+            number = int(np.ravel_multi_index(index, self.shape[:depth])) if depth else 0
             place = tuple(i - part.start for i, part in zip(index, leading, strict=True))
-            out[place] = _decode(page, self.path)[inner]
+            out[place] = _decode(pages[number], self.path)[inner]
         return out
+
+
+def page_header(path: Path) -> tuple[tuple[int, ...], str]:
+    """Shape (Y, X) or (Y, X, C) and type of a TIFF with one page; a UserError for others."""
+    with _complaints(path), tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        if len(file.pages) > 1 or page.axes not in ("YX", "YXS"):
+            raise UserError(
+                f"'{path}' holds {len(file.pages)} pages of {page.axes.lower()}: a folder of "
+                "sections has one image in each file; a stack is named as a file"
+            )
+        return tuple(page.shape), str(page.dtype)
+
+
+def read_page(path: Path) -> np.ndarray:
+    """The one image of a TIFF, (Y, X) or (Y, X, C)."""
+    with _complaints(path), tifffile.TiffFile(path) as file:
+        return _decode(file.pages[0], path)
 
 
 @contextmanager
@@ -91,17 +123,31 @@ def _truncated(path: Path) -> UserError:
     return UserError(f"'{path}' is truncated or damaged: pages are missing; fetch it again")
 
 
-def _only_series(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
-    if len(file.series) != 1:
+def _check_alike(file: tifffile.TiffFile, path: Path) -> None:
+    """Nothing, or a UserError unless all pages of the file are sections of one stack."""
+    if file.is_ome:
         shapes = ", ".join(str(tuple(series.shape)) for series in file.series)
         raise UserError(f"'{path}' holds {len(file.series)} images ({shapes}), not one stack")
-    return file.series[0]
+    kinds = {(tuple(page.shape), str(page.dtype)): page.index for page in reversed(file.pages)}
+    if len(kinds) > 1:
+        (one, first), (other, second) = sorted(kinds.items(), key=lambda kind: kind[1])[:2]
+        raise UserError(
+            f"'{path}' holds pages of several kinds, {one[1]} {one[0]} (page {first}) and "
+            f"{other[1]} {other[0]} (page {second}): the sections of a stack are of one shape and "
+            "type; save them anew as one stack"
+        )
 
 
-def _check_whole(series: tifffile.TiffPageSeries, path: Path) -> None:
-    last = series.pages[-1]
+def _is_mappable(series: tifffile.TiffPageSeries) -> bool:
+    return series.dataoffset is not None and series.keyframe.is_memmappable
+
+
+def _check_whole(
+    file: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: Path, *, paged: bool
+) -> None:
+    last = file.pages[-1] if paged else series.pages[-1]
     ends = [o + n for o, n in zip(last.dataoffsets, last.databytecounts, strict=True)]
-    if series.dataoffset is not None:
+    if series.dataoffset is not None and not paged:
         ends.append(series.dataoffset + series.nbytes)
     if max(ends, default=0) > path.stat().st_size:
         raise _truncated(path)
@@ -111,22 +157,31 @@ def _decode(page: tifffile.TiffPage | tifffile.TiffFrame, path: Path) -> np.ndar
     try:
         return page.asarray()
     except Exception as error:  # Codecs raise classes of their own.
+        packing = page.keyframe.compression
+        if packing != tifffile.COMPRESSION.NONE:
+            try:
+                import imagecodecs  # noqa: F401
+            except ImportError:
+                name = getattr(packing, "name", packing)
+                raise UserError(
+                    f"cannot decode '{path}': its compression, {name}, needs imagecodecs, which "
+                    "cannot be imported: pip install imagecodecs"
+                ) from error
         raise UserError(f"cannot decode '{path}': {error}") from error
 
 
-def _axes(series: tifffile.TiffPageSeries, path: Path) -> dict[str, Any]:
-    letters = series.axes.lower().replace("s", "c")
-    if len(letters) == 3:
-        # Stacks come with sections filed under z, time, channel or no name at all.
-        if letters.endswith("c"):
-            raise UserError(f"'{path}' is one colour image of shape {series.shape}, not a stack")
-        return {"axes": "zyx"}
-    if letters.endswith("yxc"):
-        letters = "zyxc"
-    return {"axes": letters} if sorted(letters) == list("cxyz") else {}
+def _named_axes(letters: str, shape: tuple[int, ...], path: Path) -> list[str] | None:
+    """What the file says of its axes, or None: y and x are but rows and columns of its pages."""
+    if len(letters) < 4 and "s" in letters:
+        raise UserError(f"'{path}' is one colour image of shape {shape}, not a stack")
+    named = list(letters.replace("s", "c"))
+    if len(letters) == 4 and letters.endswith("yxs"):
+        return ["z", *named[1:]]
+    # Stacks come with sections filed under z, time, channel or no name at all.
+    return named if "z" in letters else None
 
 
-def _resolution(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> dict[str, Any]:
+def _resolution(file: tifffile.TiffFile) -> dict[str, Any]:
     # Only the metadata of ImageJ and OME say how far apart the sections are.
     if file.is_imagej:
         size = _imagej_size(file.imagej_metadata, file.pages[0].tags)

@@ -9,14 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from emseg.volumes.attributes import (
-    checked_voxel_size,
-    resolve_axes,
-    stored_offset,
-    stored_voxel_size,
-)
+from emseg.volumes.arranged import arranged
+from emseg.volumes.attributes import checked_voxel_size, stored_offset, stored_voxel_size
+from emseg.volumes.axes import Arrangement, arrange
 from emseg.volumes.location import parse_location
-from emseg.volumes.source import Source, check_array, open_source
+from emseg.volumes.source import Source, check_array, open_source, stated_axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +22,9 @@ class Volume:
 
     `shape` and `axes` ("zyx" or "xyz") are spatial, in stored order. `channels` is None or their
     number; they come first whatever their stored place. `voxel_size` and `offset` (of the first
-    voxel) are in nm and stored-axis order, None when unknown. Pickles without its file handle and
-    reopens it in worker processes, forked or spawned.
+    voxel) are in nm and stored-axis order, None when unknown; `stored_size` is the voxel size that
+    the file has, which another may have replaced. Pickles without its file handle and reopens it in
+    worker processes, forked or spawned.
     """
 
     location: str
@@ -39,6 +37,7 @@ class Volume:
     _channel_axis: int | None = field(repr=False)
     _first: tuple[int, ...] = field(default=(0, 0, 0), repr=False)
     _chosen: tuple[int, ...] | None = field(default=None, repr=False)
+    stored_size: tuple[float, ...] | None = field(default=None, repr=False)
 
     @property
     def dtype(self) -> np.dtype:
@@ -115,6 +114,37 @@ class Volume:
         """A view of some channels, in the order given, lazy as the whole."""
         return replace(self, _chosen=self._stored_channels(channels))
 
+    def in_order(self, axes: str) -> "Volume":
+        """The same volume with its axes in another order ("zyx" of an "xyz"), lazy as the whole."""
+        order = [self.axes.index(axis) for axis in axes]
+        stored = [axis for axis in range(len(self._source.shape)) if axis != self._channel_axis]
+        seen = [stored[axis] for axis in order]
+        if self._channel_axis is not None:
+            seen.insert(0, self._channel_axis)
+
+        def moved(values: Sequence[Any] | None) -> Any:
+            return None if values is None else tuple(values[axis] for axis in order)
+
+        return replace(
+            self,
+            shape=moved(self.shape),
+            axes=axes,
+            voxel_size=moved(self.voxel_size),
+            offset=moved(self.offset),
+            stored_size=moved(self.stored_size),
+            _source=arranged(self._source, seen),
+            _channel_axis=None if self._channel_axis is None else 0,
+            _first=moved(self._first),
+        )
+
+    def without_lone_channel(self) -> "Volume":
+        """The same volume, without its channel axis where that has the length 1."""
+        if self._channel_axis is None or self._source.shape[self._channel_axis] > 1:
+            return self
+        seen = [axis for axis in range(len(self._source.shape)) if axis != self._channel_axis]
+        source = arranged(self._source, seen)
+        return replace(self, _source=source, _channel_axis=None, _chosen=None)
+
     def _stored_channels(self, channels: Sequence[int] | None) -> tuple[int, ...]:
         count = self.channels or 0
         wanted = range(count) if channels is None else channels
@@ -149,27 +179,34 @@ def open_volume(
 
     Locations: `a.h5`, `a.h5:key` or `a.h5/key` (also .hdf5, .hdf), `a.zarr`, `a.zarr/key` or
     `a.zarr:key` (zarr 2 and 3, OME-Zarr 0.4 and 0.5), `a.tif`. Without a key, a lone data set is
-    taken, else `main`. `axes` names the stored axes ("zyx", "xyz", "czyx", "zyxc" ...), and like
-    `voxel_size` (nm, stored-axis order) it wins over what the file says. UserError when anything
-    is missing, ambiguous, empty or broken.
+    taken, else `main`; a folder of section images, or `folder:pattern`, is a stack of them. `axes`
+    names the stored axes ("zyx", "xyz", "czyx", "tczyx" ...) where the file does not; axes of
+    length 1 that are not spatial are left out, and one image is a volume of one section.
+    `voxel_size` (nm, stored-axis order) wins over what the file says; the offset stays the same in
+    voxels then. UserError when anything is missing, ambiguous, empty or broken, and where `axes`
+    contradict the file.
     """
     parsed = parse_location(location)
     source = open_source(parsed)
     found = str(replace(parsed, key=source.key))
     where, attributes = f"'{found}'", source.attributes
-    declared = attributes.get("axes") if axes is None else axes
-    spatial, channel_axis = resolve_axes(source.shape, declared, where=where)
+    arrangement = arrange(source.shape, axes, stated=stated_axes(source), where=where)
+    order = arrangement.spatial
+    stored = stored_voxel_size(attributes, where=where, order=order)
+    offset = stored_offset(attributes, where=where, order=order)
+    size = stored if voxel_size is None else checked_voxel_size(voxel_size, where=where)
+    if stored and size and offset:
+        offset = tuple(o / a * b for o, a, b in zip(offset, stored, size, strict=True))
     return Volume(
         location=found,
-        shape=_spatial_shape(source, channel_axis),
-        axes=spatial,
-        voxel_size=stored_voxel_size(attributes, where=where)
-        if voxel_size is None
-        else checked_voxel_size(voxel_size, where=where),
-        offset=stored_offset(attributes, where=where),
+        shape=_spatial_shape(source, arrangement),
+        axes=arrangement.axes,
+        voxel_size=size,
+        offset=offset,
         attributes=attributes,
-        _source=source,
-        _channel_axis=channel_axis,
+        stored_size=stored,
+        _source=arranged(source, arrangement.order),
+        _channel_axis=arrangement.channel,
     )
 
 
@@ -179,16 +216,16 @@ def from_array(
     """The array, not copied, as a volume; arguments and errors as for open_volume."""
     where = "the array"
     check_array(array, where=where)
-    spatial, channel_axis = resolve_axes(array.shape, axes, where=where)
+    arrangement = arrange(array.shape, axes, where=where)
     return Volume(
         location=where,
-        shape=_spatial_shape(array, channel_axis),
-        axes=spatial,
+        shape=_spatial_shape(array, arrangement),
+        axes=arrangement.axes,
         voxel_size=None if voxel_size is None else checked_voxel_size(voxel_size, where=where),
         offset=None,
         attributes={},
-        _source=array,
-        _channel_axis=channel_axis,
+        _source=arranged(array, arrangement.order),
+        _channel_axis=arrangement.channel,
     )
 
 
@@ -200,5 +237,5 @@ def read_attributes(location: str | Path) -> dict[str, Any]:
     return open_source(parse_location(location)).attributes
 
 
-def _spatial_shape(source: Source, channel_axis: int | None) -> tuple[int, ...]:
-    return tuple(size for axis, size in enumerate(source.shape) if axis != channel_axis)
+def _spatial_shape(source: Source, arrangement: Arrangement) -> tuple[int, ...]:
+    return tuple(1 if axis is None else source.shape[axis] for axis in arrangement.spatial)

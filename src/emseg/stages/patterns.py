@@ -1,0 +1,109 @@
+"""Patterns of files in `data`: a volume for each file, with its label and mask."""
+
+import glob
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from emseg.config.schema_data import Volume as VolumeConfig
+from emseg.errors import UserError
+from emseg.volumes.location import parse_location
+from emseg.volumes.source import open_source
+
+# File stems that say nothing of what is in the file; the folder above is asked instead.
+TELLING_NOTHING = {"img", "image", "raw", "em", "main", "data", "volume"}
+
+
+def expand(key: str, volume: VolumeConfig, split: str) -> list[tuple[str, VolumeConfig]]:
+    """The volume with its key; for a glob one for each file, whose name a key goes before."""
+    root = Path(volume.path or "")
+    image = str(root / volume.image)
+    label = volume.label and str(root / volume.label)
+    mask = volume.mask and str(root / volume.mask)
+    skeletons = volume.skeletons and str(root / volume.skeletons)
+    whole = replace(volume, path=None, image=image, label=label, mask=mask, skeletons=skeletons)
+    if not _is_pattern(image):
+        return [(key, whole)]
+    images = _found(image)
+    if len(images) > 1 and _is_section(images[0]):
+        path = Path(image)
+        raise UserError(
+            f"data.{split}: {image} matches {len(images)} images of one section each: as one "
+            f"volume they are '{path.parent}:{path.name}', a folder and a pattern of its images"
+        )
+    if not images:
+        raise UserError(f"data.{split}: no file matches {image}")
+    if volume.name is not None and len(images) > 1:
+        raise UserError(
+            f"data.{split}.name: '{volume.name}' for the {len(images)} files of {image}"
+        )
+    if skeletons is not None and len(images) > 1:
+        raise UserError(
+            f"data.{split}.skeletons: {skeletons} for the {len(images)} files of {image}"
+        )
+    labels, masks = (_matches(one, image, images, split) for one in (label, mask))
+    return [
+        (key and f"{key}_{telling_name(one)}", replace(whole, image=one, label=label, mask=mask))
+        for one, label, mask in zip(images, labels, masks, strict=True)
+    ]
+
+
+def _is_section(location: str) -> bool:
+    if location.lower().endswith(".png"):
+        return True
+    found = parse_location(location)
+    return found.format == "tiff" and len(open_source(found).shape) == 2
+
+
+def _is_pattern(location: str) -> bool:
+    if location.lower().endswith(".png"):
+        return glob.has_magic(location) and not Path(location.partition(":")[0]).is_dir()
+    path = parse_location(location).path
+    return glob.has_magic(str(path)) and not path.exists()
+
+
+def _matches(pattern: str | None, image: str, images: list[str], split: str) -> list[str | None]:
+    """The file of the pattern for each of the images, which the pattern `image` has found."""
+    if pattern is None:
+        return [None] * len(images)
+    found: list[str | None] = [*_found(pattern)]
+    if len(found) != len(images):
+        raise UserError(
+            f"data.{split}: {len(images)} images, but {len(found)} files match {pattern}"
+        )
+    for one, other in zip(images, found, strict=True):
+        ours, theirs = _wild_parts(image, one), _wild_parts(pattern, str(other))
+        # Patterns that vary in different places cannot be compared.
+        if len(ours) == len(theirs) and ours != theirs:
+            raise UserError(
+                f"data.{split}: {one} would go with {other}: the files of {image} and {pattern} "
+                "are not of the same names"
+            )
+    return found
+
+
+def _wild_parts(pattern: str, name: str) -> tuple[str, ...]:
+    """What stands in the name for each *, ? and [...] of the pattern that has found it."""
+    pieces = re.split(r"(\*+|\?|\[!?[^\]]+\])", str(parse_location(pattern).path))
+    match = re.fullmatch(
+        "".join("(.*)" if at % 2 else re.escape(piece) for at, piece in enumerate(pieces)),
+        str(parse_location(name).path),
+    )
+    return match.groups() if match else ()
+
+
+def _found(pattern: str) -> list[str]:
+    if pattern.lower().endswith(".png"):
+        return sorted(glob.glob(pattern))  # noqa: PTH207
+    # The key inside a file (`vol_*.h5:raw`) is no part of the file's name.
+    location = parse_location(pattern)
+    files = sorted(glob.glob(str(location.path)))  # noqa: PTH207
+    if location.format == "sections":
+        files = [file for file in files if Path(file).is_dir()]
+    return [str(replace(location, path=Path(file))) for file in files]
+
+
+def telling_name(image: str) -> str:
+    path = parse_location(image).path.absolute()
+    names = [path.stem, *(folder.name for folder in path.parents)]
+    return next((name for name in names if name and name.lower() not in TELLING_NOTHING), path.stem)

@@ -1,0 +1,220 @@
+"""Which axis of a stored array is which: by the config, by what its file says, or by its shape."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from emseg.errors import UserError
+
+SPACE = "zyx"
+# Names that programs give to axes, beside the letters; others say nothing.
+_LETTERS = {
+    **dict.fromkeys(("c", "channel", "channels", "ch"), "c"),
+    **dict.fromkeys(("t", "time", "frame", "frames"), "t"),
+    **{letter: letter for letter in SPACE},
+}
+# Attributes that name the axes: ours, those of older converters, funlib, xarray, vigra and ilastik,
+# HDF5's labels of dimensions, and COSEM's.
+NAMING = (
+    "axes",
+    "axis_order",
+    "axis_names",
+    "_ARRAY_DIMENSIONS",
+    "axistags",
+    "DIMENSION_LABELS",
+    "transform",
+)
+Names = list[str | None]
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How a stored array is seen as a volume.
+
+    `order` has the stored axes that are seen, None for one of length 1 that is not stored; `axes`
+    are the spatial ones in that order, `channel` is the place of the channels in `order`. `stated`
+    says where in the file the axes stand, None where it does not name them.
+    """
+
+    order: tuple[int | None, ...]
+    axes: str
+    channel: int | None
+    stated: str | None
+
+    @property
+    def spatial(self) -> list[int | None]:
+        """The stored number of each spatial axis, None for one that is not stored."""
+        return [axis for at, axis in enumerate(self.order) if at != self.channel]
+
+    @property
+    def letters(self) -> str:
+        """The stored axes that are seen, in order: `axes` with c where the channels are."""
+        at = len(self.axes) + 1 if self.channel is None else self.channel
+        letters = [*self.axes[:at], *("c" if at <= len(self.axes) else ""), *self.axes[at:]]
+        stored = zip(letters, self.order, strict=True)
+        return "".join(letter for letter, axis in stored if axis is not None)
+
+
+def arrange(
+    shape: Sequence[int],
+    asked: str | None = None,
+    *,
+    stated: Mapping[str, Any] | None = None,
+    where: str,
+) -> Arrangement:
+    """Which axes of an array of this shape are z, y, x and channels, all in stored order.
+
+    `asked` names them ("zyx", "czyx", "tczyx"; t, like an axis that is not named, must have the
+    length 1), `stated` is what the file says, by where it stands. Axes that neither names are z, y
+    and x; axes of length 1 that are not spatial are left out, but a named c; an array of two axes
+    is one section. UserError where both contradict each other, the file itself, or the shape.
+    """
+    own, place = _own_names(shape, stated or {}, where)
+    if asked is None:
+        return _arrangement(shape, own, place, where)
+    letters = asked.lower()
+    if not set(letters) <= set("tczyx") or len(set(letters)) < len(letters):
+        raise UserError(
+            f"axes '{asked}' of {where} must be the letters z, y and x in stored order, "
+            "with c for a channel axis"
+        )
+    names = _fitted(letters, shape, own)
+    if names is None:
+        raise UserError(f"axes '{asked}' do not fit {where} of shape {tuple(shape)}")
+    for ours, theirs in zip(names, own, strict=True):
+        if ours is not None and theirs is not None and ours != theirs and theirs in SPACE:
+            raise UserError(
+                f"axes '{asked}' contradict {where}, whose {place} names them "
+                f"'{_shown(own)}': change axes, or remove it"
+            )
+    merged = [ours or theirs for ours, theirs in zip(names, own, strict=True)]
+    return _arrangement(shape, merged, place, where)
+
+
+def _own_names(
+    shape: Sequence[int], stated: Mapping[str, Any], where: str
+) -> tuple[Names, str | None]:
+    """What the file says of each stored axis, and where; UserError where it says two things."""
+    found: dict[str, Names] = {}
+    for place, value in stated.items():
+        names = _names(value)
+        if not any(names):
+            continue
+        fitted = _fitted(names, shape, [None] * len(shape))
+        if fitted is None:
+            raise UserError(f"{where}: {place} '{_shown(names)}' do not fit shape {tuple(shape)}")
+        found[place] = fitted
+    if not found:
+        return [None] * len(shape), None
+    first, names = next(iter(found.items()))
+    for place, others in found.items():
+        for axis, other in enumerate(others):
+            if names[axis] is None:
+                names[axis] = other
+            elif other is not None and other != names[axis]:
+                raise UserError(
+                    f"{where} names its axes twice, '{_shown(found[first])}' in {first} and "
+                    f"'{_shown(others)}' in {place}: correct the wrong one"
+                )
+    return names, first
+
+
+def _names(value: Any) -> Names:
+    """The letters t, c, z, y, x that a file's words for axes mean, None for words of no meaning."""
+    if isinstance(value, str):
+        text = value.strip()
+        if text[:1] in ("[", "{"):
+            try:
+                return _names(json.loads(text))
+            except ValueError:
+                return []
+        words = re.findall(r"[^\s,;/|]+", text)
+        value = list(text) if len(words) == 1 else words
+    if isinstance(value, Mapping):  # vigra's tags, or COSEM's transform.
+        backward = value.get("ordering") == "F"
+        names = _names(value.get("axes"))
+        return names[::-1] if backward else names
+    return [_letter(name) for name in value] if isinstance(value, list | tuple) else []
+
+
+def _letter(name: Any) -> str | None:
+    if isinstance(name, Mapping):  # An axis of OME-Zarr or of vigra.
+        if name.get("type") == "channel":
+            return "c"
+        name = name.get("name", name.get("key"))
+    # funlib marks what is no space with "^", and numbers its channels.
+    word = re.sub(r"\^$", "", str(name).strip().lower())
+    return "c" if re.fullmatch(r"c\d+", word) else _LETTERS.get(word)
+
+
+def _fitted(names: Sequence[str | None], shape: Sequence[int], own: Names) -> Names | None:
+    """The names for each stored axis: some of length 1 may go without, a section without its z."""
+    names = list(names)
+    if len(shape) == 2 and len(names) == 3 and "z" in names:
+        names.remove("z")
+    surplus = len(shape) - len(names)
+    if surplus < 0:
+        return None
+    lone = [axis for axis, size in enumerate(shape) if size == 1]
+    lone.sort(key=lambda axis: (own[axis] or "") in tuple(SPACE))
+    if len(lone) < surplus:
+        return None
+    rest = iter(names)
+    return [None if axis in lone[:surplus] else next(rest) for axis in range(len(shape))]
+
+
+def _arrangement(shape: Sequence[int], names: Names, stated: str | None, where: str) -> Arrangement:
+    told = f"{where} has {len(shape)} axes, shape {tuple(shape)}"
+    for letter in "czyx":
+        if names.count(letter) > 1:
+            raise UserError(f"{told}, and two of them are '{letter}'")
+    missing = [letter for letter in SPACE if letter not in names]
+    spatial = [axis for axis, name in enumerate(names) if name is None]
+    # What nobody names is space, but for axes of length 1 too many.
+    for axis in [axis for axis in spatial if shape[axis] == 1]:
+        if len(spatial) > len(missing):
+            spatial.remove(axis)
+    if len(spatial) < len(missing):
+        # Stacks are filed under time, too.
+        spatial += [axis for axis, name in enumerate(names) if name == "t" and shape[axis] > 1]
+        spatial.sort()
+    unnamed_channel = len(spatial) == len(missing) + 1 and "c" not in names
+    if unnamed_channel and not missing:
+        # All of space is named: what else is there are channels, whatever they are called.
+        names = ["c" if axis in spatial else name for axis, name in enumerate(names)]
+        spatial = []
+    seen = {axis: name for axis, name in enumerate(names) if name in ("c", *SPACE)}
+    late = [axis for axis, name in enumerate(names) if name == "t" and axis not in spatial]
+    if unnamed_channel and missing and len(shape) - len(late) >= 4:
+        raise UserError(
+            f"{told if len(shape) > 4 else told.replace('4 axes', 'four axes')}: name the channel "
+            "axis, as in axes=czyx or axes=zyxc"
+        )
+    if len(spatial) == len(missing) - 1 and "z" in missing:
+        missing.remove("z")
+        seen |= dict(zip(spatial, missing, strict=True))
+        return _seen(seen, stated, section=True)
+    if len(spatial) != len(missing) or any(shape[axis] > 1 for axis in late):
+        raise UserError(
+            f"{told}; a volume has three, or four with channels, and one section two "
+            "(axes of length 1 do not count)"
+        )
+    return _seen(seen | dict(zip(spatial, missing, strict=True)), stated, section=False)
+
+
+def _seen(letters: Mapping[int, str], stated: str | None, *, section: bool) -> Arrangement:
+    order: list[int | None] = sorted(letters)
+    text = "".join(letters[axis] for axis in order if axis is not None)
+    if section:
+        # Channels stay first or last, z comes before the others.
+        at = 1 if text.startswith("c") else 0
+        order.insert(at, None)
+        text = text[:at] + "z" + text[at:]
+    channel = text.index("c") if "c" in text else None
+    return Arrangement(tuple(order), text.replace("c", ""), channel, stated)
+
+
+def _shown(names: Sequence[str | None]) -> str:
+    return "".join(name or "?" for name in names)

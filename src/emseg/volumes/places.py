@@ -1,0 +1,114 @@
+"""Where volumes lie with respect to each other: offsets in whole voxels of one grid."""
+
+from collections.abc import Iterable, Sequence
+
+from emseg.errors import UserError
+from emseg.volumes.volume import Volume, open_volume
+
+# Relative: sizes of files are rounded, most of all those of TIFF and of 32-bit numbers.
+SIZE_TOLERANCE = 1e-3
+# Voxels that an offset may be off a whole number.
+OFFSET_TOLERANCE = 0.05
+
+# First voxels and those beyond the last.
+Region = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def begins_at(part: Volume, image: Volume) -> tuple[int, ...]:
+    """The voxel of the image that the first voxel of a label, mask or segmentation is.
+
+    Both have the same axes. It follows from their offsets where both have one, else they must have
+    one shape, and it is (0, 0, 0). UserError naming both where their voxels are of other sizes,
+    their shapes differ without a place for both, or offsets differ by parts of a voxel.
+    """
+    _check_sizes(part, image)
+    size = image.voxel_size or part.voxel_size
+    if part.offset is None or image.offset is None or (size is None and _same_offset(part, image)):
+        if part.shape != image.shape:
+            raise UserError(
+                f"{part.location} has shape {part.shape}, its image {image.location} {image.shape}"
+            )
+        return (0, 0, 0)
+    if size is None:
+        raise UserError(f"{_where(part)} and {_where(image)}, of voxels of a size that neither has")
+    own = [o / s for o, s in zip(part.offset, part.voxel_size or size, strict=True)]
+    steps = [o - i / s for o, i, s in zip(own, image.offset, size, strict=True)]
+    if any(abs(step - round(step)) > OFFSET_TOLERANCE for step in steps):
+        raise UserError(
+            f"{_where(part)} and its image {_where(image)}: they are "
+            f"{_shown(steps)} voxels apart, which must be whole numbers"
+        )
+    return tuple(round(step) for step in steps)
+
+
+def one_sided_offset(part: Volume, image: Volume) -> str | None:
+    """What to warn of where only one of two volumes says that it does not begin at 0, or None."""
+    one = next((volume for volume in (part, image) if volume.offset is not None), None)
+    if one is None or (part.offset is None) == (image.offset is None) or not any(one.offset or ()):
+        return None
+    other = image if one is part else part
+    return f"{_where(one)}, {other.location} has no offset: they are taken to lie on one another"
+
+
+def check_on_grid(location: str, image: Volume, *, what: str) -> None:
+    """Nothing, or a UserError unless the file has just the image's voxels, in its order of axes.
+
+    Axes that the file does not name are those of the image.
+    """
+    try:
+        part = open_volume(location)
+        if part.axes != image.axes:
+            part = open_volume(location, axes=image.axes)
+        part = part.without_lone_channel()
+        if part.channels is not None:
+            raise UserError(f"{location} has {part.channels} channels, a mask has none")
+        begin = begins_at(part, image)
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from error
+    if begin != (0, 0, 0) or part.shape != image.shape:
+        raise UserError(
+            f"{what}: {_where(part)} and has the shape {part.shape}, {_where(image)} and has the "
+            f"shape {image.shape}: they must cover the same voxels"
+        )
+
+
+def common_region(regions: Iterable[Region]) -> Region | None:
+    """The voxels that all regions have, or None."""
+    firsts, stops = zip(*regions, strict=True)
+    first = tuple(max(values) for values in zip(*firsts, strict=True))
+    stop = tuple(min(values) for values in zip(*stops, strict=True))
+    return (first, stop) if all(a < b for a, b in zip(first, stop, strict=True)) else None
+
+
+def shown_region(region: Region) -> str:
+    """The region as slices of its axes are written."""
+    return "[" + ", ".join(f"{a}:{b}" for a, b in zip(*region, strict=True)) + "]"
+
+
+def _check_sizes(part: Volume, image: Volume) -> None:
+    known = [size for size in (image.voxel_size, image.stored_size) if size is not None]
+    if part.voxel_size is None or not known:
+        return
+    if not any(_alike(part.voxel_size, size) for size in known):
+        raise UserError(
+            f"{part.location} has voxels of {_shown(part.voxel_size)} nm, its image "
+            f"{image.location} of {_shown(known[0])} nm: they must be on one grid"
+        )
+
+
+def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
+    pairs = zip(one, other, strict=True)
+    return all(abs(a - b) <= SIZE_TOLERANCE * max(a, b) for a, b in pairs)
+
+
+def _same_offset(part: Volume, image: Volume) -> bool:
+    return part.offset == image.offset
+
+
+def _where(volume: Volume) -> str:
+    offset = "an unknown place" if volume.offset is None else f"{_shown(volume.offset)} nm"
+    return f"{volume.location} begins at {offset}"
+
+
+def _shown(numbers: Sequence[float]) -> str:
+    return "[" + ", ".join(f"{number:.6g}" for number in numbers) + "]"
