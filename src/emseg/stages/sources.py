@@ -12,6 +12,7 @@ from emseg.config.schema_data import Volume as VolumeConfig
 from emseg.data.labelled import LabelledVolume, check_shapes
 from emseg.data.sampling import resolve_range
 from emseg.errors import UserError
+from emseg.stages.stored import tell_absent
 from emseg.volumes import Volume, open_volume
 from emseg.volumes.location import parse_location
 from emseg.volumes.skeletons import Skeletons, read_skeletons
@@ -237,6 +238,9 @@ def _open(name: str, config: VolumeConfig) -> Source:
     )
     if source.label is not None:
         check_shapes(source.labelled())
+    tell_absent(image)
+    for companion in filter(None, (source.label, source.mask)):
+        tell_absent(companion, sparse=True)
     return within(source, config.range, axis=config.range_axis)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from emseg.errors import UserError, unknown_name
 from emseg.volumes.atomic import replacing
-from emseg.volumes.hdf5 import open_hdf5, write_hdf5
+from emseg.volumes.hdf5 import write_hdf5
+from emseg.volumes.hdf5_links import open_hdf5
 from emseg.volumes.layout import make_layout
 from emseg.volumes.location import Location, require_there
 from emseg.volumes.skeletons import ROUNDING

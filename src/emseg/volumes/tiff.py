@@ -14,16 +14,18 @@ import tifffile
 
 from emseg.errors import UserError
 from emseg.volumes.attributes import NANOMETRES
+from emseg.volumes.ome_tiff import other_files
 
 
 class TiffStack:
     """The one series of a TIFF file, opened lazily and anew in every process."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.key = path, ""
+        self.path, self.key, self.chunks = path, "", None
         self._opened: tifffile.TiffFile | np.memmap | None = None
         self._process, self._lock = os.getpid(), threading.Lock()
         with _complaints(path), tifffile.TiffFile(path) as file:
+            self._files = [path, *other_files(file.ome_metadata, path)]
             series = _only_series(file, path)
             _check_whole(series, path)
             self._mapped = series.dataoffset is not None and series.keyframe.is_memmappable
@@ -46,6 +48,10 @@ class TiffStack:
             return np.array(self._opened[region])
         with self._lock:
             return self._pages(self._opened, region)
+
+    def files(self) -> list[Path]:
+        """The files it draws from, its own first."""
+        return self._files
 
     def _open(self) -> tifffile.TiffFile | np.memmap:
         if self._mapped:
