@@ -59,20 +59,16 @@ def data_sets(file: h5py.File) -> tuple[list[str], list[str]]:
     seen: set[tuple[int, int]] = set()
     waiting = [(file["/"], "", 0)]
     dangling: list[str] = []
-    most = LONGEST_CHAIN
     while waiting:
         group, prefix, depth = waiting.pop(0)
-        links = _list_group(group, prefix, keys, seen)
-        for name in links:
-            try:
-                node = group[name]
-            except (KeyError, OSError, RuntimeError):
+        for name in _list_group(group, prefix, keys, seen):
+            node = _behind(group, name)
+            if node is None or depth > LONGEST_CHAIN:
                 dangling.append(prefix + name)
-                continue
-            if isinstance(node, h5py.Dataset) and _object(node) not in seen:
+            elif isinstance(node, h5py.Dataset) and _object(node) not in seen:
                 seen.add(_object(node))
                 keys.append(prefix + name)
-            elif isinstance(node, h5py.Group) and _object(node) not in seen and depth < most:
+            elif isinstance(node, h5py.Group) and _object(node) not in seen:
                 waiting.append((node, f"{prefix}{name}/", depth + 1))
     return keys, dangling
 
@@ -132,6 +128,15 @@ def _first_link(file: h5py.File, key: str) -> tuple[str, str, bool] | None:
             return link.filename, "/".join([link.path, *rest]), True
         node = node[part]
     return "", "/".join(parts), False
+
+
+def _behind(group: h5py.Group, name: str) -> Any:
+    """What a link leads to, or None; followed by us first, for HDF5 would wait for a pipe."""
+    try:
+        found = follow(Path(group.file.filename), f"{group.name}/{name}", where=name)
+    except UserError:
+        return None
+    return None if found is None else group.get(name)
 
 
 def _list_group(

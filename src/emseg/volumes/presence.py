@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import h5py
@@ -82,17 +83,11 @@ def _of_data_set(node: h5py.Dataset) -> Presence:
 
 def _mapped(node: h5py.Dataset) -> int:
     """The voxels of a virtual data set that a source is named for."""
-    whole = h5py.h5s.create_simple(node.shape)
-    whole.select_none()
-    for entry in node.virtual_sources():
-        space = entry.vspace
-        if goes_on(space):
-            # It goes on as far as its sources do, and the shape says how far that is.
-            return node.size
-        if space.get_select_type() == h5py.h5s.SEL_ALL:
-            return node.size
-        whole = whole.combine_select(h5py.h5s.SELECT_OR, space)
-    return whole.get_select_npoints()
+    spaces = [entry.vspace for entry in node.virtual_sources()]
+    # One without an end goes on as far as its sources do, and the shape says how far that is.
+    if any(goes_on(space) or space.get_select_type() == h5py.h5s.SEL_ALL for space in spaces):
+        return node.size
+    return reduce(lambda one, two: one.combine_select(two), spaces).get_select_npoints()
 
 
 def _in_zarr(folder: Path) -> Presence:
