@@ -1,9 +1,15 @@
 """What a library raises on a damaged file, turned into one line for the user."""
 
-from collections.abc import Iterator
+import resource
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from emseg.errors import UserError
+
+# Bytes of memory for a byte of a file: arrays compress well, graphs grow by objects.
+LARGEST_GROWTH = 64
+MARGIN = 1 << 30
 
 
 @contextmanager
@@ -20,6 +26,24 @@ def one_line(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise UserError(f"{what}: {_reason(error)}") from error
+
+
+@contextmanager
+def bounded_memory(files: Iterable[Path]) -> Iterator[None]:
+    """Makes what reads these files fail with MemoryError when it asks for far more than they hold.
+
+    For formats in which a few bytes may ask for any amount, such as pickle. Holds for the whole
+    process, while it lasts.
+    """
+    most = MARGIN + LARGEST_GROWTH * sum(file.stat().st_size for file in files)
+    in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = min([in_use + most, *(bound for bound in (soft, hard) if bound >= 0)])
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _reason(error: Exception) -> str:
