@@ -203,9 +203,11 @@ def _check_inputs(arguments: argparse.Namespace) -> None:
         raise UserError(f"--mode {mode} needs one of --checkpoint CKPT and --input FILE")
     if checkpoint is not None and not checkpoint.exists():
         raise UserError(f"--checkpoint {checkpoint}: no such file")
-    if source is not None:
-        from emseg.volumes.location import parse_location, require_there
+    from emseg.volumes.location import parse_location, require_regular, require_there
 
+    if checkpoint is not None:
+        require_regular(checkpoint)
+    if source is not None:
         require_there(parse_location(source))
 
 

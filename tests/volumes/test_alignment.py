@@ -199,7 +199,7 @@ def test_a_wrong_record_is_one_line_with_the_place(tmp_path, record, told):
 
 
 def test_no_record_and_no_json(tmp_path):
-    with pytest.raises(UserError, match="cannot read the alignment .*No such file"):
+    with pytest.raises(UserError, match="cannot read the alignment .*does not exist"):
         read_alignment(tmp_path / "a.json")
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(UserError, match="is not JSON"):

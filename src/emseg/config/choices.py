@@ -35,6 +35,8 @@ def list_groups(folders: Sequence[Path]) -> dict[str, set[str]]:
         if not folder.is_dir():
             raise UserError(f"no conf folder {folder}")
         for file in folder.glob("*/**/*.yaml"):
+            if not file.is_file():
+                raise UserError(f"{file} is no file that can be read")
             groups.setdefault(file.parent.relative_to(folder).as_posix(), set()).add(file.stem)
     return groups
 

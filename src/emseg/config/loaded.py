@@ -75,6 +75,8 @@ def load(
     """
     if mode not in MODES:
         raise unknown_name("mode", mode, MODES)
+    if config.exists() and not config.is_file():
+        raise UserError(f"{config} is no config: it is a folder, a pipe or a device, not a file")
     if not config.is_file():
         guess = nearest(config.name, [file.name for file in config.parent.glob("*.yaml")])
         hint = f"; did you mean {config.parent / guess}?" if guess else ""

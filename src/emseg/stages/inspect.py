@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from emseg.errors import UserError, unknown_name
+from emseg.errors import UserError
+from emseg.stages.runs import say
 from emseg.volumes.atomic import replacing
 from emseg.volumes.attributes import stored_offset, stored_voxel_size
 from emseg.volumes.axes import Arrangement, arrange
+from emseg.volumes.damage import one_line
 from emseg.volumes.location import Location, parse_location, require_there
-from emseg.volumes.source import stated_axes
+from emseg.volumes.presence import Presence, presence
+from emseg.volumes.source import StoredSource, open_stored, stated_axes
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class DataSet:
     """A stored array: its chunks, axes and place (nm, in their order) are None if it has none.
 
     Axes are those it is read with; `axes_from` is where the file names them, None where it does
-    not, so that they are zyx.
+    not, so that they are zyx. `stored` says how much of it is there, `others` which further files
+    it draws from.
     """
 
     file: str
@@ -31,6 +34,8 @@ class DataSet:
     axes_from: str | None
     resolution: tuple[float, ...] | None
     offset: tuple[float, ...] | None
+    stored: tuple[Presence, ...]
+    others: tuple[str, ...]
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.key}" if self.key else self.file
@@ -38,6 +43,9 @@ class DataSet:
         offset = " x ".join(f"{length:g}" for length in self.offset or ())
         chunks = " x ".join(map(str, self.chunks or ()))
         stated = f" ({self.axes_from})" if self.axes_from else ""
+        # Of an array in one piece nothing is to be said where it is there.
+        stored = [str(part) for part in self.stored if part.parts != "voxels" or part.absent]
+        more = len(self.others) - 1
         return ", ".join(
             (
                 f"{where}: {' x '.join(map(str, self.shape)) or 'one value'}",
@@ -46,107 +54,118 @@ class DataSet:
                 f"axes {self.axes}{stated}" if self.axes else "no axes of a volume",
                 f"resolution {size} nm" if size else "no resolution",
                 *([f"offset {offset} nm"] if offset else []),
+                *stored,
+                *[f"from {one}{f' and {more} more' * (more > 0)}" for one in self.others[:1]],
             )
         )
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A file, or a data set, that cannot be read, and why."""
+
+    file: str
+    error: str
 
 
 def inspect(*files: str, json: str | None = None) -> None:
     """Nothing; a line on standard output for each data set of each HDF5, zarr or TIFF file.
 
     A location with a key is that data set, or those below that group. `json` names a file that
-    gets the same as a list of records. UserError for a file that is none, missing or broken.
+    gets the same as a list of records. What is missing or broken is passed over; at the end each
+    has a line on standard error, the last one's as a UserError.
     """
     to = None if json is None else Path(json)
     if to is not None and to.suffix != ".json":
         raise UserError(f"--json {to}: the file to be written must end in .json")
-    found = [data_set for file in files for data_set in _data_sets(parse_location(file))]
-    for data_set in found:
-        print(data_set)
+    found = []
+    for one in (one for file in files for one in _data_sets(file)):
+        found.append(one)
+        if isinstance(one, DataSet):
+            print(one, flush=True)
     if to is not None:
         _write(found, to)
+    errors = [one.error for one in found if isinstance(one, Unread)]
+    for error in errors[:-1]:
+        say(error)
+    if errors:
+        raise UserError(errors[-1])
 
 
-def _write(found: Sequence[DataSet], to: Path) -> None:
+def _write(found: Sequence[DataSet | Unread], to: Path) -> None:
     with replacing(to) as partial:
         partial.write_text(json.dumps([asdict(one) for one in found], indent=2) + "\n")
 
 
-def _data_sets(location: Location) -> list[DataSet]:
+def _data_sets(file: str) -> Iterator[DataSet | Unread]:
+    try:
+        location = parse_location(file)
+        keys = _keys(location)
+    except UserError as error:
+        yield Unread(file, _one_line(error))
+        return
+    for key in keys:
+        one = replace(location, key=key)
+        try:
+            yield _described(one)
+        except UserError as error:
+            yield Unread(str(one), _one_line(error))
+
+
+def _one_line(error: UserError) -> str:
+    return " ".join(str(error).splitlines())
+
+
+def _keys(location: Location) -> list[str]:
     require_there(location)
-    listing = {"hdf5": _in_hdf5, "zarr": _in_zarr, "tiff": _in_tiff}.get(location.format)
-    if listing is None:
-        return [_described(location.path, *_section_folder(location))]
-    found = [_described(location.path, *one) for one in listing(location.path)]
+    with one_line(f"cannot open '{location.path}' as {location.format}"):
+        found = {"hdf5": _in_hdf5, "zarr": _in_zarr}.get(location.format, _alone)(location.path)
     wanted = location.key
-    below = [
-        one for one in found if not wanted or one.key == wanted or one.key.startswith(f"{wanted}/")
-    ]
+    below = [key for key in found if not wanted or key == wanted or key.startswith(f"{wanted}/")]
     if not found:
         raise UserError(f"'{location.path}' holds no data set")
-    if not below:
-        keys = [one.key for one in found]
-        raise unknown_name("data set", wanted, keys, where=f"'{location.path}'")
-    return below
+    # Another name of one that is listed, or none, which is refused with the names there are.
+    return below or [open_stored(location).key]
 
 
-# A data set as its file has it: (key, array with shape, dtype and attributes, chunks).
-Listed = tuple[str, Any, tuple[int, ...] | None]
+def _in_hdf5(path: Path) -> list[str]:
+    from emseg.volumes.hdf5_links import data_sets, open_hdf5
 
-
-def _in_hdf5(path: Path) -> Iterator[Listed]:
-    from emseg.volumes.hdf5 import Hdf5Array, open_hdf5
-
-    keys: list[str] = []
     with open_hdf5(path) as file:
-        file.visititems(lambda name, node: keys.append(name) if hasattr(node, "shape") else None)
-        for key in keys:
-            yield key, Hdf5Array(path, key), file[key].chunks
+        keys, dangling = data_sets(file)
+    return keys + dangling
 
 
-def _in_zarr(path: Path) -> Iterator[Listed]:
-    import zarr
+def _in_zarr(path: Path) -> list[str]:
+    from emseg.volumes.ome_zarr import arrays
 
-    from emseg.volumes.ome_zarr import ZarrArray
-
-    try:
-        root = zarr.open(store=str(path), mode="r")
-        nodes = [("", root)] if isinstance(root, zarr.Array) else root.members(max_depth=None)
-        arrays = sorted((key, node) for key, node in nodes if isinstance(node, zarr.Array))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"cannot open '{path}' as zarr: {error}") from error
-    for key, node in arrays:
-        yield key, ZarrArray(path, key), node.chunks
+    return list(arrays(path))
 
 
-def _in_tiff(path: Path) -> Iterator[Listed]:
-    from emseg.volumes.tiff import TiffStack
-
-    yield "", TiffStack(path), None
-
-
-def _section_folder(location: Location) -> Listed:
-    from emseg.volumes.sections import SectionFolder
-
-    folder = SectionFolder(location.path, location.key)
-    return folder.key, folder, None
+def _alone(_: Path) -> list[str]:
+    """Of a TIFF file, or a folder of sections, which have no keys."""
+    return [""]
 
 
-def _described(path: Path, key: str, array: Any, chunks: tuple[int, ...] | None) -> DataSet:
+def _described(location: Location) -> DataSet:
+    array = open_stored(location)
     seen = _arrangement(array)
     return DataSet(
-        file=str(path),
-        key=key,
+        file=str(location.path),
+        key=array.key,
         shape=tuple(array.shape),
         dtype=str(array.dtype),
-        chunks=chunks,
+        chunks=array.chunks,
         axes=seen and seen.letters,
         axes_from=seen and seen.stated,
         resolution=seen and _place(stored_voxel_size, array, seen),
         offset=seen and _place(stored_offset, array, seen),
+        stored=tuple(presence(location)),
+        others=() if location.path.is_dir() else tuple(map(str, array.files()[1:])),
     )
 
 
-def _arrangement(array: Any) -> Arrangement | None:
+def _arrangement(array: StoredSource) -> Arrangement | None:
     if len(array.shape) < 2:
         return None
     try:
@@ -156,7 +175,7 @@ def _arrangement(array: Any) -> Arrangement | None:
 
 
 def _place(
-    read: Callable[..., tuple[float, ...] | None], array: Any, seen: Arrangement
+    read: Callable[..., tuple[float, ...] | None], array: StoredSource, seen: Arrangement
 ) -> tuple[float, ...] | None:
     try:
         return read(array.attributes, where="", order=seen.spatial)

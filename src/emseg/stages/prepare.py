@@ -20,6 +20,7 @@ from emseg.volumes import check_writable
 from emseg.volumes.atomic import replacing
 from emseg.volumes.cremi import NEURONS, RAW
 from emseg.volumes.hdf5 import open_hdf5
+from emseg.volumes.location import require_regular
 
 FOLDER = "datasets/ssns"
 URL = "https://software.rc.fas.harvard.edu/lichtman/vast/AC3AC4Package.zip"
@@ -130,6 +131,7 @@ def _exported(room: Path) -> tuple[Stack, Stack | None, str]:
     for kind in ("raw", "labels"):
         files = sorted(file for file in (room / kind).glob("*") if file.suffix.lower() in SUFFIXES)
         for file in files:
+            require_regular(file)
             stat = file.stat()
             seen.update(f"{kind}/{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
         named = [str(file) for file in files]

@@ -14,6 +14,7 @@ from emseg.data.sampling import resolve_range
 from emseg.errors import UserError
 from emseg.stages.patterns import expand, telling_name
 from emseg.stages.runs import process_rank, say
+from emseg.stages.stored import tell_absent
 from emseg.volumes import Volume, open_volume
 from emseg.volumes.location import parse_location
 from emseg.volumes.places import (
@@ -229,6 +230,9 @@ def _open(name: str, config: VolumeConfig, split: str) -> Source:
         source = replace(source, **{key: part if whole else part.crop(first, stop)})
     if source.label is not None:
         check_shapes(source.labelled())
+    tell_absent(image)
+    for companion, _ in placed.values():
+        tell_absent(companion, sparse=True)
     return source
 
 

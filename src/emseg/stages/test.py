@@ -7,7 +7,7 @@ from pathlib import Path
 from emseg.config import Loaded, dump
 from emseg.errors import UserError
 from emseg.stages.artifacts import existing
-from emseg.stages.decode import DecodeJob, current_segmentation, decode
+from emseg.stages.decode import DecodeJob, current_segmentation, decode, open_prediction
 from emseg.stages.devices import resolve_devices
 from emseg.stages.evaluate import evaluate, table
 from emseg.stages.grid import unlike_training
@@ -18,7 +18,8 @@ from emseg.stages.rehearsal import try_decoders, try_metrics
 from emseg.stages.runs import log_start, results_of, run_for, run_of, say, write_config
 from emseg.stages.scores import Scores
 from emseg.stages.sources import Source, open_sources
-from emseg.volumes import check_writable
+from emseg.stages.stored import tell_absent
+from emseg.volumes import check_writable, open_volume
 from emseg.volumes.location import parse_location
 
 
@@ -50,6 +51,7 @@ def decode_all(
 ) -> dict[str, Path]:
     """The segmentation of each test volume's prediction, or of the one `prediction` given."""
     if prediction is not None:
+        tell_absent(open_prediction(prediction))
         found = {_volume_name(prediction, "prediction"): prediction}
     else:
         assert checkpoint is not None
@@ -76,6 +78,7 @@ def evaluate_all(
     if not own:
         names = ", ".join(source.name for source in sources)
         raise UserError(f"--input {segmentation}: data.test has no volume '{name}', but {names}")
+    tell_absent(open_volume(segmentation), sparse=True)
     return _judge(session, own, {own[0].name: segmentation})
 
 

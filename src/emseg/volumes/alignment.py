@@ -11,6 +11,7 @@ import numpy as np
 
 from emseg.errors import UserError, unknown_name
 from emseg.volumes.atomic import replacing
+from emseg.volumes.location import require_regular
 
 # What the area of a pixel is at least multiplied by, lest the section be a line.
 SMALLEST_AREA = 1e-6
@@ -74,10 +75,11 @@ def read_alignment(path: str | Path) -> Alignment:
     """
     path = Path(path)
     try:
+        require_regular(path)
         record = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"cannot read the alignment {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (UserError, OSError) as error:
+        raise UserError(f"cannot read the alignment {path}: {error}") from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f"the alignment {path} is not JSON: {error}") from error
     try:
         _check_keys(record, ("shape", "sections"), "the record")
@@ -86,7 +88,7 @@ def read_alignment(path: str | Path) -> Alignment:
             raise UserError("'sections' is to be a list, with an entry for each aligned section")
         sections = [_placed(entry, at) for at, entry in enumerate(record["sections"])]
         return Alignment(tuple(shape), tuple(sections))
-    except UserError as error:
+    except (UserError, OverflowError) as error:
         raise UserError(f"the alignment {path}: {error}") from error
 
 

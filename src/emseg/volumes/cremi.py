@@ -12,7 +12,9 @@ import numpy as np
 
 from emseg.errors import UserError, unknown_name
 from emseg.volumes.atomic import replacing
-from emseg.volumes.hdf5 import open_hdf5, write_hdf5
+from emseg.volumes.damage import one_line
+from emseg.volumes.hdf5 import write_hdf5
+from emseg.volumes.hdf5_links import open_hdf5
 from emseg.volumes.layout import make_layout
 from emseg.volumes.location import Location, require_there
 from emseg.volumes.skeletons import ROUNDING
@@ -95,9 +97,8 @@ def read_annotations(path: str | Path) -> Annotations:
         if not isinstance(file.get("annotations"), h5py.Group):
             raise UserError(f"{path} holds no 'annotations'")
         try:
-            return _annotations(file["annotations"])
-        except (KeyError, ValueError, TypeError) as error:
-            raise UserError(f"the annotations of {path} are broken: {error}") from error
+            with one_line("they are broken"):
+                return _annotations(file["annotations"])
         except UserError as error:
             raise UserError(f"the annotations of {path}: {error}") from error
 

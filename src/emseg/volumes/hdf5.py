@@ -10,8 +10,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from emseg.errors import UserError
 from emseg.volumes.attributes import plain
+from emseg.volumes.damage import one_line
+from emseg.volumes.hdf5_links import data_sets, follow, open_hdf5
+from emseg.volumes.hdf5_sources import drawn_from
 from emseg.volumes.layout import Layout
 from emseg.volumes.location import pick_dataset
 
@@ -42,10 +44,13 @@ class Hdf5Array:
         self.path = path
         file = open_hdf5(path)
         self.key = _find(file, key, path)
+        # Before the data set is opened: HDF5 crashes on one that is made of itself.
+        self._drawn = drawn_from(path, self.key)
         self._dataset: h5py.Dataset | None = file[self.key]
         self._process = os.getpid()
         self.shape: tuple[int, ...] = tuple(self._dataset.shape or ())
         self.dtype: np.dtype = self._dataset.dtype
+        self.chunks: tuple[int, ...] | None = self._dataset.chunks
         self.attributes = _read_attributes(self._dataset)
         self.named_axes = _named_axes(self._dataset)
 
@@ -54,14 +59,20 @@ class Hdf5Array:
 
     def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
         # A handle must not cross a fork: the library's state would be shared with the parent.
-        if self._dataset is None or self._process != os.getpid():
-            self._dataset = open_hdf5(self.path)[self.key]
-            self._process = os.getpid()
-            self.require_filters()
-        try:
-            return self._dataset[region]
-        except OSError as error:
-            raise UserError(f"cannot read '{self.path}:{self.key}': {error}") from error
+        where = f"'{self.path}:{self.key}'"
+        with one_line(f"cannot read {where}"):
+            if self._dataset is None or self._process != os.getpid():
+                self._dataset = open_hdf5(self.path)[self.key]
+                self._process = os.getpid()
+                self.require_filters()
+            block = self._dataset[region]
+        if len(self._drawn.files) > 1:
+            self._drawn.check_files(where)
+        return block
+
+    def files(self) -> list[Path]:
+        """The files it draws from, its own first."""
+        return self._drawn.files
 
     def require_filters(self) -> None:
         """Nothing, or a UserError where the data set is packed with a filter that is not there."""
@@ -84,21 +95,6 @@ def write_hdf5(path: Path, slabs: Iterable[tuple[int, np.ndarray]], layout: Layo
         _write_attributes(stored, layout.attributes)
 
 
-def open_hdf5(path: Path) -> h5py.File:
-    """The file, opened for reading; UserError when it is truncated, or no HDF5 file."""
-    try:
-        # With the default locking: HDF5 refuses to open a file twice under different flags, and
-        # the user of a notebook may hold it open too.
-        return h5py.File(path, "r")
-    except OSError as error:
-        reason = str(error)
-        if "truncated" in reason:
-            raise UserError(f"'{path}' is truncated: its end is missing; fetch it again") from error
-        if "signature" in reason:
-            raise UserError(f"'{path}' is not an HDF5 file") from error
-        raise UserError(f"cannot open '{path}': {reason}") from error
-
-
 def _compression(dtype: np.dtype) -> dict[str, Any]:
     # Labels: gzip 1 packs 25:1, as fast as lzf and readable everywhere. Images and predictions:
     # lzf writes two to three times faster than gzip 1, whose files are only a tenth smaller.
@@ -108,11 +104,13 @@ def _compression(dtype: np.dtype) -> dict[str, Any]:
 
 
 def _find(file: h5py.File, key: str, path: Path) -> str:
-    if key and isinstance(file.get(key), h5py.Dataset):
+    # A key that leads to a file that is missing is refused by that name, not as unknown.
+    found = follow(path, key, where=f"'{path}:{key}'") if key else None
+    if found is not None and isinstance(file.get(key), h5py.Dataset):
         return key
-    keys: list[str] = []
-    file.visititems(lambda name, node: keys.append(name) if hasattr(node, "shape") else None)
-    return pick_dataset(keys, key, where=path)
+    keys, dangling = data_sets(file)
+    # A link that leads nowhere may be what is meant where there is nothing else.
+    return pick_dataset(keys or dangling, key, where=path)
 
 
 def _named_axes(node: h5py.Dataset) -> dict[str, Any]:
@@ -148,12 +146,13 @@ def _read_attributes(node: h5py.Dataset) -> dict[str, Any]:
     for name in node.attrs:
         if name == _JSON_NAMES:
             continue
-        value = node.attrs[name]
-        if name in encoded:
-            found[name] = json.loads(value)
-        elif not isinstance(value, h5py.Empty):
-            # Dimension scales hang references on data sets; outside the file they mean nothing.
-            with suppress(TypeError):
+        # Dimension scales hang references on data sets; outside the file they mean nothing. Other
+        # types of HDF5, such as bit fields, have no like in numpy.
+        with suppress(TypeError):
+            value = node.attrs[name]
+            if name in encoded:
+                found[name] = json.loads(value)
+            elif not isinstance(value, h5py.Empty):
                 found[name] = plain(value)
     return found
 

@@ -1,12 +1,12 @@
 """What tells one input volume from another, for fingerprints."""
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from emseg.volumes.location import Location, parse_location
-from emseg.volumes.sections import section_files
+from emseg.volumes.location import parse_location
 from emseg.volumes.skeletons import is_skeletons, skeleton_files
 from emseg.volumes.source import open_source
 
@@ -14,10 +14,11 @@ from emseg.volumes.source import open_source
 def identity(location: str | Path, *, verify: bool = False) -> dict[str, Any]:
     """The path as it was written, data set, size, mtime (ns), shape and dtype of a volume.
 
-    Size and mtime are the file's; of a zarr, the sum and the latest over the files of the array
-    and the metadata above it, none of which is opened. Skeletons have neither data set, shape nor
-    dtype. With `verify` also `sha256`, over the content of these files. UserError as for
-    open_volume, or for skeletons that are not there.
+    Size and mtime are the file's; of several files the sum and the latest. Of a zarr these are the
+    files of the array and the metadata above it, none of which is opened. Of HDF5 those that links
+    and virtual data sets lead to are among them, and `linked` has size and mtime of each by name.
+    Skeletons have neither data set, shape nor dtype. With `verify` also `sha256`, over the content
+    of these files. UserError as for open_volume, or for skeletons that are not there.
     """
     if is_skeletons(location):
         root = Path(location)
@@ -26,7 +27,13 @@ def identity(location: str | Path, *, verify: bool = False) -> dict[str, Any]:
     source = open_source(parsed)
     found = {"path": str(parsed.path), "dataset": source.key}
     found |= {"shape": list(source.shape), "dtype": str(source.dtype)}
-    return _of_files(_files(parsed, source.key), parsed.path, found, verify=verify)
+    files = source.files()
+    # Without those of a folder, which are many, and its own.
+    linked = [] if parsed.path.is_dir() else [file for file in files if file != parsed.path]
+    if linked:
+        stats = {_name(file, parsed.path): file.stat() for file in linked}
+        found["linked"] = {name: [s.st_size, s.st_mtime_ns] for name, s in stats.items()}
+    return _of_files(files, parsed.path, found, verify=verify)
 
 
 def _of_files(
@@ -38,21 +45,16 @@ def _of_files(
     return {**found, "sha256": _content(files, root)} if verify else found
 
 
-def _files(location: Location, key: str) -> list[Path]:
-    if location.format == "sections":
-        return section_files(location.path, key)
-    if location.format != "zarr":
-        return [location.path]
-    from emseg.volumes.ome_zarr import metadata_files
-
-    inside = (path for path in (location.path / key).rglob("*") if path.is_file())
-    return sorted({*inside, *metadata_files(location.path, key)})
-
-
 def _content(files: Iterable[Path], root: Path) -> str:
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as opened:
             part = hashlib.file_digest(opened, "sha256").hexdigest()
-        digest.update(f"{file.relative_to(root)} {part}\n".encode())
+        digest.update(f"{_name(file, root)} {part}\n".encode())
     return digest.hexdigest()
+
+
+def _name(file: Path, root: Path) -> str:
+    """The name within the folder `root`, or as seen from the file `root`."""
+    inside = file.is_relative_to(root)
+    return str(file.relative_to(root)) if inside else os.path.relpath(file, root.parent)

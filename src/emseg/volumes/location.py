@@ -2,6 +2,7 @@
 
 import glob
 import re
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,12 +77,21 @@ def output_format(path: Path) -> Literal["hdf5", "zarr"]:
 
 def require_there(location: Location) -> None:
     """Nothing when the file (for zarr: the folder) is there, else UserError with the nearest."""
-    path = location.path
-    if not path.exists():
-        raise _missing(path)
-    if path.is_dir() != (location.format in ("zarr", "sections")):
-        kind, wanted = ("folder", "file") if path.is_dir() else ("file", "folder")
-        raise UserError(f"'{path}' is a {kind}; a volume of this suffix is a {wanted}")
+    kind = _kind(location.path)
+    wanted = "folder" if location.format in ("zarr", "sections") else "file"
+    if kind != wanted:
+        raise UserError(f"'{location.path}' is a {kind}; a volume of this suffix is a {wanted}")
+
+
+def require_regular(path: Path) -> None:
+    """Nothing when the path is a file that can be read to its end, at once or behind links.
+
+    UserError for what is missing, and for folders, pipes, sockets and devices: reading those may
+    never end.
+    """
+    kind = _kind(path)
+    if kind != "file":
+        raise UserError(f"'{path}' is a {kind}, not a file")
 
 
 def pick_dataset(keys: Sequence[str], wanted: str, *, where: Path) -> str:
@@ -107,7 +117,28 @@ def pick_dataset(keys: Sequence[str], wanted: str, *, where: Path) -> str:
     )
 
 
+def _kind(path: Path) -> str:
+    """What lies there: file, folder, pipe, socket or device; UserError where nothing does."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _missing(path) from error
+    except OSError as error:
+        raise UserError(f"cannot read '{path}': {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"'{path}' is no path: {error}") from error
+    if stat.S_ISREG(mode):
+        return "file"
+    if stat.S_ISDIR(mode):
+        return "folder"
+    if stat.S_ISFIFO(mode):
+        return "pipe"
+    return "socket" if stat.S_ISSOCK(mode) else "device"
+
+
 def _missing(path: Path) -> UserError:
+    if path.is_symlink():
+        return UserError(f"'{path}' is a link to '{path.readlink()}', which does not exist")
     part = path
     while not part.parent.is_dir():
         part = part.parent

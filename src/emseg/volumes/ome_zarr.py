@@ -1,6 +1,7 @@
 """Arrays in zarr folders (formats 2 and 3, OME-Zarr 0.4 and 0.5 read; 3 and 0.5 written)."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +12,13 @@ from zarr.codecs import ZstdCodec
 
 from emseg.errors import UserError
 from emseg.volumes.attributes import NANOMETRES, plain
+from emseg.volumes.damage import one_line
+from emseg.volumes.folders import files_below
 from emseg.volumes.layout import Layout
-from emseg.volumes.location import pick_dataset
+from emseg.volumes.location import pick_dataset, require_regular
+
+# The files with the metadata of a group or an array.
+METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup")
 
 
 class ZarrArray:
@@ -21,22 +27,23 @@ class ZarrArray:
     def __init__(self, path: Path, key: str) -> None:
         self.path = path
         self.key = _find(path, key)
-        try:
-            self._array = zarr.open_array(store=str(path / self.key), mode="r")
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"cannot open '{path / self.key}' as zarr: {error}") from error
+        self._array = open_array(path / self.key)
         self.shape: tuple[int, ...] = self._array.shape
         self.dtype: np.dtype = self._array.dtype
+        self.chunks: tuple[int, ...] | None = self._array.chunks
         own = plain(self._array.attrs.asdict())
         place = _place(path, self.key)
         self.attributes = {**place, **own}
         self.named_axes = _named_axes(self._array, place)
 
     def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
-        try:
+        with one_line(f"cannot read '{self.path / self.key}'"):
             return np.asarray(self._array[region])
-        except (OSError, RuntimeError, ValueError) as error:
-            raise UserError(f"cannot read '{self.path / self.key}': {error}") from error
+
+    def files(self) -> list[Path]:
+        """The files it draws from: the array's, and the metadata above it."""
+        inside = (self.path / self.key / name for name in files_below(self.path / self.key))
+        return sorted({*inside, *_metadata_above(self.path, self.key)})
 
 
 def create_zarr(folder: Path, layout: Layout) -> zarr.Array:
@@ -59,17 +66,40 @@ def create_zarr(folder: Path, layout: Layout) -> zarr.Array:
     )
 
 
+def open_array(folder: Path) -> zarr.Array:
+    """The array in the folder, to be read; UserError when its metadata are broken."""
+    for name in METADATA:
+        if os.path.lexists(folder / name):
+            require_regular(folder / name)
+    with one_line(f"cannot open '{folder}' as zarr"):
+        return zarr.open_array(store=str(folder), mode="r")
+
+
+def arrays(path: Path, key: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
+    """The keys of all arrays below `key`, in order; folders that contain themselves once."""
+    folder = path / key
+    if _node(folder) == "array":
+        yield key
+        return
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    for child in sorted(folder.iterdir()):
+        if child.is_dir():
+            yield from arrays(path, f"{key}/{child.name}".lstrip("/"), (*above, real))
+
+
 def open_partial(folder: Path, dataset: str) -> zarr.Array:
     """An array made by create_zarr, to be written on."""
     return zarr.open_array(store=str(folder / dataset), mode="r+")
 
 
-def metadata_files(path: Path, key: str) -> Iterator[Path]:
-    """The metadata files of the groups above the array, where voxel size and axes may stand."""
+def _metadata_above(path: Path, key: str) -> Iterator[Path]:
+    """Those of the groups above the array, where voxel size and axes may stand."""
     folder = path / key
     while folder != path:
         folder = folder.parent
-        for name in ("zarr.json", ".zattrs", ".zgroup"):
+        for name in METADATA:
             if (folder / name).is_file():
                 yield folder / name
 
@@ -95,21 +125,12 @@ def _multiscale(dataset: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
 def _find(path: Path, key: str) -> str:
     if _node(path / key) == "array":
         return key
-    scales = _multiscales(path / key)
-    if scales:
-        first = str(Path(key) / scales[0]["datasets"][0]["path"])
-        if _node(path / first) == "array":
-            return first
-    return pick_dataset(list(_arrays(path, "")), key, where=path)
-
-
-def _arrays(path: Path, key: str) -> Iterator[str]:
-    if _node(path / key) == "array":
-        yield key
-        return
-    for child in sorted((path / key).iterdir()):
-        if child.is_dir():
-            yield from _arrays(path, f"{key}/{child.name}".lstrip("/"))
+    with one_line(f"the OME metadata of '{path / key}' are damaged"):
+        scales = _multiscales(path / key)
+        first = str(Path(key) / scales[0]["datasets"][0]["path"]) if scales else None
+    if first is not None and _node(path / first) == "array":
+        return first
+    return pick_dataset(list(arrays(path)), key, where=path)
 
 
 def _node(folder: Path) -> Literal["array", "group"]:
@@ -130,9 +151,12 @@ def _multiscales(folder: Path) -> list[dict[str, Any]]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        found = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
         raise UserError(f"'{path}' is not valid JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"'{path}' holds {str(found)[:40]}, not metadata (a mapping)")
+    return found
 
 
 def _named_axes(array: zarr.Array, place: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,10 +171,11 @@ def _place(path: Path, key: str) -> dict[str, Any]:
     while folder != path:
         folder = folder.parent
         name = str((path / key).relative_to(folder))
-        for scales in _multiscales(folder):
-            for scale in scales["datasets"]:
-                if scale["path"] == name:
-                    return _place_of(scales, scale)
+        with one_line(f"the OME metadata of '{folder}' are damaged"):
+            for scales in _multiscales(folder):
+                for scale in scales["datasets"]:
+                    if scale["path"] == name:
+                        return _place_of(scales, scale)
     return {}
 
 
@@ -167,9 +192,10 @@ def _place_of(scales: Mapping[str, Any], scale: Mapping[str, Any]) -> dict[str, 
         return place
     for transform in transforms:
         if transform["type"] == "scale":
-            size, origin = size * transform["scale"], origin * transform["scale"]
+            factors = _numbers(transform, "scale", len(axes))
+            size, origin = size * factors, origin * factors
         elif transform["type"] == "translation":
-            origin = origin + transform["translation"]
+            origin = origin + _numbers(transform, "translation", len(axes))
     spatial = [index for index, letter in enumerate(letters) if letter in ("z", "y", "x")]
     units = [NANOMETRES.get(axes[index].get("unit", "")) for index in spatial]
     if None not in units:
@@ -181,3 +207,10 @@ def _place_of(scales: Mapping[str, Any], scale: Mapping[str, Any]) -> dict[str, 
 
 def _transforms(node: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(node.get("coordinateTransformations", []))
+
+
+def _numbers(transform: Mapping[str, Any], kind: str, count: int) -> np.ndarray:
+    numbers = np.array(transform[kind], np.float64)
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise ValueError(f"{kind} {transform[kind]} is not {count} numbers, one for each axis")
+    return numbers

@@ -26,7 +26,7 @@ class SectionFolder:
     """
 
     def __init__(self, folder: Path, key: str) -> None:
-        self.path = folder
+        self.path, self.chunks = folder, None
         self.key, self._files = _chosen(folder, key)
         first = _header(self._files[0])
         for file in self._files[1:]:
@@ -51,10 +51,9 @@ class SectionFolder:
             place[...] = _pixels(file)[tuple(inner)]
         return out
 
-
-def section_files(folder: Path, key: str) -> list[Path]:
-    """The images of a folder's stack in the order of its sections; `key` as for SectionFolder."""
-    return _chosen(folder, key)[1]
+    def files(self) -> list[Path]:
+        """Its images, in the order of the sections."""
+        return self._files
 
 
 def is_section(name: str) -> bool:

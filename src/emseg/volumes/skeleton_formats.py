@@ -100,6 +100,7 @@ def read_swc(files: Sequence[Path]) -> Iterator[Part]:
             rows = np.loadtxt(file, comments="#", ndmin=2)
         if rows.size == 0 or rows.shape[1] != SWC_COLUMNS:
             raise UserError(f"{file} has no lines of {SWC_COLUMNS} columns, as SWC files have")
+        _check_rows(rows, file)
         number = {int(node): row for row, node in enumerate(rows[:, SWC_ID])}
         pairs = []
         for row, parent in enumerate(rows[:, SWC_PARENT]):
@@ -111,11 +112,20 @@ def read_swc(files: Sequence[Path]) -> Iterator[Part]:
         yield Part(name, None, rows[:, SWC_PLACE][:, ::-1], pairs)
 
 
+def _check_rows(rows: np.ndarray, file: Path) -> None:
+    names = rows[:, [SWC_ID, SWC_PARENT]]
+    if not (np.isfinite(names) & (names == np.round(names))).all():
+        raise UserError(f"{file}: numbers of nodes and parents are whole numbers")
+    numbers, counts = np.unique(rows[:, SWC_ID], return_counts=True)
+    if (counts > 1).any():
+        raise UserError(f"{file}: the node {numbers[counts > 1][0]:g} is there twice")
+
+
 def _three(place: Any, path: Path) -> np.ndarray:
-    array = np.asarray(place, np.float64)
-    if array.shape != (3,):
-        raise UserError(f"{path}: {place!r} is no position: it needs three numbers")
-    return array
+    # The shape first: an array may claim any size.
+    if np.shape(place) != (3,):
+        raise UserError(f"{path}: {repr(place)[:80]} is no position: it needs three numbers")
+    return np.asarray(place, np.float64)
 
 
 class _Unpickler(pickle.Unpickler):

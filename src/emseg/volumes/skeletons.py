@@ -4,11 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any
 
 import numpy as np
 
 from emseg.errors import UserError
+from emseg.volumes.damage import bounded_memory, one_line
+from emseg.volumes.location import require_regular
 from emseg.volumes.skeleton_formats import Part, read_graph, read_npz, read_swc
 
 SUFFIXES = (".pkl", ".pickle", ".npz", ".swc")
@@ -16,6 +18,8 @@ SUFFIXES = (".pkl", ".pickle", ".npz", ".swc")
 ROUNDING = 1e-6
 # Voxels that a node's two positions may differ by, being rounded or smoothed.
 MOST_APART = 2.0
+# Voxels from the first that no volume is as long as; from there on floats do not tell them apart.
+FURTHEST = 2.0**52
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +83,12 @@ def read_skeletons(
     path = Path(path)
     files = skeleton_files(path)
     place = {"voxel_size": voxel_size, "offset": offset or (0.0, 0.0, 0.0), "where": path}
-    try:
+    with one_line(f"{path} holds no skeletons as they are meant to be"), bounded_memory(files):
         if path.suffix in (".pkl", ".pickle"):
             return _joined(read_graph(path), **place)
         if path.suffix == ".npz":
             return _joined(read_npz(path), **place, axes=axes)
         return _joined(read_swc(files), **place, axes=axes)
-    except (ValueError, KeyError, IndexError, TypeError, OverflowError, BadZipFile) as error:
-        raise UserError(f"{path} holds no skeletons as they are meant to be ({error})") from error
 
 
 def is_skeletons(path: str | Path) -> bool:
@@ -97,7 +99,7 @@ def is_skeletons(path: str | Path) -> bool:
 
 def skeleton_files(path: Path) -> list[Path]:
     """The files that hold the skeletons; a UserError where there are none, or of another format."""
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         raise UserError(f"{path}: there are no skeletons")
     files = sorted(path.glob("*.swc")) if path.is_dir() else [path]
     if not files:
@@ -105,6 +107,8 @@ def skeleton_files(path: Path) -> list[Path]:
     if not path.is_dir() and path.suffix not in SUFFIXES:
         formats = ", ".join(SUFFIXES)
         raise UserError(f"{path}: skeletons are in files of {formats}, or in a folder of .swc")
+    for file in files:
+        require_regular(file)
     return files
 
 
@@ -124,13 +128,17 @@ def _joined(
     edges = [np.zeros((0, 2), np.int64)]
     for place, part in enumerate(parts):
         nodes = len(part.positions if part.voxels is None else part.voxels)
-        pairs = np.asarray(part.edges, np.int64).reshape(-1, 2)
+        pairs = _whole(part.edges, "its edges").reshape(-1, 2)
         if pairs.size and not 0 <= pairs.min() <= pairs.max() < nodes:
             raise UserError(f"{where}: skeleton {part.name} has edges to nodes that it has not")
-        at = None if part.voxels is None else np.asarray(part.voxels, np.int64)
+        at = None if part.voxels is None else _whole(part.voxels, "the voxels of its nodes")
         nm = at * size if part.positions is None else np.asarray(part.positions, np.float64)
         if nm.shape != (nodes, 3) or not np.isfinite(nm).all():
             raise UserError(f"{where}: skeleton {part.name} has nodes without three coordinates")
+        if (np.abs(nm) >= FURTHEST * size).any():
+            raise UserError(
+                f"{where}: skeleton {part.name} has a node {np.abs(nm).max():g} nm away"
+            )
         nm = nm[:, order]
         ids.append(part.name)
         owner += [place] * nodes
@@ -158,3 +166,14 @@ def _check_positions(
             f"nm_position, at voxel {np.round(here[node], 1).tolist()}: it is of other voxels than "
             "the image"
         )
+
+
+def _whole(numbers: Any, what: str) -> np.ndarray:
+    found = np.asarray(numbers)
+    if found.size and found.dtype.kind not in "iu":
+        floats = found.astype(np.float64)
+        if not (np.isfinite(floats) & (floats == np.round(floats))).all():
+            raise ValueError(f"{what} are not whole numbers")
+    if found.size and np.abs(found.astype(np.float64)).max() >= FURTHEST:
+        raise ValueError(f"{what} go up to {np.abs(found.astype(np.float64)).max():g}")
+    return found.astype(np.int64)

@@ -1,11 +1,13 @@
 """The array behind a volume, by the format of its file."""
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from emseg.errors import UserError
 from emseg.volumes.axes import NAMING
+from emseg.volumes.damage import one_line
 from emseg.volumes.location import Location, require_there
 
 
@@ -22,7 +24,7 @@ class Source(Protocol):
 
 
 class StoredSource(Source, Protocol):
-    """A source in a file, with the key that was found and the attributes stored there.
+    """A source in a file: the key that was found, the attributes and the chunks stored there.
 
     `named_axes` is what names its axes outside of its attributes, by where it stands.
     """
@@ -30,6 +32,11 @@ class StoredSource(Source, Protocol):
     key: str
     attributes: dict[str, Any]
     named_axes: dict[str, Any]
+    chunks: tuple[int, ...] | None
+
+    def files(self) -> list[Path]:
+        """Every file that it draws from."""
+        ...
 
 
 def stated_axes(source: StoredSource) -> dict[str, Any]:
@@ -40,10 +47,16 @@ def stated_axes(source: StoredSource) -> dict[str, Any]:
 
 def open_source(location: Location) -> StoredSource:
     """The stored array; UserError when file or key are missing, broken, empty or no numbers."""
-    require_there(location)
-    source = _open(location)
+    source = open_stored(location)
     check_array(source, where=f"'{location}'")
     return source
+
+
+def open_stored(location: Location) -> StoredSource:
+    """The same, of any type and shape."""
+    require_there(location)
+    with one_line(f"cannot open '{location}' as {location.format}"):
+        return _open(location)
 
 
 def check_array(source: Source, *, where: str) -> None:

@@ -14,6 +14,7 @@ import tifffile
 
 from emseg.errors import UserError
 from emseg.volumes.attributes import NANOMETRES
+from emseg.volumes.ome_tiff import other_files
 
 
 class TiffStack:
@@ -23,10 +24,11 @@ class TiffStack:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.key = path, ""
+        self.path, self.key, self.chunks = path, "", None
         self._opened: tifffile.TiffFile | np.memmap | None = None
         self._process, self._lock = os.getpid(), threading.Lock()
         with _complaints(path), tifffile.TiffFile(path) as file:
+            self._files = [path, *other_files(file.ome_metadata, path)]
             series = file.series[0]
             # Pages that were appended, or packed in several ways, are a series each.
             self._paged = len(file.series) > 1
@@ -60,6 +62,10 @@ class TiffStack:
             return np.array(self._opened[region])
         with self._lock:
             return self._read_pages(self._opened, region)
+
+    def files(self) -> list[Path]:
+        """The files it draws from, its own first."""
+        return self._files
 
     def _open(self) -> tifffile.TiffFile | np.memmap:
         if self._mapped:

@@ -1,0 +1,166 @@
+"""HDF5 files opened, and links in them followed, into other files too."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from emseg.errors import UserError
+from emseg.volumes.location import require_regular
+
+# Links, or virtual data sets made of others, that may follow each other: as many as HDF5 follows.
+LONGEST_CHAIN = 16
+
+
+def open_hdf5(path: Path) -> h5py.File:
+    """The file, opened for reading; UserError when it is truncated, or no HDF5 file."""
+    require_regular(path)
+    try:
+        # With the default locking: HDF5 refuses to open a file twice under different flags, and
+        # the user of a notebook may hold it open too.
+        return h5py.File(path, "r")
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error)
+        if "truncated" in reason:
+            raise UserError(f"'{path}' is truncated: its end is missing; fetch it again") from error
+        if "signature" in reason:
+            raise UserError(f"'{path}' is not an HDF5 file") from error
+        raise UserError(f"cannot open '{path}': {reason}") from error
+
+
+def follow(path: Path, key: str, *, where: str) -> tuple[list[Path], str] | None:
+    """The files that lead to the object `key`, the last one its own, and its name in that one.
+
+    None where a group has no such name. UserError for an external link to a file that is missing,
+    and for links that lead in a circle; it begins with `where`.
+    """
+    files = [path]
+    for _ in range(LONGEST_CHAIN + 1):
+        with open_hdf5(files[-1]) as file:
+            found = _first_link(file, key)
+        if found is None:
+            return None
+        other, key, is_link = found
+        if other:
+            files.append(linked_file(other, files[-1], "HDF5_EXT_PREFIX", where=where))
+        if not is_link:
+            return files, key
+    raise UserError(f"{where} leads in a circle, or through more than {LONGEST_CHAIN} links")
+
+
+def data_sets(file: h5py.File) -> tuple[list[str], list[str]]:
+    """The keys of all data sets of a file, each object once, those behind links too.
+
+    The second list has the links that lead nowhere.
+    """
+    keys: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    waiting = [(file["/"], "", 0)]
+    dangling: list[str] = []
+    while waiting:
+        group, prefix, depth = waiting.pop(0)
+        for name in _list_group(group, prefix, keys, seen):
+            node = _behind(group, name)
+            if node is None or depth > LONGEST_CHAIN:
+                dangling.append(prefix + name)
+            elif isinstance(node, h5py.Dataset) and _object(node) not in seen:
+                seen.add(_object(node))
+                keys.append(prefix + name)
+            elif isinstance(node, h5py.Group) and _object(node) not in seen:
+                waiting.append((node, f"{prefix}{name}/", depth + 1))
+    return keys, dangling
+
+
+def linked_file(name: str, parent: Path, variable: str, *, where: str) -> Path:
+    """The file that HDF5 takes for one named in the file `parent`.
+
+    `variable` names the environment variable with folders that are searched first. UserError,
+    about `where`, when there is none, or none that is an HDF5 file.
+    """
+    broken = None
+    for path in _candidates(name, parent, os.environ.get(variable, "")):
+        if not path.exists():
+            continue
+        require_regular(path)
+        if h5py.is_hdf5(path):
+            return path
+        broken = broken or path
+    if broken is not None:
+        raise UserError(
+            f"{where} draws from '{broken}', which is not an HDF5 file, or is cut short"
+        )
+    raise UserError(
+        f"{where} draws from '{name}', which does not exist (looked for beside '{parent}', "
+        f"in the current folder, and in those of {variable})"
+    )
+
+
+def _candidates(name: str, parent: Path, folders: str) -> Iterator[Path]:
+    if Path(name).is_absolute():
+        yield Path(name)
+        name = Path(name).name
+    for folder in filter(None, folders.split(":")):
+        yield Path(folder.replace("${ORIGIN}", str(parent.parent))) / name
+    yield parent.parent / name
+    yield Path(name)
+    # Where the file really is, when links of the file system led to it.
+    yield Path(os.path.realpath(parent)).parent / name
+
+
+def _first_link(file: h5py.File, key: str) -> tuple[str, str, bool] | None:
+    """(file, key, True) that the first soft or external link on the way to `key` leads to.
+
+    The file is "" for this one. ("", key, False) where there is none, None for a missing name.
+    """
+    parts = [part for part in key.split("/") if part not in ("", ".")]
+    node: Any = file
+    for at, part in enumerate(parts):
+        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+        rest = parts[at + 1 :]
+        if link is None:
+            return None
+        if isinstance(link, h5py.SoftLink):
+            before = [] if link.path.startswith("/") else parts[:at]
+            return "", "/".join([*before, link.path, *rest]), True
+        if isinstance(link, h5py.ExternalLink):
+            return link.filename, "/".join([link.path, *rest]), True
+        node = node[part]
+    return "", "/".join(parts), False
+
+
+def _behind(group: h5py.Group, name: str) -> Any:
+    """What a link leads to, or None; followed by us first, for HDF5 would wait for a pipe."""
+    try:
+        found = follow(Path(group.file.filename), f"{group.name}/{name}", where=name)
+    except UserError:
+        return None
+    return None if found is None else group.get(name)
+
+
+def _list_group(
+    group: h5py.Group, prefix: str, keys: list[str], seen: set[tuple[int, int]]
+) -> list[str]:
+    """The soft and external links below a group; data sets and groups seen are noted."""
+    seen.add(_object(group))
+
+    def note(name: str, node: Any) -> None:
+        if _object(node) not in seen and isinstance(node, h5py.Dataset):
+            keys.append(prefix + name)
+        seen.add(_object(node))
+
+    links: list[str] = []
+
+    def note_link(name: str, link: Any) -> None:
+        if not isinstance(link, h5py.HardLink):
+            links.append(name)
+
+    group.visititems(note)
+    group.visititems_links(note_link)
+    return links
+
+
+def _object(node: Any) -> tuple[int, int]:
+    facts = h5py.h5o.get_info(node.id)
+    return facts.fileno, facts.addr
