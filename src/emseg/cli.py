@@ -157,7 +157,7 @@ def _run_config(arguments: argparse.Namespace, *, command: str) -> None:
         return
     if not arguments.check:
         _check_inputs(arguments)
-    check_targets(loaded, mode)
+    check_targets(loaded, mode, of_file=arguments.input is not None)
     if arguments.check:
         from emseg.stages import check
 

@@ -1,6 +1,8 @@
 """The second step of checking: what a mode uses is imported and constructed, before any data."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from emseg.config.construction import build, resolve
@@ -27,18 +29,23 @@ USES: dict[str, tuple[str, ...]] = {
     "tune": ("model", "target", "decoding", "evaluation.metrics"),
     "sweep": ("model", "target", "decoding", "evaluation.metrics"),
 }
+# Of a file, whatever network has made it.
+USES_OF_FILE = {"decode": ("target", "decoding"), "evaluate": ("evaluation.metrics",)}
 
 
-def check_targets(loaded: Loaded, mode: str) -> None:
+def check_targets(loaded: Loaded, mode: str, *, of_file: bool = False) -> None:
     """Raises `UserError` for the first leaf of the mode that cannot be built as it is written.
 
     Models are built on the meta device, so that no memory is taken. An empty leaf (`{}`, nothing
-    chosen) is passed over; functions with data to come (decoders, metrics) are not called.
+    chosen) is passed over; functions with data to come (decoders, metrics) are not called. A mode
+    that begins with a file (`of_file`: --input) needs no network.
     """
     if mode not in USES:
         raise unknown_name("mode", mode, USES)
-    _check_head(loaded)
-    for kind in USES[mode]:
+    uses = USES_OF_FILE[mode] if of_file else USES[mode]
+    if "target" in uses:
+        _check_head(loaded)
+    for kind in uses:
         if kind == "evaluation.metrics":
             if mode != "test" or loaded.root.evaluation.enabled:
                 for name, node in loaded.root.evaluation.metrics.items():
@@ -72,11 +79,30 @@ def _check_leaf(loaded: Loaded, kind: str) -> None:
 
 
 def _model(loaded: Loaded) -> Any:
-    import torch
-
     facts = _target_facts(loaded)
-    with torch.device("meta"):
+    with _without_values():
         return build(loaded.root.model, kind="model", allow=loaded.allow, in_channels=1, **facts)
+
+
+@contextmanager
+def _without_values() -> Iterator[None]:
+    """Tensors made in here are of the meta device, and nothing is drawn to fill them.
+
+    Drawn there, PyTorch imports its compiler first, which takes longer than all else here.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    fills = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.bernoulli_}
+
+    class Unfilled(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            return args[0] if func in fills else func(*args, **(kwargs or {}))
+
+    with torch.device("meta"), Unfilled():
+        yield
 
 
 def _loss(loaded: Loaded) -> Any:

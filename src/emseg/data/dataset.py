@@ -5,23 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from emseg.data.augment import Pipeline, Sample, Size
-from emseg.data.heads import context_of
+from emseg.data.crops import added, check_fit, crop_of
 from emseg.data.intensity import range_of, to_unit
 from emseg.data.labelled import LabelledVolume, in_memory, pieces, read_labels, read_region
-from emseg.data.patch_checks import (
-    check_ids,
-    check_patch_size,
-    check_rejection,
-    check_volumes,
-    small_volumes,
-    weights_of,
-)
+from emseg.data.patch_checks import check_ids, check_rejection, check_volumes, weights_of
 from emseg.data.perturbation import Perturbation
 from emseg.data.sampling import CropPositions, Draws, Place, RejectSampling, sample_generator
 from emseg.data.targets import Target
 from emseg.kernels.copies import owned
 
-NO_CONTEXT = ((0, 0, 0), (0, 0, 0))
 LARGEST_SEED = np.iinfo(np.int64).max
 
 
@@ -84,18 +76,12 @@ class PatchDataset:
         self._seed, self._namespace = seed, namespace
         self._relabel = relabel_crops
         self._reject = reject
-        before, after = context_of(target) if target and target_context else NO_CONTEXT
-        self._before = before
-        check_patch_size(patch_size)
-        self._size = _sum(patch_size, before, after)
-        if target is not None:
-            target.check(self._size)
-        self._patch = tuple(slice(at, at + n) for at, n in zip(before, patch_size, strict=True))
         changes = perturbation or self._augment
-        margin = changes.margin(self._size)
-        self._crop = _sum(self._size, margin, margin)
-        needed = _sum(patch_size, margin, margin)
-        self._margin, self._patch_size = margin, tuple(patch_size)
+        crop = crop_of(patch_size, target=target, target_context=target_context, changes=changes)
+        self._before, self._size, self._crop = crop.context, crop.size, crop.whole
+        self._margin, self._patch_size = crop.margin, crop.patch
+        ends = added(crop.context, crop.patch)
+        self._patch = tuple(slice(*pair) for pair in zip(crop.context, ends, strict=True))
         intensities = {
             "intensity_range": intensity_range,
             "intensity_percentiles": intensity_percentiles,
@@ -103,13 +89,13 @@ class PatchDataset:
         check_volumes(volumes, intensities)
         check_ids(volumes, target, relabel_crops)
         check_rejection(reject, patch_size)
-        for axes in dict.fromkeys(volume.image.axes for volume in volumes):
-            changes.check(self._size, axes)
-        self.notes = small_volumes(volumes, crop=needed, margin=margin, pad_small=pad_small)
+        self.notes = check_fit(volumes, crop, changes=changes, pad_small=pad_small)
         self._volumes = [in_memory(volume) if preload else volume for volume in volumes]
         self._ranges = [range_of(volume.image, **intensities) for volume in self._volumes]
         self._positions = CropPositions(
-            [volume.image.shape for volume in volumes], crop=needed, weights=weights_of(volumes)
+            [volume.image.shape for volume in volumes],
+            crop=crop.within,
+            weights=weights_of(volumes),
         )
 
     @property
@@ -172,8 +158,3 @@ class PatchDataset:
 
 def _seed(rng: np.random.Generator) -> np.ndarray:
     return np.array(rng.integers(LARGEST_SEED))
-
-
-def _sum(size: Sequence[int], before: Sequence[int], after: Sequence[int]) -> Size:
-    depth, height, width = (sum(parts) for parts in zip(size, before, after, strict=True))
-    return depth, height, width

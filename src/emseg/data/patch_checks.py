@@ -21,6 +21,13 @@ def check_volumes(
     volumes: Sequence[LabelledVolume], intensities: Mapping[str, Sequence[float] | None]
 ) -> None:
     """Nothing, or a UserError that names the volume with which something is wrong."""
+    check_alike(volumes)
+    for volume in volumes:
+        check_voxels(volume, **intensities)
+
+
+def check_alike(volumes: Sequence[LabelledVolume]) -> None:
+    """Nothing, or a UserError for a volume whose parts, or channels, do not fit. None is read."""
     if not volumes:
         raise UserError("there is no volume to take patches from")
     first = volumes[0].image
@@ -31,7 +38,6 @@ def check_volumes(
                 f"{volume.image.location} has {volume.image.channels or 1} channels, "
                 f"{first.location} has {first.channels or 1}"
             )
-        check_voxels(volume, **intensities)
 
 
 def check_ids(

@@ -36,9 +36,7 @@ def run(
         train(loaded, checkpoint=checkpoint, command=command)
         return
     from emseg.stages.runs import require_one_process
-    from emseg.stages.sweep import sweep
     from emseg.stages.test import Session, decode_all, evaluate_all, infer_all, test_all
-    from emseg.stages.tune import tune_decoder
 
     require_one_process(mode)
     session = Session(loaded, force=force, verify=verify, command=command)
@@ -51,6 +49,10 @@ def run(
     elif mode == "test":
         test_all(session, checkpoint)
     elif mode == "sweep":
+        from emseg.stages.sweep import sweep
+
         sweep(session, checkpoint)
     else:
+        from emseg.stages.tune import tune_decoder
+
         tune_decoder(session, test, checkpoint, then_test=mode == "tune-test")

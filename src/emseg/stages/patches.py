@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from emseg.config import Loaded, build
 from emseg.config.schema import Root
 from emseg.config.schema_data import Data, Volume
 from emseg.data.augment import Pipeline
+from emseg.data.crops import check_fit, crop_of
 from emseg.data.dataset import PatchDataset
+from emseg.data.labelled import LabelledVolume
 from emseg.data.paired import PairedDataset
+from emseg.data.patch_checks import check_alike, check_rejection
 from emseg.data.perturbation import Perturbation
 from emseg.data.sampling import RejectSampling
 from emseg.data.targets import Target
@@ -89,10 +91,58 @@ class Patches:
         return [*self.train.notes, *(self.val.notes if self.val else ())]
 
 
+@dataclass(frozen=True)
+class _Split:
+    """Volumes with what is made of their patches."""
+
+    sources: Sequence[Source]
+    namespace: int
+    target: Target | None = None
+    augment: Pipeline | None = None
+    perturbation: Perturbation | None = None
+
+    @property
+    def volumes(self) -> list[LabelledVolume]:
+        """With labels, where there is a target to make of them."""
+        return [one.labelled() if self.target else one.unlabelled() for one in self.sources]
+
+
 def make_patches(
     loaded: Loaded, sources: Sources, target: Target | None, objective: type[Objective]
 ) -> Patches:
     """The patches of the volumes, as large and as changed as the config says."""
+    splits = _splits(loaded, sources, target, objective)
+    made = {name: _patches(split, loaded.root) for name, split in splits.items()}
+    train, unlabelled = made["train"], made.get("unlabelled")
+    return Patches(
+        train if unlabelled is None else PairedDataset(train, unlabelled), made.get("val")
+    )
+
+
+def check_patches(
+    loaded: Loaded, sources: Sources, target: Target | None, objective: type[Objective]
+) -> list[str]:
+    """What the user is to know of the volumes; UserErrors of `make_patches`, as far as no voxel
+    has to be read for them.
+    """
+    notes, data = [], loaded.root.data
+    for split in _splits(loaded, sources, target, objective).values():
+        changes, volumes = split.perturbation or split.augment or Pipeline(), split.volumes
+        crop = crop_of(
+            data.dataloader.patch_size,
+            target=split.target,
+            target_context=data.target_context,
+            changes=changes,
+        )
+        check_alike(volumes)
+        check_rejection(_rejection(split, data), crop.patch)
+        notes += check_fit(volumes, crop, changes=changes, pad_small=data.pad_small)
+    return notes
+
+
+def _splits(
+    loaded: Loaded, sources: Sources, target: Target | None, objective: type[Objective]
+) -> dict[str, _Split]:
     root, allow = loaded.root, loaded.allow
     perturbation: Perturbation | None = None
     if objective.perturbs:
@@ -100,15 +150,12 @@ def make_patches(
     # Without a target the volumes themselves are perturbed, which takes the place of augment.
     views = perturbation if target is None else None
     augment = None if views else build(root.augment, kind="augment", allow=allow)
-    own = partial(_patches, root=root, target=target, perturbation=views)
-    train = own(sources.train, augment=augment, namespace=TRAINING)
-    val = own(sources.val, namespace=VALIDATION) if sources.val else None
-    if not sources.unlabelled:
-        return Patches(train, val)
-    unlabelled = _patches(
-        sources.unlabelled, root, target=None, perturbation=perturbation, namespace=UNLABELLED
-    )
-    return Patches(PairedDataset(train, unlabelled), val)
+    splits = {"train": _Split(sources.train, TRAINING, target, augment, views)}
+    if sources.val:
+        splits["val"] = _Split(sources.val, VALIDATION, target, perturbation=views)
+    if sources.unlabelled:
+        splits["unlabelled"] = _Split(sources.unlabelled, UNLABELLED, perturbation=perturbation)
+    return splits
 
 
 def _refuse_augment(root: Root) -> None:
@@ -136,29 +183,26 @@ def _opened(volumes: Mapping[str, Volume], split: str, *, labelled: bool) -> lis
     return open_sources(volumes, split=split)
 
 
-def _patches(
-    sources: Sequence[Source],
-    root: Root,
-    *,
-    target: Target | None,
-    namespace: int,
-    augment: Pipeline | None = None,
-    perturbation: Perturbation | None = None,
-) -> PatchDataset:
-    config, reject = root.data, root.data.reject_sampling
-    rejects = target is not None and reject.size_thres
+def _patches(split: _Split, root: Root) -> PatchDataset:
+    config, target = root.data, split.target
     return PatchDataset(
-        [source.labelled() if target else source.unlabelled() for source in sources],
+        split.volumes,
         patch_size=config.dataloader.patch_size,
         seed=root.system.seed,
         target=target,
-        augment=augment,
-        perturbation=perturbation,
-        namespace=namespace,
+        augment=split.augment,
+        perturbation=split.perturbation,
+        namespace=split.namespace,
         **config.intensities,
         pad_small=config.pad_small,
         preload=config.preload,
         target_context=target is not None and config.target_context,
         relabel_crops=target is not None and config.relabel_crops,
-        reject=RejectSampling(reject.size_thres, reject.p) if rejects else None,
+        reject=_rejection(split, config),
     )
+
+
+def _rejection(split: _Split, config: Data) -> RejectSampling | None:
+    asked = config.reject_sampling
+    wanted = split.target is not None and asked.size_thres
+    return RejectSampling(asked.size_thres, asked.p) if wanted else None

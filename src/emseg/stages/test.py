@@ -3,24 +3,26 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emseg.config import Loaded, dump
 from emseg.errors import UserError
 from emseg.stages.artifacts import existing
 from emseg.stages.decode import DecodeJob, current_segmentation, decode, open_prediction
-from emseg.stages.devices import resolve_devices
 from emseg.stages.evaluate import evaluate, table
 from emseg.stages.grid import unlike_training
-from emseg.stages.infer import check_image, check_settings, current_prediction, infer
-from emseg.stages.network import Trained, load_trained
 from emseg.stages.overview import write_overview
-from emseg.stages.rehearsal import try_decoders, try_metrics
 from emseg.stages.runs import log_start, results_of, run_for, run_of, say, write_config
 from emseg.stages.scores import Scores
 from emseg.stages.sources import Source, open_sources
 from emseg.stages.stored import tell_absent
 from emseg.volumes import check_writable, open_volume
 from emseg.volumes.location import parse_location
+
+if TYPE_CHECKING:
+    from emseg.stages.network import Trained
+
+# What brings torch is imported where a network is: files are decoded and evaluated without it.
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,10 @@ def infer_sources(
 
     Volumes are checked before the first is predicted; a checkpoint from outside any run gets one.
     """
+    from emseg.stages.devices import resolve_devices
+    from emseg.stages.infer import check_image, check_settings, infer
+    from emseg.stages.network import load_trained
+
     root = session.loaded.root
     trained = load_trained(root, checkpoint, allow=session.loaded.allow)
     check_settings(trained, root)
@@ -120,6 +126,8 @@ def infer_sources(
 
 def rehearsed_sources(session: Session) -> list[Source]:
     """The open volumes of `data.test`, once it is sure that they will be decoded and evaluated."""
+    from emseg.stages.rehearsal import try_decoders, try_metrics
+
     sources, root, allow = test_sources(session), session.loaded.root, session.loaded.allow
     try_decoders([root.decoding], sources, root, allow=allow)
     if root.evaluation.enabled:
@@ -143,7 +151,7 @@ def decode_job(session: Session, prediction: Path) -> DecodeJob:
     )
 
 
-def _seen_before(source: Source, trained: Trained) -> str | None:
+def _seen_before(source: Source, trained: "Trained") -> str | None:
     told = "its scores are not those of new tissue"
     if source.has_truth and source.is_in(trained.trained_on):
         return f"{source.name} was trained on: {told}"
@@ -153,9 +161,11 @@ def _seen_before(source: Source, trained: Trained) -> str | None:
 
 
 def _current(
-    session: Session, run: Path, trained: Trained, sources: Sequence[Source], subfolder: str = ""
+    session: Session, run: Path, trained: "Trained", sources: Sequence[Source], subfolder: str = ""
 ) -> dict[str, Path]:
     """The predictions that are what infer would make with these weights and settings, by volume."""
+    from emseg.stages.infer import current_prediction
+
     root, folder = session.loaded.root, results_of(run, trained.step) / subfolder
     paths = {
         source.name: current_prediction(source, trained, root, folder=folder, verify=session.verify)
@@ -206,6 +216,8 @@ def _found_predictions(
     session: Session, checkpoint: Path, sources: Sequence[Source], *, made_by: str
 ) -> dict[str, Path]:
     """What an earlier infer made of each volume; a UserError where one is not there or stale."""
+    from emseg.stages.network import load_trained
+
     run = run_of(checkpoint)
     if run is None:
         raise UserError(f"{checkpoint} lies in no run: name what to go on from with --input FILE")

@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from emseg.errors import UserError
 from emseg.volumes.attributes import plain
 from emseg.volumes.damage import one_line
 from emseg.volumes.hdf5_links import data_sets, follow, open_hdf5

@@ -1,0 +1,73 @@
+"""How much of a volume a patch takes, and whether a volume has as much."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from emseg.data.augment import Size
+from emseg.data.heads import context_of
+from emseg.data.labelled import LabelledVolume
+from emseg.data.patch_checks import check_patch_size, small_volumes
+from emseg.data.targets import Target
+
+NO_CONTEXT = ((0, 0, 0), (0, 0, 0))
+
+
+class Changes(Protocol):
+    """What changes patches at random: an augmentation or a perturbation."""
+
+    def margin(self, size: Size) -> Size: ...
+
+    def check(self, patch_size: Size, axes: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Crop:
+    """What is read for a patch: itself, the target's `context`, the augmentation's `margin`.
+
+    `context` is what stands before the patch; `size` is the patch with the context on both sides.
+    """
+
+    patch: Size
+    context: Size
+    size: Size
+    margin: Size
+
+    @property
+    def whole(self) -> Size:
+        """All that is read."""
+        return added(self.size, self.margin, self.margin)
+
+    @property
+    def within(self) -> Size:
+        """What of it has to lie in the volume: the context may leave it."""
+        return added(self.patch, self.margin, self.margin)
+
+
+def crop_of(
+    patch_size: Sequence[int], *, target: Target | None, target_context: bool, changes: Changes
+) -> Crop:
+    """The crop for a patch; a UserError where it is too small for the target."""
+    check_patch_size(patch_size)
+    before, after = context_of(target) if target and target_context else NO_CONTEXT
+    size = added(patch_size, before, after)
+    if target is not None:
+        target.check(size)
+    return Crop(added(patch_size), added(before), size, changes.margin(size))
+
+
+def check_fit(
+    volumes: Sequence[LabelledVolume], crop: Crop, *, changes: Changes, pad_small: bool
+) -> list[str]:
+    """A note on each volume that is reflected; UserErrors: changes that the patch cannot undergo,
+    a volume that is too small for it. Only shapes are looked at.
+    """
+    for axes in dict.fromkeys(volume.image.axes for volume in volumes):
+        changes.check(crop.size, axes)
+    return small_volumes(volumes, crop=crop.within, margin=crop.margin, pad_small=pad_small)
+
+
+def added(*sizes: Sequence[int]) -> Size:
+    """The sum of sizes, axis by axis."""
+    depth, height, width = (sum(parts) for parts in zip(*sizes, strict=True))
+    return depth, height, width
