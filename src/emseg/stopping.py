@@ -80,8 +80,10 @@ def ending_signals() -> Iterator[None]:
         for one, handler in before.items():
             signal.signal(one, handler)
         _asked.listens = False
-        os.close(writer)
+        # Closing is not enough: forked processes have the pipe too.
+        os.write(writer, bytes(1))
         watch.join()
+        os.close(writer)
         os.close(reader)
 
 
@@ -136,12 +138,10 @@ def _take(number: int, frame: FrameType | None) -> None:
 
 
 def _end_in_time(reader: int, numbers: set[int], over: threading.Event) -> None:
-    while came := os.read(reader, 1):
-        if came[0] not in numbers:
-            continue
-        if not over.wait(GRACE):
-            _end_hard(Stopped(came[0], _asked.last_words()))
-        return
+    while not over.is_set():
+        number = os.read(reader, 1)[0]
+        if number in numbers and not over.wait(GRACE):
+            _end_hard(Stopped(number, _asked.last_words()))
 
 
 def _end_hard(last: Stopped) -> None:
