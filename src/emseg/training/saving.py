@@ -75,8 +75,11 @@ class EndOnSignal(Checkpoint):
         *_: Any,
     ) -> None:
         if batch_idx == 0:
-            # From this state Lightning validates anew, from a later one it would leave out batches.
-            self._before_validation = copy.deepcopy(trainer.fit_loop.state_dict())
+            # With its first batch begun Lightning validates anew, else it would leave batches out.
+            state = copy.deepcopy(trainer.fit_loop.state_dict())
+            for count in ("total", "current"):
+                state["epoch_loop.val_loop.batch_progress"][count]["started"] += 1
+            self._before_validation = state
         if self._saved:
             self._end_in_validation(trainer, pl_module, self._saved)
 
