@@ -29,7 +29,10 @@ SOURCE = REPOSITORY / "src"
 
 COMPOSING = {"cli", "config", "stages"}
 CONFIG_LIBRARIES = {"hydra", "omegaconf", "yaml"}
-TORCH_FREE = ("kernels", "volumes", "blocks", "decoding", "evaluation", "errors", "progress")
+TORCH_FREE = (
+    *("kernels", "volumes", "blocks", "decoding", "evaluation"),
+    *("errors", "faults", "progress", "stopping"),
+)
 
 MOST_LINES_OF_FILE = 400
 NO_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}

@@ -3,13 +3,18 @@
 import argparse
 import os
 import shlex
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from emseg.errors import UserError, unknown_name
+from emseg.faults import fault_line
+from emseg.stopping import Stopped, ending_signals
 
 if TYPE_CHECKING:
     from emseg.config import Loaded
@@ -64,26 +69,71 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0, 2 after a user's mistake (one line on standard error), 130 interrupted.
+    """The exit code: 0; 2 after a mistake of the user or a refusal of the machine; 130 interrupted.
 
+    In both cases there is one line on standard error. A signal that asks to end (`stopping`) gives
+    128 and its number, 143 for SIGTERM; an output that nobody reads any more (`| head`) 141.
     `EMSEG_DEBUG=1` shows the traceback before the line.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if words and words[0] in VERBS:
-            _run_verb(words[0], words[1:])
-        else:
-            _run_config(_parse(words), command=shlex.join(["emseg", *words]))
+        with ending_signals(), _faults_of_threads() as faults:
+            _run(words)
+            sys.stdout.flush()
+        return _told(faults[0]) if faults else 0
     except UserError as error:
-        if os.environ.get("EMSEG_DEBUG") == "1":
-            traceback.print_exc()
-        # What a library said, and the error quotes, may have had several lines.
-        print("emseg:", " ".join(str(error).splitlines()), file=sys.stderr)
-        return 2
+        return _told(str(error))
+    except Stopped as stop:
+        if stop.line:
+            print(f"emseg: {stop}", file=sys.stderr)
+        return stop.exit_code
     except KeyboardInterrupt:
         print("emseg: interrupted; what was finished is kept", file=sys.stderr)
         return 130
-    return 0
+    except BrokenPipeError:
+        # Python flushes once more at its end, and would say so.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        line = fault_line(error)
+        if line is None:
+            raise
+        return _told(line)
+
+
+def _run(words: list[str]) -> None:
+    if words and words[0] in VERBS:
+        _run_verb(words[0], words[1:])
+    else:
+        _run_config(_parse(words), command=shlex.join(["emseg", *words]))
+
+
+def _told(line: str) -> int:
+    if os.environ.get("EMSEG_DEBUG") == "1":
+        traceback.print_exc()
+    # What a library said, and the error quotes, may have had several lines.
+    print("emseg:", " ".join(line.splitlines()), file=sys.stderr)
+    return 2
+
+
+@contextmanager
+def _faults_of_threads() -> Iterator[list[str]]:
+    """The lines for what the machine refused to threads of libraries; Python would show traces."""
+    faults: list[str] = []
+    before = threading.excepthook
+
+    def keep(ended: threading.ExceptHookArgs) -> None:
+        line = None if ended.exc_value is None else fault_line(ended.exc_value)
+        if line is None:
+            before(ended)
+        else:
+            faults.append(line)
+
+    threading.excepthook = keep
+    try:
+        yield faults
+    finally:
+        threading.excepthook = before
 
 
 class _Parser(argparse.ArgumentParser):

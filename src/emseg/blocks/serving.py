@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import pickle
+import signal
 import sys
 import tempfile
 import traceback
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from emseg.blocks.capture import flush_output, output_to
 from emseg.errors import UserError
+from emseg.stopping import ENDING
 
 
 def serve(connection: Connection, folder: str, printed: str, nested: bool) -> None:
@@ -27,6 +29,9 @@ def serve(connection: Connection, folder: str, printed: str, nested: bool) -> No
         os.setpgrp()
     # It may start children of its own, which multiprocessing denies to a daemon.
     multiprocessing.current_process().daemon = False
+    # A cluster that ends a job signals all its processes: when this one ends, the parent says.
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     with output_to(os.open(printed, os.O_WRONLY | os.O_APPEND)):
         connection.send_bytes(pickle.dumps((True, None)))

@@ -8,6 +8,7 @@ from emseg.data.augment import Pipeline, Sample, Size
 from emseg.data.crops import added, check_fit, crop_of
 from emseg.data.intensity import range_of, to_unit
 from emseg.data.labelled import LabelledVolume, in_memory, pieces, read_labels, read_region
+from emseg.data.learnable import check_learnable
 from emseg.data.patch_checks import check_ids, check_rejection, check_volumes, weights_of
 from emseg.data.perturbation import Perturbation
 from emseg.data.sampling import CropPositions, Draws, Place, RejectSampling, sample_generator
@@ -91,6 +92,10 @@ class PatchDataset:
         check_rejection(reject, patch_size)
         self.notes = check_fit(volumes, crop, changes=changes, pad_small=pad_small)
         self._volumes = [in_memory(volume) if preload else volume for volume in volumes]
+        if target is not None:
+            self.notes += check_learnable(
+                volumes, self._volumes, target=target, reject=reject, pieces=relabel_crops
+            )
         self._ranges = [range_of(volume.image, **intensities) for volume in self._volumes]
         self._positions = CropPositions(
             [volume.image.shape for volume in volumes],

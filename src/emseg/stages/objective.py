@@ -7,7 +7,7 @@ from typing import Any
 from emseg import __version__
 from emseg.config import Loaded, build
 from emseg.config.construction import resolve
-from emseg.config.schema import Root
+from emseg.config.schema import Optimization, Root
 from emseg.data.targets import Target
 from emseg.errors import UserError, unknown_name
 from emseg.models.stride import check_input
@@ -136,6 +136,7 @@ def check_resumable(checkpoint: Path, root: Root, module: Objective, target: Tar
     """Nothing, or a UserError when training with this config cannot go on from the checkpoint."""
     stored = read_checkpoint(checkpoint)
     facts = trained_facts(stored, source=checkpoint)
+    _require_steps_left(root.optimization, stored["global_step"], source=checkpoint)
     _require_same_objective(facts, root.objective, source=checkpoint)
     if target is not None:
         require_same_target(target, facts, source=checkpoint)
@@ -147,6 +148,20 @@ def check_resumable(checkpoint: Path, root: Root, module: Objective, target: Tar
             f"{checkpoint} was trained with optimization.ema.enabled=true and cannot go on without "
             "(model.init_from takes its weights into a new run)"
         )
+
+
+def _require_steps_left(schedule: Optimization, step: int, *, source: Path) -> None:
+    total = schedule.total_steps
+    if total is None or step < total:
+        return
+    steps, epochs, each = schedule.max_steps, schedule.max_epochs, schedule.n_steps_per_epoch
+    limits = [f"optimization.max_steps={steps}"] * (steps == total)
+    if epochs is not None and epochs * each == total:
+        limits.append(f"optimization.max_epochs={epochs} (of {each} steps)")
+    raise UserError(
+        f"{source}: step {step} of {total} is reached already, nothing is left to train: raise "
+        f"{' and '.join(limits)}"
+    )
 
 
 def _require_same_objective(

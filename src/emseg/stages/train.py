@@ -8,6 +8,7 @@ from emseg.config import Loaded, build, dump
 from emseg.config.schema import Root
 from emseg.errors import UserError
 from emseg.stages.devices import Devices, resolve_devices, slow_precision, stand_resolved
+from emseg.stages.fit import fit
 from emseg.stages.grid import common_grid, unlike_training
 from emseg.stages.objective import (
     begun_from,
@@ -19,9 +20,7 @@ from emseg.stages.objective import (
 from emseg.stages.patches import Patches, check_together, make_patches, open_training
 from emseg.stages.runs import log_start, process_rank, run_of, say, start_run, write_config
 from emseg.stages.sources import Source
-from emseg.stages.trainer import make_trainer
 from emseg.training.datamodule import PatchDataModule
-from emseg.training.objective import Objective
 
 # Enough validation patches for a steady mean where the config does not say how many.
 DEFAULT_VAL_STEPS = 25
@@ -52,7 +51,6 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
     patches = make_patches(loaded, sources, target, objective)
     data = _data(root, patches, devices)
     run = _run_folder(loaded, checkpoint, devices, command)
-    trainer = make_trainer(root, devices, run, validates=patches.val is not None)
     _tell(run, devices.warning)
     _tell(run, begun)
     _tell(run, slow_precision(root.optimization.precision, devices))
@@ -65,21 +63,9 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
     _tell(run, f"trained on {_shown(sources.train)}{unlabelled}; validated on {validated}")
     steps = f"{root.optimization.total_steps} steps on {devices.count} {devices.accelerator}"
     _tell(run, f"training {steps} in {run}")
-    _fit(trainer, module, data, checkpoint)
+    fit(root, module, data, devices, run=run, checkpoint=checkpoint, command=command)
     _tell(run, f"trained: {run / 'checkpoints'}")
     return run
-
-
-def _fit(
-    trainer: pl.Trainer, module: Objective, data: PatchDataModule, checkpoint: Path | None
-) -> None:
-    try:
-        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as ended:
-        # Lightning ends the process itself on Ctrl-C; how it ends is for the command line to say.
-        if isinstance(ended.__context__, KeyboardInterrupt):
-            raise ended.__context__ from None
-        raise
 
 
 def _tell(run: Path, line: str | None) -> None:

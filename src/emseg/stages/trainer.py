@@ -2,10 +2,12 @@
 
 import logging
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 
@@ -15,6 +17,7 @@ from emseg.stages.runs import say
 from emseg.training.callbacks import ImagePanels, TrainingProgress, checkpoint_callbacks
 from emseg.training.ema import Ema
 from emseg.training.sampling import SamplingStatistics
+from emseg.training.saving import EndOnSignal, WholeCheckpoints
 
 # What Lightning warns of although it is as it should be, or nothing that a user can change.
 NO_NEWS = (
@@ -25,13 +28,26 @@ NO_NEWS = (
     "Found .* module.s. in eval mode at the start of training",
     "Grad strides do not match bucket view strides",
     "Checkpoint directory .* exists and is not empty",
+    # A checkpoint that was copied out of its run goes on in a new one.
+    "The dirpath has changed from",
     # Names are checked before training; but a run resumed at an epoch's end ends that epoch again.
     "`ModelCheckpoint.monitor=.* could not find the monitored key",
 )
 
 
-def make_trainer(root: Root, devices: Devices, run: Path, *, validates: bool) -> pl.Trainer:
-    """A trainer that writes checkpoints and TensorBoard's files into `run`."""
+def make_trainer(
+    root: Root,
+    devices: Devices,
+    run: Path,
+    *,
+    validates: bool,
+    writer: WholeCheckpoints,
+    asked: Callable[[], int],
+) -> pl.Trainer:
+    """A trainer that writes checkpoints, by `writer`, and TensorBoard's files into `run`.
+
+    It ends, by `Stopped`, once `asked` gives the number of a signal.
+    """
     _quieten()
     schedule, images = root.optimization, root.monitor.logging.images
     per_step = schedule.accumulate_grad_batches
@@ -54,6 +70,8 @@ def make_trainer(root: Root, devices: Devices, run: Path, *, validates: bool) ->
                 validate_with_ema=ema.validate_with_ema,
             )
         )
+    # After the average, which is part of what it saves.
+    callbacks.append(EndOnSignal(run / "checkpoints", asked=asked))
     return pl.Trainer(
         accelerator=devices.accelerator,
         devices=devices.count,
@@ -72,9 +90,19 @@ def make_trainer(root: Root, devices: Devices, run: Path, *, validates: bool) ->
         use_distributed_sampler=False,
         logger=TensorBoardLogger(run, name="tensorboard", version=""),
         callbacks=callbacks,
+        plugins=[writer, *_environment()],
+        # Where Lightning looks for a file of its own to go on from, on a cluster.
+        default_root_dir=run,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def _environment() -> list[SLURMEnvironment]:
+    """On SLURM an environment that requeues no job by itself, elsewhere what Lightning finds."""
+    # As Lightning chooses: torchrun's processes are torchrun's there too.
+    slurm = not TorchElasticEnvironment.detect() and SLURMEnvironment.detect()
+    return [SLURMEnvironment(auto_requeue=False)] if slurm else []
 
 
 def _quieten() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Subset, default_collate
 
 from emseg.errors import UserError
+from emseg.stopping import leave_to_parent
 
 
 class Samples(Protocol):
@@ -132,6 +133,11 @@ class PatchDataModule(pl.LightningDataModule):
         """The number of image channels, which a network for these samples takes."""
         return self._train.channels
 
+    @property
+    def validates(self) -> bool:
+        """Whether there are samples to validate on."""
+        return self._val is not None
+
     def train_dataloader(self) -> SampleStream:
         assert self.trainer is not None
         self._stream = SampleStream(
@@ -208,6 +214,10 @@ def _consecutive(first: int, *, size: int, stride: int) -> Iterator[list[int]]:
         yield list(range(start, start + size))
 
 
+def _leave_to_parent(worker: int) -> None:
+    leave_to_parent()
+
+
 def _loader_settings(num_workers: int, *, seed: int) -> dict[str, Any]:
     # A generator of its own seeds the workers' torch and numpy and leaves the global one, which
     # dropout draws from, as it was: a resumed run starts its loaders at another time.
@@ -217,5 +227,6 @@ def _loader_settings(num_workers: int, *, seed: int) -> dict[str, Any]:
         "collate_fn": _collated,
         "generator": torch.Generator().manual_seed(seed),
         "multiprocessing_context": ("fork" if fork else "spawn") if num_workers else None,
+        "worker_init_fn": _leave_to_parent,
         "pin_memory": torch.cuda.is_available(),
     }

@@ -1,0 +1,179 @@
+"""Signals that ask a run to end: a cluster's end of time, `docker stop`, a closed terminal."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+# SIGTERM and, before it, whatever a queue is asked to send: SLURM's --signal, SGE's -notify.
+ENDING = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+    if hasattr(signal, name)
+)
+# Seconds for a run to end by itself; then it is ended. Clusters kill 30 s after they ask.
+GRACE = 20.0
+KEPT = "what was finished is kept, and the same command goes on from there"
+
+
+class Stopped(BaseException):
+    """A signal asked the run to end. `line` is what the user is to know, "" where another tells."""
+
+    def __init__(self, number: int, line: str = KEPT) -> None:
+        super().__init__(line)
+        self.number, self.line = number, line
+
+    @property
+    def exit_code(self) -> int:
+        """128 and the signal's number, as a shell counts: 143 after SIGTERM."""
+        return 128 + self.number
+
+    def __str__(self) -> str:
+        return f"stopped by {signal.Signals(self.number).name}: {self.line}" if self.line else ""
+
+
+class _Asked:
+    """The signal that has come, 0 for none, and what is then done about it."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.noted = False
+        self.last_words: Callable[[], str] = lambda: KEPT
+        self.listens = False
+
+
+_asked = _Asked()
+
+
+@contextmanager
+def ending_signals() -> Iterator[None]:
+    """Within, the first of the `ENDING` signals raises `Stopped`; later ones change nothing.
+
+    Where it does not get through (the main thread is in a long native call), the process and all
+    that it has started end `GRACE` seconds later. Signals that were ignored before still are.
+    """
+    # Python hands signals to the main thread alone.
+    if threading.current_thread() is not threading.main_thread() or _asked.listens:
+        yield
+        return
+    before = {one: signal.getsignal(one) for one in ENDING}
+    before = {one: handler for one, handler in before.items() if handler == signal.SIG_DFL}
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    over = threading.Event()
+    watch = threading.Thread(target=_end_in_time, args=(reader, {*before}, over), daemon=True)
+    _asked.__init__()  # type: ignore[misc]
+    _asked.listens = True
+    for one in before:
+        signal.signal(one, _take)
+    # The watch hears of a signal at once, whatever the main thread is busy with.
+    woken = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    watch.start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(woken)
+        for one, handler in before.items():
+            signal.signal(one, handler)
+        _asked.listens = False
+        # Closing is not enough: forked processes have the pipe too.
+        os.write(writer, bytes(1))
+        watch.join()
+        os.close(writer)
+        os.close(reader)
+
+
+@contextmanager
+def noting_signals(last_words: Callable[[], str]) -> Iterator[Callable[[], int]]:
+    """Within, signals raise nothing; what it gives says which has come, 0 for none.
+
+    `last_words` says what is left where the process has to be ended from outside.
+    """
+    words = _asked.last_words
+    _asked.noted, _asked.last_words = True, last_words
+    try:
+        yield lambda: _asked.number
+    finally:
+        _asked.noted, _asked.last_words = False, words
+
+
+def listen_again() -> None:
+    """Nothing; signals arrive here again after a library has put its own handler in the place."""
+    if _asked.listens:
+        for one in ENDING:
+            if signal.getsignal(one) not in (signal.SIG_IGN, signal.SIG_DFL):
+                signal.signal(one, _take)
+
+
+def leave_to_parent() -> None:
+    """Nothing; this process, a worker, ends when its parent says so, and at no other's signal.
+
+    A cluster signals all processes of a job: the parent needs its workers to end in good order.
+    """
+    for one in ENDING:
+        if one != signal.SIGTERM:
+            signal.signal(one, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        # Threads inherit what is blocked: the signal waits for the one that asks who sent it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
+        continue
+    os._exit(0)
+
+
+def _take(number: int, frame: FrameType | None) -> None:
+    if _asked.number:
+        return
+    _asked.number = number
+    if not _asked.noted:
+        raise Stopped(number)
+
+
+def _end_in_time(reader: int, numbers: set[int], over: threading.Event) -> None:
+    while not over.is_set():
+        number = os.read(reader, 1)[0]
+        if number in numbers and not over.wait(GRACE):
+            _end_hard(Stopped(number, _asked.last_words()))
+
+
+def _end_hard(last: Stopped) -> None:
+    try:
+        if last.line:
+            # Past the buffers of a stream that the main thread may hold.
+            os.write(2, f"emseg: {last}\n".encode())
+        for child in _descendants(os.getpid()):
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+    finally:
+        os._exit(last.exit_code)
+
+
+def _descendants(process: int) -> list[int]:
+    """The processes that it has started, and theirs; Linux lists them."""
+    found = []
+    for tasks in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):
+            found += [int(word) for word in tasks.read_text().split()]
+    return [*found, *(one for child in found for one in _descendants(child))]
+
+
+def _after_fork() -> None:
+    """A forked child is signalled like any process, and does not wake its parent's watch."""
+    if _asked.listens:
+        _asked.__init__()  # type: ignore[misc]
+        signal.set_wakeup_fd(-1)
+        for one in ENDING:
+            if signal.getsignal(one) not in (signal.SIG_IGN, signal.SIG_DFL):
+                signal.signal(one, signal.SIG_DFL)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
