@@ -20,6 +20,7 @@ from emseg.stages.patches import Patches, check_together, make_patches, open_tra
 from emseg.stages.runs import log_start, process_rank, run_of, say, start_run, write_config
 from emseg.stages.sources import Source
 from emseg.stages.trainer import make_trainer
+from emseg.training.checkpoint_file import plain_numbers
 from emseg.training.datamodule import PatchDataModule
 from emseg.training.objective import Objective
 
@@ -74,7 +75,8 @@ def _fit(
     trainer: pl.Trainer, module: Objective, data: PatchDataModule, checkpoint: Path | None
 ) -> None:
     try:
-        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        with plain_numbers():
+            trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as ended:
         # Lightning ends the process itself on Ctrl-C; how it ends is for the command line to say.
         if isinstance(ended.__context__, KeyboardInterrupt):
