@@ -10,6 +10,7 @@ from emseg.stages.devices import Devices
 from emseg.stages.runs import process_rank
 from emseg.stages.trainer import make_trainer
 from emseg.stopping import Stopped, noting_signals
+from emseg.training.checkpoint_file import plain_numbers
 from emseg.training.datamodule import PatchDataModule
 from emseg.training.objective import Objective
 from emseg.training.saving import WholeCheckpoints
@@ -41,7 +42,8 @@ def fit(
             root, devices, run, validates=data.validates, writer=writer, asked=asked
         )
         try:
-            trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+            with plain_numbers():
+                trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         except Stopped as stop:
             raise Stopped(stop.number, left()) from None
         except SystemExit as ended:

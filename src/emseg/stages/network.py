@@ -13,6 +13,7 @@ from emseg.config import build
 from emseg.config.schema import Root
 from emseg.data.targets import Target
 from emseg.errors import UserError
+from emseg.stages.facts import trained_facts
 from emseg.stages.grid import Grid
 from emseg.training.checkpoints import load_weights, net_weights, read_checkpoint
 
@@ -38,8 +39,9 @@ class Trained:
 def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> Trained:
     """The config's network with the checkpoint's weights (the EMA's where there is one).
 
-    UserErrors: a file that is no checkpoint, weights of another architecture (the differing keys
-    are named), a target other than the one the checkpoint was trained for.
+    UserErrors: a file that is no checkpoint, facts in it that no training wrote, weights of another
+    architecture (the differing keys are named), a target other than the one the checkpoint was
+    trained for.
     """
     stored = read_checkpoint(checkpoint)
     target = build(root.target, kind="target", allow=allow)
@@ -51,7 +53,7 @@ def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> 
     return Trained(
         net=net.eval(),
         target=target,
-        step=stored["global_step"],
+        step=facts["global_step"],
         weights=_hash(state),
         in_channels=facts["in_channels"],
         grid=Grid(facts["axes"], facts["voxel_size"]),
@@ -94,17 +96,6 @@ def target_facts(target: Target) -> dict[str, Any]:
         facts["heads"] = {name: list(channels) for name, channels in heads.items()}
     if activations is not None:
         facts["activations"] = list(activations)
-    return facts
-
-
-def trained_facts(stored: Mapping[str, Any], *, source: Path) -> dict[str, Any]:
-    """What training wrote into a checkpoint beside the weights; a UserError when it is not ours."""
-    if "emseg" not in stored:
-        raise UserError(
-            f"{source} does not say what it was trained for: it is no checkpoint of emseg "
-            "(model.init_from takes weights alone)"
-        )
-    facts: dict[str, Any] = stored["emseg"]
     return facts
 
 

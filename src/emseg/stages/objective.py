@@ -12,7 +12,9 @@ from emseg.data.targets import Target
 from emseg.errors import UserError, unknown_name
 from emseg.models.stride import check_input
 from emseg.stages.devices import Devices
-from emseg.stages.network import build_network, require_same_target, target_facts, trained_facts
+from emseg.stages.facts import require_facts, trained_facts
+from emseg.stages.going_on import require_resumable
+from emseg.stages.network import build_network, require_same_target, target_facts
 from emseg.training.checkpoints import (
     load_weights,
     net_weights,
@@ -98,6 +100,8 @@ def inherit_regions(facts: dict[str, Any], source: Path) -> None:
     do not say.
     """
     before = told_facts(source)
+    if before:
+        require_facts(before, source=source)
     with_labels, without = (before.get(key, []) for key in ("trained_on", "seen_unlabelled"))
     if "channels" not in before:
         with_labels, without = [], [*with_labels, *without]
@@ -148,6 +152,9 @@ def check_resumable(checkpoint: Path, root: Root, module: Objective, target: Tar
             f"{checkpoint} was trained with optimization.ema.enabled=true and cannot go on without "
             "(model.init_from takes its weights into a new run)"
         )
+    module.on_load_checkpoint(stored)
+    scaled = root.optimization.precision == "16-mixed"
+    require_resumable(stored, module, scaled=scaled, source=checkpoint)
 
 
 def _require_steps_left(schedule: Optimization, step: int, *, source: Path) -> None:

@@ -1,7 +1,6 @@
-"""Checkpoints as files: their contents and the network's weights in them."""
+"""Checkpoints: what is in them, and the network's weights."""
 
-import pickle
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,45 +8,60 @@ import torch
 from torch import Tensor, nn
 
 from emseg.errors import UserError
+from emseg.training.checkpoint_file import load_plain
 
 _NET = "net."
 _TEACHER = "teacher."
 _LOSS = "loss."
 _NAMED = 3
-# Where checkpoints of ours and of others have the network's weights.
-_STATES = ("state_dict", "model", "model_weights", "raw")
+# Where checkpoints of ours and of others have the network's weights, and how deep.
+_STATES = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "model_weights",
+    "raw",
+    "net",
+    "network",
+    "params",
+)
+_DEEPEST = 4
+# What DataParallel, DDP and torch.compile put before every name, and programs that hold a network.
+_WRAPPERS = ("module.", "_orig_mod.")
+_HOLDERS = ("model.", _NET, "network.")
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The contents of a checkpoint, tensors on the CPU.
+    """The contents of a checkpoint, tensors on the CPU, its `state_dict` tensors by name.
 
     Only tensors and plain containers are unpickled: reading a file runs no code from it.
     UserErrors: no such file, a truncated or foreign one, one that holds other objects.
     """
-    contents = _load(Path(path))
+    contents = load_plain(Path(path))
     if not isinstance(contents, dict) or "state_dict" not in contents:
         raise UserError(f"{path} is no training checkpoint: it has no 'state_dict'")
+    require_tensors(contents["state_dict"], where=f"{path}: state_dict")
     return contents
 
 
 def start_from(path: str | Path, net: nn.Module) -> str:
     """One line on what `net` now has of the weights in a file, and what not.
 
-    Files are checkpoints, ours or not, or bare weights. Where the network can (`adopted`), weights
-    of other implementations are translated. Where a part of it is pretrained by itself, and the
-    file holds that (`encoder_weights`), the rest stays as it is. UserErrors: what is no weights at
-    all or does not fit; `net` is then as it was.
+    Files are checkpoints, ours or not, or bare weights. What all names begin with that others put
+    there (`module.`, `_orig_mod.`, `model.`) is passed over. Where the network can (`adopted`),
+    weights of other implementations are translated. Where a part of it is pretrained by itself, and
+    the file holds that (`encoder_weights`), the rest stays as it is. UserErrors: what is no weights
+    at all or does not fit; `net` is then as it was.
     """
-    contents = _load(Path(path))
+    contents, own = load_plain(Path(path)), net.state_dict()
     state = _state(contents)
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not (isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())):
         raise UserError(f"{path} holds no weights: neither a checkpoint nor named tensors")
-    if any(name.startswith((_NET, _TEACHER)) for name in state):
-        state = net_weights({"state_dict": state})
-    adopted = getattr(net, "adopted", None)
-    weights = dict(state) if adopted is None else adopted(state)
-    own, encoder_weights = net.state_dict(), getattr(net, "encoder_weights", None)
-    part = None if encoder_weights is None else encoder_weights(weights, _told_model(contents))
+    require_tensors(state, where=f"{path}: the weights")
+    state = _bare(state, own)
+    if not state.keys() & own.keys() and any(n.startswith((_NET, _TEACHER)) for n in state):
+        state = _bare(net_weights({"state_dict": state}), own)
+    weights, part = _taken(net, state, contents, source=path)
     if part is None:
         load_weights(net, weights, source=path)
         return f"model.init_from: all {len(own)} tensors are those of {path}"
@@ -63,13 +77,65 @@ def start_from(path: str | Path, net: nn.Module) -> str:
 
 def told_facts(path: str | Path) -> dict[str, Any]:
     """What a checkpoint of ours says beside its weights; nothing where the file is another's."""
-    return _below(_load(Path(path)), "emseg")
+    return _below(load_plain(Path(path)), "emseg")
+
+
+def require_tensors(state: Any, *, where: str) -> None:
+    """Nothing, or a `UserError` where `state` is anything but dense tensors by name."""
+    if not isinstance(state, Mapping):
+        raise UserError(f"{where} must be tensors by name, it is a {type(state).__name__}")
+    for name, value in state.items():
+        if not (isinstance(name, str) and name):
+            raise UserError(f"{where} must be tensors by name, and {name!r:.80} is no name")
+        if not isinstance(value, Tensor):
+            raise UserError(f"{where} must be tensors, '{name}' is a {type(value).__name__}")
+        dense = value.layout == torch.strided and not value.is_quantized
+        if not dense or value.device.type != "cpu":
+            raise UserError(
+                f"{where} must be plain tensors, '{name}' is sparse, quantized or empty"
+            )
 
 
 def _state(contents: Any) -> Any:
     """What stands where programs put a network's weights, or the contents themselves."""
-    found = (_below(contents, key) for key in _STATES)
-    return next((state for state in found if state), contents)
+    for _ in range(_DEEPEST):
+        found = (_below(contents, key) for key in _STATES)
+        contents = next((state for state in found if state), contents)
+    return contents
+
+
+def _bare(state: Mapping[str, Tensor], own: Collection[str] = ()) -> dict[str, Tensor]:
+    """The state without what all its names begin with, once some are among the network's own.
+
+    Without those, what wraps a network is taken away, but not what holds it.
+    """
+    bare, prefixes = dict(state), _WRAPPERS + (_HOLDERS if own else ())
+    while bare and not bare.keys() & set(own):
+        found = (one for one in prefixes if all(name.startswith(one) for name in bare))
+        prefix = next(found, None)
+        if prefix is None:
+            break
+        bare = {name.removeprefix(prefix): value for name, value in bare.items()}
+    return bare
+
+
+def _taken(
+    net: nn.Module, state: dict[str, Tensor], contents: Any, *, source: str | Path
+) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+    """The weights under the network's names, and the pretrained part where they are only that."""
+    adopted, encoder_weights = (getattr(net, n, None) for n in ("adopted", "encoder_weights"))
+    try:
+        weights = state if adopted is None else adopted(state)
+        told = _told_model(contents)
+        return weights, None if encoder_weights is None else encoder_weights(weights, told)
+    except UserError:
+        raise
+    # Tensors of any names and shapes meet rules for those of another program.
+    except Exception as error:
+        raise UserError(
+            f"the weights in {source} are no weights that {type(net).__name__} can be given: "
+            f"{type(error).__name__} {error}"
+        ) from error
 
 
 def _told_model(contents: Any) -> Mapping[str, Any]:
@@ -83,28 +149,13 @@ def _below(contents: Any, key: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _load(path: Path) -> Any:
-    if not path.is_file():
-        raise UserError(f"checkpoint {path} {'is a folder' if path.is_dir() else 'does not exist'}")
-    try:
-        contents = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"checkpoint {path} is refused: {_first_line(error)}; allowed are tensors and plain "
-            "containers"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"checkpoint {path} cannot be read: {_first_line(error)}") from error
-    return contents
-
-
 def net_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The network's state, under the network's own names: the averaged one where training kept it.
 
     That is the teacher's where a student has learned from one that is not itself. UserError when
     the checkpoint holds no network.
     """
-    state = checkpoint["state_dict"]
+    state = _bare(checkpoint["state_dict"])
     taught = any(name.startswith(_TEACHER) for name in state)
     prefix = _TEACHER if taught else _NET
     weights = {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
@@ -117,10 +168,11 @@ def net_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 def load_weights(net: nn.Module, weights: Mapping[str, Tensor], *, source: str | Path) -> None:
     """Nothing; `net` has the weights.
 
-    A `UserError` names what differs where they are of another architecture; `net` is then as it
-    was.
+    A `UserError` names what differs where they are of another architecture, and what is no finite
+    number; `net` is then as it was.
     """
     own = net.state_dict()
+    weights = _bare(weights, own)
     differences = {
         "missing": [name for name in own if name not in weights],
         "unknown": [name for name in weights if name not in own],
@@ -129,6 +181,11 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor], *, source: str |
             for name in own
             if name in weights and weights[name].shape != own[name].shape
         ],
+        "of another kind of number": [
+            f"{name} {weights[name].dtype} for {own[name].dtype}"
+            for name in own
+            if name in weights and _kind(weights[name]) != _kind(own[name])
+        ],
     }
     told = [f"{len(names)} {kind} ({_some(names)})" for kind, names in differences.items() if names]
     if told:
@@ -136,7 +193,10 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor], *, source: str |
             f"the weights in {source} are of another architecture than the config's model: "
             f"{'; '.join(told)}"
         )
-    net.load_state_dict(dict(weights))
+    broken = [n for n, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]
+    if broken:
+        raise UserError(f"the weights in {source} are not all finite numbers ({_some(broken)})")
+    net.load_state_dict(weights)
 
 
 def require_same_loss(loss: object, checkpoint: Mapping[str, Any], *, source: str | Path) -> None:
@@ -157,6 +217,5 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
+def _kind(value: Tensor) -> tuple[bool, bool]:
+    return value.is_floating_point(), value.is_complex()

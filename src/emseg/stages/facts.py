@@ -1,0 +1,107 @@
+"""What a checkpoint says beside its weights, and what that may be."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from emseg.config.annotations import defaults, typed
+from emseg.config.limits import Axes3, require
+from emseg.config.schema_data import AXIS_ORDERS
+from emseg.errors import UserError
+
+# More than a training can have; what is beyond was not written by one.
+MOST_STEPS = 2**53
+MOST_CHANNELS = 4096
+MOST_VOXELS = 2**31
+_LONGEST = 400
+
+
+@dataclass(kw_only=True)
+class Facts:
+    """The facts of a checkpoint, under `emseg` in it.
+
+    Those of a training without a target have no `channels`; earlier versions wrote none that have
+    a default here.
+    """
+
+    global_step: int
+    axes: str | None
+    voxel_size: tuple[float, float, float] | None
+    in_channels: int
+    patch_size: Axes3
+    channels: list[str] | None = None
+    offsets: list[Axes3] | None = None
+    edge_side: Literal["source", "destination"] | None = None
+    heads: dict[str, tuple[int, int]] | None = None
+    activations: list[str] | None = None
+    trained_on: list[dict[str, Any]] = field(default_factory=list)
+    seen_unlabelled: list[dict[str, Any]] = field(default_factory=list)
+    version: str = ""
+    objective: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        step, count, size = self.global_step, self.in_channels, self.voxel_size
+        allowed = f"a whole number from 0 to {MOST_STEPS}"
+        require(0 <= step <= MOST_STEPS, "global_step", step, allowed)
+        allowed = f"1 to {MOST_CHANNELS}"
+        require(1 <= count <= MOST_CHANNELS, "in_channels", count, allowed)
+        orders = [order for order in AXIS_ORDERS if "c" not in order]
+        require(self.axes in (None, *orders), "axes", self.axes, "x, y and z in their order")
+        fine = size is None or all(0 < length < math.inf for length in size)
+        require(fine, "voxel_size", size, "above 0 nm on every axis")
+        fine = min(self.patch_size) > 0 and math.prod(self.patch_size) <= MOST_VOXELS
+        require(fine, "patch_size", self.patch_size, f"1 to {MOST_VOXELS} voxels")
+        for key in ("trained_on", "seen_unlabelled"):
+            for region in getattr(self, key):
+                require(_is_region(region), key, region, "image, first and stop of regions")
+
+
+def trained_facts(stored: Mapping[str, Any], *, source: Path) -> dict[str, Any]:
+    """What training wrote into a checkpoint beside the weights, as it was written.
+
+    UserErrors: a checkpoint that is not ours; one whose facts are missing, of another type or out
+    of range.
+    """
+    if "emseg" not in stored:
+        raise UserError(
+            f"{source} does not say what it was trained for: it is no checkpoint of emseg "
+            "(model.init_from takes weights alone)"
+        )
+    facts = stored["emseg"]
+    require_facts(facts, source=source)
+    step = stored.get("global_step")
+    if type(step) is not int or step != facts["global_step"]:
+        raise UserError(
+            f"{source}: global_step: {step!r:.80} is not that of its facts, {facts['global_step']}"
+        )
+    return dict(facts)
+
+
+def require_facts(facts: Any, *, source: Path) -> None:
+    """Nothing, or a UserError for the first of the facts that no training can have written."""
+    try:
+        if not isinstance(facts, dict):
+            raise UserError(f"emseg: expected a mapping of keys, got {facts!r}")
+        for item in fields(Facts):
+            required = item.default is MISSING and item.default_factory is MISSING
+            if required and item.name not in facts:
+                raise UserError(f"emseg.{item.name}: is missing")
+        typed(Facts, defaults(Facts) | facts, "emseg")
+    except UserError as error:
+        text = " ".join(str(error).split())
+        text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+        raise UserError(f"{source} was changed since a training wrote it: {text}") from None
+
+
+def _is_region(region: Mapping[str, Any]) -> bool:
+    corners = [region.get(key) for key in ("first", "stop")]
+    whole = all(
+        isinstance(corner, list) and [type(one) for one in corner] == [int] * 3
+        for corner in corners
+    )
+    return whole and isinstance(region.get("image"), str)
