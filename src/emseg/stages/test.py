@@ -9,6 +9,7 @@ from emseg.errors import UserError
 from emseg.stages.artifacts import existing
 from emseg.stages.decode import DecodeJob, current_segmentation, decode
 from emseg.stages.devices import resolve_devices
+from emseg.stages.elsewhere import segmentation_of
 from emseg.stages.evaluate import evaluate, open_segmentation, table
 from emseg.stages.grid import unlike_training
 from emseg.stages.infer import check_image, check_settings, current_prediction, infer
@@ -137,7 +138,12 @@ def decode_job(session: Session, prediction: Path) -> DecodeJob:
     root = session.loaded.root
     select = root.inference.model.selected
     return DecodeJob(
-        prediction, root.decoding, select, tuple(session.loaded.allow), root.system.memory
+        prediction,
+        root.decoding,
+        select,
+        tuple(session.loaded.allow),
+        root.system.memory,
+        root.inference.prediction,
     )
 
 
@@ -163,11 +169,11 @@ def _current(
 
 
 def _decode(session: Session, prediction: Path) -> Path:
-    path, name = parse_location(prediction).path, _volume_name(prediction, "prediction")
+    segmentation = segmentation_of(prediction)
+    check_writable(segmentation.parent)
     return decode(
         decode_job(session, prediction),
-        # As the prediction: HDF5 beside HDF5, zarr beside a zarr that was too large for it.
-        segmentation=path.with_name(f"{name}_segmentation{path.suffix}"),
+        segmentation=segmentation,
         force=session.force,
         verify=session.verify,
     )
