@@ -124,7 +124,7 @@ def test_verify_looks_into_the_files_that_a_decoder_reads(prediction, monkeypatc
     ("changed", "select", "told"),
     [
         ({"format_version": 9}, None, "format_version 9"),
-        ({"format_version": None}, None, "not written by emseg"),
+        ({"format_version": None}, None, "was not written by emseg and does not say"),
         ({"kind": "segmentation"}, None, "is a segmentation, not a prediction"),
         ({}, [0, 1, 4], "select_channel: 4 is no channel of .* (0 to 3"),
         ({"edge_side": None}, None, "has no edge_side, which affinity_cc needs"),

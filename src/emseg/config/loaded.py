@@ -200,7 +200,7 @@ def _check_needs(root: Root, mode: str) -> None:
             "optimization.max_steps or optimization.max_epochs: one must be set to train"
         )
     split = "train" if mode == "train" else "test"
-    if mode != "predict" and not getattr(root.data, split):
+    if mode not in ("predict", "decode") and not getattr(root.data, split):
         raise UserError(f"data.{split}: no volume is given, mode {mode} needs one")
     if mode == "tune":
         if not root.tune.search_space:

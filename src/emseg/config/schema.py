@@ -4,12 +4,12 @@ Field types are enforced by `typed`, lengths and ranges by each `__post_init__`,
 begin with the field's name so that `typed` can put the dotted path before it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from emseg.config.limits import Axes3, is_name, require, require_positive
+from emseg.config.limits import is_name, require, require_positive
 from emseg.config.schema_data import Data
+from emseg.config.schema_inference import Inference
 from emseg.config.schema_sweep import Sweep
 
 Leaf = dict[str, Any]
@@ -73,90 +73,6 @@ class Optimization:
         by_epochs = None if self.max_epochs is None else self.max_epochs * self.n_steps_per_epoch
         limits = [limit for limit in (self.max_steps, by_epochs) if limit is not None]
         return min(limits, default=None)
-
-
-@dataclass(kw_only=True)
-class Window:
-    """The sliding window; `window_size` null is the training patch.
-
-    Windows are predicted on `sw_device` and summed on `output_device`: null is what `system` says.
-    """
-
-    window_size: Axes3 | None = None
-    sw_batch_size: int = 4
-    overlap: float | tuple[float, float, float] = 0.5
-    blending: Literal["constant", "gaussian", "bump", "distance_transform"] = "gaussian"
-    padding_mode: Literal["reflect", "replicate", "constant"] = "reflect"
-    snap_to_edge: bool = False
-    sw_device: Literal["cuda", "cpu"] | None = None
-    output_device: Literal["cuda", "cpu"] | None = None
-
-    def __post_init__(self) -> None:
-        require_positive(self, "sw_batch_size")
-        overlaps = self.overlap if isinstance(self.overlap, tuple) else (self.overlap,)
-        require(all(0 <= part < 1 for part in overlaps), "overlap", self.overlap, "in [0, 1)")
-        size = self.window_size or (1,)
-        require(min(size) > 0, "window_size", self.window_size, "above 0 on every axis")
-
-
-@dataclass(kw_only=True)
-class InferenceModel:
-    """What the decoder sees: channels by number, or those of a head by its name.
-
-    Both null is each axis's nearest affinity, or all of other channels.
-    """
-
-    select_channel: list[int] | None = None
-    head: str | None = None
-
-    def __post_init__(self) -> None:
-        chosen = self.select_channel
-        fine = chosen is None or (len(chosen) > 0 and min(chosen) >= 0)
-        require(fine, "select_channel", chosen, "channel numbers from 0")
-        once = chosen is None or self.head is None
-        require(once, "select_channel", chosen, f"null beside head={self.head}")
-
-    @property
-    def selected(self) -> list[int] | str | None:
-        """The channels, or the head, that the decoder is to see."""
-        return self.select_channel if self.head is None else self.head
-
-
-@dataclass(kw_only=True)
-class TestTimeAugmentation:
-    """Views to merge: flips of the axes, and quarter turns in the planes of the axis pairs."""
-
-    enabled: bool = False
-    flip_axes: Literal["all"] | list[int] | None = "all"
-    rotation90_axes: list[tuple[int, int]] | None = None
-    ensemble_mode: Literal["mean", "min", "max"] = "mean"
-
-    def __post_init__(self) -> None:
-        flips = [] if self.flip_axes in ("all", None) else list(self.flip_axes)
-        fine = set(flips) <= {0, 1, 2} and len(set(flips)) == len(flips)
-        require(fine, "flip_axes", self.flip_axes, "'all', null or distinct axes of 0, 1, 2")
-        for first, second in self.rotation90_axes or []:
-            fine = first != second and {first, second} <= {0, 1, 2}
-            allowed = "pairs of two different axes of 0, 1, 2"
-            require(fine, "rotation90_axes", self.rotation90_axes, allowed)
-
-
-@dataclass(kw_only=True)
-class Inference:
-    """From a volume to a prediction on the volume's own support."""
-
-    window: Window = field(default_factory=Window)
-    pad: Axes3 = (0, 0, 0)
-    crop_pad: tuple[int, int, int, int, int, int] | None = None
-    activation: Literal["sigmoid", "scale_sigmoid", "none"] = "sigmoid"
-    output_dtype: Literal["float32", "float16", "uint8"] = "float32"
-    model: InferenceModel = field(default_factory=InferenceModel)
-    test_time_augmentation: TestTimeAugmentation = field(default_factory=TestTimeAugmentation)
-
-    def __post_init__(self) -> None:
-        for key in ("pad", "crop_pad"):
-            value: Sequence[int] | None = getattr(self, key)
-            require(value is None or min(value) >= 0, key, value, "0 or more on every side")
 
 
 @dataclass(kw_only=True)

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from emseg.decoding.calibration import calibrated, calibration_of
+from emseg.decoding.calibration import Calibration, calibrated, calibration_of
 from emseg.errors import UserError, unknown_name
 from emseg.volumes import Volume
 
@@ -62,8 +62,14 @@ def chosen_channels(
 def calibrated_channels(
     predicted: Volume, channels: Sequence[int], decoding: Mapping[str, Any]
 ) -> Volume:
-    """The channels of a prediction, calibrated where the decoder's leaf asks for it."""
+    """The channels of a prediction, calibrated where the decoder's leaf asks for it.
+
+    Logits made elsewhere, which the config calls so, are calibrated in any case.
+    """
     chosen, calibration = predicted.select(channels), calibration_of(decoding)
+    elsewhere = predicted.attributes.get("elsewhere")
+    if calibration is None and elsewhere and elsewhere["values"] == "logit":
+        calibration = Calibration(biases=None, temperature=1.0)
     if calibration is None:
         return chosen
     activation, where = predicted.attributes["activation"], predicted.location

@@ -4,7 +4,7 @@ import inspect
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,20 @@ from emseg.blocks.grid import slab_shape
 from emseg.blocks.memory import GIB, memory_within
 from emseg.config import build
 from emseg.config.leaves import CODE_READ, NO_RESULT
+from emseg.config.schema_inference import Prediction
 from emseg.decoding.sweep import blockwise_of, sweep_of
 from emseg.errors import UserError
 from emseg.stages.artifacts import (
     FORMAT_VERSION,
     check_format,
     contents,
+    existing,
     find_current,
     fingerprint,
     supersede,
 )
 from emseg.stages.channels import asked_facts, calibrated_channels, chosen_channels
+from emseg.stages.elsewhere import agreed, check_elsewhere, open_elsewhere
 from emseg.stages.folder_store import FolderStore
 from emseg.stages.runs import say
 from emseg.stages.stored import tell_absent
@@ -36,6 +39,7 @@ from emseg.volumes import (
     default_chunks,
     identity,
     open_volume,
+    read_attributes,
     write_volume,
 )
 from emseg.volumes.atomic import discard, writing
@@ -49,7 +53,8 @@ class DecodeJob:
     """All that decoding one prediction takes; plain values, so that it travels to a child process.
 
     `decoding` is the decoder's leaf, `select` the chosen channels or head (None: the nearest
-    offsets), `memory` GiB that decoding may take (None: what the machine or its cgroup has).
+    offsets), `memory` GiB that decoding may take (None: what the machine or its cgroup has),
+    `said` what the config says of a prediction made elsewhere.
     """
 
     prediction: Path
@@ -57,6 +62,7 @@ class DecodeJob:
     select: Sequence[int] | str | None
     allow: tuple[str, ...] = ()
     memory: float | None = None
+    said: Prediction = field(default_factory=Prediction)
 
     @property
     def memory_bytes(self) -> int:
@@ -65,7 +71,7 @@ class DecodeJob:
 
 def decode(job: DecodeJob, *, segmentation: Path, force: bool, verify: bool) -> Path:
     """The path of the segmentation, written unless one with the same fingerprint is there."""
-    predicted = open_prediction(job.prediction)
+    predicted = open_prediction(job)
     if not force:
         folder, name = segmentation.parent, segmentation.stem
         current = current_segmentation(job, folder=folder, name=name, verify=verify)
@@ -73,9 +79,12 @@ def decode(job: DecodeJob, *, segmentation: Path, force: bool, verify: bool) -> 
             say(f"{current.name} is up to date: decoding skipped")
             return current
     else:
+        for older in existing(segmentation.parent, segmentation.stem):
+            check_format(older, read_attributes(older))  # what others wrote is not overwritten
         _discard_unfinished(segmentation)
     for file in _files(job):
         tell_absent(open_volume(file), sparse=True)
+    check_elsewhere(predicted, _channels(job, predicted))
     write = _write_in_blocks if _takes_blocks(job, predicted) else _write_at_once
     try:
         write(job, predicted, segmentation, _attributes(job, predicted))
@@ -93,11 +102,12 @@ def _attributes(job: DecodeJob, predicted: Volume) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "fingerprint": fingerprint("decode", decode_facts(job)),
-        "contents": contents(_files(job)),
+        "contents": contents(_inputs(job, predicted)),
         "kind": "segmentation",
         "decoding": job.decoding,
         "select_channel": _channels(job, predicted),
         "step": predicted.attributes["step"],
+        **{k: v for k, v in predicted.attributes.items() if k == "elsewhere"},
         "emseg": __version__,
     }
 
@@ -111,16 +121,27 @@ def _discard_unfinished(segmentation: Path) -> None:
 def current_segmentation(job: DecodeJob, *, folder: Path, name: str, verify: bool) -> Path | None:
     """The segmentation `name` in the folder where it is what `decode` would make, else None."""
     wanted = fingerprint("decode", decode_facts(job))
-    return find_current(folder, name, wanted, inputs=_files(job), verify=verify)
+    inputs = _inputs(job, open_prediction(job))
+    return find_current(folder, name, wanted, inputs=inputs, verify=verify)
 
 
-def open_prediction(path: Path) -> Volume:
-    """The prediction, lazily; a UserError when the file is none of emseg's."""
-    volume = open_volume(path)
-    check_format(path, volume.attributes)
-    if volume.attributes["kind"] != "prediction":
-        raise UserError(f"{path} is a {volume.attributes['kind']}, not a prediction")
-    return volume
+def open_prediction(job: DecodeJob) -> Volume:
+    """The prediction, lazily; a UserError where it is none, or where what it holds is not known."""
+    path, stored = job.prediction, read_attributes(job.prediction)
+    if "format_version" not in stored:
+        return open_elsewhere(path, job.said, asked=_asked(job))
+    check_format(path, stored)
+    if stored["kind"] != "prediction":
+        raise UserError(f"{path} is a {stored['kind']}, not a prediction")
+    agreed(stored, job.said, where=path)
+    return open_volume(path)
+
+
+def _asked(job: DecodeJob) -> list[str]:
+    """The arguments that the decoder cannot do without."""
+    decoder = build(job.decoding, kind="decoding", allow=job.allow)
+    parameters = inspect.signature(decoder.func).parameters.values()
+    return [one.name for one in parameters if one.default is inspect.Parameter.empty]
 
 
 def decode_facts(job: DecodeJob) -> dict[str, Any]:
@@ -134,7 +155,7 @@ def decode_facts(job: DecodeJob) -> dict[str, Any]:
 
 def prediction_facts(job: DecodeJob) -> dict[str, Any]:
     """All that decides which affinities the decoder gets, as plain containers."""
-    predicted = open_prediction(job.prediction)
+    predicted = open_prediction(job)
     return {
         "prediction": predicted.attributes["fingerprint"],
         "select": _channels(job, predicted),
@@ -233,7 +254,7 @@ def _channels(job: DecodeJob, predicted: Volume) -> list[int]:
 
 def decoder_input(job: DecodeJob, decoder: partial) -> tuple[Volume, dict[str, Any]]:
     """The chosen channels, lazily, calibrated where asked, and the facts the decoder asks for."""
-    predicted = open_prediction(job.prediction)
+    predicted = open_prediction(job)
     channels = _channels(job, predicted)
     for file in _files(job):
         check_on_grid(file, predicted, what="decoding.affinity_mask_path")
@@ -255,3 +276,9 @@ def _files(job: DecodeJob) -> list[str]:
     return [
         value for key, value in job.decoding.items() if key.endswith("_path") and value is not None
     ]
+
+
+def _inputs(job: DecodeJob, predicted: Volume) -> list[str]:
+    """The files whose bytes no fingerprint covers: the decoder's, and predictions of others."""
+    elsewhere = "elsewhere" in predicted.attributes
+    return [*_files(job), *([predicted.location] if elsewhere else [])]

@@ -10,7 +10,8 @@ from torch import nn
 
 from emseg import __version__
 from emseg.blocks.memory import memory_within
-from emseg.config.schema import Inference, Root
+from emseg.config.schema import Root
+from emseg.config.schema_inference import Inference
 from emseg.data.intensity import check_intensities, range_of, to_unit
 from emseg.errors import UserError
 from emseg.inference.predict import check_options, predict

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from emseg.config import build
-from emseg.config.schema import Inference, Root
+from emseg.config.schema import Root
+from emseg.config.schema_inference import Inference
 from emseg.data.labelled import check_labels
 from emseg.decoding.calibration import calibration_of
 from emseg.stages.channels import are_logits, asked_facts, chosen_channels

@@ -9,6 +9,7 @@ from emseg.config import Loaded, dump
 from emseg.errors import UserError
 from emseg.stages.artifacts import existing
 from emseg.stages.decode import DecodeJob, current_segmentation, decode, open_prediction
+from emseg.stages.elsewhere import segmentation_of
 from emseg.stages.evaluate import evaluate, table
 from emseg.stages.grid import unlike_training
 from emseg.stages.overview import write_overview
@@ -53,7 +54,7 @@ def decode_all(
 ) -> dict[str, Path]:
     """The segmentation of each test volume's prediction, or of the one `prediction` given."""
     if prediction is not None:
-        tell_absent(open_prediction(prediction))
+        tell_absent(open_prediction(decode_job(session, prediction)))
         found = {_volume_name(prediction, "prediction"): prediction}
     else:
         assert checkpoint is not None
@@ -147,7 +148,12 @@ def decode_job(session: Session, prediction: Path) -> DecodeJob:
     root = session.loaded.root
     select = root.inference.model.selected
     return DecodeJob(
-        prediction, root.decoding, select, tuple(session.loaded.allow), root.system.memory
+        prediction,
+        root.decoding,
+        select,
+        tuple(session.loaded.allow),
+        root.system.memory,
+        root.inference.prediction,
     )
 
 
@@ -175,11 +181,11 @@ def _current(
 
 
 def _decode(session: Session, prediction: Path) -> Path:
-    path, name = parse_location(prediction).path, _volume_name(prediction, "prediction")
+    segmentation = segmentation_of(prediction)
+    check_writable(segmentation.parent)
     return decode(
         decode_job(session, prediction),
-        # As the prediction: HDF5 beside HDF5, zarr beside a zarr that was too large for it.
-        segmentation=path.with_name(f"{name}_segmentation{path.suffix}"),
+        segmentation=segmentation,
         force=session.force,
         verify=session.verify,
     )

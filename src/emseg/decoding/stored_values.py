@@ -1,0 +1,91 @@
+"""Predictions as other programs store them: any numbers, in which some number stands for 1."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from emseg.errors import UserError
+from emseg.progress import track
+from emseg.volumes import Volume, from_array
+
+# What decoders take as it is, and the number that stands for 1 there.
+_TAKEN = {np.dtype(np.uint8): 255.0, np.dtype(np.float16): 1.0, np.dtype(np.float32): 1.0}
+# Bytes of the planes that are looked at together.
+_SLAB = 1 << 26
+
+
+def usual_scale(dtype: np.dtype) -> float | None:
+    """The number that stands for a probability of 1 in such numbers, None where none is usual."""
+    return 1.0 if dtype.kind in "fb" else _TAKEN.get(dtype)
+
+
+def as_decoders_take_it(stored: Volume, scale: float) -> Volume:
+    """The volume (C, Z, Y, X), lazy as it is: of numbers that decoders take, 1 being `scale`.
+
+    One without channels has one then. What decoders cannot take as it is becomes float32.
+    """
+    if _TAKEN.get(stored.dtype) == scale and stored.channels is not None:
+        return stored
+    source: Any = _Scaled(stored, scale)
+    return from_array(source, axes="c" + stored.axes, voxel_size=stored.voxel_size)
+
+
+@dataclass(frozen=True, eq=False)
+class _Scaled:
+    """What a volume reads from: another one, its numbers divided by `scale` as they are read."""
+
+    stored: Volume
+    scale: float
+    dtype: np.dtype = np.dtype(np.float32)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.stored.channels or 1, *self.stored.shape)
+
+    def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
+        first, *start = (part.start for part in region)
+        last, *stop = (part.stop for part in region)
+        if self.stored.channels is None:
+            read = self.stored.read(start, stop)[None]
+        else:
+            read = self.stored.read(start, stop, channels=range(first, last))
+        values: np.ndarray = np.divide(read, np.float32(self.scale), dtype=np.float32)
+        return values
+
+
+def check_stored_values(stored: Volume, *, scale: float, logits: bool) -> None:
+    """Nothing, or a UserError where the numbers cannot be what they are said to be.
+
+    They are `logits`, of any size, or from 0 to `scale`; never NaN. The volume is read once.
+    """
+    low, high = np.inf, -np.inf
+    for block in _slabs(stored):
+        smallest, largest = float(block.min()), float(block.max())
+        if np.isnan(smallest):
+            raise UserError(f"{stored.location} has NaN among its values: mend the file")
+        low, high = min(low, smallest), max(high, largest)
+    if logits:
+        return
+    if low < 0 or high > scale:
+        raise UserError(
+            f"{stored.location} runs from {low:g} to {high:g}, not from 0 to {scale:g} as "
+            "probabilities do: set inference.prediction.scale to the number that stands for 1 "
+            "(such as 255), or inference.prediction.values to logit"
+        )
+    if stored.dtype == np.uint8 and high == 1 < scale:
+        raise UserError(
+            f"{stored.location} holds 0 and 1 alone, of which 1 would be 1/{scale:g}: set "
+            "inference.prediction.scale=1"
+        )
+
+
+def _slabs(stored: Volume) -> Iterator[np.ndarray]:
+    depth, *section = stored.shape
+    plane = (stored.channels or 1) * int(np.prod(section)) * stored.dtype.itemsize
+    planes = max(1, _SLAB // plane)
+    starts = range(0, depth, planes)
+    voxels = planes * int(np.prod(section))
+    for start in track(starts, total=len(starts), label="check", unit="voxel", each=voxels):
+        yield stored.read([start, 0, 0], [min(start + planes, depth), *section])
