@@ -14,6 +14,9 @@ from emseg.volumes.attributes import NANOMETRES, plain
 from emseg.volumes.layout import Layout
 from emseg.volumes.location import pick_dataset
 
+# Chunks of nothing but 0 are written too: so one that is missing is seen to be lost.
+ALL_CHUNKS = {"write_empty_chunks": True}
+
 
 class ZarrArray:
     """An array in a zarr folder: at its root, below a key, or the first scale of a multiscale."""
@@ -54,12 +57,13 @@ def create_zarr(folder: Path, layout: Layout) -> zarr.Array:
         compressors=ZstdCodec(level=1),
         dimension_names=list(layout.attributes["axes"]),
         attributes=layout.attributes,
+        config=ALL_CHUNKS,
     )
 
 
 def open_partial(folder: Path, dataset: str) -> zarr.Array:
     """An array made by create_zarr, to be written on."""
-    return zarr.open_array(store=str(folder / dataset), mode="r+")
+    return zarr.open_array(store=str(folder / dataset), mode="r+", config=ALL_CHUNKS)
 
 
 def metadata_files(path: Path, key: str) -> Iterator[Path]:
