@@ -1,14 +1,12 @@
-"""One run at a time: a lock file names who is at work, and a heartbeat shows that they still are."""
+"""One run at a time: a lock file names who is at work, and its heartbeat that they still are."""
 
 import _thread
 import fcntl
 import json
 import os
 import signal
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -16,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from emseg.errors import UserError
+from emseg.runs.owner import Owner, is_here, machine, parsed, started_at, this_run
 from emseg.volumes.atomic import writing
 
 # Seconds between two heartbeats, and without one until a run on another machine counts as dead.
@@ -26,26 +25,6 @@ MOMENT = 60.0
 # Tells the processes that a run starts which locks it has.
 HANDED_DOWN = "EMSEG_LOCKS"
 TERMINATED = 128 + signal.SIGTERM
-
-
-@dataclass(frozen=True)
-class Owner:
-    """What a lock file says of the run that has the lock.
-
-    A process is known by `machine` (its boot and its namespace of process numbers: containers may
-    share a host's name), `process` and `started`, for numbers of processes are used again.
-    """
-
-    token: str
-    host: str
-    machine: str
-    process: int
-    started: str
-    since: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"process {self.process} on {self.host}, since {self.since}: {self.what}"
 
 
 @dataclass
@@ -78,23 +57,20 @@ def locked(
     """
     file = path.absolute().with_name(f"{path.name}.lock")
     held = _HELD.get(file)
-    if held is not None and held.thread == threading.get_ident() and _is_here(held.owner):
+    if held is not None and held.thread == threading.get_ident() and is_here(held.owner):
         yield
         return
-    deadline = time.monotonic() + wait
-    owner = _this_run(what)
-    while (other := _acquire(file, owner, tell)) is not None:
-        if other.token in os.environ.get(HANDED_DOWN, "").split() and not _is_here(other):
+    owner = this_run(what)
+    try:
+        if _wait_for(path, file, owner, tell, wait):
+            with _holding(file, owner):
+                yield
+        else:
             yield
-            return
-        if time.monotonic() >= deadline:
-            raise UserError(
-                f"'{path}' is being worked at by another run ({other}): wait until it has ended, "
-                "or end it"
-            )
-        time.sleep(0.1)
-    with _holding(file, owner):
-        yield
+    finally:
+        # A forked child that leaves through here has no lock to give back.
+        if is_here(owner):
+            _release(file, owner)
 
 
 @contextmanager
@@ -116,6 +92,23 @@ def ending_on_sigterm(tell: Callable[[str], None]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def _wait_for(
+    path: Path, file: Path, owner: Owner, tell: Callable[[str], None], wait: float
+) -> bool:
+    """True once the lock is this owner's, False where a process that started this one has it."""
+    deadline = time.monotonic() + wait
+    while (other := _acquire(file, owner, tell)) is not None:
+        if other.token in os.environ.get(HANDED_DOWN, "").split() and not is_here(other):
+            return False
+        if time.monotonic() >= deadline:
+            raise UserError(
+                f"'{path}' is being worked at by another run ({other}): wait until it has ended, "
+                "or end it"
+            )
+        time.sleep(0.1)
+    return True
+
+
 @contextmanager
 def _holding(file: Path, owner: Owner) -> Iterator[None]:
     held = _Held(owner, threading.get_ident(), threading.Event())
@@ -131,14 +124,12 @@ def _holding(file: Path, owner: Owner) -> Iterator[None]:
             raise UserError(held.lost) from error
         raise
     finally:
-        # A forked child that leaves through here has no lock to give back.
-        if _is_here(owner):
+        if is_here(owner):
             held.stop.set()
             beating.join()
             del _HELD[file]
             left = [t for t in os.environ.get(HANDED_DOWN, "").split() if t != owner.token]
             os.environ[HANDED_DOWN] = " ".join(left)
-            _release(file, owner)
 
 
 def _acquire(file: Path, owner: Owner, tell: Callable[[str], None]) -> Owner | None:
@@ -156,14 +147,14 @@ def _acquire(file: Path, owner: Owner, tell: Callable[[str], None]) -> Owner | N
                 if found is None:
                     continue
                 text, beaten = found
-                other = _parsed(text)
+                other = parsed(text)
                 line = _gone(other, now - beaten, file)
                 if line is None:
                     return other
                 if line:
                     tell(line)
                 _remove(file, text, aside=file.with_name(f"{made.name}.stale"))
-            return _parsed((_read(file) or ("", 0.0))[0])
+            return parsed((_read(file) or ("", 0.0))[0])
         finally:
             made.unlink(missing_ok=True)
 
@@ -185,8 +176,8 @@ def _link(made: Path, file: Path) -> bool:
 
 def _gone(other: Owner, silence: float, file: Path) -> str | None:
     """None while the owner may be at work; a line to tell where its lock is taken over unasked."""
-    if other.machine == _machine():
-        return None if _started(other.process) == other.started else ""
+    if other.machine == machine():
+        return None if started_at(other.process) == other.started else ""
     if silence < STALE:
         return None
     return (
@@ -207,7 +198,7 @@ def _remove(file: Path, judged: str, *, aside: Path) -> None:
 def _release(file: Path, owner: Owner) -> None:
     with suppress(OSError):
         found = _read(file)
-        if found is not None and _parsed(found[0]).token == owner.token:
+        if found is not None and parsed(found[0]).token == owner.token:
             file.unlink()
 
 
@@ -219,15 +210,15 @@ def _beat(file: Path, held: _Held) -> None:
                 with file.open("x") as opened:  # removed by hand
                     opened.write(json.dumps(asdict(held.owner)))
                 continue
-            other = _parsed(found[0])
+            other = parsed(found[0])
             if other.token == held.owner.token:
                 os.utime(file)
                 continue
         except OSError:  # a file server that is away for a moment
             continue
         held.lost = (
-            f"'{file}' was taken over by another run while this one gave no sign of life ({other}): "
-            "stopped; the same command goes on when that has ended"
+            f"'{file}' was taken over while this run gave no sign of life, by another one "
+            f"({other}): stopped; the same command goes on when that has ended"
         )
         _thread.interrupt_main()
         return
@@ -253,59 +244,3 @@ def _read(file: Path) -> tuple[str, float] | None:
             return opened.read(), os.fstat(opened.fileno()).st_mtime
     except FileNotFoundError:
         return None
-
-
-def _parsed(text: str) -> Owner:
-    """The owner; one that is not known where the file does not say it, or was edited."""
-    try:
-        facts = json.loads(text)
-        owner = Owner(**facts)
-        types = {name: type(value) for name, value in asdict(owner).items()}
-        if types == Owner.__annotations__:
-            return owner
-    except (ValueError, TypeError, RecursionError):
-        pass
-    return Owner("", "an unknown host", "", 0, "", "an unknown time", "unknown")
-
-
-def _this_run(what: str) -> Owner:
-    return Owner(
-        token=uuid.uuid4().hex,
-        host=socket.gethostname(),
-        machine=_machine(),
-        process=os.getpid(),
-        started=_started(os.getpid()),
-        since=time.strftime("%Y-%m-%d %H:%M:%S"),
-        what=what,
-    )
-
-
-def _is_here(owner: Owner) -> bool:
-    return (owner.machine, owner.process) == (_machine(), os.getpid())
-
-
-def _machine() -> str:
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        parts.append(os.readlink("/proc/self/ns/pid"))  # noqa: PTH115
-    return " ".join(parts)
-
-
-def _started(process: int) -> str:
-    """When the process began, in the clock of its machine; "" where there is none of that number."""
-    try:
-        # The name, in parentheses, may have blanks and parentheses in it.
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        state, started = fields[0], fields[19]
-        return "" if state in "ZX" else started
-    except OSError:
-        if Path("/proc/self/stat").exists():
-            return ""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return ""
-    except OSError:
-        pass
-    return "unknown"

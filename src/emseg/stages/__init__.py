@@ -35,22 +35,24 @@ def run(
 
         train(loaded, checkpoint=checkpoint, command=command)
         return
-    from emseg.stages.runs import require_one_process
+    from emseg.runs.lock import ending_on_sigterm
+    from emseg.stages.runs import require_one_process, say
     from emseg.stages.sweep import sweep
     from emseg.stages.test import Session, decode_all, evaluate_all, infer_all, test_all
     from emseg.stages.tune import tune_decoder
 
     require_one_process(mode)
     session = Session(loaded, force=force, verify=verify, command=command)
-    if mode == "infer":
-        infer_all(session, checkpoint)
-    elif mode == "decode":
-        decode_all(session, checkpoint=checkpoint, prediction=source)
-    elif mode == "evaluate":
-        evaluate_all(session, checkpoint=checkpoint, segmentation=source)
-    elif mode == "test":
-        test_all(session, checkpoint)
-    elif mode == "sweep":
-        sweep(session, checkpoint)
-    else:
-        tune_decoder(session, test, checkpoint, then_test=mode == "tune-test")
+    with ending_on_sigterm(say):
+        if mode == "infer":
+            infer_all(session, checkpoint)
+        elif mode == "decode":
+            decode_all(session, checkpoint=checkpoint, prediction=source)
+        elif mode == "evaluate":
+            evaluate_all(session, checkpoint=checkpoint, segmentation=source)
+        elif mode == "test":
+            test_all(session, checkpoint)
+        elif mode == "sweep":
+            sweep(session, checkpoint)
+        else:
+            tune_decoder(session, test, checkpoint, then_test=mode == "tune-test")

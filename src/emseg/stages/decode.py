@@ -3,8 +3,8 @@
 import inspect
 import math
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,9 @@ from emseg.stages.artifacts import (
     contents,
     find_current,
     fingerprint,
-    supersede,
 )
 from emseg.stages.channels import asked_facts, calibrated_channels, chosen_channels
+from emseg.stages.earlier import earlier_name, make_latest, old_place, tidy
 from emseg.stages.folder_store import FolderStore
 from emseg.stages.runs import say
 from emseg.volumes import (
@@ -38,6 +38,7 @@ from emseg.volumes import (
     write_volume,
 )
 from emseg.volumes.atomic import discard, writing
+from emseg.volumes.content import content_now, stored_content
 
 LABEL_BYTES = 4
 
@@ -48,6 +49,7 @@ class DecodeJob:
 
     `decoding` is the decoder's leaf, `select` the chosen channels or head (None: the nearest
     offsets), `memory` GiB that decoding may take (None: what the machine or its cgroup has).
+    `content` is the hash of what the prediction holds, where that is not what was written to it.
     """
 
     prediction: Path
@@ -55,41 +57,67 @@ class DecodeJob:
     select: Sequence[int] | str | None
     allow: tuple[str, ...] = ()
     memory: float | None = None
+    content: str | None = None
 
     @property
     def memory_bytes(self) -> int:
         return memory_within(self.memory)
 
 
-def decode(job: DecodeJob, *, segmentation: Path, force: bool, verify: bool) -> Path:
-    """The path of the segmentation, written unless one with the same fingerprint is there."""
-    predicted = open_prediction(job.prediction)
+def decode(
+    job: DecodeJob, *, segmentation: Path, force: bool, verify: bool, keep: int = 10
+) -> Path:
+    """The path of the segmentation, written unless one with the same fingerprint is there.
+
+    One of another fingerprint that it replaces is kept, as `<name>.<the hash's first digits>`, and
+    so are `keep` altogether; a kept one of the wanted fingerprint becomes the latest again.
+    """
+    name = segmentation.stem
     if not force:
-        folder, name = segmentation.parent, segmentation.stem
-        current = current_segmentation(job, folder=folder, name=name, verify=verify)
+        current = current_segmentation(
+            job, folder=segmentation.parent, name=name, verify=verify, tell=say
+        )
         if current is not None:
+            if current.stem != name:
+                say(f"{current.name} is of these settings: it is the latest again")
+                current = make_latest(current, name)
             say(f"{current.name} is up to date: decoding skipped")
             return current
     else:
         _discard_unfinished(segmentation)
+    job = as_it_is(job)
+    predicted = open_prediction(job.prediction)
+    attributes = _attributes(job, predicted)
     write = _write_in_blocks if _takes_blocks(job, predicted) else _write_at_once
     try:
-        write(job, predicted, segmentation, _attributes(job, predicted))
+        write(job, predicted, segmentation, attributes)
     except UserError:
         # What cannot be finished is not left behind; what was killed goes on from there.
         _discard_unfinished(segmentation)
         raise
     _discard_unfinished(segmentation)
-    supersede(segmentation)
+    tidy(segmentation, attributes["fingerprint"], most=keep)
     say(f"segmentation: {segmentation}")
     return segmentation
+
+
+def as_it_is(job: DecodeJob) -> DecodeJob:
+    """The job, with the hash of what its prediction holds where that is not what was written.
+
+    A line says so then. All of the prediction is read for it.
+    """
+    now = content_now(job.prediction)
+    if now is None or now == stored_content(open_volume(job.prediction).attributes):
+        return job
+    say(f"{job.prediction} was changed after it was written: it is taken as it is now")
+    return replace(job, content=now)
 
 
 def _attributes(job: DecodeJob, predicted: Volume) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "fingerprint": fingerprint("decode", decode_facts(job)),
-        "contents": contents(_files(job)),
+        "contents": contents(decoder_files(job.decoding)),
         "kind": "segmentation",
         "decoding": job.decoding,
         "select_channel": _channels(job, predicted),
@@ -104,10 +132,26 @@ def _discard_unfinished(segmentation: Path) -> None:
             discard(segmentation.with_name(segmentation.name + end))
 
 
-def current_segmentation(job: DecodeJob, *, folder: Path, name: str, verify: bool) -> Path | None:
-    """The segmentation `name` in the folder where it is what `decode` would make, else None."""
+def current_segmentation(
+    job: DecodeJob,
+    *,
+    folder: Path,
+    name: str,
+    verify: bool,
+    tell: Callable[[str], None] | None = None,
+) -> Path | None:
+    """The segmentation `name` in the folder where it is what `decode` would make, else None.
+
+    It may be one that is kept beside the latest. `tell` is that of `find_current`.
+    """
     wanted = fingerprint("decode", decode_facts(job))
-    return find_current(folder, name, wanted, inputs=_files(job), verify=verify)
+    for one in (name, earlier_name(name, wanted)):
+        path = find_current(
+            folder, one, wanted, inputs=decoder_files(job.decoding), verify=verify, tell=tell
+        )
+        if path is not None:
+            return path
+    return None
 
 
 def open_prediction(path: Path) -> Volume:
@@ -124,15 +168,18 @@ def decode_facts(job: DecodeJob) -> dict[str, Any]:
     return {
         **prediction_facts(job),
         "decoding": {k: v for k, v in job.decoding.items() if k not in NO_RESULT["decoding"]},
-        "files": [identity(file) for file in _files(job)],
+        "files": [identity(file) for file in decoder_files(job.decoding)],
     }
 
 
 def prediction_facts(job: DecodeJob) -> dict[str, Any]:
     """All that decides which affinities the decoder gets, as plain containers."""
     predicted = open_prediction(job.prediction)
+    content = job.content or stored_content(predicted.attributes)
     return {
         "prediction": predicted.attributes["fingerprint"],
+        # What older versions predicted has none, and segmentations of it stay current.
+        **({} if content is None else {"content": content}),
         "select": _channels(job, predicted),
         "calibration": [job.decoding.get(key) for key in CODE_READ["decoding"]],
     }
@@ -176,6 +223,7 @@ def _write_at_once(
         voxel_size=predicted.voxel_size,
         offset=predicted.offset,
         attributes=attributes,
+        old_to=old_place(segmentation, attributes["fingerprint"]),
     )
 
 
@@ -207,14 +255,17 @@ def _write_in_blocks(
     )
     store = FolderStore(
         segmentation.with_name(f"{segmentation.name}.blocks"),
-        purpose={"fingerprint": attributes["fingerprint"], "block_shape": shape},
+        purpose={
+            **{key: attributes[key] for key in ("fingerprint", "contents")},
+            "block_shape": shape,
+        },
     )
     arguments = {**decoder.keywords, **facts, "store": store, "block_shape": shape}
     for block, labels in blockwise.function(prediction, **arguments):
         written = max(partial_volume.done() - block.start[0], 0)
         if written < len(labels):
             partial_volume.write(block.start[0] + written, labels[written:])
-    partial_volume.finish()
+    partial_volume.finish(old_to=old_place(segmentation, attributes["fingerprint"]))
 
 
 def _threads(decoder: partial) -> int:
@@ -244,8 +295,6 @@ def decoder_input(job: DecodeJob, decoder: partial) -> tuple[Volume, dict[str, A
     return calibrated_channels(predicted, channels, job.decoding), facts
 
 
-def _files(job: DecodeJob) -> list[str]:
-    # A file that the decoder reads decides the result as much as its arguments do.
-    return [
-        value for key, value in job.decoding.items() if key.endswith("_path") and value is not None
-    ]
+def decoder_files(decoding: Mapping[str, Any]) -> list[str]:
+    """The files that a decoder reads: they decide the result as much as its arguments do."""
+    return [value for key, value in decoding.items() if key.endswith("_path") and value is not None]

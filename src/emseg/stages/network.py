@@ -16,6 +16,8 @@ from emseg.errors import UserError
 from emseg.stages.grid import Grid
 from emseg.training.checkpoints import load_weights, net_weights, read_checkpoint
 
+# More steps than any training has; a name of a folder has so many digits at most.
+MOST_STEPS = 2**63
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -51,7 +53,7 @@ def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> 
     return Trained(
         net=net.eval(),
         target=target,
-        step=stored["global_step"],
+        step=checked_step(stored, source=checkpoint),
         weights=_hash(state),
         in_channels=facts["in_channels"],
         grid=Grid(facts["axes"], facts["voxel_size"]),
@@ -61,6 +63,16 @@ def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> 
         trained_on=facts.get("trained_on", []),
         seen_unlabelled=facts.get("seen_unlabelled", []),
     )
+
+
+def checked_step(stored: Mapping[str, Any], *, source: Path) -> int:
+    """The step of a checkpoint, which names folders; UserError unless it is a whole number."""
+    step = stored.get("global_step")
+    if type(step) is not int or not 0 <= step < MOST_STEPS:
+        raise UserError(
+            f"{source}: its step (global_step) is {step!r:.40}, not a whole number of 0 or more"
+        )
+    return step
 
 
 def build_network(

@@ -12,7 +12,13 @@ from emseg.data.targets import Target
 from emseg.errors import UserError, unknown_name
 from emseg.models.stride import check_input
 from emseg.stages.devices import Devices
-from emseg.stages.network import build_network, require_same_target, target_facts, trained_facts
+from emseg.stages.network import (
+    build_network,
+    checked_step,
+    require_same_target,
+    target_facts,
+    trained_facts,
+)
 from emseg.training.checkpoints import (
     load_weights,
     net_weights,
@@ -136,6 +142,7 @@ def check_resumable(checkpoint: Path, root: Root, module: Objective, target: Tar
     """Nothing, or a UserError when training with this config cannot go on from the checkpoint."""
     stored = read_checkpoint(checkpoint)
     facts = trained_facts(stored, source=checkpoint)
+    checked_step(stored, source=checkpoint)
     _require_same_objective(facts, root.objective, source=checkpoint)
     if target is not None:
         require_same_target(target, facts, source=checkpoint)

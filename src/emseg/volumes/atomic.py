@@ -32,8 +32,8 @@ def writing(path: Path) -> Iterator[None]:
 def replacing(path: Path, *, old_to: Path | None = None) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place at the end, or vanishes on an error.
 
-    What was at `path` is then at `old_to`, or gone. A temporary that a killed process left behind is
-    overwritten by the next.
+    What was at `path` is then at `old_to`, or gone. A temporary that a killed process left behind
+    is overwritten by the next.
     """
     temporary = path.with_name(f"{path.name}.tmp")
     with writing(path):

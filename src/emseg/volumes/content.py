@@ -63,9 +63,7 @@ def content_now(location: str | Path) -> str | None:
     thickness, depth = told["thickness"], source.shape[-3]
     whole = (slice(None),) * (len(source.shape) - 3)
     rows = [
-        row_hash(
-            source[(*whole, slice(at, min(at + thickness, depth)), slice(None), slice(None))]
-        )
+        row_hash(source[(*whole, slice(at, min(at + thickness, depth)), slice(None), slice(None))])
         for at in range(0, depth, thickness)
     ]
     named = {name: source.attributes.get(name) for name in told["attributes"]}

@@ -19,10 +19,10 @@ class PartialVolume:
 
     Slabs along the first spatial axis come in order, of any thickness; whole rows of chunks go to
     the disk, then with a hash into the ledger, so that a process killed at any moment resumes at
-    `done()` and no chunk has two writers. An older partial is taken up, as far as its rows are those
-    that were written, when its layout and `attributes["fingerprint"]` are the same, else it is
-    thrown away. `path` ends in `.h5` or `.zarr`; arguments and what is stored are those of
-    write_volume. UserError when the folder refuses. Only one run may have it open at a time.
+    `done()` and no chunk has two writers. An older partial is taken up, as far as its rows are
+    those that were written, when its layout and the attributes `fingerprint` and `contents` are the
+    same, else it is thrown away. `path` ends in `.h5` or `.zarr`; arguments and what is stored are
+    those of write_volume. UserError when the folder refuses. Only one run may have it open.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class PartialVolume:
         )
         self._identity = {
             "fingerprint": attributes["fingerprint"],
+            "contents": attributes.get("contents"),
             "axes": axes,
             "dtype": self._layout.dtype.str,
             "shape": list(self._layout.shape),
@@ -97,9 +98,9 @@ class PartialVolume:
                 self._store(row)
 
     def finish(self, *, old_to: Path | None = None) -> Path:
-        """The path of the volume, now whole and visible; what was there before is at `old_to`, or gone.
+        """The path of the volume, now whole and visible; what was there is at `old_to`, or gone.
 
-        ValueError while slabs are missing; UserError where what was written is not there any more.
+        ValueError while slabs are missing, UserError where what was written is lost.
         """
         if self._done != self._depth:
             raise ValueError(f"'{self.path}' is filled to {self._done} of {self._depth}")
