@@ -14,6 +14,7 @@ FLOORS = {
     "stages": 4,
     "training": 3,
     "inference": 3,
+    "runs": 3,
     "models": 2,
     "losses": 2,
     "data": 2,

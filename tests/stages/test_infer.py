@@ -41,14 +41,14 @@ def test_what_runs_again(experiment, work):
         (["inference.window.overlap=0.5"], ALL),
         (["inference.window.overlap=0.5"], []),
         (["inference.window.overlap=0.5", "inference.window.blending=bump"], ALL),
-        # metrics.json still holds the scores of the first.
-        ([], ["infer", "decode"]),
+        # The first segmentation and its scores are still there.
+        ([], ["infer"]),
         (["decoding.threshold=0.6"], ["decode", "evaluate"]),
         (["decoding.threshold=0.6", "evaluation/metrics=[voi]"], ["evaluate"]),
         (["decoding.threshold=0.6", "evaluation/metrics=[voi]", "evaluation.enabled=false"], []),
         (["decoding.threshold=0.6", "inference.window.sw_batch_size=1"], []),
         (["decoding.threshold=0.6", "system.num_workers=2", "system.seed=1"], []),
-        ([], ["decode"]),
+        ([], []),
         (["inference.model.select_channel=[0,1,3]"], ["decode", "evaluate"]),
         (["--force", "inference.model.select_channel=[0,1,3]"], ALL),
         (["inference.model.select_channel=[0,1,3]", "data.test.resolution=[40,6,6]"], ALL),

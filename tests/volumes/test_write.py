@@ -10,6 +10,7 @@ from emseg.volumes import (
     read_attributes,
     write_volume,
 )
+from emseg.volumes.content import content_now
 
 RAW = np.random.default_rng(0).random((20, 30, 150), np.float32)
 PLACE = {"axes": "zyx", "voxel_size": (30, 6, 6)}
@@ -26,7 +27,9 @@ def test_what_is_written_is_read(tmp_path, name, dtype):
     assert volume.dtype == array.dtype
     assert (volume.axes, volume.voxel_size, volume.offset) == ("zyx", (30, 6, 6), (1, 2, 3))
     place = {"axes": "zyx", "resolution": [30, 6, 6], "offset": [1, 2, 3]}
-    assert read_attributes(tmp_path / "new" / name) == {**attributes, **place}
+    stored = read_attributes(tmp_path / "new" / name)
+    assert stored.pop("content")["sha256"] == content_now(tmp_path / "new" / name)
+    assert stored == {**attributes, **place}
     assert [path.name for path in (tmp_path / "new").iterdir()] == [name]
 
 

@@ -93,11 +93,19 @@ class BorderMask:
 
 @dataclass(kw_only=True)
 class Evaluation:
-    """What a segmentation is measured by; a metric's name is free."""
+    """What a segmentation is measured by; a metric's name is free.
+
+    Of each volume `keep_segmentations` of earlier settings are kept beside the latest.
+    """
 
     enabled: bool = True
+    keep_segmentations: int = 10
     border_mask: BorderMask = field(default_factory=BorderMask)
     metrics: dict[str, Leaf] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        kept = self.keep_segmentations
+        require(kept >= 0, "keep_segmentations", kept, "0 (none) or a count")
 
 
 @dataclass(kw_only=True)

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from emseg.errors import UserError
 from emseg.volumes import identity, read_attributes
 from emseg.volumes.atomic import discard, replacing, writing
+from emseg.volumes.content import content_now, stored_content
 
 # Raised when the layout of an artifact changes; others are refused, never guessed.
 FORMAT_VERSION = 1
@@ -43,19 +44,44 @@ def same_contents(stored: Mapping[str, Any], inputs: Iterable[str | Path]) -> bo
 
 
 def find_current(
-    folder: Path, name: str, wanted: str, *, inputs: Iterable[str | Path], verify: bool
+    folder: Path,
+    name: str,
+    wanted: str,
+    *,
+    inputs: Iterable[str | Path],
+    verify: bool,
+    tell: Callable[[str], None] | None = None,
 ) -> Path | None:
     """The artifact `name` (HDF5 or zarr) in the folder if it has the wanted fingerprint, or None.
 
-    With `verify` the contents of its inputs must be those it was made from, too. An artifact of an
-    unknown format version is a UserError: it is not ours to overwrite.
+    With `verify` the contents of its inputs must be those it was made from, too, and its own those
+    that were written; `tell` takes a line where they are not. An artifact of an unknown format
+    version is a UserError: it is not ours to overwrite.
     """
     for path in existing(folder, name):
         stored = read_attributes(path)
         check_format(path, stored)
-        if stored.get("fingerprint") == wanted and (not verify or same_contents(stored, inputs)):
+        if stored.get("fingerprint") != wanted:
+            continue
+        if verify and not same_contents(stored, inputs):
+            continue
+        change = change_of(path, stored) if verify else None
+        if change is None:
             return path
+        if tell is not None:
+            tell(f"{path.name} {change}: made anew")
     return None
+
+
+def change_of(path: Path, stored: Mapping[str, Any]) -> str | None:
+    """None for an artifact that holds what was written, else what is the matter with it."""
+    written = stored_content(stored)
+    if written is None:
+        return "has no hash of its content, which --verify needs"
+    try:
+        return None if content_now(path) == written else "was changed after it was written"
+    except UserError:
+        return "cannot be read"
 
 
 def existing(folder: Path, name: str) -> list[Path]:
@@ -89,15 +115,15 @@ def write_json(path: Path, value: Any) -> None:
     JSON has no inf and nan: they become the strings that float() reads.
     """
     with replacing(path) as partial:
-        partial.write_text(json.dumps(_for_json(value), indent=2, allow_nan=False) + "\n")
+        partial.write_text(json.dumps(for_json(value), indent=2, allow_nan=False) + "\n")
 
 
-def _for_json(value: Any) -> Any:
+def for_json(value: Any) -> Any:
     """The value for JSON, which has no inf and nan: they become the strings that float() reads."""
     if isinstance(value, Mapping):
-        return {key: _for_json(inner) for key, inner in value.items()}
+        return {key: for_json(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_for_json(inner) for inner in value]
+        return [for_json(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

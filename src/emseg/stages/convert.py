@@ -8,9 +8,9 @@ import numpy as np
 from emseg.errors import UserError, unknown_name
 from emseg.stages.converted import Change, slabs, write_converted
 from emseg.stages.public_em import convert_public
-from emseg.stages.runs import say
+from emseg.stages.runs import say, working_in
 from emseg.stages.submission import write_submission
-from emseg.volumes import Volume, check_writable, open_volume
+from emseg.volumes import Volume, open_volume
 from emseg.volumes.cremi import BACKGROUND, CLEFTS, INVALID, RAW, sample_of
 from emseg.volumes.hdf5 import open_hdf5
 from emseg.volumes.location import parse_location, require_there
@@ -52,12 +52,12 @@ class _Sample:
 
 def _convert_samples(source: Path, to: Path) -> None:
     samples = [_open_sample(name, path) for name, path in _files(source).items()]
-    check_writable(to)
-    for sample in samples:
-        write_converted(to / f"im_{sample.name}.h5", sample.image, np.uint8)
-        if sample.clefts is not None:
-            numbering = _numbering(sample.clefts)
-            write_converted(to / f"syn_{sample.name}.h5", sample.clefts, np.int32, numbering)
+    with working_in(to, "emseg convert"):
+        for sample in samples:
+            write_converted(to / f"im_{sample.name}.h5", sample.image, np.uint8)
+            if sample.clefts is not None:
+                numbering = _numbering(sample.clefts)
+                write_converted(to / f"syn_{sample.name}.h5", sample.clefts, np.int32, numbering)
 
 
 def _files(source: Path) -> dict[str, Path]:

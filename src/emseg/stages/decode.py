@@ -3,8 +3,8 @@
 import inspect
 import math
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ from emseg.stages.artifacts import (
     existing,
     find_current,
     fingerprint,
-    supersede,
 )
 from emseg.stages.channels import asked_facts, calibrated_channels, chosen_channels
+from emseg.stages.earlier import earlier_name, make_latest, old_place, tidy
 from emseg.stages.elsewhere import agreed, check_elsewhere, open_elsewhere
 from emseg.stages.folder_store import FolderStore
 from emseg.stages.runs import say
@@ -43,6 +43,7 @@ from emseg.volumes import (
     write_volume,
 )
 from emseg.volumes.atomic import discard, writing
+from emseg.volumes.content import content_now, stored_content
 from emseg.volumes.places import check_on_grid
 
 LABEL_BYTES = 4
@@ -54,7 +55,8 @@ class DecodeJob:
 
     `decoding` is the decoder's leaf, `select` the chosen channels or head (None: the nearest
     offsets), `memory` GiB that decoding may take (None: what the machine or its cgroup has),
-    `said` what the config says of a prediction made elsewhere.
+    `said` what the config says of a prediction made elsewhere, `content` the hash of what the
+    prediction holds, where that is not what was written to it.
     """
 
     prediction: Path
@@ -63,39 +65,65 @@ class DecodeJob:
     allow: tuple[str, ...] = ()
     memory: float | None = None
     said: Prediction = field(default_factory=Prediction)
+    content: str | None = None
 
     @property
     def memory_bytes(self) -> int:
         return memory_within(self.memory)
 
 
-def decode(job: DecodeJob, *, segmentation: Path, force: bool, verify: bool) -> Path:
-    """The path of the segmentation, written unless one with the same fingerprint is there."""
-    predicted = open_prediction(job)
+def decode(
+    job: DecodeJob, *, segmentation: Path, force: bool, verify: bool, keep: int = 10
+) -> Path:
+    """The path of the segmentation, written unless one with the same fingerprint is there.
+
+    One of another fingerprint that it replaces is kept, as `<name>.<the hash's first digits>`, and
+    so are `keep` altogether; a kept one of the wanted fingerprint becomes the latest again.
+    """
+    name = segmentation.stem
     if not force:
-        folder, name = segmentation.parent, segmentation.stem
-        current = current_segmentation(job, folder=folder, name=name, verify=verify)
+        current = current_segmentation(
+            job, folder=segmentation.parent, name=name, verify=verify, tell=say
+        )
         if current is not None:
+            if current.stem != name:
+                say(f"{current.name} is of these settings: it is the latest again")
+                current = make_latest(current, name)
             say(f"{current.name} is up to date: decoding skipped")
             return current
     else:
         for older in existing(segmentation.parent, segmentation.stem):
             check_format(older, read_attributes(older))  # what others wrote is not overwritten
         _discard_unfinished(segmentation)
-    for file in _files(job):
+    for file in decoder_files(job.decoding):
         tell_absent(open_volume(file), sparse=True)
+    job = as_it_is(job)
+    predicted = open_prediction(job)
     check_elsewhere(predicted, _channels(job, predicted))
+    attributes = _attributes(job, predicted)
     write = _write_in_blocks if _takes_blocks(job, predicted) else _write_at_once
     try:
-        write(job, predicted, segmentation, _attributes(job, predicted))
+        write(job, predicted, segmentation, attributes)
     except UserError:
         # What cannot be finished is not left behind; what was killed goes on from there.
         _discard_unfinished(segmentation)
         raise
     _discard_unfinished(segmentation)
-    supersede(segmentation)
+    tidy(segmentation, attributes["fingerprint"], most=keep)
     say(f"segmentation: {segmentation}")
     return segmentation
+
+
+def as_it_is(job: DecodeJob) -> DecodeJob:
+    """The job, with the hash of what its prediction holds where that is not what was written.
+
+    A line says so then. All of the prediction is read for it.
+    """
+    now = content_now(job.prediction)
+    if now is None or now == stored_content(read_attributes(job.prediction)):
+        return job
+    say(f"{job.prediction} was changed after it was written: it is taken as it is now")
+    return replace(job, content=now)
 
 
 def _attributes(job: DecodeJob, predicted: Volume) -> dict[str, Any]:
@@ -118,11 +146,25 @@ def _discard_unfinished(segmentation: Path) -> None:
             discard(segmentation.with_name(segmentation.name + end))
 
 
-def current_segmentation(job: DecodeJob, *, folder: Path, name: str, verify: bool) -> Path | None:
-    """The segmentation `name` in the folder where it is what `decode` would make, else None."""
+def current_segmentation(
+    job: DecodeJob,
+    *,
+    folder: Path,
+    name: str,
+    verify: bool,
+    tell: Callable[[str], None] | None = None,
+) -> Path | None:
+    """The segmentation `name` in the folder where it is what `decode` would make, else None.
+
+    It may be one that is kept beside the latest. `tell` is that of `find_current`.
+    """
     wanted = fingerprint("decode", decode_facts(job))
     inputs = _inputs(job, open_prediction(job))
-    return find_current(folder, name, wanted, inputs=inputs, verify=verify)
+    for one in (name, earlier_name(name, wanted)):
+        path = find_current(folder, one, wanted, inputs=inputs, verify=verify, tell=tell)
+        if path is not None:
+            return path
+    return None
 
 
 def open_prediction(job: DecodeJob) -> Volume:
@@ -149,15 +191,18 @@ def decode_facts(job: DecodeJob) -> dict[str, Any]:
     return {
         **prediction_facts(job),
         "decoding": {k: v for k, v in job.decoding.items() if k not in NO_RESULT["decoding"]},
-        "files": [identity(file) for file in _files(job)],
+        "files": [identity(file) for file in decoder_files(job.decoding)],
     }
 
 
 def prediction_facts(job: DecodeJob) -> dict[str, Any]:
     """All that decides which affinities the decoder gets, as plain containers."""
     predicted = open_prediction(job)
+    content = job.content or stored_content(predicted.attributes)
     return {
         "prediction": predicted.attributes["fingerprint"],
+        # What older versions predicted has none, and segmentations of it stay current.
+        **({} if content is None else {"content": content}),
         "select": _channels(job, predicted),
         "calibration": [job.decoding.get(key) for key in CODE_READ["decoding"]],
     }
@@ -201,6 +246,7 @@ def _write_at_once(
         voxel_size=predicted.voxel_size,
         offset=predicted.offset,
         attributes=attributes,
+        old_to=old_place(segmentation, attributes["fingerprint"]),
     )
 
 
@@ -232,14 +278,17 @@ def _write_in_blocks(
     )
     store = FolderStore(
         segmentation.with_name(f"{segmentation.name}.blocks"),
-        purpose={"fingerprint": attributes["fingerprint"], "block_shape": shape},
+        purpose={
+            **{key: attributes[key] for key in ("fingerprint", "contents")},
+            "block_shape": shape,
+        },
     )
     arguments = {**decoder.keywords, **facts, "store": store, "block_shape": shape}
     for block, labels in blockwise.function(prediction, **arguments):
         written = max(partial_volume.done() - block.start[0], 0)
         if written < len(labels):
             partial_volume.write(block.start[0] + written, labels[written:])
-    partial_volume.finish()
+    partial_volume.finish(old_to=old_place(segmentation, attributes["fingerprint"]))
 
 
 def _threads(decoder: partial) -> int:
@@ -256,7 +305,7 @@ def decoder_input(job: DecodeJob, decoder: partial) -> tuple[Volume, dict[str, A
     """The chosen channels, lazily, calibrated where asked, and the facts the decoder asks for."""
     predicted = open_prediction(job)
     channels = _channels(job, predicted)
-    for file in _files(job):
+    for file in decoder_files(job.decoding):
         check_on_grid(file, predicted, what="decoding.affinity_mask_path")
     facts = asked_facts(
         decoder,
@@ -271,14 +320,12 @@ def decoder_input(job: DecodeJob, decoder: partial) -> tuple[Volume, dict[str, A
     return calibrated_channels(predicted, channels, job.decoding), facts
 
 
-def _files(job: DecodeJob) -> list[str]:
-    # A file that the decoder reads decides the result as much as its arguments do.
-    return [
-        value for key, value in job.decoding.items() if key.endswith("_path") and value is not None
-    ]
+def decoder_files(decoding: Mapping[str, Any]) -> list[str]:
+    """The files that a decoder reads: they decide the result as much as its arguments do."""
+    return [value for key, value in decoding.items() if key.endswith("_path") and value is not None]
 
 
 def _inputs(job: DecodeJob, predicted: Volume) -> list[str]:
     """The files whose bytes no fingerprint covers: the decoder's, and predictions of others."""
     elsewhere = "elsewhere" in predicted.attributes
-    return [*_files(job), *([predicted.location] if elsewhere else [])]
+    return [*decoder_files(job.decoding), *([predicted.location] if elsewhere else [])]

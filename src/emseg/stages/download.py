@@ -14,9 +14,9 @@ import numpy as np
 from emseg.errors import UserError, unknown_name
 from emseg.stages.by_hand import BY_HAND, by_hand
 from emseg.stages.fetch import check_hash, obtain, recorded
-from emseg.stages.runs import say
+from emseg.stages.runs import say, working_in
 from emseg.stages.weights import download_weights
-from emseg.volumes import Volume, check_writable, open_volume
+from emseg.volumes import Volume, open_volume
 from emseg.volumes.atomic import discard, publish, writing
 from emseg.volumes.cremi import CLEFTS, NEURONS, RAW
 from emseg.volumes.hdf5 import Hdf5Array
@@ -114,36 +114,38 @@ def download(name: str, folder: str | None = None, *, sha256: str | None = None)
 
 def _download_archive(name: str, data: DataSet, to: Path, sha256: str | None) -> None:
     archive = to / Path(data.url).name
-    check_writable(to)
-    complete = _is_there(data, to)
-    if archive.exists():
-        check_archive(archive)
-        check_hash(archive, archive, sha256)
-    elif not complete:
-        obtain(data.url, archive, check=check_archive, sha256=sha256)
-    elif sha256 is not None and recorded(archive) != sha256.lower():
-        raise UserError(f"--sha256: {to} holds {name} of another archive, or of one not recorded")
-    if complete:
-        first = open_volume(to / data.images[0])
-        # Synthetic ones have the same names.
-        unknown = f", from no archive of record: {data.images[0]} has the shape {first.shape}"
-        say(f"{name}: {to} holds it already{'' if recorded(archive) else unknown}")
-        return
-    _unpack(data, archive, to)
-    say(f"{name}: unpacked into {to}")
+    with working_in(to, "emseg download"):
+        complete = _is_there(data, to)
+        if archive.exists():
+            check_archive(archive)
+            check_hash(archive, archive, sha256)
+        elif not complete:
+            obtain(data.url, archive, check=check_archive, sha256=sha256)
+        elif sha256 is not None and recorded(archive) != sha256.lower():
+            raise UserError(
+                f"--sha256: {to} holds {name} of another archive, or of one not recorded"
+            )
+        if complete:
+            first = open_volume(to / data.images[0])
+            # Synthetic ones have the same names.
+            unknown = f", from no archive of record: {data.images[0]} has the shape {first.shape}"
+            say(f"{name}: {to} holds it already{'' if recorded(archive) else unknown}")
+            return
+        _unpack(data, archive, to)
+        say(f"{name}: unpacked into {to}")
 
 
 def _download_files(samples: tuple[Sample, ...], to: Path) -> None:
-    check_writable(to)
-    for sample in samples:
-        file = to / unquote(Path(sample.url).name)
-        if file.exists():
-            _check_sample(file, sample, cure="move it away")
-            check_hash(file, file, None)
-            say(f"{file} is there already")
-        else:
-            check = partial(_check_sample, sample=sample, cure=f"see what {sample.url} is")
-            obtain(sample.url, file, check=check, sha256=sample.sha256)
+    with working_in(to, "emseg download"):
+        for sample in samples:
+            file = to / unquote(Path(sample.url).name)
+            if file.exists():
+                _check_sample(file, sample, cure="move it away")
+                check_hash(file, file, None)
+                say(f"{file} is there already")
+            else:
+                check = partial(_check_sample, sample=sample, cure=f"see what {sample.url} is")
+                obtain(sample.url, file, check=check, sha256=sample.sha256)
 
 
 def _is_there(data: DataSet, folder: Path) -> bool:

@@ -1,6 +1,5 @@
 """Evaluate: segmentations against their truth, into metrics.json and a printed table."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -11,19 +10,16 @@ import numpy as np
 
 from emseg import __version__
 from emseg.errors import UserError
-from emseg.stages.artifacts import (
-    FORMAT_VERSION,
-    check_format,
-    contents,
-    fingerprint,
-    same_contents,
-    write_json,
-)
+from emseg.stages.artifacts import check_format, contents, fingerprint, same_contents
+from emseg.stages.earlier import TOLD
+from emseg.stages.records import NAME, add_record, find_record, scores_of
 from emseg.stages.runs import say
 from emseg.stages.scores import Scores, asks, build_metrics, counts_suffice, score
 from emseg.stages.sources import Source, cut
 from emseg.stages.truth import count_overlaps, read_truth, segments_at, truth_facts
-from emseg.volumes import Volume, identity, open_volume
+from emseg.volumes import Volume, check_writable, identity, open_volume
+from emseg.volumes.content import content_now, stored_content
+from emseg.volumes.location import parse_location
 from emseg.volumes.places import begins_at, common_region, one_sided_offset, shown_region
 
 # Characters that a line of the printed table may have.
@@ -42,8 +38,8 @@ def evaluate(
 ) -> dict[str, Scores]:
     """Scores per volume (and `mean` over several), also kept as a record in metrics.json.
 
-    A record's key is the fingerprint of segmentations, truths and metrics: a second
-    configuration adds a record, the same one is not computed again.
+    A record's key is the fingerprint of segmentations, with a hash of their content, truths and
+    metrics: a second configuration adds a record, the same one is not computed again.
     """
     labelled = [source for source in sources if source.has_truth]
     if not labelled:
@@ -52,25 +48,25 @@ def evaluate(
     opened = [open_segmentation(segmentations[source.name], source) for source in labelled]
     labelled = [source for _, source in opened]
     segmented = {source.name: volume for volume, source in opened}
-    path = folder / "metrics.json"
-    kept = _read_records(path)
-    key = fingerprint("evaluate", _facts(segmented, labelled, metrics))
-    inputs = _inputs(segmented, labelled)
-    record = kept["records"].get(key)
+    check_writable(folder)
+    key, hashes, record = _find(folder, segmented, labelled, metrics, read=force or verify)
+    inputs, made = _inputs(segmented, labelled), None
     if force or record is None or (verify and not same_contents(record, inputs)):
-        record = {
+        record = made = {
             "volumes": _score_volumes(segmented, labelled, build_metrics(metrics, allow=allow)),
             "metrics": dict(metrics),
-            "segmentations": {name: _origin(volume) for name, volume in segmented.items()},
+            "segmentations": {
+                name: {**_origin(one), "content": hashes[name]} for name, one in segmented.items()
+            },
             "truths": {source.name: truth_facts(source) for source in labelled},
             "contents": contents(inputs),
             "emseg": __version__,
         }
-        kept["records"][key] = record
-        write_json(path, kept)
     else:
-        say(f"{path.name} holds this evaluation: not computed again")
-    volumes = {name: _floats(scores) for name, scores in record["volumes"].items()}
+        say(f"{NAME} holds this evaluation: not computed again")
+    add_record(folder, key, made, [parse_location(path).path for path in segmentations.values()])
+    volumes = scores_of(record)
+    assert volumes is not None
     _tell_of_infinite(volumes)
     return volumes
 
@@ -164,17 +160,53 @@ def _score_volume(segmented: Volume, source: Source, metrics: Sequence[partial])
     return score(truthful[...], truth, **facts)
 
 
+def _find(
+    folder: Path,
+    segmented: Mapping[str, Volume],
+    sources: Sequence[Source],
+    metrics: Mapping[str, Any],
+    *,
+    read: bool,
+) -> tuple[str, dict[str, str | None], dict[str, Any] | None]:
+    """The key of the evaluation, hashes of what segmentations hold, and the record if there is one.
+
+    The hashes are taken anew with `read`, or where there is no record, else they are those written.
+    """
+    hashes = {name: stored_content(one.attributes) for name, one in segmented.items()}
+    key = fingerprint("evaluate", _facts(segmented, hashes, sources, metrics))
+    record = find_record(folder, key)
+    if not read and record is not None:
+        return key, hashes, record
+    now = {name: _content_now(one) for name, one in segmented.items()}
+    if now != hashes:
+        key = fingerprint("evaluate", _facts(segmented, now, sources, metrics))
+        record = find_record(folder, key)
+    return key, now, record
+
+
 def _facts(
-    segmented: Mapping[str, Volume], sources: Sequence[Source], metrics: Mapping[str, Any]
+    segmented: Mapping[str, Volume],
+    hashes: Mapping[str, str | None],
+    sources: Sequence[Source],
+    metrics: Mapping[str, Any],
 ) -> dict[str, Any]:
     volumes = {
         source.name: {
-            "segmentation": _fingerprint_of(segmented[source.name]),
+            "segmentation": _fingerprint_of(segmented[source.name], hashes[source.name]),
             "truth": truth_facts(source),
         }
         for source in sources
     }
     return {"volumes": volumes, "metrics": dict(metrics)}
+
+
+def _content_now(segmentation: Volume) -> str | None:
+    """The hash of what it holds; a line where that is not what was written."""
+    now = content_now(segmentation.location)
+    if now != stored_content(segmentation.attributes):
+        told = "was changed after it was written: it is scored as it is now"
+        say(f"{segmentation.location} {told}")
+    return now
 
 
 def _inputs(segmented: Mapping[str, Volume], sources: Sequence[Source]) -> list[str]:
@@ -185,26 +217,12 @@ def _inputs(segmented: Mapping[str, Volume], sources: Sequence[Source]) -> list[
     return [*(volume.location for volume in (*foreign, *read)), *skeletons]
 
 
-def _fingerprint_of(segmentation: Volume) -> Any:
-    return segmentation.attributes.get("fingerprint") or identity(segmentation.location)
+def _fingerprint_of(segmentation: Volume, content: str | None) -> Any:
+    found = segmentation.attributes.get("fingerprint") or identity(segmentation.location)
+    # What older versions segmented has no hash of its content, and their scores are still found.
+    return found if content is None else [found, content]
 
 
 def _origin(segmentation: Volume) -> dict[str, Any]:
-    told = ("decoding", "select_channel", "step")
-    facts = {name: segmentation.attributes.get(name) for name in told}
+    facts = {name: segmentation.attributes.get(name) for name in ("fingerprint", *TOLD)}
     return {"path": segmentation.location, **facts}
-
-
-def _read_records(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {"format_version": FORMAT_VERSION, "records": {}}
-    try:
-        kept = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not JSON any more ({error}); move it away") from error
-    check_format(path, kept)
-    return kept
-
-
-def _floats(scores: Mapping[str, float | str]) -> Scores:
-    return {name: float(value) for name, value in scores.items()}

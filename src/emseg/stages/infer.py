@@ -31,12 +31,21 @@ DISTANCE = "distance"
 
 
 def current_prediction(
-    source: Source, trained: Trained, root: Root, *, folder: Path, verify: bool
+    source: Source,
+    trained: Trained,
+    root: Root,
+    *,
+    folder: Path,
+    verify: bool,
+    tell: Callable[[str], None] | None = None,
 ) -> Path | None:
-    """The volume's prediction in the folder where it is what `infer` would make, else None."""
+    """The volume's prediction in the folder where it is what `infer` would make, else None.
+
+    `tell` is that of `find_current`.
+    """
     wanted = fingerprint("infer", _facts(source, trained, root))
     inputs = [source.image.location]
-    return find_current(folder, _name(source), wanted, inputs=inputs, verify=verify)
+    return find_current(folder, _name(source), wanted, inputs=inputs, verify=verify, tell=tell)
 
 
 def check_image(image: Volume, trained: Trained, root: Root) -> None:

@@ -17,6 +17,8 @@ from emseg.stages.facts import trained_facts
 from emseg.stages.grid import Grid
 from emseg.training.checkpoints import load_weights, net_weights, read_checkpoint
 
+# More steps than any training has; a name of a folder has so many digits at most.
+MOST_STEPS = 2**63
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 

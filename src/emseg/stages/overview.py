@@ -1,5 +1,6 @@
 """overview.png: raw, affinity, segmentation and truth side by side."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import numpy as np
 
 from emseg.stages.channels import nearest_channels
 from emseg.stages.sources import Source
-from emseg.volumes import Volume, open_volume
+from emseg.volumes import Volume, open_volume, read_attributes
 from emseg.volumes.atomic import replacing
+from emseg.volumes.content import stored_content
 
 PANEL_INCHES = 3.2
 DEPTHS = (0.25, 0.5, 0.75)
@@ -28,7 +30,8 @@ def write_overview(
 
     Of many volumes the first `MOST_VOLUMES` are drawn. The affinity panel shows the mean of the
     two nearest in-plane channels, so that membranes are dark as they are in the raw image; other
-    predictions show their first channel. Probabilities go from black, 0, to white, 1.
+    predictions show their first channel. Probabilities go from black, 0, to white, 1. The picture's
+    `Description` holds the hashes of the content of what it was drawn from, as JSON.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -51,7 +54,9 @@ def write_overview(
             if image is not None:
                 axis.imshow(image, cmap="gray", interpolation="nearest")
     with replacing(path) as partial:
-        figure.savefig(partial, dpi=110, format="png")
+        made_of = {"predictions": _contents(predictions), "segmentations": _contents(segmentations)}
+        metadata = {"Description": json.dumps(made_of)}
+        figure.savefig(partial, dpi=110, format="png", metadata=metadata)
 
 
 def label_colours(labels: np.ndarray) -> np.ndarray:
@@ -60,6 +65,10 @@ def label_colours(labels: np.ndarray) -> np.ndarray:
     shifts = np.array([16, 32, 48], np.uint64)
     bright = (scrambled[..., None] >> shifts).astype(np.uint8) // 4 * 3 + 64
     return np.where(labels[..., None] == 0, 0, bright).astype(np.uint8)
+
+
+def _contents(volumes: Mapping[str, Path]) -> dict[str, str | None]:
+    return {name: stored_content(read_attributes(path)) for name, path in volumes.items()}
 
 
 def _panels(

@@ -14,9 +14,8 @@ from emseg.progress import track
 from emseg.stages.by_hand import by_hand
 from emseg.stages.download import check_archive, check_digits
 from emseg.stages.fetch import check_hash, obtain, recorded
-from emseg.stages.runs import say
+from emseg.stages.runs import say, working_in
 from emseg.stages.section_images import SUFFIXES, Stack, contrasts, find_stacks
-from emseg.volumes import check_writable
 from emseg.volumes.atomic import replacing
 from emseg.volumes.cremi import NEURONS, RAW
 from emseg.volumes.hdf5 import open_hdf5
@@ -61,22 +60,22 @@ def prepare(name: str, folder: str | None = None, *, sha256: str | None = None) 
 
 def _prepare_archive(to: Path, sha256: str | None) -> None:
     archive = to / Path(URL).name
-    check_writable(to)
-    made = {volume: _source_of(to / f"{volume}.h5") for volume in SECTIONS}
-    if archive.exists():
-        check_archive(archive)
-        check_hash(archive, archive, sha256)
-    elif None in made.values() or (sha256 and sha256.lower() != recorded(archive)):
-        obtain(URL, archive, check=check_archive, sha256=sha256)
-    else:
-        say(f"ac3ac4: {to} holds it already")
-        return
-    origin = f"{archive.name}, SHA-256 {recorded(archive)}"
-    with ZipFile(archive) as file:
-        stacks = find_stacks(file.namelist(), file.read)
-        chosen = {volume: _choose(stacks, volume, archive) for volume in SECTIONS}
-        for volume, (images, labels) in chosen.items():
-            _make(to / f"{volume}.h5", images, labels, origin)
+    with working_in(to, "emseg prepare"):
+        made = {volume: _source_of(to / f"{volume}.h5") for volume in SECTIONS}
+        if archive.exists():
+            check_archive(archive)
+            check_hash(archive, archive, sha256)
+        elif None in made.values() or (sha256 and sha256.lower() != recorded(archive)):
+            obtain(URL, archive, check=check_archive, sha256=sha256)
+        else:
+            say(f"ac3ac4: {to} holds it already")
+            return
+        origin = f"{archive.name}, SHA-256 {recorded(archive)}"
+        with ZipFile(archive) as file:
+            stacks = find_stacks(file.namelist(), file.read)
+            chosen = {volume: _choose(stacks, volume, archive) for volume in SECTIONS}
+            for volume, (images, labels) in chosen.items():
+                _make(to / f"{volume}.h5", images, labels, origin)
 
 
 def _choose(stacks: list[Stack], volume: str, archive: Path) -> tuple[Stack, Stack]:
@@ -116,12 +115,12 @@ def _prepare_exported(to: Path) -> None:
     found = {part: _exported(room / part) for part in PARTS if (room / part / "raw").is_dir()}
     if not found:
         raise by_hand("kasthuri15", str(to))
-    check_writable(to)
-    for part, (images, labels, origin) in found.items():
-        _make(to / f"kasthuri15_{part}.h5", images, labels, origin)
-    missing = [f"{room / part}/raw" for part in PARTS if part not in found]
-    if missing:
-        say(f"kasthuri15: nothing made of {', '.join(missing)}, which is not there")
+    with working_in(to, "emseg prepare"):
+        for part, (images, labels, origin) in found.items():
+            _make(to / f"kasthuri15_{part}.h5", images, labels, origin)
+        missing = [f"{room / part}/raw" for part in PARTS if part not in found]
+        if missing:
+            say(f"kasthuri15: nothing made of {', '.join(missing)}, which is not there")
 
 
 def _exported(room: Path) -> tuple[Stack, Stack | None, str]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from emseg.errors import UserError
 from emseg.stages.converted import write_converted
-from emseg.volumes import Volume, check_writable, open_volume
+from emseg.stages.runs import working_in
+from emseg.volumes import Volume, open_volume
 from emseg.volumes.cremi import RAW
 
 _ISBI = "https://downloads.imagej.net/ISBI-2012-challenge.zip (unpacked below it)"
@@ -79,13 +80,13 @@ def convert_public(source: Path, to: Path) -> None:
         )
     found = {stack: _find(stack.file, source) for stack in STACKS}
     volumes = {stack: _open(stack, path) for stack, path in found.items() if path is not None}
-    check_writable(to)
-    for stack, volume in volumes.items():
-        kept = {"source": stack.source}
-        write_converted(to / f"{stack.name}.h5", volume, np.uint8, attributes=kept)
-    missing = [stack for stack in STACKS if stack not in volumes]
-    if missing:
-        raise UserError(_wanted(missing, source))
+    with working_in(to, "emseg convert"):
+        for stack, volume in volumes.items():
+            kept = {"source": stack.source}
+            write_converted(to / f"{stack.name}.h5", volume, np.uint8, attributes=kept)
+        missing = [stack for stack in STACKS if stack not in volumes]
+        if missing:
+            raise UserError(_wanted(missing, source))
 
 
 def _find(name: str, source: Path) -> Path | None:

@@ -5,14 +5,16 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from emseg import __version__
 from emseg.errors import UserError
-from emseg.volumes.atomic import replacing, writing
+from emseg.runs.lock import ending_on_sigterm, locked
+from emseg.volumes.atomic import check_writable, replacing, writing
 
 OUTPUTS = Path("outputs")
 # Tells the processes that rank 0 starts which folder it has made.
@@ -74,6 +76,17 @@ def run_for(checkpoint: Path, experiment_name: str, *, config: str) -> Path:
 def results_of(run: Path, step: int) -> Path:
     """Where the run keeps the results of the checkpoint of that step."""
     return run / f"results_step={step}"
+
+
+@contextmanager
+def working_in(folder: Path, what: str) -> Iterator[None]:
+    """Within it no other verb fills the folder, which is made if need be.
+
+    UserError, also for a folder that cannot be written to.
+    """
+    check_writable(folder)
+    with ending_on_sigterm(say), locked(folder / "emseg", what, tell=say):
+        yield
 
 
 def write_config(run: Path, text: str) -> None:

@@ -9,18 +9,21 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from emseg.blocks.child import ChildCrash, ChildWorker
 from emseg.config.schema import Tune
 from emseg.errors import UserError
-from emseg.stages.artifacts import fingerprint
+from emseg.stages.artifacts import contents, fingerprint
 from emseg.stages.runs import say
 from emseg.stages.space import Search, own_values, split_space, start_of, suggest
+from emseg.stages.study_file import open_study, sound
 from emseg.stages.trial import (
     Curve,
     Task,
     score_curve,
     task_facts,
+    task_inputs,
     warm_up,
     with_parameters,
 )
@@ -30,19 +33,24 @@ from emseg.stages.trial import (
 class Found:
     """The decoder's leaf with the best arguments and its score, and the config's own, unsearched.
 
-    `untuned` is None where the config's own arguments came to no score.
+    `untuned` is None where the config's own arguments came to no score; `fingerprint` is of all
+    that decided the study but the ranges of arguments.
     """
 
     leaf: dict[str, Any]
     score: float
     untuned: float | None
+    fingerprint: str
 
 
-def search(tasks: Sequence[Task], config: Tune, *, folder: Path, seed: int) -> Found:
+def search(
+    tasks: Sequence[Task], config: Tune, *, folder: Path, seed: int, verify: bool = False
+) -> Found:
     """The best arguments of the decoder, by the mean of `tune.metric` over the tasks.
 
     The study is kept in `<folder>/<study_name>.sqlite3`: a further call appends `n_trials` to it,
-    or refuses when it is about something else (`task_facts`). An argument that the decoder sweeps
+    or refuses when it is about something else (`task_facts`, with `verify` the bytes of the truth
+    too). An argument that the decoder sweeps
     in one pass, and whose space has a step, is not sampled: each trial tries all its values and
     keeps the best. A trial that outlasts `trial_timeout` seconds, crashes, or asks for what the
     decoder refuses is pruned, so that the sampler never sees a made-up score. Where no trial is
@@ -50,51 +58,65 @@ def search(tasks: Sequence[Task], config: Tune, *, folder: Path, seed: int) -> F
     """
     leaf = tasks[0].job.decoding
     wanted = split_space(config.search_space, tasks[0].job)
+    path = folder / f"{config.study_name}.sqlite3"
     with warnings.catch_warnings():
         # Optuna's remarks on spaces and on its own features; decoders run in the child.
         warnings.simplefilter("ignore")
-        study = _open_study(tasks, config, folder, seed)
-        before = sum(trial.state.is_finished() for trial in study.trials)
-        if before:
-            say(f"study {config.study_name}: adding to the {before} trials that are there")
-        else:
-            study.enqueue_trial(start_of(wanted.sampled, leaf), skip_if_exists=True)
+        study = _open_study(tasks, config, path, seed, verify=verify)
+        with sound(path):
+            before = sum(trial.state.is_finished() for trial in study.trials)
+            if before:
+                say(f"study {config.study_name}: adding to the {before} trials that are there")
+            else:
+                study.enqueue_trial(start_of(wanted.sampled, leaf), skip_if_exists=True)
         with ChildWorker() as child:
-            study.optimize(
-                lambda trial: _objective(trial, tasks, wanted, config, child),
-                n_trials=config.n_trials,
-                callbacks=[_Reporter(config)],
-            )
+            _optimize(study, tasks, wanted, config, child, path)
             best = _best_of(study)
             untuned = _untuned(study, tasks, wanted, config, child)
     assert best.value is not None
+    about = study.user_attrs["fingerprint"]
     if untuned is not None and _is_better(untuned, best.value, config):
-        return Found(leaf, untuned, untuned)
-    return Found(with_parameters(leaf, best.user_attrs["parameters"]), best.value, untuned)
+        return Found(leaf, untuned, untuned, about)
+    parameters = best.user_attrs["parameters"]
+    return Found(with_parameters(leaf, parameters), best.value, untuned, about)
 
 
-def _open_study(tasks: Sequence[Task], config: Tune, folder: Path, seed: int) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{config.study_name}.sqlite3"
-    study = optuna.create_study(
-        study_name=config.study_name,
-        storage=f"sqlite:///{path}",
-        direction=config.direction,
-        load_if_exists=True,
-    )
+def _optimize(
+    study: optuna.Study,
+    tasks: Sequence[Task],
+    wanted: Search,
+    config: Tune,
+    child: ChildWorker,
+    path: Path,
+) -> None:
+    try:
+        study.optimize(
+            lambda trial: _objective(trial, tasks, wanted, config, child),
+            n_trials=config.n_trials,
+            callbacks=[_Reporter(config)],
+        )
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        why = str(getattr(error, "orig", error)).splitlines()[0]
+        raise UserError(f"cannot write '{path}': {why}") from error
+
+
+def _open_study(
+    tasks: Sequence[Task], config: Tune, path: Path, seed: int, *, verify: bool
+) -> optuna.Study:
     facts = [task_facts(task, [*config.search_space]) for task in tasks]
     # What can be chosen from cannot change within a study; ranges can.
     choices = {key: space.choices for key, space in config.search_space.items() if space.choices}
-    wanted = fingerprint(
-        "tune", {"tasks": facts, "direction": config.direction, "choices": choices}
+    about = {"tasks": facts, "direction": config.direction, "choices": choices}
+    assert config.study_name is not None
+    study = open_study(
+        path,
+        config.study_name,
+        direction=config.direction,
+        fingerprint=fingerprint("tune", about),
+        contents=contents({file for task in tasks for file in task_inputs(task)}),
+        searched=[*config.search_space],
+        verify=verify,
     )
-    if study.user_attrs.get("fingerprint", wanted) != wanted:
-        raise UserError(
-            f"{path} holds a study of other predictions, arguments, choices, truth, metric or "
-            "direction: name this one with tune.study_name, or move the file away"
-        )
-    study.set_user_attr("fingerprint", wanted)
     # A seed of its own for each call: with the same one it would draw what the first call drew.
     study.sampler = optuna.samplers.TPESampler(
         n_startup_trials=config.n_startup_trials, seed=seed + len(study.trials)

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from emseg.decoding import sweep_of
 from emseg.errors import UserError, unknown_name
 from emseg.progress import track
 from emseg.stages.artifacts import write_json
+from emseg.stages.decode import as_it_is
 from emseg.stages.rehearsal import try_decoders
 from emseg.stages.runs import say
 from emseg.stages.scores import build_metrics, score_names
@@ -51,28 +53,46 @@ def sweep(session: Session, checkpoint: Path) -> dict[str, Any]:
     chosen, own = combinations(config, root.decoding, session.loaded.allow)
     sources = rehearsed_sources(session)
     scores = _check(session, sources, chosen)
-    predictions = infer_sources(session, checkpoint, sources)
-    folder = next(iter(predictions.values())).parent
-    records = folder / f"{config.name}_records.json"
-    book = Book(records, force=session.force, affinities=config.tables is not None)
-    tasks = [
-        Task(decode_job(session, predictions[one.name]), one, root.evaluation.metrics, "")
-        for one in sources
-    ]
-    jobs = list(itertools.product(tasks, chosen))
-    for task, (arguments, swept) in track(jobs, total=len(jobs), label="sweep", unit="decode"):
-        book.fill(task, arguments, swept)
-    book.close()
-    summary = _summary(book.rows, session, scores, own, samples=[one.name for one in sources])
-    write_table(folder / f"{config.name}_metrics.csv", book.rows)
-    write_json(folder / f"{config.name}_summary.json", summary)
-    if config.tables is not None:
-        publish(book.rows, root, sources, own=own, checkpoint=checkpoint, folder=folder)
+    with ExitStack() as locks:
+        predictions = infer_sources(session, checkpoint, sources, locks)
+        folder = next(iter(predictions.values())).parent
+        session.lock(folder / f"{config.name}_records.json", locks)
+        rows = _rows(session, sources, predictions, chosen, folder)
+        summary = _summary(rows, session, scores, own, samples=[one.name for one in sources])
+        write_table(folder / f"{config.name}_metrics.csv", rows)
+        write_json(folder / f"{config.name}_summary.json", summary)
+        if config.tables is not None:
+            publish(rows, root, sources, own=own, checkpoint=checkpoint, folder=folder)
     for name in config.best:
         say(f"best by {name}: {_shown(summary[f'best_by_{name}'])}")
     say(f"as configured: {_shown(summary['configured'])}")
     print(f"results: {folder}")
     return summary
+
+
+def _rows(
+    session: Session,
+    sources: Sequence[Source],
+    predictions: Mapping[str, Path],
+    chosen: Sequence[Combination],
+    folder: Path,
+) -> list[Row]:
+    """The rows of all volumes and combinations, in order, written down as they are made."""
+    root = session.loaded.root
+    config = root.sweep
+    book = Book(
+        folder / f"{config.name}_records.json",
+        force=session.force,
+        verify=session.verify,
+        affinities=config.tables is not None,
+    )
+    jobs = {one.name: as_it_is(decode_job(session, predictions[one.name])) for one in sources}
+    tasks = [Task(jobs[one.name], one, root.evaluation.metrics, "") for one in sources]
+    pairs = list(itertools.product(tasks, chosen))
+    for task, (arguments, swept) in track(pairs, total=len(pairs), label="sweep", unit="decode"):
+        book.fill(task, arguments, swept)
+    book.close()
+    return book.rows
 
 
 def combinations(

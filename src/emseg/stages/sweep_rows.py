@@ -1,6 +1,7 @@
 """The rows of a sweep: one for each volume and combination, kept as they are made."""
 
 import csv
+import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,15 @@ from emseg.config import build
 from emseg.config.schema import BorderMask
 from emseg.errors import UserError
 from emseg.evaluation.affinity_overlap import affinity_overlap
-from emseg.stages.artifacts import fingerprint, write_json
+from emseg.stages.artifacts import contents, fingerprint, write_json
 from emseg.stages.decode import decoder_input
-from emseg.stages.trial import Task, scores_by_value, task_facts, with_parameters
+from emseg.stages.trial import (
+    Task,
+    scores_by_value,
+    task_facts,
+    task_inputs,
+    with_parameters,
+)
 from emseg.stages.truth import read_truth
 from emseg.volumes.atomic import replacing
 
@@ -25,7 +32,7 @@ Row = dict[str, Any]
 # The argument that the decoder sweeps over in one pass, and its values.
 Swept = tuple[str, list[float]] | None
 # What a row has beside arguments and scores.
-ABOUT = ("sample", "seconds", "failure", "fingerprint")
+ABOUT = ("sample", "seconds", "failure", "fingerprint", "contents")
 
 
 class Book:
@@ -34,10 +41,11 @@ class Book:
     With `affinities` a row tells how good the affinities were that the decoder got.
     """
 
-    def __init__(self, path: Path, *, force: bool, affinities: bool) -> None:
+    def __init__(self, path: Path, *, force: bool, affinities: bool, verify: bool = False) -> None:
         self.rows: list[Row] = []
-        self._path, self._affinities = path, affinities
+        self._path, self._affinities, self._verify = path, affinities, verify
         self._left = {} if force else _read_rows(path)
+        self._contents: dict[str, str] = {}
 
     def fill(self, task: Task, arguments: Mapping[str, Any], swept: Swept) -> None:
         """The rows of one volume and combination, made unless they are there."""
@@ -46,13 +54,24 @@ class Book:
         facts = {"task": about, "arguments": dict(arguments), "swept": swept}
         key = fingerprint("sweep", facts | ({"affinities": True} if self._affinities else {}))
         known = self._left.pop(key, None)
+        if known is not None and self._verify:
+            now = self._contents_of(task)
+            known = known if all(row.get("contents") == now for row in known) else None
         if known is None:
             made = _rows(task, arguments, swept, affinities=self._affinities)
-            self.rows += [row | {"fingerprint": key} for row in made]
+            told = {"fingerprint": key, "contents": self._contents_of(task)}
+            self.rows += [row | told for row in made]
             rest = [row for rows in self._left.values() for row in rows]
             write_json(self._path, [*self.rows, *rest])
         else:
             self.rows += known
+
+    def _contents_of(self, task: Task) -> str:
+        """A hash over the bytes of the truth and of the files that the decoder reads."""
+        if task.source.name not in self._contents:
+            text = json.dumps(contents(task_inputs(task)), sort_keys=True)
+            self._contents[task.source.name] = hashlib.sha256(text.encode()).hexdigest()
+        return self._contents[task.source.name]
 
     def close(self) -> None:
         """Nothing; what belongs to another grid is gone."""
@@ -142,10 +161,18 @@ def _read_rows(path: Path) -> dict[str, list[Row]]:
     try:
         for row in json.loads(path.read_text()) if path.exists() else []:
             own = {k: v if k in ABOUT else _number(v) for k, v in row.items()}
+            if not _is_row(own):
+                raise TypeError(f"a row is {row!r:.60}")
             found.setdefault(row["fingerprint"], []).append(own)
-    except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: not the rows of a sweep ({error}); move it away") from error
     return found
+
+
+def _is_row(row: Row) -> bool:
+    """Whether it has what rows have; arguments of decoders may be anything."""
+    texts = all(isinstance(row[name], str) for name in ("sample", "fingerprint"))
+    return texts and isinstance(row["seconds"], int | float)
 
 
 def _number(value: Any) -> Any:

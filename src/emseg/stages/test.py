@@ -1,18 +1,28 @@
 """Test: infer, decode and evaluate the volumes of `data.test`, together or one stage alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emseg.config import Loaded, dump
 from emseg.errors import UserError
+from emseg.runs.lock import MOMENT, locked
 from emseg.stages.artifacts import existing
-from emseg.stages.decode import DecodeJob, current_segmentation, decode, open_prediction
+from emseg.stages.decode import (
+    DecodeJob,
+    as_it_is,
+    current_segmentation,
+    decode,
+    open_prediction,
+)
+from emseg.stages.earlier import latest_name, make_latest
 from emseg.stages.elsewhere import segmentation_of
 from emseg.stages.evaluate import evaluate, table
 from emseg.stages.grid import unlike_training
 from emseg.stages.overview import write_overview
+from emseg.stages.records import NAME, add_record
 from emseg.stages.runs import log_start, results_of, run_for, run_of, say, write_config
 from emseg.stages.scores import Scores
 from emseg.stages.sources import Source, open_sources
@@ -35,33 +45,58 @@ class Session:
     verify: bool
     command: str
 
+    def lock(self, path: Path, locks: ExitStack) -> None:
+        """Nothing; until `locks` close, no other run works at `path`, or a UserError."""
+        locks.enter_context(locked(path, self.command, tell=say))
+
+    def lock_volumes(self, folder: Path, names: Iterable[str], locks: ExitStack) -> None:
+        """Nothing; nor at any result of these volumes in the folder of results."""
+        for name in sorted(names):
+            self.lock(folder / name, locks)
+
 
 def test_all(session: Session, checkpoint: Path) -> dict[str, Scores]:
     """The scores by volume, after all three stages; each is skipped when its result is current."""
     sources = rehearsed_sources(session)
-    predictions = infer_sources(session, checkpoint, sources)
-    segmentations = {name: _decode(session, prediction) for name, prediction in predictions.items()}
-    return _judge(session, sources, segmentations)
+    with ExitStack() as locks:
+        predictions = infer_sources(session, checkpoint, sources, locks)
+        segmentations = {
+            name: _decode(session, decode_job(session, one)) for name, one in predictions.items()
+        }
+        return _judge(session, sources, segmentations)
 
 
 def infer_all(session: Session, checkpoint: Path) -> dict[str, Path]:
     """The prediction of each test volume."""
-    return infer_sources(session, checkpoint, test_sources(session))
+    with ExitStack() as locks:
+        return infer_sources(session, checkpoint, test_sources(session), locks)
 
 
 def decode_all(
     session: Session, *, checkpoint: Path | None, prediction: Path | None
 ) -> dict[str, Path]:
     """The segmentation of each test volume's prediction, or of the one `prediction` given."""
-    if prediction is not None:
-        tell_absent(open_prediction(decode_job(session, prediction)))
-        found = {_volume_name(prediction, "prediction"): prediction}
-    else:
-        assert checkpoint is not None
-        sources = test_sources(session)
-        found = _found_predictions(session, checkpoint, sources, made_by="--mode infer")
-        _log_start(session, checkpoint)
-    return {name: _decode(session, path) for name, path in found.items()}
+    with ExitStack() as locks:
+        if prediction is not None:
+            jobs = {_volume_name(prediction, "prediction"): _given(session, prediction, locks)}
+        else:
+            assert checkpoint is not None
+            sources = test_sources(session)
+            found = _found_predictions(session, checkpoint, sources, locks, made_by="--mode infer")
+            _log_start(session, checkpoint)
+            jobs = {name: decode_job(session, path) for name, path in found.items()}
+        made = {name: _decode(session, job) for name, job in jobs.items()}
+        for path in made.values():
+            add_record(path.parent, "", None, [path])
+        return made
+
+
+def _given(session: Session, prediction: Path, locks: ExitStack) -> DecodeJob:
+    job, segmentation = decode_job(session, prediction), segmentation_of(prediction)
+    tell_absent(open_prediction(job))
+    check_writable(segmentation.parent)
+    session.lock_volumes(segmentation.parent, [_volume_name(segmentation, "segmentation")], locks)
+    return as_it_is(job) if session.verify else job
 
 
 def evaluate_all(
@@ -69,48 +104,89 @@ def evaluate_all(
 ) -> dict[str, Scores]:
     """The scores of each test volume's segmentation, or of the one `segmentation` given."""
     sources = test_sources(session)
-    if segmentation is None:
+    with ExitStack() as locks:
+        if segmentation is not None:
+            own = _own_source(sources, segmentation)
+            folder = parse_location(segmentation).path.parent
+            session.lock_volumes(folder, [_volume_name(segmentation, "segmentation")], locks)
+            say(f"{NAME} and overview.png go beside the input, into {folder.absolute()}")
+            return _judge(session, [own], {own.name: segmentation})
         assert checkpoint is not None
         before = "--mode infer, for --mode decode,"
-        predictions = _found_predictions(session, checkpoint, sources, made_by=before)
+        predictions = _found_predictions(session, checkpoint, sources, locks, made_by=before)
         found = _found_segmentations(session, predictions)
         _log_start(session, checkpoint)
         return _judge(session, sources, found)
+
+
+def _own_source(sources: Sequence[Source], segmentation: Path) -> Source:
+    """The volume that a segmentation is of, by its name; UserError where it is of none."""
     name = _volume_name(segmentation, "segmentation")
     own = [source for source in sources if source.name == name or len(sources) == 1]
     if not own:
         names = ", ".join(source.name for source in sources)
         raise UserError(f"--input {segmentation}: data.test has no volume '{name}', but {names}")
     tell_absent(open_volume(segmentation), sparse=True)
-    return _judge(session, own, {own[0].name: segmentation})
+    return own[0]
 
 
 def infer_sources(
-    session: Session, checkpoint: Path, sources: Sequence[Source], *, subfolder: str = ""
+    session: Session,
+    checkpoint: Path,
+    sources: Sequence[Source],
+    locks: ExitStack,
+    *,
+    subfolder: str = "",
 ) -> dict[str, Path]:
     """The prediction of each volume, in `results_step=<step>/` of the checkpoint's run.
 
     Volumes are checked before the first is predicted; a checkpoint from outside any run gets one.
+    No other run works at the results of these volumes until `locks` close.
     """
-    from emseg.stages.devices import resolve_devices
     from emseg.stages.infer import check_image, check_settings, infer
     from emseg.stages.network import load_trained
 
     root = session.loaded.root
     trained = load_trained(root, checkpoint, allow=session.loaded.allow)
     check_settings(trained, root)
-    before = None if session.force else run_of(checkpoint)
-    done = _current(session, before, trained, sources, subfolder) if before else {}
+    before = run_of(checkpoint)
+    there = _current(session, before, trained, sources, subfolder) if before else {}
+    for source in sources:
+        if session.force or source.name not in there:
+            check_image(source.image, trained, root)
+    run = run_for(checkpoint, root.experiment_name, config=dump(session.loaded.saved))
+    folder = results_of(run, trained.step) / subfolder
+    check_writable(folder)
+    session.lock_volumes(folder, [source.name for source in sources], locks)
+    # Only now nobody else changes what is there.
+    done = {}
+    if not session.force:
+        done = _current(session, run, trained, sources, subfolder, verify=session.verify, tell=say)
     for path in done.values():
         say(f"{path.name} is up to date: inference skipped")
     missing = [source for source in sources if source.name not in done]
     for source in missing:
-        check_image(source.image, trained, root)
-    run = run_for(checkpoint, root.experiment_name, config=dump(session.loaded.saved))
-    folder = results_of(run, trained.step) / subfolder
-    check_writable(folder)
+        if source.name in there and not session.force:
+            check_image(source.image, trained, root)
     log_start(run, command=session.command, seed=root.system.seed)
-    write_config(folder, dump(session.loaded.saved))
+    with locked(folder / "config.yaml", session.command, tell=say, wait=MOMENT):
+        write_config(folder, dump(session.loaded.saved))
+    _warn(session, run, trained, sources, missing)
+    for source in missing:
+        done[source.name] = infer(source, trained, root, folder=folder)
+    return {source.name: done[source.name] for source in sources}
+
+
+def _warn(
+    session: Session,
+    run: Path,
+    trained: "Trained",
+    sources: Sequence[Source],
+    missing: Sequence[Source],
+) -> None:
+    from emseg.stages.devices import resolve_devices
+
+    root = session.loaded.root
     warnings = [unlike_training(source.image, trained.grid) for source in missing]
     if root.evaluation.enabled:
         warnings += [_seen_before(source, trained) for source in sources]
@@ -120,9 +196,6 @@ def infer_sources(
             say(f"warning: {warning}", run=run)
     if missing and devices.accelerator == "gpu" and devices.count > 1:
         say(f"system.num_gpus: there are {devices.count}, inference predicts on one", run=run)
-    for source in missing:
-        done[source.name] = infer(source, trained, root, folder=folder)
-    return {source.name: done[source.name] for source in sources}
 
 
 def rehearsed_sources(session: Session) -> list[Source]:
@@ -167,27 +240,38 @@ def _seen_before(source: Source, trained: "Trained") -> str | None:
 
 
 def _current(
-    session: Session, run: Path, trained: "Trained", sources: Sequence[Source], subfolder: str = ""
+    session: Session,
+    run: Path,
+    trained: "Trained",
+    sources: Sequence[Source],
+    subfolder: str = "",
+    *,
+    verify: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> dict[str, Path]:
-    """The predictions that are what infer would make with these weights and settings, by volume."""
+    """The predictions that are what infer would make with these weights and settings, by volume.
+
+    `verify` and `tell` are those of `find_current`.
+    """
     from emseg.stages.infer import current_prediction
 
     root, folder = session.loaded.root, results_of(run, trained.step) / subfolder
     paths = {
-        source.name: current_prediction(source, trained, root, folder=folder, verify=session.verify)
+        source.name: current_prediction(
+            source, trained, root, folder=folder, verify=verify, tell=tell
+        )
         for source in sources
     }
     return {name: path for name, path in paths.items() if path is not None}
 
 
-def _decode(session: Session, prediction: Path) -> Path:
-    segmentation = segmentation_of(prediction)
-    check_writable(segmentation.parent)
+def _decode(session: Session, job: DecodeJob) -> Path:
     return decode(
-        decode_job(session, prediction),
-        segmentation=segmentation,
+        job,
+        segmentation=segmentation_of(job.prediction),
         force=session.force,
         verify=session.verify,
+        keep=session.loaded.root.evaluation.keep_segmentations,
     )
 
 
@@ -219,7 +303,12 @@ def _judge(
 
 
 def _found_predictions(
-    session: Session, checkpoint: Path, sources: Sequence[Source], *, made_by: str
+    session: Session,
+    checkpoint: Path,
+    sources: Sequence[Source],
+    locks: ExitStack,
+    *,
+    made_by: str,
 ) -> dict[str, Path]:
     """What an earlier infer made of each volume; a UserError where one is not there or stale."""
     from emseg.stages.network import load_trained
@@ -228,12 +317,15 @@ def _found_predictions(
     if run is None:
         raise UserError(f"{checkpoint} lies in no run: name what to go on from with --input FILE")
     trained = load_trained(session.loaded.root, checkpoint, allow=session.loaded.allow)
-    found = _current(session, run, trained, sources)
+    folder, found = results_of(run, trained.step), _current(session, run, trained, sources)
+    if found:
+        session.lock_volumes(folder, found, locks)
+        found = _current(session, run, trained, sources, verify=session.verify)
     for source in sources:
         if source.name not in found:
             raise UserError(
-                f"{results_of(run, trained.step)} has no {source.name}_prediction of these "
-                f"weights, image and settings: {made_by} makes it"
+                f"{folder} has no {source.name}_prediction of these weights, image and settings: "
+                f"{made_by} makes it"
             )
     return found
 
@@ -241,17 +333,15 @@ def _found_predictions(
 def _found_segmentations(session: Session, predictions: Mapping[str, Path]) -> dict[str, Path]:
     """What an earlier decode made of each prediction with this decoder."""
     found = {}
-    for name, prediction in predictions.items():
+    for volume, prediction in predictions.items():
         job, folder = decode_job(session, prediction), prediction.parent
-        path = current_segmentation(
-            job, folder=folder, name=f"{name}_segmentation", verify=session.verify
-        )
+        name = f"{volume}_segmentation"
+        path = current_segmentation(job, folder=folder, name=name, verify=session.verify)
         if path is None:
             raise UserError(
-                f"{folder} has no {name}_segmentation of this prediction and decoder: "
-                "--mode decode makes it"
+                f"{folder} has no {name} of this prediction and decoder: --mode decode makes it"
             )
-        found[name] = path
+        found[volume] = path if path.stem == name else make_latest(path, name)
     return found
 
 
@@ -262,4 +352,4 @@ def _log_start(session: Session, checkpoint: Path) -> None:
 
 
 def _volume_name(path: Path, kind: str) -> str:
-    return parse_location(path).path.stem.removesuffix(f"_{kind}")
+    return latest_name(parse_location(path).path.stem).removesuffix(f"_{kind}")

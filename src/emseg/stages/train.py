@@ -1,5 +1,6 @@
 """Train: from volumes, mostly labelled ones, to checkpoints."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -7,6 +8,7 @@ import pytorch_lightning as pl
 from emseg.config import Loaded, build, dump
 from emseg.config.schema import Root
 from emseg.errors import UserError
+from emseg.runs.lock import locked
 from emseg.stages.devices import Devices, resolve_devices, slow_precision, stand_resolved
 from emseg.stages.fit import fit
 from emseg.stages.grid import common_grid, unlike_training
@@ -27,7 +29,15 @@ DEFAULT_VAL_STEPS = 25
 
 
 def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
-    """The run folder with its checkpoints. With `checkpoint` its run goes on in its own folder."""
+    """The run folder with its checkpoints. With `checkpoint` its run goes on in its own folder.
+
+    No other run trains in that folder meanwhile, or a UserError.
+    """
+    with ExitStack() as locks:
+        return _train(loaded, checkpoint, command, locks)
+
+
+def _train(loaded: Loaded, checkpoint: Path | None, command: str, locks: ExitStack) -> Path:
     root = loaded.root
     devices = resolve_devices(root.system)
     _check_precision(root, devices)
@@ -50,7 +60,7 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
         check_resumable(checkpoint, root, module, target)
     patches = make_patches(loaded, sources, target, objective)
     data = _data(root, patches, devices)
-    run = _run_folder(loaded, checkpoint, devices, command)
+    run = _run_folder(loaded, checkpoint, devices, command, locks)
     _tell(run, devices.warning)
     _tell(run, begun)
     _tell(run, slow_precision(root.optimization.precision, devices))
@@ -96,13 +106,16 @@ def _data(root: Root, patches: Patches, devices: Devices) -> PatchDataModule:
     )
 
 
-def _run_folder(loaded: Loaded, checkpoint: Path | None, devices: Devices, command: str) -> Path:
+def _run_folder(
+    loaded: Loaded, checkpoint: Path | None, devices: Devices, command: str, locks: ExitStack
+) -> Path:
     stand_resolved(loaded.saved, devices, "train")
     root = loaded.root
     run = run_of(checkpoint) if checkpoint else None
     if run is None:
         run = start_run(root.experiment_name)
     if process_rank() == 0:
+        locks.enter_context(locked(run / "train", command, tell=say))
         write_config(run, dump(loaded.saved))
         log_start(run, command=command, seed=root.system.seed)
     return run

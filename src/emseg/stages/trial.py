@@ -16,6 +16,7 @@ from emseg.stages.artifacts import fingerprint
 from emseg.stages.decode import (
     DecodeJob,
     decode_facts,
+    decoder_files,
     decoder_input,
     labels_by_value,
     labels_of,
@@ -95,6 +96,14 @@ def task_facts(task: Task, searched: Sequence[str]) -> dict[str, Any]:
         "metrics": dict(task.metrics),
         "metric": task.metric,
     }
+
+
+def task_inputs(task: Task) -> list[str]:
+    """The files whose bytes `task_facts` do not cover: truths, and what the decoder reads."""
+    source, decoding = task.source, task.job.decoding
+    read = [volume.location for volume in (source.label, source.mask) if volume is not None]
+    skeletons = [source.config.skeletons] if source.config.skeletons else []
+    return [*read, *skeletons, *decoder_files(decoding)]
 
 
 def with_parameters(decoding: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Tune mode: predict once, search the decoder, keep the best as a choice, test with it."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from emseg.config import Loaded
 from emseg.config.schema import Tune
 from emseg.config.schema_data import Volume
 from emseg.errors import UserError
+from emseg.stages.decode import as_it_is
 from emseg.stages.rehearsal import try_decoders, try_metrics
 from emseg.stages.runs import run_of, say
 from emseg.stages.scores import better_when, build_metrics
 from emseg.stages.sources import Source, require_truth
 from emseg.stages.space import own_values
 from emseg.stages.study import Found, search
+from emseg.stages.study_file import check_study_file
 from emseg.stages.test import (
     Session,
     decode_job,
@@ -26,6 +29,7 @@ from emseg.stages.test import (
     test_sources,
 )
 from emseg.stages.trial import Task, metric_alone, with_parameters
+from emseg.volumes import check_writable
 from emseg.volumes.atomic import replacing
 
 
@@ -48,28 +52,41 @@ def tune_decoder(
     _try_space(session, sources)
     if then_test:
         rehearsed_sources(replace(session, loaded=tested))
-    predictions = infer_sources(session, checkpoint, sources, subfolder="" if same else "tune")
-    run = run_of(next(iter(predictions.values())))
-    assert run is not None
-    if share_voxels(root.data.test, tested.root.data.test):
-        warning = "the decoder is tuned on the test data; set tune.data.test to other volumes"
-        say(f"warning: {warning}", run=run)
-    config = replace(root.tune, study_name=root.tune.study_name or f"{root.experiment_name}_tuning")
-    tasks = [
-        Task(decode_job(session, predictions[s.name]), s, metric, config.metric) for s in sources
-    ]
-    found = search(tasks, config, folder=run / "tune", seed=root.system.seed)
-    scores = _both_scores(found, root.decoding, config)
+    name = root.tune.study_name or f"{root.experiment_name}_tuning"
+    trained_in = run_of(checkpoint)
+    if trained_in is not None:
+        check_study_file(trained_in / "tune" / f"{name}.sqlite3")
+    with ExitStack() as locks:
+        subfolder = "" if same else "tune"
+        predictions = infer_sources(session, checkpoint, sources, locks, subfolder=subfolder)
+        run = run_of(next(iter(predictions.values())))
+        assert run is not None
+        if share_voxels(root.data.test, tested.root.data.test):
+            warning = "the decoder is tuned on the test data; set tune.data.test to other volumes"
+            say(f"warning: {warning}", run=run)
+        config = replace(root.tune, study_name=name)
+        check_writable(run / "tune")
+        session.lock(run / "tune" / name, locks)
+        jobs = {one.name: as_it_is(decode_job(session, predictions[one.name])) for one in sources}
+        tasks = [Task(jobs[one.name], one, metric, config.metric) for one in sources]
+        folder, seed = run / "tune", root.system.seed
+        found = search(tasks, config, folder=folder, seed=seed, verify=session.verify)
+        _keep_best(found, root.decoding, config, run)
+        if then_test:
+            test_all(replace(session, loaded=_with_decoder(tested, found.leaf)), checkpoint)
+        return found.leaf
+
+
+def _keep_best(found: Found, own: Mapping[str, Any], config: Tune, run: Path) -> None:
+    scores = _both_scores(found, own, config)
     for line in scores:
         say(line, run=run)
     choice = run / "tune" / "decoding" / f"{config.study_name}.yaml"
+    told = [*scores, f"of a study with the fingerprint {found.fingerprint}"]
     with replacing(choice) as partial:
-        comment = "".join(f"# {line}\n" for line in scores)
+        comment = "".join(f"# {line}\n" for line in told)
         partial.write_text(comment + yaml.safe_dump(found.leaf, sort_keys=False))
     say(f"best decoder: add --conf {run / 'tune'} decoding={config.study_name} to --mode test")
-    if then_test:
-        test_all(replace(session, loaded=_with_decoder(tested, found.leaf)), checkpoint)
-    return found.leaf
 
 
 def _check_direction(

@@ -1,22 +1,24 @@
 """The verbs of the command line: demo, synth, download, prepare, convert, inspect."""
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from emseg.config import load
 from emseg.config.choices import tutorials_folder
 from emseg.data.baseline import raw_watershed
-from emseg.data.layouts import write_layout
+from emseg.data.layouts import LAYOUTS, write_layout
 from emseg.evaluation.adapted_rand import adapted_rand
+from emseg.runs.lock import locked
 from emseg.stages.convert import convert
 from emseg.stages.download import download
 from emseg.stages.inspect import inspect
 from emseg.stages.prepare import prepare
-from emseg.stages.runs import say
+from emseg.stages.runs import say, working_in
 from emseg.stages.test import Session
 from emseg.stages.train import train
 from emseg.stages.tune import tune_decoder
-from emseg.volumes import open_volume
+from emseg.volumes import check_writable, open_volume
 
 __all__ = ["convert", "demo", "download", "inspect", "prepare", "synth"]
 
@@ -31,21 +33,26 @@ def demo() -> None:
     """
     start = time.monotonic()
     data, tutorial = Path("datasets/demo"), tutorials_folder() / "demo.yaml"
-    say(f"demo: synthetic volumes in {data}")
-    write_layout("demo", data)
-    plan, tuning, testing = (
-        load(tutorial, mode=mode, overrides=()) for mode in ("train", "tune", "test")
-    )
-    run = train(plan, checkpoint=None, command=COMMAND)
-    session = Session(tuning, force=False, verify=False, command=COMMAND)
-    tune_decoder(session, testing, run / "checkpoints" / "last.ckpt", then_test=True)
-    print(f"watershed of the smoothed raw image, adapted Rand error: {_baseline(data):.4f}")
-    say(f"demo: done in {time.monotonic() - start:.0f} s")
+    check_writable(data)
+    with locked(data / "emseg", COMMAND, tell=say):
+        say(f"demo: synthetic volumes in {data}")
+        write_layout("demo", data)
+        plan, tuning, testing = (
+            load(tutorial, mode=mode, overrides=()) for mode in ("train", "tune", "test")
+        )
+        run = train(plan, checkpoint=None, command=COMMAND)
+        session = Session(tuning, force=False, verify=False, command=COMMAND)
+        tune_decoder(session, testing, run / "checkpoints" / "last.ckpt", then_test=True)
+        print(f"watershed of the smoothed raw image, adapted Rand error: {_baseline(data):.4f}")
+        say(f"demo: done in {time.monotonic() - start:.0f} s")
 
 
 def synth(layout: str, folder: str) -> None:
     """Write a synthetic data set in a recipe's layout."""
-    write_layout(layout, Path(folder))
+    to = Path(folder)
+    # An unknown layout makes no folder.
+    with working_in(to, f"emseg synth {layout}") if layout in LAYOUTS else nullcontext():
+        write_layout(layout, to)
     say(f"{layout}: written to {folder}")
 
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from emseg.errors import UserError
 from emseg.stages.fetch import check_hash
-from emseg.stages.runs import say
-from emseg.volumes import check_writable
+from emseg.stages.runs import say, working_in
 from emseg.volumes.atomic import discard, publish, writing
 
 REPOSITORY = "cyd0806/dbmim-neuron-segmentation"
@@ -26,12 +25,13 @@ def download_weights(folder: str | None = None) -> None:
     extra `hub` is not installed, the hub is out of reach, or it has other files.
     """
     to = Path(folder or FOLDER)
-    check_writable(to)
-    if not all((to / name).is_file() for name in FILES):
-        _fetch(to)
-    for name in FILES:
-        check_hash(to / name, to / name, None)
-    say(f"dbmim-weights: {to} holds them; a network takes them by model.init_from={to / FILES[0]}")
+    with working_in(to, "emseg download"):
+        if not all((to / name).is_file() for name in FILES):
+            _fetch(to)
+        for name in FILES:
+            check_hash(to / name, to / name, None)
+        told = f"a network takes them by model.init_from={to / FILES[0]}"
+        say(f"dbmim-weights: {to} holds them; {told}")
 
 
 def _fetch(to: Path) -> None:

@@ -29,10 +29,11 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, old_to: Path | None = None) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place at the end, or vanishes on an error.
 
-    A temporary that a killed process left behind is overwritten by the next.
+    What was at `path` is then at `old_to`, or gone. A temporary that a killed process left behind
+    is overwritten by the next.
     """
     temporary = path.with_name(f"{path.name}.tmp")
     with writing(path):
@@ -40,21 +41,23 @@ def replacing(path: Path) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             discard(temporary)
             yield temporary
-            publish(temporary, path)
+            publish(temporary, path, old_to=old_to)
         finally:
             discard(temporary)
 
 
-def publish(made: Path, path: Path) -> None:
-    """Renames the finished file or folder to `path`, in place of what is there."""
-    if made.is_dir() and path.is_dir():
+def publish(made: Path, path: Path, *, old_to: Path | None = None) -> None:
+    """Renames the finished file or folder to `path`; what is there moves to `old_to`, or goes."""
+    folders = made.is_dir() and path.is_dir()
+    if path.exists() and (folders or old_to is not None):
         # A folder cannot be renamed onto a full one. A kill between the two renames leaves both,
-        # the new one whole under its own name and the old one as `.replaced`.
-        replaced = path.with_name(f"{path.name}.replaced")
+        # the new one whole under its own name and the old one as `.replaced` or `old_to`.
+        replaced = old_to or path.with_name(f"{path.name}.replaced")
         discard(replaced)
         path.rename(replaced)
         made.rename(path)
-        discard(replaced)
+        if old_to is None:
+            discard(replaced)
         return
     if made.is_file():
         with made.open("rb") as file:

@@ -22,6 +22,9 @@ NANOMETRES = {
     **dict.fromkeys(("m", "meter", "metre"), 1e9),
 }
 
+# The names under which attributes say where a volume lies.
+PLACE = (*NAMING, "resolution", "voxel_size", "offset", "unit", "units")
+
 
 def plain(value: Any) -> Any:
     """The value as dicts, lists, strings, numbers, booleans and None; TypeError for others."""
@@ -86,8 +89,7 @@ def with_place(
 
     What the arguments say replaces the same facts in `attributes`, under any of their names.
     """
-    place = (*NAMING, "resolution", "voxel_size", "offset", "unit", "units")
-    stored = {key: plain(value) for key, value in attributes.items() if key not in place}
+    stored = {key: plain(value) for key, value in attributes.items() if key not in PLACE}
     stored["axes"] = axes
     if voxel_size is not None:
         stored["resolution"] = list(checked_voxel_size(voxel_size, where="the volume"))

@@ -20,6 +20,11 @@ class Layout:
     attributes: dict[str, Any]
     dataset: str
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What of it a hash of the content covers, beside the voxels."""
+        return {"shape": self.shape, "dtype": self.dtype, "attributes": self.attributes}
+
 
 def make_layout(
     shape: Sequence[int],

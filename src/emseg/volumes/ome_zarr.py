@@ -20,6 +20,9 @@ from emseg.volumes.location import pick_dataset, require_regular
 # The files with the metadata of a group or an array.
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup")
 
+# Chunks of nothing but 0 are written too: so one that is missing is seen to be lost.
+ALL_CHUNKS = {"write_empty_chunks": True}
+
 
 class ZarrArray:
     """An array in a zarr folder: at its root, below a key, or the first scale of a multiscale."""
@@ -63,6 +66,7 @@ def create_zarr(folder: Path, layout: Layout) -> zarr.Array:
         compressors=ZstdCodec(level=1),
         dimension_names=list(layout.attributes["axes"]),
         attributes=layout.attributes,
+        config=ALL_CHUNKS,
     )
 
 
@@ -91,7 +95,7 @@ def arrays(path: Path, key: str = "", above: tuple[str, ...] = ()) -> Iterator[s
 
 def open_partial(folder: Path, dataset: str) -> zarr.Array:
     """An array made by create_zarr, to be written on."""
-    return zarr.open_array(store=str(folder / dataset), mode="r+")
+    return zarr.open_array(store=str(folder / dataset), mode="r+", config=ALL_CHUNKS)
 
 
 def _metadata_above(path: Path, key: str) -> Iterator[Path]:

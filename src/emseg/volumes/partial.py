@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from emseg.errors import UserError
 from emseg.volumes.atomic import discard, publish, replacing, writing
+from emseg.volumes.content import CONTENT, row_hash, stamp
 from emseg.volumes.layout import make_layout
 from emseg.volumes.location import output_format
 
@@ -16,11 +18,11 @@ class PartialVolume:
     """`<path>.partial`, a zarr folder, with a ledger beside it, on the way to become `path`.
 
     Slabs along the first spatial axis come in order, of any thickness; whole rows of chunks go to
-    the disk, then into the ledger, so that a process killed at any moment resumes at `done()` and
-    no chunk has two writers. An older partial is taken up when its layout and
-    `attributes["fingerprint"]` are the same, else it is thrown away. `path` ends in `.h5` or
-    `.zarr`; arguments and what is stored are those of write_volume. UserError when the folder
-    refuses.
+    the disk, then with a hash into the ledger, so that a process killed at any moment resumes at
+    `done()` and no chunk has two writers. An older partial is taken up, as far as its rows are
+    those that were written, when its layout and the attributes `fingerprint` and `contents` are the
+    same, else it is thrown away. `path` ends in `.h5` or `.zarr`; arguments and what is stored are
+    those of write_volume. UserError when the folder refuses. Only one run may have it open.
     """
 
     def __init__(
@@ -35,7 +37,7 @@ class PartialVolume:
         attributes: Mapping[str, Any],
         offset: Sequence[float] | None = None,
     ) -> None:
-        from emseg.volumes.ome_zarr import create_zarr, open_partial
+        from emseg.volumes.ome_zarr import create_zarr
 
         self.path = Path(path)
         self._format = output_format(self.path)
@@ -52,25 +54,30 @@ class PartialVolume:
         )
         self._identity = {
             "fingerprint": attributes["fingerprint"],
+            "contents": attributes.get("contents"),
             "axes": axes,
             "dtype": self._layout.dtype.str,
             "shape": list(self._layout.shape),
             "chunks": list(self._layout.chunks),
         }
+        self._rows: list[str] = []
         with writing(self.path):
-            done = self._recorded()
-            if done is None:
+            array = self._taken_up()
+            if array is None:
                 self._start_anew()
-                self._array = create_zarr(self._folder, self._layout)
-                self._record(0)
-            else:
-                self._array = open_partial(self._folder, self._layout.dataset)
-        self._done = self._next = done or 0
+                array = create_zarr(self._folder, self._layout)
+                self._record()
+        self._array = array
+        self._next = self._done
         self._row: np.ndarray | None = None
 
     def done(self) -> int:
         """The number of voxels along the first spatial axis that are safe on the disk."""
         return self._done
+
+    @property
+    def _done(self) -> int:
+        return min(len(self._rows) * self._layout.chunks[-3], self._depth)
 
     def write(self, start: int, array: np.ndarray) -> None:
         """Takes the slab (C?, n, Y, X) that begins at `start` along the first spatial axis.
@@ -90,18 +97,26 @@ class PartialVolume:
             if filled + count == row.shape[-3]:
                 self._store(row)
 
-    def finish(self) -> Path:
-        """The path of the volume, now whole and visible; ValueError while slabs are missing."""
+    def finish(self, *, old_to: Path | None = None) -> Path:
+        """The path of the volume, now whole and visible; what was there is at `old_to`, or gone.
+
+        ValueError while slabs are missing, UserError where what was written is lost.
+        """
         if self._done != self._depth:
             raise ValueError(f"'{self.path}' is filled to {self._done} of {self._depth}")
+        layout = self._layout
+        layout.attributes[CONTENT] = stamp(self._rows, layout.chunks[-3], **layout.facts)
         if self._format == "zarr":
+            if self._array.nchunks_initialized != self._array.nchunks:
+                raise self._damaged()
             with writing(self.path):
-                publish(self._folder, self.path)
+                self._array.attrs[CONTENT] = layout.attributes[CONTENT]
+                publish(self._folder, self.path, old_to=old_to)
         else:
             from emseg.volumes.hdf5 import write_hdf5
 
-            with replacing(self.path) as temporary:
-                write_hdf5(temporary, self._slabs(), self._layout)
+            with replacing(self.path, old_to=old_to) as temporary:
+                write_hdf5(temporary, self._slabs(), layout)
         with writing(self.path):
             discard(self._folder)
             discard(self._ledger)
@@ -112,9 +127,26 @@ class PartialVolume:
         return self._layout.shape[-3]
 
     def _slabs(self) -> Iterator[tuple[int, np.ndarray]]:
+        for number, written in enumerate(self._rows):
+            row = self._row_of(self._array, number)
+            if row is None or row_hash(row) != written:
+                raise self._damaged()
+            yield number * self._layout.chunks[-3], row
+
+    def _row_of(self, array: Any, number: int) -> np.ndarray | None:
+        """A row of chunks as it is on the disk, None where it cannot be read."""
         step = self._layout.chunks[-3]
-        for start in range(0, self._depth, step):
-            yield start, np.asarray(self._array[..., start : min(start + step, self._depth), :, :])
+        first, last = number * step, min((number + 1) * step, self._depth)
+        try:
+            return np.asarray(array[..., first:last, :, :])
+        except (OSError, RuntimeError, ValueError):  # a damaged chunk
+            return None
+
+    def _damaged(self) -> UserError:
+        return UserError(
+            f"'{self._folder}' does not hold any more what was written to it: the same command "
+            "makes the missing parts anew"
+        )
 
     def _buffer(self) -> np.ndarray:
         *channels, depth, height, width = self._layout.shape
@@ -138,17 +170,44 @@ class PartialVolume:
         stop = self._done + row.shape[-3]
         with writing(self.path):
             self._array[..., self._done : stop, :, :] = row
-            self._record(stop)
-        self._done = stop
+            self._rows.append(row_hash(row))
+            self._record()
 
-    def _recorded(self) -> int | None:
+    def _taken_up(self) -> Any:
+        """The array that an earlier run began, its sound rows counted as done; None without one."""
+        from emseg.volumes.ome_zarr import open_partial
+
+        rows = self._recorded()
+        if rows is None:
+            return None
+        try:
+            array = open_partial(self._folder, self._layout.dataset)
+        # Metadata may be broken in any way; and it begins anew.
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        if array.shape != self._layout.shape or array.dtype != self._layout.dtype:
+            return None
+        for number, written in enumerate(rows):
+            row = self._row_of(array, number)
+            if row is None or row_hash(row) != written:
+                break
+            self._rows.append(written)
+        return array
+
+    def _recorded(self) -> list[str] | None:
+        """The hashes of the rows that the ledger tells of; None where it tells of none of this."""
         if not self._ledger.is_file() or not self._folder.is_dir():
             return None
         try:
             ledger = json.loads(self._ledger.read_text())
-        except ValueError:  # Cut short by a loss of power, which a rename does not outlast.
+        # Cut short by a loss of power, which a rename does not outlast, or edited.
+        except (ValueError, RecursionError):
             return None
-        return ledger["done"] if ledger["of"] == self._identity else None
+        if not isinstance(ledger, dict) or ledger.get("of") != self._identity:
+            return None
+        rows, most = ledger.get("rows"), -(-self._depth // self._layout.chunks[-3])
+        fine = isinstance(rows, list) and len(rows) <= most
+        return rows if fine and all(isinstance(row, str) for row in rows) else None
 
     def _start_anew(self) -> None:
         # The ledger goes first: without it, what is left of the folder counts for nothing.
@@ -156,7 +215,7 @@ class PartialVolume:
         discard(self._folder)
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
-    def _record(self, done: int) -> None:
+    def _record(self) -> None:
         temporary = self._ledger.with_name(f"{self._ledger.name}.tmp")
-        temporary.write_text(json.dumps({"of": self._identity, "done": done}))
+        temporary.write_text(json.dumps({"of": self._identity, "rows": self._rows}))
         temporary.replace(self._ledger)

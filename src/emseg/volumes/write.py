@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from emseg.volumes.atomic import replacing
+from emseg.volumes.content import CONTENT, row_hash, stamp
 from emseg.volumes.layout import make_layout
 from emseg.volumes.location import MAIN, output_format
 
@@ -20,13 +21,15 @@ def write_volume(
     attributes: Mapping[str, Any],
     offset: Sequence[float] | None = None,
     dataset: str = MAIN,
+    old_to: Path | None = None,
 ) -> None:
     """Writes (Z, Y, X) or (C, Z, Y, X) to a `.h5` or `.zarr` (v3, OME-Zarr 0.5) at one stroke.
 
     The array lies at `dataset` in both formats. `axes` are its stored axes, "c" first if it has
     channels; `voxel_size` and `offset` are in nm and that order. The file replaces an older one
-    only when whole. Attributes are strings, numbers, None, lists and dicts. UserError when the
-    folder refuses.
+    only when whole, which then lies at `old_to`, if that is given. Attributes are strings, numbers,
+    None, lists and dicts; with a `fingerprint` among them the volume gets a hash of its `content`.
+    UserError when the folder refuses.
     """
     path = Path(path)
     kind = output_format(path)
@@ -39,13 +42,17 @@ def write_volume(
         attributes=attributes,
         dataset=dataset,
     )
+    if "fingerprint" in attributes:
+        step, depth = layout.chunks[-3], array.shape[-3]
+        slabs = (array[..., at : at + step, :, :] for at in range(0, depth, step))
+        layout.attributes[CONTENT] = stamp([row_hash(slab) for slab in slabs], step, **layout.facts)
     if kind == "hdf5":
         from emseg.volumes.hdf5 import write_hdf5
 
-        with replacing(path) as temporary:
+        with replacing(path, old_to=old_to) as temporary:
             write_hdf5(temporary, [(0, array)], layout)
     else:
         from emseg.volumes.ome_zarr import create_zarr
 
-        with replacing(path) as temporary:
+        with replacing(path, old_to=old_to) as temporary:
             create_zarr(temporary, layout)[...] = array

@@ -1,0 +1,1 @@
+"""Who works in a folder: one run at a time."""

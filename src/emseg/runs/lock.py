@@ -1,0 +1,224 @@
+"""One run at a time: a lock file names who is at work, and its heartbeat that they still are."""
+
+import _thread
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from emseg.errors import UserError
+from emseg.runs.owner import Owner, is_here, machine, parsed, started_at, this_run
+from emseg.volumes.atomic import writing
+
+# Seconds between two heartbeats, and without one until a run on another machine counts as dead.
+BEAT = 10.0
+STALE = 60.0
+# Seconds that a run waits for what another one does in a moment.
+MOMENT = 60.0
+# Tells the processes that a run starts which locks it has.
+HANDED_DOWN = "EMSEG_LOCKS"
+
+
+@dataclass
+class _Held:
+    owner: Owner
+    thread: int
+    stop: threading.Event
+    lost: str = ""
+
+
+_HELD: dict[Path, _Held] = {}
+
+
+@contextmanager
+def locked(
+    path: Path, what: str, *, tell: Callable[[str], None], wait: float = 0.0
+) -> Iterator[None]:
+    """Within it no other run works at `path`: `<path>.lock` says who does.
+
+    Args:
+        path: the artifact or folder that is worked at; its folder is there.
+        what: what is done, for others to read; a command line.
+        tell: takes a line when the lock of a run on another machine is taken over.
+        wait: seconds to wait for a run that has the lock.
+
+    Whoever holds the lock may take it again, and so may the processes that it starts. The lock of a
+    dead process on this machine is taken over at once, that of another machine when it had no
+    heartbeat for `STALE` seconds. UserError, which names the other run, where it goes on, or when
+    this run lost its lock because it was suspended for so long.
+    """
+    file = path.absolute().with_name(f"{path.name}.lock")
+    held = _HELD.get(file)
+    if held is not None and held.thread == threading.get_ident() and is_here(held.owner):
+        yield
+        return
+    owner = this_run(what)
+    try:
+        if _wait_for(path, file, owner, tell, wait):
+            with _holding(file, owner):
+                yield
+        else:
+            yield
+    finally:
+        # A forked child that leaves through here has no lock to give back.
+        if is_here(owner):
+            _release(file, owner)
+
+
+def _wait_for(
+    path: Path, file: Path, owner: Owner, tell: Callable[[str], None], wait: float
+) -> bool:
+    """True once the lock is this owner's, False where a process that started this one has it."""
+    deadline = time.monotonic() + wait
+    while (other := _acquire(file, owner, tell)) is not None:
+        if other.token in os.environ.get(HANDED_DOWN, "").split() and not is_here(other):
+            return False
+        if time.monotonic() >= deadline:
+            raise UserError(
+                f"'{path}' is being worked at by another run ({other}): wait until it has ended, "
+                "or end it"
+            )
+        time.sleep(0.1)
+    return True
+
+
+@contextmanager
+def _holding(file: Path, owner: Owner) -> Iterator[None]:
+    held = _Held(owner, threading.get_ident(), threading.Event())
+    _HELD[file] = held
+    before = os.environ.get(HANDED_DOWN, "")
+    os.environ[HANDED_DOWN] = f"{before} {owner.token}".strip()
+    beating = threading.Thread(target=_beat, args=(file, held), daemon=True, name="emseg-lock")
+    beating.start()
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if held.lost:
+            raise UserError(held.lost) from error
+        raise
+    finally:
+        if is_here(owner):
+            held.stop.set()
+            beating.join()
+            del _HELD[file]
+            left = [t for t in os.environ.get(HANDED_DOWN, "").split() if t != owner.token]
+            os.environ[HANDED_DOWN] = " ".join(left)
+
+
+def _acquire(file: Path, owner: Owner, tell: Callable[[str], None]) -> Owner | None:
+    """None when the lock is now this owner's, else whose it is."""
+    with writing(file), _alone(file.parent):
+        made = file.with_name(f"{file.name}.{owner.token}")
+        made.write_text(json.dumps(asdict(owner)))
+        try:
+            # The file server's clock, which may differ from this machine's.
+            now = made.stat().st_mtime
+            for _ in range(2):
+                if _link(made, file):
+                    return None
+                found = _read(file)
+                if found is None:
+                    continue
+                text, beaten = found
+                other = parsed(text)
+                line = _gone(other, now - beaten, file)
+                if line is None:
+                    return other
+                if line:
+                    tell(line)
+                _remove(file, text, aside=file.with_name(f"{made.name}.stale"))
+            return parsed((_read(file) or ("", 0.0))[0])
+        finally:
+            made.unlink(missing_ok=True)
+
+
+def _link(made: Path, file: Path) -> bool:
+    """Whether the lock was free; it appears with its content, at once."""
+    try:
+        os.link(made, file)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        try:
+            with file.open("x") as opened:
+                opened.write(made.read_text())
+        except FileExistsError:
+            return False
+    return True
+
+
+def _gone(other: Owner, silence: float, file: Path) -> str | None:
+    """None while the owner may be at work; a line to tell where its lock is taken over unasked."""
+    if other.machine == machine():
+        return None if started_at(other.process) == other.started else ""
+    if silence < STALE:
+        return None
+    return (
+        f"'{file}' is of a run that has given no sign of life for {silence:.0f} s ({other}): taken "
+        "over"
+    )
+
+
+def _remove(file: Path, judged: str, *, aside: Path) -> None:
+    """Removes the lock file that was judged; one that another run has put there meanwhile stays."""
+    with suppress(FileNotFoundError):
+        file.rename(aside)
+        if aside.read_text() != judged:
+            _link(aside, file)
+        aside.unlink()
+
+
+def _release(file: Path, owner: Owner) -> None:
+    with suppress(OSError):
+        found = _read(file)
+        if found is not None and parsed(found[0]).token == owner.token:
+            file.unlink()
+
+
+def _beat(file: Path, held: _Held) -> None:
+    while not held.stop.wait(BEAT):
+        try:
+            found = _read(file)
+            if found is None:
+                with file.open("x") as opened:  # removed by hand
+                    opened.write(json.dumps(asdict(held.owner)))
+                continue
+            other = parsed(found[0])
+            if other.token == held.owner.token:
+                os.utime(file)
+                continue
+        except OSError:  # a file server that is away for a moment
+            continue
+        held.lost = (
+            f"'{file}' was taken over while this run gave no sign of life, by another one "
+            f"({other}): stopped; the same command goes on when that has ended"
+        )
+        _thread.interrupt_main()
+        return
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Where the file system has locks of its own, nobody else judges the folder's lock files."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
+
+
+def _read(file: Path) -> tuple[str, float] | None:
+    """The lock file's text and the time of its last heartbeat; None where there is none."""
+    try:
+        # Opened before its time is asked for: so a network file system asks its server.
+        with file.open(errors="replace") as opened:
+            return opened.read(), os.fstat(opened.fileno()).st_mtime
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,99 @@
+"""Segmentations of earlier settings: they stay beside the latest, at most so many of a volume."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from emseg.stages.artifacts import existing
+from emseg.volumes import read_attributes
+from emseg.volumes.atomic import discard, writing
+
+# Digits of the fingerprint in the name of a segmentation that is not the latest.
+DIGITS = 8
+# What a segmentation says of the settings that made it.
+TOLD = ("decoding", "select_channel", "step")
+
+
+def earlier_name(name: str, fingerprint: str) -> str:
+    """The name, without a suffix, of the segmentation `name` once it is not the latest any more."""
+    return f"{name}.{fingerprint[:DIGITS]}"
+
+
+def latest_name(name: str) -> str:
+    """The name, without a suffix, of the latest of which `name` may be an earlier one."""
+    return re.sub(rf"\.[0-9a-f]{{{DIGITS}}}$", "", name)
+
+
+def old_place(latest: Path, new: str) -> Path | None:
+    """Where `latest` goes when one of the fingerprint `new` takes its place; None for nowhere.
+
+    It goes nowhere when it is not there, has the same fingerprint, or is not of emseg.
+    """
+    old = read_attributes(latest).get("fingerprint") if latest.exists() else None
+    if not isinstance(old, str) or old == new:
+        return None
+    return latest.with_name(f"{earlier_name(latest.stem, old)}{latest.suffix}")
+
+
+def make_latest(path: Path, name: str) -> Path:
+    """The path of an earlier segmentation as the latest, `name`; what was it is an earlier one."""
+    latest = path.with_name(f"{name}{path.suffix}")
+    _move_away(latest, read_attributes(path)["fingerprint"], but=None)
+    with writing(latest):
+        path.rename(latest)
+    return latest
+
+
+def tidy(latest: Path, fingerprint: str, *, most: int) -> None:
+    """Nothing; beside the latest lie `most` earlier ones, or fewer, and none of its fingerprint.
+
+    Those go that were the latest the longest time ago.
+    """
+    _move_away(latest, fingerprint, but=latest)
+    with writing(latest):
+        for same in existing(latest.parent, earlier_name(latest.stem, fingerprint)):
+            discard(same)
+        # A renaming changes the time of the last change of state.
+        found = sorted(earlier(latest), key=lambda path: path.stat().st_ctime_ns)
+        for path in found[: max(0, len(found) - most)]:
+            discard(path)
+
+
+def earlier(latest: Path) -> list[Path]:
+    """The segmentations of other settings that are kept beside the latest."""
+    return [
+        path
+        for path in latest.parent.glob(f"{glob_safe(latest.stem)}.*")
+        if path.suffix in (".h5", ".zarr")
+        and path.stem != latest.stem
+        and latest_name(path.stem) == latest.stem
+    ]
+
+
+def listed(latest: Path) -> list[dict[str, Any]]:
+    """The latest and the earlier segmentations of a volume, each with the settings that made it."""
+    found = []
+    for path in [latest, *sorted(earlier(latest))]:
+        stored = read_attributes(path) if path.exists() else {}
+        if isinstance(stored.get("fingerprint"), str):
+            facts = {name: stored.get(name) for name in ("fingerprint", *TOLD)}
+            found.append({"file": path.name, **facts})
+    return found
+
+
+def glob_safe(name: str) -> str:
+    """The name as a pattern that matches it alone."""
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def _move_away(latest: Path, fingerprint: str, *, but: Path | None) -> None:
+    with writing(latest):
+        for older in existing(latest.parent, latest.stem):
+            if older == but:
+                continue
+            place = old_place(older, fingerprint)
+            if place is None:
+                discard(older)
+            else:
+                discard(place)
+                older.rename(place)

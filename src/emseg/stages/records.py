@@ -1,0 +1,89 @@
+"""metrics.json: the records of all evaluations of a run's results, and where each result lies."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from emseg.errors import UserError
+from emseg.runs.lock import MOMENT, locked
+from emseg.stages.artifacts import FORMAT_VERSION, check_format, for_json, write_json
+from emseg.stages.earlier import latest_name, listed
+from emseg.stages.runs import say
+from emseg.stages.scores import Scores
+
+NAME = "metrics.json"
+
+Record = dict[str, Any]
+
+
+def find_record(folder: Path, key: str) -> Record | None:
+    """The record of that fingerprint, None where there is none that is as it was written."""
+    record = _read(folder / NAME)["records"].get(key)
+    if record is None:
+        return None
+    # Records from before the hash have none.
+    hashed = not isinstance(record, dict) or record.get("sha256", _hash(record)) == _hash(record)
+    if not hashed or scores_of(record) is None:
+        say(f"{folder / NAME}: the record of this evaluation was changed: computed anew")
+        return None
+    return record
+
+
+def add_record(folder: Path, key: str, record: Record | None, latest: Iterable[Path]) -> None:
+    """Nothing; metrics.json has the record, if one is given, and lists the segmentations.
+
+    Evaluations of other volumes that end at the same time add theirs too.
+    """
+    path = folder / NAME
+    if record is None and not path.exists():
+        return
+    with locked(path, "writing scores", tell=say, wait=MOMENT):
+        kept = _read(path)
+        before = json.dumps(kept)
+        if record is not None:
+            kept["records"][key] = {**record, "sha256": _hash(record)}
+        told = kept.setdefault("segmentations", {})
+        told |= {name: files for name, files in map(_listed, latest) if files}
+        if json.dumps(kept) != before:
+            write_json(path, kept)
+
+
+def scores_of(record: Any) -> dict[str, Scores] | None:
+    """The scores by volume of a record; None where it holds something else."""
+    try:
+        return {
+            volume: {name: float(value) for name, value in scores.items()}
+            for volume, scores in record["volumes"].items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _listed(segmentation: Path) -> tuple[str, list[dict[str, Any]]]:
+    name = latest_name(segmentation.stem)
+    latest = segmentation.with_name(f"{name}{segmentation.suffix}")
+    return name.removesuffix("_segmentation"), listed(latest)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {"format_version": FORMAT_VERSION, "records": {}}
+    try:
+        kept = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON any more ({error}); move it away") from error
+    if not isinstance(kept, Mapping):
+        raise UserError(f"{path}: a {type(kept).__name__}, not scores of emseg's; move it away")
+    check_format(path, kept)
+    for name in ("records", "segmentations"):
+        found = kept.get(name, {} if name == "segmentations" else None)
+        if not isinstance(found, dict):
+            raise UserError(f"{path}: '{name}' is {found!r:.40}, not a mapping; move it away")
+    return dict(kept)
+
+
+def _hash(record: Mapping[str, Any]) -> str:
+    told = {name: value for name, value in for_json(record).items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,123 @@
+"""The file that keeps a study: opened when it is one of emseg's, about the same thing."""
+
+import math
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from emseg.errors import UserError
+from emseg.volumes.atomic import writing
+
+# Tables that every version of Optuna makes.
+TABLES = {"studies", "trials", "version_info"}
+
+
+def open_study(
+    path: Path,
+    name: str,
+    *,
+    direction: str,
+    fingerprint: str,
+    contents: Mapping[str, str],
+    searched: Sequence[str],
+    verify: bool,
+) -> optuna.Study:
+    """The study of that name in the file, a new one where there is none.
+
+    UserError where the file is not a study of emseg's, was edited, or is about something else: its
+    `fingerprint` is another, or, with `verify`, the `contents` of the files that it read are.
+    """
+    check_study_file(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with sound(path):
+        study = optuna.create_study(
+            study_name=name,
+            storage=f"sqlite:///{path}",
+            direction=direction,
+            load_if_exists=True,
+        )
+        trials, own = study.get_trials(deepcopy=False), study.user_attrs
+        another = "name this one with tune.study_name, or move the file away"
+        if own.get("fingerprint", None if trials else fingerprint) != fingerprint:
+            raise UserError(
+                f"{path} holds a study of other predictions, arguments, choices, truth, metric or "
+                f"direction: {another}"
+            )
+        if verify and own.get("contents", None if trials else contents) != contents:
+            raise UserError(
+                f"{path} holds a study of truth, or files of the decoder, that were changed since: "
+                f"{another}"
+            )
+        for trial in trials:
+            if not _is_sound(trial, {*searched}):
+                raise UserError(f"{path}: trial {trial.number} is not as it was written: {another}")
+        study.set_user_attr("fingerprint", fingerprint)
+        if not trials:
+            study.set_user_attr("contents", dict(contents))
+    return study
+
+
+def check_study_file(path: Path) -> None:
+    """Nothing, or a UserError for a file that is there and is not a study; nothing is written."""
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as file:
+            tables = {name for (name,) in file.execute("select name from sqlite_master")}
+    except sqlite3.Error as error:
+        raise UserError(f"{path} cannot be read as a study ({error}): move it away") from error
+    if not tables >= TABLES:
+        raise UserError(f"{path} is not a study of emseg's: move it away")
+
+
+@contextmanager
+def sound(path: Path) -> Iterator[None]:
+    """Turns what a broken file, or a full disk, makes Optuna raise into a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    # What is in the tables may be wrong in any way.
+    except (
+        SQLAlchemyError,
+        optuna.exceptions.OptunaError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+    ) as error:
+        why = str(getattr(error, "orig", error)).splitlines() or [type(error).__name__]
+        raise UserError(f"{path}: the study cannot be used ({why[0]})") from error
+
+
+def _is_sound(trial: FrozenTrial, searched: set[str]) -> bool:
+    told = trial.user_attrs
+    curve, parameters = told.get("curve", []), told.get("parameters", {})
+    fine = isinstance(told.get("sampled", {}), dict) and isinstance(told.get("reason", ""), str)
+    fine = fine and isinstance(curve, list) and all(map(_is_point, curve))
+    if trial.state != TrialState.COMPLETE:
+        return fine
+    return (
+        fine
+        and trial.value is not None
+        and math.isfinite(trial.value)
+        and isinstance(parameters, dict)
+        and {*parameters} == searched
+    )
+
+
+def _is_point(point: Any) -> bool:
+    if not isinstance(point, list) or len(point) != 2:
+        return False
+    value, score = point
+    return isinstance(score, int | float) and (value is None or isinstance(value, int | float))

@@ -1,0 +1,73 @@
+"""What a written volume holds, in one hash that is stored with it: so an edit can be seen."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emseg.volumes.attributes import PLACE
+from emseg.volumes.location import parse_location
+from emseg.volumes.source import open_source
+
+# The attribute that holds the hash, with what is needed to take it again.
+CONTENT = "content"
+
+
+def row_hash(row: np.ndarray) -> str:
+    """The SHA-256 of a slab's voxels in C order."""
+    return hashlib.sha256(np.ascontiguousarray(row)).hexdigest()
+
+
+def stamp(
+    rows: Sequence[str],
+    thickness: int,
+    *,
+    shape: Sequence[int],
+    dtype: np.dtype,
+    attributes: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The attribute `content` of a volume, given its attributes and the hashes of its rows.
+
+    A row is `thickness` voxels along axis -3, of all channels. The hash does not depend on the file
+    format.
+    """
+    named = sorted({*attributes} - {CONTENT})
+    told = {name: attributes.get(name) for name in {*named, *PLACE}}
+    about = [list(shape), np.dtype(dtype).newbyteorder("=").str, told, list(rows)]
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    return {"sha256": digest, "thickness": thickness, "attributes": named}
+
+
+def stored_content(attributes: Mapping[str, Any]) -> str | None:
+    """The hash of the content that was written; None where a volume tells none."""
+    told = attributes.get(CONTENT)
+    if not isinstance(told, dict) or not isinstance(told.get("sha256"), str):
+        return None
+    thickness, named = told.get("thickness"), told.get("attributes")
+    fine = type(thickness) is int and thickness > 0 and isinstance(named, list)
+    return told["sha256"] if fine and all(isinstance(name, str) for name in named) else None
+
+
+def content_now(location: str | Path) -> str | None:
+    """The hash of what a volume holds now, all of which is read; None where it tells none.
+
+    UserError for voxels that cannot be read.
+    """
+    source = open_source(parse_location(location))
+    if stored_content(source.attributes) is None:
+        return None
+    told = source.attributes[CONTENT]
+    thickness, depth = told["thickness"], source.shape[-3]
+    whole = (slice(None),) * (len(source.shape) - 3)
+    rows = [
+        row_hash(source[(*whole, slice(at, min(at + thickness, depth)), slice(None), slice(None))])
+        for at in range(0, depth, thickness)
+    ]
+    named = {name: source.attributes.get(name) for name in told["attributes"]}
+    facts = {"shape": source.shape, "dtype": source.dtype, "attributes": named}
+    # Place is looked for under all its names, so that another one is seen too.
+    place = {name: source.attributes[name] for name in PLACE if name in source.attributes}
+    return stamp(rows, thickness, **facts | {"attributes": place | named})["sha256"]
