@@ -13,7 +13,7 @@ from typing import Any
 
 from emseg import __version__
 from emseg.errors import UserError
-from emseg.runs.lock import ending_on_sigterm, locked
+from emseg.runs.lock import locked
 from emseg.volumes.atomic import check_writable, replacing, writing
 
 OUTPUTS = Path("outputs")
@@ -85,7 +85,7 @@ def working_in(folder: Path, what: str) -> Iterator[None]:
     UserError, also for a folder that cannot be written to.
     """
     check_writable(folder)
-    with ending_on_sigterm(say), locked(folder / "emseg", what, tell=say):
+    with locked(folder / "emseg", what, tell=say):
         yield
 
 

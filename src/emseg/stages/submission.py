@@ -8,7 +8,7 @@ import numpy as np
 
 from emseg.errors import UserError
 from emseg.progress import track
-from emseg.runs.lock import ending_on_sigterm, locked
+from emseg.runs.lock import locked
 from emseg.stages.runs import say
 from emseg.volumes import Volume, check_writable, open_volume
 from emseg.volumes.alignment import Alignment, read_alignment, restore
@@ -43,7 +43,7 @@ def write_submission(segmentation: str, to: Path, record: Path | None) -> None:
             f"{volume.location} begins at {list(volume.offset or ())} nm: a record leads whole "
             "re-aligned volumes back, no parts of one"
         )
-    with ending_on_sigterm(say), locked(to, "emseg convert", tell=say):
+    with locked(to, "emseg convert", tell=say):
         clefts, count = _clefts(volume)
         shape = volume.shape if alignment is None else alignment.shape
         offset = (volume.offset if alignment is None else None) or (0.0, 0.0, 0.0)
