@@ -77,8 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         if os.environ.get("EMSEG_DEBUG") == "1":
             traceback.print_exc()
-        # What a library said, and the error quotes, may have had several lines.
-        print("emseg:", " ".join(str(error).splitlines()), file=sys.stderr)
+        print("emseg:", error.line(), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("emseg: interrupted; what was finished is kept", file=sys.stderr)
