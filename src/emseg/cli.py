@@ -80,9 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with ending_signals(), _faults_of_threads() as faults:
             _run(words)
             sys.stdout.flush()
-        return _told(faults[0]) if faults else 0
+        return _told(UserError(faults[0])) if faults else 0
     except UserError as error:
-        return _told(str(error))
+        return _told(error)
     except Stopped as stop:
         if stop.line:
             print(f"emseg: {stop}", file=sys.stderr)
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line = fault_line(error)
         if line is None:
             raise
-        return _told(line)
+        return _told(UserError(line))
 
 
 def _run(words: list[str]) -> None:
@@ -108,11 +108,10 @@ def _run(words: list[str]) -> None:
         _run_config(_parse(words), command=shlex.join(["emseg", *words]))
 
 
-def _told(line: str) -> int:
+def _told(error: UserError) -> int:
     if os.environ.get("EMSEG_DEBUG") == "1":
         traceback.print_exc()
-    # What a library said, and the error quotes, may have had several lines.
-    print("emseg:", " ".join(line.splitlines()), file=sys.stderr)
+    print("emseg:", error.line(), file=sys.stderr)
     return 2
 
 

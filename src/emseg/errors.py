@@ -7,6 +7,11 @@ from collections.abc import Iterable
 class UserError(Exception):
     """A mistake that the user can mend; its text is one line for standard error (exit code 2)."""
 
+    def line(self) -> str:
+        """The text as one line: what a library or a file said may have several, or codes in it."""
+        text = " ".join(str(self).splitlines())
+        return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
     """The allowed name most like `name`, or None when none is alike."""

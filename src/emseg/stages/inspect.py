@@ -102,18 +102,14 @@ def _data_sets(file: str) -> Iterator[DataSet | Unread]:
         location = parse_location(file)
         keys = _keys(location)
     except UserError as error:
-        yield Unread(file, _one_line(error))
+        yield Unread(file, error.line())
         return
     for key in keys:
         one = replace(location, key=key)
         try:
             yield _described(one)
         except UserError as error:
-            yield Unread(str(one), _one_line(error))
-
-
-def _one_line(error: UserError) -> str:
-    return " ".join(str(error).splitlines())
+            yield Unread(str(one), error.line())
 
 
 def _keys(location: Location) -> list[str]:

@@ -14,6 +14,7 @@ import tifffile
 
 from emseg.errors import UserError
 from emseg.volumes.attributes import NANOMETRES
+from emseg.volumes.damage import one_line
 from emseg.volumes.ome_tiff import other_files
 
 
@@ -57,11 +58,13 @@ class TiffStack:
         # was held at the fork stays held.
         if self._opened is None or self._process != os.getpid():
             self._process, self._lock = os.getpid(), threading.Lock()
-            self._opened = self._open()
-        if isinstance(self._opened, np.memmap):
-            return np.array(self._opened[region])
-        with self._lock:
-            return self._read_pages(self._opened, region)
+            with one_line(f"cannot read '{self.path}'"):
+                self._opened = self._open()
+        with one_line(f"cannot read '{self.path}'"):
+            if isinstance(self._opened, np.memmap):
+                return np.array(self._opened[region])
+            with self._lock:
+                return self._read_pages(self._opened, region)
 
     def files(self) -> list[Path]:
         """The files it draws from, its own first."""
