@@ -10,6 +10,7 @@ from emseg.config.schema import Root
 from emseg.config.schema_data import Data, Volume
 from emseg.data.augment import Pipeline
 from emseg.data.dataset import PatchDataset
+from emseg.data.intensity_ranges import small_part, together, unlike_trained
 from emseg.data.paired import PairedDataset
 from emseg.data.perturbation import Perturbation
 from emseg.data.sampling import RejectSampling
@@ -78,15 +79,15 @@ def check_together(loaded: Loaded, objective: type[Objective]) -> None:
 
 @dataclass(frozen=True)
 class Patches:
-    """Samples by number of a training and its validation, which may be none."""
+    """Samples by number of a training and its validation, which may be none.
+
+    `intensities` are those of the training's volumes, `notes` what the user is to know of all.
+    """
 
     train: PatchDataset | PairedDataset
     val: PatchDataset | None
-
-    @property
-    def notes(self) -> list[str]:
-        """What the user is to know of the volumes."""
-        return [*self.train.notes, *(self.val.notes if self.val else ())]
+    intensities: dict[str, Any]
+    notes: list[str]
 
 
 def make_patches(
@@ -103,12 +104,38 @@ def make_patches(
     own = partial(_patches, root=root, target=target, perturbation=views)
     train = own(sources.train, augment=augment, namespace=TRAINING)
     val = own(sources.val, namespace=VALIDATION) if sources.val else None
+    notes = _unlike(root.data, sources.train, train, None)
+    trained = together(train.intensities)
+    if val:
+        notes += _unlike(root.data, sources.val, val, trained)
     if not sources.unlabelled:
-        return Patches(train, val)
+        return Patches(train, val, trained, [*train.notes, *(val.notes if val else ()), *notes])
     unlabelled = _patches(
         sources.unlabelled, root, target=None, perturbation=perturbation, namespace=UNLABELLED
     )
-    return Patches(PairedDataset(train, unlabelled), val)
+    notes += _unlike(root.data, sources.unlabelled, unlabelled, trained)
+    pairs = PairedDataset(train, unlabelled)
+    return Patches(pairs, val, trained, [*pairs.notes, *(val.notes if val else ()), *notes])
+
+
+def _unlike(
+    config: Data,
+    sources: Sequence[Source],
+    patches: PatchDataset,
+    trained: Mapping[str, Any] | None,
+) -> list[str]:
+    """Warnings of intensities that are unlike the `trained` ones, or (None) those of their type."""
+    found = [
+        (source.image.location, own)
+        for source, own in zip(sources, patches.intensities, strict=True)
+    ]
+    if trained is not None:
+        lines = [unlike_trained(where, own, trained) for where, own in found]
+    elif any(config.intensities.values()):
+        lines = []
+    else:
+        lines = [small_part(where, own) for where, own in found]
+    return [f"warning: {line}" for line in lines if line]
 
 
 def _refuse_augment(root: Root) -> None:

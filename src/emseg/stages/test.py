@@ -11,7 +11,13 @@ from emseg.stages.decode import DecodeJob, current_segmentation, decode
 from emseg.stages.devices import resolve_devices
 from emseg.stages.evaluate import evaluate, open_segmentation, table
 from emseg.stages.grid import unlike_training
-from emseg.stages.infer import check_image, check_settings, current_prediction, infer
+from emseg.stages.infer import (
+    check_image,
+    check_settings,
+    current_prediction,
+    infer,
+    unlike_intensities,
+)
 from emseg.stages.network import Trained, load_trained
 from emseg.stages.overview import write_overview
 from emseg.stages.rehearsal import try_decoders, try_metrics
@@ -103,6 +109,7 @@ def infer_sources(
     log_start(run, command=session.command, seed=root.system.seed)
     write_config(folder, dump(session.loaded.saved))
     warnings = [unlike_training(source.image, trained.grid) for source in missing]
+    warnings += [unlike_intensities(source.image, trained, root) for source in missing]
     if root.evaluation.enabled:
         warnings += [_seen_before(source, trained) for source in sources]
     devices = resolve_devices(root.system)

@@ -49,6 +49,7 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
     if checkpoint is not None:
         check_resumable(checkpoint, root, module, target)
     patches = make_patches(loaded, sources, target, objective)
+    module.metadata["intensities"] = patches.intensities
     data = _data(root, patches, devices)
     run = _run_folder(loaded, checkpoint, devices, command)
     _tell(run, devices.warning)
