@@ -15,8 +15,8 @@ import pytest
 from emseg.errors import UserError
 from emseg.runs import lock
 from emseg.runs.lock import HANDED_DOWN, locked
-from emseg.stopping import ending_signals
 from emseg.runs.owner import Owner, machine, started_at, this_run
+from emseg.stopping import ending_signals
 
 FORK = multiprocessing.get_context("fork")
 

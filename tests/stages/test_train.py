@@ -182,20 +182,17 @@ def test_reflected_volume_is_said(capsys):
 
 def test_resumed_run_goes_on_in_its_folder():
     run = train_tiny("optimization.max_steps=3")
-    config = (run / "config.yaml").read_text()
     last = run / "checkpoints" / "last.ckpt"
-    assert train_tiny("optimization.max_steps=3", checkpoint=last).resolve() == run.resolve()
-    assert (run / "config.yaml").read_text() == config
-    train_tiny("optimization.max_steps=5", checkpoint=last)
+    resumed = train_tiny("optimization.max_steps=5", checkpoint=last)
+    assert resumed.resolve() == run.resolve()
     assert read_checkpoint(last)["global_step"] == 5
     assert len([name for name in _names(run) if "train_loss" in name]) == 3
     assert load(run / "config.yaml", mode="train", overrides=[]).root.optimization.max_steps == 5
     # Three best of the whole run: of the first part's two epochs and the second's one.
-    assert (run / "run.log").read_text().count("command: emseg") == 3
+    assert (run / "run.log").read_text().count("command: emseg") == 2
     assert len(list(run.parent.iterdir())) == 1
 
 
-@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_checkpoint_outside_any_run_goes_on_in_a_new_one():
     elsewhere = Path("copied.ckpt")
     run = train_tiny()
@@ -313,15 +310,17 @@ def test_how_patches_were_drawn_is_logged(capsys):
     tags = set(_scalars(run).Tags()["scalars"])
     assert {"train_draws", "train_background_patches"} <= tags
     assert "no draw was accepted" not in capsys.readouterr().err
-    # No foreground anywhere, and no luck.
-    nothing = np.zeros((12, 40, 40), np.uint8)
-    write_volume("nothing.h5", nothing, axes="zyx", voxel_size=None, attributes={})
+    # No patch has as much foreground, and no luck.
+    sparse = np.zeros((12, 40, 40), np.uint8)
+    sparse[[0, 6, 9], ::8, ::16] = 1
+    sparse[[0, 6, 9], ::8, 8::16] = 2
+    write_volume("sparse.h5", sparse, axes="zyx", voxel_size=None, attributes={})
     run = train_tiny(
         every,
-        "data.train.label=nothing.h5",
+        "data.train.label=sparse.h5",
         "data.split_train_range=[0,8]",
         "data.split_val_range=[8,12]",
-        "data.reject_sampling={size_thres: 1, p: 1.0}",
+        "data.reject_sampling={size_thres: 20, p: 1.0}",
     )
     log = (run / "run.log").read_text()
     assert "warning: for 4 of 4 patches of training no draw was accepted" in log

@@ -7,6 +7,7 @@ import numpy as np
 from emseg.data.augment import Pipeline, Sample, Size
 from emseg.data.crops import added, check_fit, crop_of
 from emseg.data.intensity import range_of, to_unit
+from emseg.data.intensity_ranges import intensities_of
 from emseg.data.labelled import LabelledVolume, in_memory, pieces, read_labels, read_region
 from emseg.data.learnable import check_learnable
 from emseg.data.patch_checks import check_ids, check_rejection, check_volumes, weights_of
@@ -97,6 +98,10 @@ class PatchDataset:
                 volumes, self._volumes, target=target, reject=reject, pieces=relabel_crops
             )
         self._ranges = [range_of(volume.image, **intensities) for volume in self._volumes]
+        self.intensities = [
+            intensities_of(volume.image, range_)
+            for volume, range_ in zip(self._volumes, self._ranges, strict=True)
+        ]
         self._positions = CropPositions(
             [volume.image.shape for volume in volumes],
             crop=crop.within,

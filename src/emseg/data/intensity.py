@@ -117,6 +117,13 @@ def _percentiles(volume: Volume, percentiles: Sequence[float]) -> tuple[float, f
     bounds = list(slab_bounds(volume))
     voxels = int(np.prod(volume.shape)) * (volume.channels or 1)
     bounds = bounds[:: max(1, -(-voxels // MOST_VOXELS))]
+    return percentiles_within(volume, percentiles, bounds)
+
+
+def percentiles_within(
+    volume: Volume, percentiles: Sequence[float], bounds: Sequence[Bounds]
+) -> tuple[float, float]:
+    """Two percentiles of the voxels within the bounds, as `range_of` has them."""
     first, step = _levels(volume, bounds)
     counts = np.zeros(LEVELS, np.int64)
     for start, stop in bounds:

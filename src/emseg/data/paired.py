@@ -23,6 +23,7 @@ class PairedDataset:
             )
         self._labelled, self._unlabelled = labelled, unlabelled
         self.notes = [*labelled.notes, *unlabelled.notes]
+        self.intensities = labelled.intensities
 
     @property
     def channels(self) -> int:

@@ -13,6 +13,7 @@ from emseg.blocks.memory import memory_within
 from emseg.config.schema import Root
 from emseg.config.schema_inference import Inference
 from emseg.data.intensity import check_intensities, range_of, to_unit
+from emseg.data.intensity_ranges import intensities_of, small_part, unlike_trained
 from emseg.errors import UserError
 from emseg.inference.predict import check_options, predict
 from emseg.inference.tta import Ensemble, merged_views
@@ -84,6 +85,21 @@ def infer(source: Source, trained: Trained, root: Root, *, folder: Path) -> Path
     supersede(path)
     say(f"prediction: {path}")
     return path
+
+
+def unlike_intensities(image: Volume, trained: Trained, root: Root) -> str | None:
+    """A line for the user where the network sees other intensities than in training, else None.
+
+    Of checkpoints that do not say what theirs were: where it sees a small part of the type's.
+    Percentiles make a volume's own range what the network sees: there is nothing to compare.
+    """
+    if root.data.intensity_percentiles is not None:
+        return None
+    given = root.data.intensity_range
+    found = intensities_of(image, given)
+    if trained.intensities is not None:
+        return unlike_trained(image.location, found, trained.intensities)
+    return small_part(image.location, found) if given is None else None
 
 
 def predict_image(

@@ -12,9 +12,9 @@ from emseg.config import load
 from emseg.config.schema import Root
 from emseg.errors import UserError
 from emseg.stages.channels import head_channels, nearest_channels
-from emseg.stages.infer import check_image, predict_image
+from emseg.stages.infer import check_image, predict_image, unlike_intensities
 from emseg.stages.network import Trained, load_trained, target_facts
-from emseg.stages.runs import run_of
+from emseg.stages.runs import run_of, say
 from emseg.volumes import Volume, from_array
 
 
@@ -82,6 +82,9 @@ class Run:
         else:
             volume = image
         check_image(volume, self.trained, self.config)
+        told = unlike_intensities(volume, self.trained, self.config)
+        if told:
+            say(f"warning: {told}")
         values = predict_image(volume, self.trained, self.config)
         assert values is not None
         facts = target_facts(self.trained.target)

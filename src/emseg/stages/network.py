@@ -36,6 +36,7 @@ class Trained:
     autocast: torch.dtype | None
     trained_on: list[dict[str, Any]]
     seen_unlabelled: list[dict[str, Any]]
+    intensities: dict[str, Any] | None
 
 
 def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> Trained:
@@ -64,6 +65,7 @@ def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> 
         # Checkpoints of earlier versions do not say.
         trained_on=facts.get("trained_on", []),
         seen_unlabelled=facts.get("seen_unlabelled", []),
+        intensities=facts.get("intensities"),
     )
 
 

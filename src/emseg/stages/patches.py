@@ -10,6 +10,7 @@ from emseg.config.schema_data import Data, Volume
 from emseg.data.augment import Pipeline
 from emseg.data.crops import check_fit, crop_of
 from emseg.data.dataset import PatchDataset
+from emseg.data.intensity_ranges import small_part, together, unlike_trained
 from emseg.data.labelled import LabelledVolume
 from emseg.data.paired import PairedDataset
 from emseg.data.patch_checks import check_alike, check_rejection
@@ -80,15 +81,15 @@ def check_together(loaded: Loaded, objective: type[Objective]) -> None:
 
 @dataclass(frozen=True)
 class Patches:
-    """Samples by number of a training and its validation, which may be none."""
+    """Samples by number of a training and its validation, which may be none.
+
+    `intensities` are those of the training's volumes, `notes` what the user is to know of all.
+    """
 
     train: PatchDataset | PairedDataset
     val: PatchDataset | None
-
-    @property
-    def notes(self) -> list[str]:
-        """What the user is to know of the volumes."""
-        return [*self.train.notes, *(self.val.notes if self.val else ())]
+    intensities: dict[str, Any]
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,13 @@ def make_patches(
     splits = _splits(loaded, sources, target, objective)
     made = {name: _patches(split, loaded.root) for name, split in splits.items()}
     train, unlabelled = made["train"], made.get("unlabelled")
-    return Patches(
-        train if unlabelled is None else PairedDataset(train, unlabelled), made.get("val")
-    )
+    trained = together(train.intensities)
+    notes = _unlike(loaded.root.data, sources.train, train, None)
+    for name in [*splits][1:]:
+        notes += _unlike(loaded.root.data, splits[name].sources, made[name], trained)
+    both = train if unlabelled is None else PairedDataset(train, unlabelled)
+    val = made.get("val")
+    return Patches(both, val, trained, [*both.notes, *(val.notes if val else ()), *notes])
 
 
 def check_patches(
@@ -156,6 +161,26 @@ def _splits(
     if sources.unlabelled:
         splits["unlabelled"] = _Split(sources.unlabelled, UNLABELLED, perturbation=perturbation)
     return splits
+
+
+def _unlike(
+    config: Data,
+    sources: Sequence[Source],
+    patches: PatchDataset,
+    trained: Mapping[str, Any] | None,
+) -> list[str]:
+    """Warnings of intensities that are unlike the `trained` ones, or (None) those of their type."""
+    found = [
+        (source.image.location, own)
+        for source, own in zip(sources, patches.intensities, strict=True)
+    ]
+    if trained is not None:
+        lines = [unlike_trained(where, own, trained) for where, own in found]
+    elif any(config.intensities.values()):
+        lines = []
+    else:
+        lines = [small_part(where, own) for where, own in found]
+    return [f"warning: {line}" for line in lines if line]
 
 
 def _refuse_augment(root: Root) -> None:

@@ -185,9 +185,11 @@ def _warn(
     missing: Sequence[Source],
 ) -> None:
     from emseg.stages.devices import resolve_devices
+    from emseg.stages.infer import unlike_intensities
 
     root = session.loaded.root
     warnings = [unlike_training(source.image, trained.grid) for source in missing]
+    warnings += [unlike_intensities(source.image, trained, root) for source in missing]
     if root.evaluation.enabled:
         warnings += [_seen_before(source, trained) for source in sources]
     devices = resolve_devices(root.system)

@@ -59,6 +59,7 @@ def _train(loaded: Loaded, checkpoint: Path | None, command: str, locks: ExitSta
     if checkpoint is not None:
         check_resumable(checkpoint, root, module, target)
     patches = make_patches(loaded, sources, target, objective)
+    module.metadata["intensities"] = patches.intensities
     data = _data(root, patches, devices)
     run = _run_folder(loaded, checkpoint, devices, command, locks)
     _tell(run, devices.warning)
