@@ -1,10 +1,12 @@
 """Names of volumes, globs, and labels beside images with channels."""
 
+import re
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from emseg.config.schema_data import Volume
 from emseg.errors import UserError
@@ -114,14 +116,69 @@ def test_labels_lie_on_the_grid_of_an_image_with_channels(axes, channels_at):
         assert part.axes == axes.replace("c", "")
 
 
-def test_labels_of_another_grid_are_refused():
-    image = write("im.h5")
-    for label, told in (
-        (write("less.h5", (4, 5, 5)), "shape"),
-        (write("x.h5", axes="xyz"), "axes"),
+def test_labels_of_another_shape_are_refused():
+    image, label = write("im.h5"), write("less.h5", (4, 5, 5))
+    with pytest.raises(UserError, match="less.h5.*shape.*im.h5"):
+        open_sources({"": Volume(image=image, label=label)}, split="test")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_labels_of_another_order_are_seen_in_the_image_s(split):
+    truth = np.arange(np.prod(SHAPE), dtype=np.uint16).reshape(SHAPE)
+    write("im.h5")
+    write_volume("lab.h5", truth.transpose(2, 0, 1), axes="xzy", voxel_size=None, attributes={})
+    with h5py.File("mask.h5", "w") as file:
+        file["main"] = truth.transpose(2, 1, 0)[None] % 2
+        for axis, name in enumerate("cxyz"):
+            file["main"].dims[axis].label = name
+    volume = Volume(image="im.h5", label="lab.h5", mask="mask.h5", range=(1, 3), range_axis="y")
+    (source,) = open_sources({"": volume}, split=split)
+    assert source.image.axes == source.label.axes == source.mask.axes == "zyx"
+    np.testing.assert_array_equal(source.label[...], truth[:, 1:3])
+    np.testing.assert_array_equal(source.mask[...], truth[:, 1:3] % 2)
+    with pytest.raises(UserError, match=r"axes 'zyx' contradict 'lab\.h5:main'"):
+        open_sources({"": Volume(image="im.h5", label="lab.h5", axes="zyx")}, split=split)
+
+
+def test_a_pattern_of_single_sections_says_how_they_are_one_volume():
+    for name in ("s/0.tif", "s/1.tif", "p/a.png", "p/b.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((5, 6), np.uint8)).save(name)
+    for pattern, told in (
+        ("s/*.tif", "'s:*.tif'"),
+        ("p/*.png", "'p:*.png'"),
+        ("*/*.tif", "'*:*.t"),
     ):
-        with pytest.raises(UserError, match=f"{label}.*{told}.*im.h5"):
-            open_sources({"": Volume(image=image, label=label)}, split="test")
+        with pytest.raises(
+            UserError,
+            match=re.escape(f"2 images of one section each: as one volume they are {told}"),
+        ):
+            names({"": Volume(image=pattern)})
+    assert names({"": Volume(image="s:*.tif")}) == names({"": Volume(image="s")}) == ["s"]
+    Path("deep/a").mkdir(parents=True)
+    Path("s").rename("deep/a/raw")
+    assert names({"": Volume(image="deep/*/raw")}) == ["a"]
+
+
+def test_missing_sections_are_told(capsys):
+    Path("s").mkdir()
+    for number in (1, 2, 5):
+        Image.fromarray(np.zeros((5, 6), np.uint8)).save(f"s/{number}.tif")
+    names({"": Volume(image="s")})
+    told = capsys.readouterr().err
+    assert "warning: s:*.tif: 2 sections are missing by the numbers of its files (3, 4)" in told
+
+
+def test_unknown_skeletons_are_answered_with_the_formats():
+    write("im.h5")
+    Path("none").mkdir()
+    for name in ("s.json", "s.csv", "s.nml", "s.h5"):
+        Path(name).write_text("")
+        with pytest.raises(UserError, match=rf"{name}: skeletons are in files of \.pkl.*\.swc"):
+            names({"": Volume(image="im.h5", skeletons=name)})
+    for name, told in (("none", "no .swc files"), ("gone.swc", "there are no skeletons")):
+        with pytest.raises(UserError, match=told):
+            names({"": Volume(image="im.h5", skeletons=name)})
 
 
 @pytest.mark.parametrize(("axis", "along"), [(None, 0), ("z", 2), ("y", 1), ("x", 0)])

@@ -120,7 +120,7 @@ def test_an_axis_that_the_file_files_under_time_may_be_space():
             (5, 6, 7),
             "zyx",
             {"dimension_names": ["x", "y", "z"]},
-            "axes 'zyx' contradict 'a', whose dimension_names names them 'xyz': change axes",
+            "axes 'zyx' contradict 'a', whose dimension_names names them 'xyz': change axes, or",
         ),
         ((2, 5, 6, 7), "zyxc", {"axis_names": ["c^", "z", "y", "x"]}, "contradict .*'czyx'"),
         ((5, 6, 7), "zyx", {"DIMENSION_LABELS": ["x", "", "z"]}, r"contradict .*'x\?z'"),

@@ -26,7 +26,7 @@ def two_neurons(*, nm: bool = True) -> nx.Graph:
     for node, place in places.items():
         facts = {"id": 5 if node < 20 else 3, "index_position": np.array(place)}
         if nm:
-            facts["nm_position"] = np.array(place) * 10.0 + 1
+            facts["nm_position"] = np.array(place) * (21.0, 9.5, 9.5)
         graph.add_node(node, **facts)
     graph.add_edges_from([(10, 11), (11, 12), (11, 13), (20, 21)], edge_length=1.0)
     return graph
@@ -43,7 +43,7 @@ def test_graph_becomes_nodes_and_edges(tmp_path: Path) -> None:
     assert found.ids.tolist() == [3, 5]
     assert found.ids[found.owner].tolist() == [3, 3, 5, 5, 5, 5]
     assert found.voxels[4].tolist() == [4, 2, 5]
-    np.testing.assert_allclose(found.edge_lengths, [10, 20, 30, 40])
+    np.testing.assert_allclose(found.edge_lengths, [9.5, 19, 63, 38])
 
 
 def test_positions_follow_from_the_voxel_where_they_are_not_stored(tmp_path: Path) -> None:

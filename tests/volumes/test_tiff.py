@@ -1,9 +1,11 @@
 import contextlib
 import pickle
+import sys
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from emseg.errors import UserError
 from emseg.volumes import open_volume
@@ -103,6 +105,9 @@ def test_colour_sections_are_channels_and_a_colour_image_is_no_stack(tmp_path):
     tifffile.imwrite(tmp_path / "b.tif", colour[0], photometric="rgb")
     with pytest.raises(UserError, match="one colour image"):
         open_volume(tmp_path / "b.tif")
+    tifffile.imwrite(tmp_path / "c.tif", RAW[:3], photometric="rgb", planarconfig="separate")
+    with pytest.raises(UserError, match="one colour image"):
+        open_volume(tmp_path / "c.tif")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -117,6 +122,90 @@ def test_a_truncated_stack_is_refused_or_has_every_voxel(tmp_path, layout, part)
     else:
         with pytest.raises(UserError, match=r"^[^\n]*a\.tif[^\n]*$"):
             open_volume(path)
+
+
+def one_by_one(path):
+    for section in RAW:
+        tifffile.imwrite(path, section, append=path.exists())
+
+
+def in_two_compressions(path):
+    with tifffile.TiffWriter(path) as writer:
+        for number, section in enumerate(RAW):
+            writer.write(section, metadata=None, compression="zlib" if number else None)
+
+
+def in_two_stacks(path):
+    for half in (RAW[:4], RAW[4:]):
+        tifffile.imwrite(path, half, append=path.exists(), photometric="minisblack")
+
+
+def by_pillow(path, compression="raw"):
+    first, *rest = [Image.fromarray(section) for section in RAW]
+    first.save(path, save_all=True, append_images=rest, compression=compression)
+
+
+@pytest.mark.parametrize("write", [one_by_one, in_two_compressions, in_two_stacks, by_pillow])
+def test_pages_of_one_shape_and_type_are_one_stack(tmp_path, write):
+    write(tmp_path / "a.tif")
+    volume = pickle.loads(pickle.dumps(open_volume(tmp_path / "a.tif")))
+    np.testing.assert_array_equal(volume.read((2, 3, 5), (7, 30, 6)), RAW[2:7, 3:30, 5:6])
+    np.testing.assert_array_equal(volume[...], RAW)
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes((tmp_path / "a.tif").read_bytes()[:-900])
+    with pytest.raises(UserError, match=r"^[^\n]*cut\.tif[^\n]*$"):
+        open_volume(cut)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "zstd", "packbits", "tiff_adobe_deflate"])
+def test_stacks_that_other_programs_have_packed(tmp_path, compression):
+    by_pillow(tmp_path / "a.tif", compression)
+    np.testing.assert_array_equal(open_volume(tmp_path / "a.tif")[...], RAW)
+
+
+def test_jpeg_and_tiles_of_lzw(tmp_path):
+    save(tmp_path / "a.tif", RAW, compression="jpeg", tile=(16, 16))
+    np.testing.assert_array_equal(
+        open_volume(tmp_path / "a.tif")[...], tifffile.imread(tmp_path / "a.tif")
+    )
+    save(tmp_path / "b.tif", RAW, compression="lzw", tile=(16, 16), predictor=True)
+    np.testing.assert_array_equal(open_volume(tmp_path / "b.tif")[...], RAW)
+
+
+def test_a_codec_that_is_not_there_is_named(tmp_path, monkeypatch):
+    by_pillow(tmp_path / "a.tif", "tiff_lzw")
+
+    def lacking(page):
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", lacking)
+    with pytest.raises(UserError, match="cannot decode .*: <COMPRESSION"):
+        open_volume(tmp_path / "a.tif")
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.raises(UserError, match="LZW, needs imagecodecs.*pip install imagecodecs$"):
+        open_volume(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("layout", ["plain", "deflate", "imagej"])
+def test_one_image_is_one_section(tmp_path, layout):
+    options = LAYOUTS[layout] | ({"metadata": {"axes": "YX"}} if layout == "imagej" else {})
+    volume = open_volume(save(tmp_path / "a.tif", RAW[0], **options))
+    assert (volume.axes, volume.shape) == ("zyx", (1, 32, 40))
+    np.testing.assert_array_equal(volume.read((0, 3, 4), (1, 9, 8)), RAW[:1, 3:9, 4:8])
+
+
+def test_a_series_of_times_and_depths_is_no_stack(tmp_path):
+    both = np.stack([RAW, RAW])[:, :, None]
+    save(tmp_path / "a.tif", both, imagej=True, metadata={"axes": "TZCYX"})
+    with pytest.raises(UserError, match="4 axes"):
+        open_volume(tmp_path / "a.tif")
+    save(tmp_path / "b.tif", both[:1], imagej=True, metadata={"axes": "TZCYX"})
+    np.testing.assert_array_equal(open_volume(tmp_path / "b.tif", axes="tczyx"[2:])[...], RAW)
+    with tifffile.TiffWriter(tmp_path / "c.ome.tif") as writer:
+        for half in (RAW, RAW):
+            writer.write(half, photometric="minisblack", metadata={"axes": "ZYX"})
+    with pytest.raises(UserError, match="holds 2 images"):
+        open_volume(tmp_path / "c.ome.tif")
 
 
 def test_other_content_is_refused(tmp_path):

@@ -6,8 +6,12 @@ from typing import Literal
 
 from emseg.config.limits import Axes3, Range, require, require_positive, require_range
 
-# Stored axes, c being the channels of an image.
-AXIS_ORDERS = ["".join(order) for axes in ("xyz", "cxyz") for order in permutations(axes)]
+# Stored axes: c are the channels of an image, t has the length 1, a section has no z.
+AXIS_ORDERS = [
+    "".join(order)
+    for axes in ("xy", "cxy", "xyz", "cxyz", "txyz", "tcxyz")
+    for order in permutations(axes)
+]
 
 
 @dataclass(kw_only=True)
@@ -35,7 +39,10 @@ class Volume:
     def __post_init__(self) -> None:
         resolution = self.resolution or (1.0,)
         require(min(resolution) > 0, "resolution", self.resolution, "above 0 nm on every axis")
-        allowed = "x, y and z in stored order (zyx), with c for channels (czyx, zyxc)"
+        allowed = (
+            "x, y and z in stored order (zyx), with c for channels (czyx, zyxc), t for a time of "
+            "length 1 (tczyx), without z for a single section (yx)"
+        )
         require(self.axes is None or self.axes in AXIS_ORDERS, "axes", self.axes, allowed)
         require_range("range", self.range)
         whole = self.skeletons is None or self.range is None

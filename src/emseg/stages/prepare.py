@@ -15,11 +15,12 @@ from emseg.stages.by_hand import by_hand
 from emseg.stages.download import check_archive, check_digits
 from emseg.stages.fetch import check_hash, obtain, recorded
 from emseg.stages.runs import say, working_in
-from emseg.stages.section_images import SUFFIXES, Stack, contrasts, find_stacks
+from emseg.stages.section_images import Stack, contrasts, find_stacks
 from emseg.volumes.atomic import replacing
 from emseg.volumes.cremi import NEURONS, RAW
 from emseg.volumes.hdf5 import open_hdf5
 from emseg.volumes.location import require_regular
+from emseg.volumes.sections import SUFFIXES
 
 FOLDER = "datasets/ssns"
 URL = "https://software.rc.fas.harvard.edu/lichtman/vast/AC3AC4Package.zip"

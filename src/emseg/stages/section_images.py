@@ -1,6 +1,5 @@
 """Volumes as images of their sections: found by their names, read one by one."""
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import BytesIO
@@ -9,9 +8,8 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from emseg.errors import UserError
+from emseg.volumes.sections import group_by_number, is_section, missing_numbers
 
-SUFFIXES = (".png", ".tif", ".tiff")
-_NUMBER = re.compile(r"\d+(?=\D*$)")  # the last one in a name
 # Sections to tell an order by; more of them say the same.
 _LOOKED_AT = 6
 
@@ -68,33 +66,36 @@ class Stack:
 
 
 def find_stacks(names: Iterable[str], read: Read) -> list[Stack]:
-    """The stacks among files: a TIFF of several pages, or images that differ in their last number.
+    """The stacks among files: a TIFF of several pages, or images that differ in a number.
 
     UserError where a number between the first and the last of a stack is missing.
     """
-    numbered: dict[str, dict[int, str]] = {}
+    single: dict[PurePosixPath, dict[str, str]] = {}
     stacks = []
     for name in sorted(names):
         path = PurePosixPath(name)
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-            continue
-        if "__MACOSX" in path.parts:
+        if not is_section(path.name) or "__MACOSX" in path.parts:
             continue
         pages = 1 if path.suffix.lower() == ".png" else _count_pages(name, read)
         if pages > 1:
             stacks.append(Stack(name, tuple((name, page) for page in range(pages)), read))
-        elif found := _NUMBER.search(path.stem):
-            rest = path.stem[: found.start()] + "*" + path.stem[found.end() :]
-            common = str(path.with_name(rest + path.suffix))
-            numbered.setdefault(common, {})[int(found[0])] = name
-    for common, files in numbered.items():
-        first, last = min(files), max(files)
-        missing = [number for number in range(first, last) if number not in files]
-        if missing:
-            raise UserError(f"{common}: section {missing[0]} is missing of {first} to {last}")
-        pages_of = tuple((files[number], 0) for number in sorted(files))
-        stacks.append(Stack(common, pages_of, read))
+        else:
+            single.setdefault(path.parent, {})[path.name] = name
+    for folder, files in single.items():
+        for common, numbered in group_by_number(files).items():
+            if "*" in common:
+                ordered = [files[one] for one in _without_gap(folder / common, numbered)]
+                pages = tuple((name, 0) for name in ordered)
+                stacks.append(Stack(str(folder / common), pages, read))
     return stacks
+
+
+def _without_gap(common: PurePosixPath, numbered: dict[int, str]) -> list[str]:
+    missing = missing_numbers(numbered)
+    if missing:
+        first, last = min(numbered), max(numbered)
+        raise UserError(f"{common}: section {missing[0]} is missing of {first} to {last}")
+    return [numbered[number] for number in sorted(numbered)]
 
 
 def contrasts(images: Stack, labels: Stack) -> tuple[float, float]:

@@ -40,7 +40,7 @@ class SectionFolder:
         self.dtype = np.dtype(first[1])
         self.named_axes: dict[str, Any] = {}
         if len(first[0]) == 3:
-            self.named_axes = {"its images": ["z", "y", "x", "c"]}
+            self.named_axes = {"images": ["z", "y", "x", "c"]}
         missing = _gaps(self._files)
         self.attributes: dict[str, Any] = {"missing_sections": missing} if missing else {}
 

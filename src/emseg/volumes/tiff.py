@@ -43,7 +43,7 @@ class TiffStack:
             _check_whole(file, series, path, paged=self._paged)
             self.dtype: np.dtype = np.dtype(series.dtype)
             named = _named_axes(letters.lower(), self.shape, path)
-            self.named_axes = {"its metadata": named} if named else {}
+            self.named_axes = {"metadata": named} if named else {}
             self.attributes = _resolution(file)
             if named:
                 self.attributes["axes"] = named
