@@ -27,14 +27,14 @@ WRONG = [
 
 def hdf5(name: str) -> None:
     with h5py.File(name, "w") as file:
-        data = file.create_dataset("raw", data=RAW, chunks=(2, 6, 8), compression="gzip")
+        data = file.create_dataset("main", data=RAW, chunks=(2, 6, 8), compression="gzip")
         data.attrs["resolution"] = [30.0, 6.0, 6.0]
         data.attrs["json_attributes"] = '["more"]'
         data.attrs["more"] = '{"a": 1}'
         file["group/labels"] = RAW.astype(np.uint32)
-        file["soft"], file["far"] = h5py.SoftLink("/raw"), h5py.ExternalLink(name, "raw")
+        file["soft"], file["far"] = h5py.SoftLink("/main"), h5py.ExternalLink(name, "main")
         layout = h5py.VirtualLayout((4, 6, 8), np.uint8)
-        layout[:4] = h5py.VirtualSource(".", "raw", (4, 6, 8))
+        layout[:4] = h5py.VirtualSource(".", "main", (4, 6, 8))
         file.create_virtual_dataset("virtual", layout)
 
 

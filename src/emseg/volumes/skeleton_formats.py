@@ -1,7 +1,5 @@
 """Skeletons as other programs store them: pickled graphs, npz and SWC files."""
 
-import io
-import pickle
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,27 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emseg.errors import UserError
+from emseg.volumes.pickled import unpickled_graph
 
-# What a pickled graph of networkx and numpy is made of; anything else could run code.
-ALLOWED = {
-    ("builtins", "set"),
-    ("builtins", "dict"),
-    ("collections", "OrderedDict"),
-    ("networkx.classes.graph", "Graph"),
-    # A graph keeps the views of itself that it was once asked for.
-    ("networkx.classes.coreviews", "AdjacencyView"),
-    ("networkx.classes.reportviews", "DegreeView"),
-    ("networkx.classes.reportviews", "EdgeView"),
-    ("networkx.classes.reportviews", "NodeView"),
-    ("numpy", "dtype"),
-    ("numpy", "ndarray"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("numpy.core.numeric", "_frombuffer"),
-}
 # Columns of an SWC file.
 SWC_ID, SWC_PLACE, SWC_PARENT, SWC_COLUMNS = 0, slice(2, 5), 6, 7
 
@@ -46,7 +25,7 @@ class Part(NamedTuple):
 
 def read_graph(path: Path) -> Iterator[Part]:
     """The skeletons of a pickled networkx graph, by the ids of its nodes."""
-    graph = _unpickled(path)
+    graph = unpickled_graph(path)
     for needed in ("id", "index_position"):
         lacking = next((n for n, facts in graph.nodes.items() if needed not in facts), None)
         if lacking is not None:
@@ -126,28 +105,3 @@ def _three(place: Any, path: Path) -> np.ndarray:
     if np.shape(place) != (3,):
         raise UserError(f"{path}: {repr(place)[:80]} is no position: it needs three numbers")
     return np.asarray(place, np.float64)
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BufferedReader, where: str) -> None:
-        super().__init__(file)
-        self._where = where
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ALLOWED:
-            raise UserError(
-                f"{self._where} holds {module}.{name}, which may run code: skeletons are a "
-                "networkx Graph of plain containers and numpy arrays"
-            )
-        return super().find_class(module, name)
-
-
-def _unpickled(path: Path) -> Any:
-    with path.open("rb") as file:
-        try:
-            graph = _Unpickler(file, str(path)).load()
-        except (pickle.UnpicklingError, EOFError, AttributeError, ImportError) as error:
-            raise UserError(f"{path} is no pickled graph ({error})") from error
-    if not (hasattr(graph, "nodes") and hasattr(graph, "edges")):
-        raise UserError(f"{path} holds a {type(graph).__name__}: skeletons are a networkx Graph")
-    return graph
