@@ -66,7 +66,7 @@ def calibrated_channels(
     chosen, calibration = predicted.select(channels), calibration_of(decoding)
     if calibration is None:
         return chosen
-    activation, where = predicted.attributes["activation"], predicted.location
+    activation, where = predicted.attributes.get("activation", "unknown kind"), predicted.location
     return calibrated(chosen, calibration, logits=are_logits(activation, channels, where=where))
 
 

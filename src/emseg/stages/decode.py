@@ -28,6 +28,7 @@ from emseg.stages.artifacts import (
 from emseg.stages.channels import asked_facts, calibrated_channels, chosen_channels
 from emseg.stages.earlier import earlier_name, make_latest, old_place, tidy
 from emseg.stages.folder_store import FolderStore
+from emseg.stages.prediction_attributes import check_attributes
 from emseg.stages.runs import say
 from emseg.volumes import (
     PartialVolume,
@@ -158,8 +159,10 @@ def open_prediction(path: Path) -> Volume:
     """The prediction, lazily; a UserError when the file is none of emseg's."""
     volume = open_volume(path)
     check_format(path, volume.attributes)
-    if volume.attributes["kind"] != "prediction":
-        raise UserError(f"{path} is a {volume.attributes['kind']}, not a prediction")
+    kind = volume.attributes.get("kind")
+    if kind != "prediction":
+        raise UserError(f"{path} is a {kind}, not a prediction")
+    check_attributes(volume)
     return volume
 
 
