@@ -113,6 +113,9 @@ def _holding(file: Path, owner: Owner) -> Iterator[None]:
 def _acquire(file: Path, owner: Owner, tell: Callable[[str], None]) -> Owner | None:
     """None when the lock is now this owner's, else whose it is."""
     with writing(file), _alone(file.parent):
+        found = _read(file)
+        if found is not None and _lives_here(parsed(found[0])):
+            return parsed(found[0])  # and nothing was written
         made = file.with_name(f"{file.name}.{owner.token}")
         made.write_text(json.dumps(asdict(owner)))
         try:
@@ -155,13 +158,17 @@ def _link(made: Path, file: Path) -> bool:
 def _gone(other: Owner, silence: float, file: Path) -> str | None:
     """None while the owner may be at work; a line to tell where its lock is taken over unasked."""
     if other.machine == machine():
-        return None if started_at(other.process) == other.started else ""
+        return None if _lives_here(other) else ""
     if silence < STALE:
         return None
     return (
         f"'{file}' is of a run that has given no sign of life for {silence:.0f} s ({other}): taken "
         "over"
     )
+
+
+def _lives_here(other: Owner) -> bool:
+    return other.machine == machine() and started_at(other.process) == other.started
 
 
 def _remove(file: Path, judged: str, *, aside: Path) -> None:

@@ -72,7 +72,7 @@ def calibrated_channels(
         calibration = Calibration(biases=None, temperature=1.0)
     if calibration is None:
         return chosen
-    activation, where = predicted.attributes["activation"], predicted.location
+    activation, where = predicted.attributes.get("activation", "unknown kind"), predicted.location
     return calibrated(chosen, calibration, logits=are_logits(activation, channels, where=where))
 
 

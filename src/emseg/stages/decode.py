@@ -31,6 +31,7 @@ from emseg.stages.channels import asked_facts, calibrated_channels, chosen_chann
 from emseg.stages.earlier import earlier_name, make_latest, old_place, tidy
 from emseg.stages.elsewhere import agreed, check_elsewhere, open_elsewhere
 from emseg.stages.folder_store import FolderStore
+from emseg.stages.prediction_attributes import check_attributes
 from emseg.stages.runs import say
 from emseg.stages.stored import tell_absent
 from emseg.volumes import (
@@ -173,10 +174,13 @@ def open_prediction(job: DecodeJob) -> Volume:
     if "format_version" not in stored:
         return open_elsewhere(path, job.said, asked=_asked(job))
     check_format(path, stored)
-    if stored["kind"] != "prediction":
-        raise UserError(f"{path} is a {stored['kind']}, not a prediction")
+    kind = stored.get("kind")
+    if kind != "prediction":
+        raise UserError(f"{path} is a {kind}, not a prediction")
+    volume = open_volume(path)
+    check_attributes(volume)
     agreed(stored, job.said, where=path)
-    return open_volume(path)
+    return volume
 
 
 def _asked(job: DecodeJob) -> list[str]:

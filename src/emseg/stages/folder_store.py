@@ -3,6 +3,7 @@
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ import numpy as np
 from emseg.blocks.grid import Block
 from emseg.blocks.store import Facts
 from emseg.volumes.atomic import discard, replacing, writing
+
+# What a damaged archive of arrays raises beside.
+BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+CHECKSUM = "checksum"
 
 
 class FolderStore:
@@ -38,17 +43,19 @@ class FolderStore:
             np.save(file, labels)
         # The facts come last: they say that the block is done.
         with replacing(self._path(block, "facts")) as partial, partial.open("wb") as file:
-            np.savez(file, **facts)
+            np.savez(file, **{**facts, CHECKSUM: np.array(_checksum(labels, facts))})
 
     def done(self, block: Block) -> bool:
-        """True when the block's files are there and whole, as far as their heads tell."""
+        """True when the block's files are there and hold what was kept; all of them is read."""
         try:
-            with np.load(self._path(block, "facts")) as facts:
-                whole = "first" in facts
-            labels = np.load(self._path(block, "labels"), mmap_mode="r")
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            with np.load(self._path(block, "facts")) as file:
+                facts = {name: file[name] for name in file}
+            labels = np.load(self._path(block, "labels"))
+            written = int(facts.pop(CHECKSUM))
+            return written == _checksum(labels, facts) and labels.shape == block.shape
+        # A file may be cut short, of another kind, or edited.
+        except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, *BROKEN):
             return False
-        return whole and labels.shape == block.shape
 
     def labels(self, block: Block) -> np.ndarray:
         return np.load(self._path(block, "labels"))
@@ -64,3 +71,12 @@ class FolderStore:
         return (
             self.folder / f"{'_'.join(map(str, block.index))}.{'npz' if kind == 'facts' else 'npy'}"
         )
+
+
+def _checksum(labels: np.ndarray, facts: Facts) -> int:
+    """Over the types, shapes and bytes of the labels and all facts."""
+    found = 0
+    for name, array in sorted([("", labels), *facts.items()]):
+        told = f"{name} {array.dtype.str} {array.shape}".encode()
+        found = zlib.crc32(np.ascontiguousarray(array), zlib.crc32(told, found))
+    return found
