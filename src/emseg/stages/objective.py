@@ -136,7 +136,6 @@ def check_resumable(checkpoint: Path, root: Root, module: Objective, target: Tar
     """Nothing, or a UserError when training with this config cannot go on from the checkpoint."""
     stored = read_checkpoint(checkpoint)
     facts = trained_facts(stored, source=checkpoint)
-    _require_steps_left(root.optimization, stored["global_step"], source=checkpoint)
     _require_same_objective(facts, root.objective, source=checkpoint)
     if target is not None:
         require_same_target(target, facts, source=checkpoint)
@@ -148,6 +147,7 @@ def check_resumable(checkpoint: Path, root: Root, module: Objective, target: Tar
             f"{checkpoint} was trained with optimization.ema.enabled=true and cannot go on without "
             "(model.init_from takes its weights into a new run)"
         )
+    _require_steps_left(root.optimization, stored["global_step"], source=checkpoint)
 
 
 def _require_steps_left(schedule: Optimization, step: int, *, source: Path) -> None:
