@@ -140,7 +140,6 @@ def check_resumable(checkpoint: Path, root: Root, module: Objective, target: Tar
     """Nothing, or a UserError when training with this config cannot go on from the checkpoint."""
     stored = read_checkpoint(checkpoint)
     facts = trained_facts(stored, source=checkpoint)
-    _require_steps_left(root.optimization, stored["global_step"], source=checkpoint)
     _require_same_objective(facts, root.objective, source=checkpoint)
     if target is not None:
         require_same_target(target, facts, source=checkpoint)
@@ -155,6 +154,7 @@ def check_resumable(checkpoint: Path, root: Root, module: Objective, target: Tar
     module.on_load_checkpoint(stored)
     scaled = root.optimization.precision == "16-mixed"
     require_resumable(stored, module, scaled=scaled, source=checkpoint)
+    _require_steps_left(root.optimization, stored["global_step"], source=checkpoint)
 
 
 def _require_steps_left(schedule: Optimization, step: int, *, source: Path) -> None:
