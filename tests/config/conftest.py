@@ -13,7 +13,7 @@ from emseg.config.loaded import Loaded, load
 @pytest.fixture(autouse=True)
 def sample_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     """The module of sample leaves under the name that the group files use."""
-    name, file = "emseg.sample_leaves", Path(__file__).with_name("sample_leaves.py")
+    name, file = "emseg.models.sample", Path(__file__).with_name("sample_leaves.py")
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -23,41 +23,41 @@ CONF = {
     "system/all-gpu-cpu.yaml": "num_gpus: -1",
     "system/single-gpu-cpu.yaml": "num_gpus: 1",
     "model/net.yaml": """
-        _target_: emseg.sample_leaves.Net
+        _target_: emseg.models.sample.Net
         widths: [8, 16]
         norm: group
         dropout: 0.0
         """,
     "model/wide.yaml": "defaults: [net, _self_]\nwidths: [32, 64]",
-    "model/plain.yaml": "_target_: emseg.sample_leaves.Net\nnorm: none",
+    "model/plain.yaml": "_target_: emseg.models.sample.Net\nnorm: none",
     "target/near.yaml": """
-        _target_: emseg.sample_leaves.Offsets
+        _target_: emseg.models.sample.Offsets
         offsets: [[0, 0, 1], [0, 1, 0]]
         weights: {}
         """,
     "target/far.yaml": """
-        _target_: emseg.sample_leaves.Offsets
+        _target_: emseg.models.sample.Offsets
         offsets: [[0, 0, 9]]
         weights: {}
         """,
-    "loss/plain.yaml": "_target_: emseg.sample_leaves.loss\nmax_weight: 10",
+    "loss/plain.yaml": "_target_: emseg.models.sample.loss\nmax_weight: 10",
     "augment/light.yaml": """
-        _target_: emseg.sample_leaves.Pipeline
+        _target_: emseg.models.sample.Pipeline
         transforms:
-          flip: {_target_: emseg.sample_leaves.Flip, p: 0.5}
+          flip: {_target_: emseg.models.sample.Flip, p: 0.5}
         """,
     "optimization/optimizer/adamw.yaml": "_target_: torch.optim.AdamW\nlr: 0.001",
     "optimization/optimizer/sgd.yaml": "_target_: torch.optim.SGD\nlr: 0.1\nmomentum: 0.9",
     "optimization/scheduler/none.yaml": "{}",
     "decoding/cut.yaml": """
-        _target_: emseg.sample_leaves.decode
+        _target_: emseg.models.sample.decode
         threshold: 0.5
         aff_threshold: [0.1, 0.999]
         affinity_mask_path: null
         """,
-    "decoding/cc.yaml": "_target_: emseg.sample_leaves.decode\nthreshold: 0.75",
-    "evaluation/metrics/rand.yaml": "rand: {_target_: emseg.sample_leaves.score, variant: snemi}",
-    "evaluation/metrics/voi.yaml": "voi: {_target_: emseg.sample_leaves.score, variant: snemi}",
+    "decoding/cc.yaml": "_target_: emseg.models.sample.decode\nthreshold: 0.75",
+    "evaluation/metrics/rand.yaml": "rand: {_target_: emseg.models.sample.score, variant: snemi}",
+    "evaluation/metrics/voi.yaml": "voi: {_target_: emseg.models.sample.score, variant: snemi}",
     "tune/default.yaml": "search_space: {}",
     "tune/tune_cut.yaml": """
         n_trials: 7

@@ -1,4 +1,4 @@
-"""Leaves as the package has them, for tests of the config; loaded as `emseg.sample_leaves`."""
+"""Leaves as the package has them, for tests of the config; loaded as `emseg.models.sample`."""
 
 from collections.abc import Sequence
 from typing import Any, Literal

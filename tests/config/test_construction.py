@@ -13,9 +13,9 @@ from emseg.config.loaded import load
 from emseg.config.targets import USES, check_targets
 from emseg.errors import UserError
 
-NET = "emseg.sample_leaves.Net"
-FLIP = "emseg.sample_leaves.Flip"
-PIPELINE = "emseg.sample_leaves.Pipeline"
+NET = "emseg.models.sample.Net"
+FLIP = "emseg.models.sample.Flip"
+PIPELINE = "emseg.models.sample.Pipeline"
 
 
 def test_classes_are_constructed_with_what_code_supplies() -> None:
@@ -26,7 +26,7 @@ def test_classes_are_constructed_with_what_code_supplies() -> None:
 
 
 def test_functions_wait_for_their_data() -> None:
-    node = {"_target_": "emseg.sample_leaves.decode", "aff_threshold": [0, 1]}
+    node = {"_target_": "emseg.models.sample.decode", "aff_threshold": [0, 1]}
     facts: dict[str, Any] = {"offsets": [(0, 0, 1)], "edge_side": "source", "voxel_size": None}
     decoder = build(node, kind="decoding", **facts)
     assert isinstance(decoder, partial)
@@ -61,9 +61,13 @@ def test_nested_leaves_are_built_first() -> None:
         ("model", {"_target_": NET, "dropout": True}, ["model.dropout", "number", "True"]),
         ("model", {"_target_": NET, "dropout": -1}, ["model: dropout must be", "-1"]),
         ("model", {"_target_": NET, "in_channels": 2}, ["model.in_channels", "supplied"]),
-        ("model", {"_target_": "emseg.sample_leaves.Nett"}, ["Nett", "did you mean 'Net'"]),
+        ("model", {"_target_": "emseg.models.sample.Nett"}, ["Nett", "did you mean 'Net'"]),
         ("model", {}, ["model", "_target_"]),
-        ("target", {"_target_": "emseg.sample_leaves.Offsets"}, ["target.offsets", "no value"]),
+        (
+            "target",
+            {"_target_": "emseg.models.sample.Offsets"},
+            ["target.offsets", "no value"],
+        ),
         (
             "augment",
             {
@@ -96,7 +100,7 @@ def test_wrong_arguments_are_named(kind: str, node: dict[str, Any], parts: list[
         "builtins.eval",
         "emseg_evil.Net",
         "emseg.config.construction.importlib.import_module",
-        "emseg.config.construction.ALLOWED",
+        "emseg.config.allowed.OURS",
         "emseg.config.construction",
         "torch.nn.modules.module.torch.load",
         "torch.load",
@@ -111,7 +115,7 @@ def test_targets_outside_the_prefixes_are_refused(target: Any) -> None:
 
 
 def test_the_user_may_allow_a_prefix() -> None:
-    with pytest.raises(UserError, match="'fractions.Fraction' is not below emseg, monai"):
+    with pytest.raises(UserError, match="'fractions.Fraction' is no network, loss.*--allow PREFIX"):
         resolve("fractions.Fraction", key="model")
     assert resolve("fractions.Fraction", key="model", allow=["fractions"]).__name__ == "Fraction"
 

@@ -45,7 +45,7 @@ def test_values_become_what_the_spine_says(load_text: Load) -> None:
     assert root.data.train[""].range == (0.0, 0.5)
     assert root.data.intensity_range == (0.0, 255.0)
     assert load_text("data.train.range=[0,160]").root.data.train[""].range == (0, 160)
-    assert root.model["_target_"] == "emseg.sample_leaves.Net"
+    assert root.model["_target_"] == "emseg.models.sample.Net"
     assert root.model["init_from"] is None
 
 
@@ -295,7 +295,7 @@ def test_a_saved_config_takes_overrides_and_switches(
     assert again("decoding.threshold=0.45").root.decoding["threshold"] == 0.45
     assert again("model=plain").root.model["norm"] == "none"
     assert again("decoding=cc").root.decoding == {
-        "_target_": "emseg.sample_leaves.decode",
+        "_target_": "emseg.models.sample.decode",
         "threshold": 0.75,
         "biases": None,
         "temperature": 1.0,

@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from emseg.config.allowed import IN_WORDS, ROOTS, is_allowed, is_below
 from emseg.config.annotations import conform
 from emseg.config.leaves import CODE_READ, CODE_READ_TYPES, SUPPLIED
 from emseg.errors import UserError, nearest, unknown_name
-
-ALLOWED = ("emseg", "monai", "torch.nn", "torch.optim", "pytorch_lightning")
 
 
 def build(
@@ -48,15 +47,16 @@ def check_code_read(node: Mapping[str, Any], *, kind: str) -> None:
 
 
 def resolve(target: Any, *, key: str, allow: Sequence[str] = ()) -> Callable[..., Any]:
-    """The class or function that `_target_` names, imported only below an allowed prefix."""
-    prefixes = (*ALLOWED, *allow)
-    if not isinstance(target, str) or not _below(target, prefixes):
-        raise UserError(f"{key}._target_: {target!r} is not below {', '.join(prefixes)}")
-    found = _import(target, key)
-    module = getattr(found, "__module__", None) or ""
-    if not (inspect.isclass(found) or inspect.isroutine(found)) or not _below(module, prefixes):
-        what = f"is no class or function of {', '.join(prefixes)}"
-        raise UserError(f"{key}._target_: {target!r} {what}")
+    """The class or function that `_target_` names: a leaf (`allowed`), or what lies below `allow`.
+
+    Raises `UserError` for any other; what lies elsewhere is not even imported.
+    """
+    refusal = f"{key}._target_: {target!r} is {IN_WORDS}"
+    if not isinstance(target, str) or not is_below(target, (*ROOTS, *allow)):
+        raise UserError(refusal)
+    found: Callable[..., Any] = _import(target, key)
+    if not is_allowed(found, allow):
+        raise UserError(refusal)
     return found
 
 
@@ -139,11 +139,7 @@ def _takes(signature: inspect.Signature, name: str) -> bool:
 
 
 def _is_ours(target: Callable[..., Any]) -> bool:
-    return _below(target.__module__, ("emseg",))
-
-
-def _below(path: str, prefixes: Sequence[str]) -> bool:
-    return any(path == prefix or path.startswith(f"{prefix}.") for prefix in prefixes)
+    return is_below(target.__module__, ("emseg",))
 
 
 def _import(target: str, key: str) -> Any:
@@ -154,7 +150,7 @@ def _import(target: str, key: str) -> Any:
         try:
             found: Any = importlib.import_module(module)
         except ModuleNotFoundError as error:
-            if error.name is not None and _below(module, (error.name,)):
+            if error.name is not None and is_below(module, (error.name,)):
                 continue
             raise UserError(f"{key}._target_: {target!r} needs the package {error.name}") from error
         for part in parts[count:]:

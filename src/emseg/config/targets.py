@@ -8,7 +8,7 @@ from typing import Any
 from emseg.config.construction import build, resolve
 from emseg.config.loaded import Loaded
 from emseg.config.schema import Root
-from emseg.errors import unknown_name
+from emseg.errors import UserError, unknown_name
 
 USES: dict[str, tuple[str, ...]] = {
     "train": (
@@ -80,6 +80,7 @@ def _check_leaf(loaded: Loaded, kind: str) -> None:
 
 def _model(loaded: Loaded) -> Any:
     facts = _target_facts(loaded)
+    facts = {key: facts[key] for key in ("out_channels", "heads")}
     with _without_values():
         return build(loaded.root.model, kind="model", allow=loaded.allow, in_channels=1, **facts)
 
@@ -119,8 +120,16 @@ def _check_objective(loaded: Loaded) -> None:
     # Its own word for what it is made of: this package imports none that builds networks.
     made_of = inspect.signature(target, eval_str=True).parameters.get("parts")
     if made_of is not None:
-        parts = made_of.annotation(net=_model(loaded), loss=_loss(loaded), make_optimizer=None)
-        build(root.objective, kind="objective", allow=allow, parts=parts)
+        facts, patch_size = _target_facts(loaded), root.data.dataloader.patch_size
+        parts = made_of.annotation(
+            net=_model(loaded),
+            loss=_loss(loaded),
+            make_optimizer=None,
+            metadata={"activations": facts["activations"]},
+        )
+        objective = build(root.objective, kind="objective", allow=allow, parts=parts)
+        channels = facts["out_channels"] if objective.of_target else 1
+        objective.check(patch_size, in_channels=1, channels=channels)
 
 
 def _target_facts(loaded: Loaded) -> dict[str, Any]:
@@ -130,6 +139,7 @@ def _target_facts(loaded: Loaded) -> dict[str, Any]:
     return {
         "out_channels": getattr(target, "out_channels", 1),
         "heads": getattr(target, "heads", None),
+        "activations": getattr(target, "activations", None),
     }
 
 
@@ -142,8 +152,9 @@ def _check_optimizer(loaded: Loaded) -> None:
     net = _model(loaded) if loaded.root.model else torch.nn.Linear(1, 1)
     named = list(net.named_parameters())
     optimizer = build(plan.optimizer, kind=kind, allow=allow, params=named)
+    _check_step(optimizer)
     if plan.scheduler:
-        build(
+        scheduler = build(
             plan.scheduler,
             kind="optimization.scheduler",
             allow=allow,
@@ -151,6 +162,27 @@ def _check_optimizer(loaded: Loaded) -> None:
             total_steps=plan.total_steps,
             steps_per_epoch=plan.n_steps_per_epoch,
         )
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            raise UserError(
+                "optimization.scheduler: ReduceLROnPlateau goes by a score, and schedules here by "
+                "the step alone (optimization/scheduler=cosine)"
+            )
+
+
+def _check_step(optimizer: Any) -> None:
+    """Nothing, or a UserError for an optimizer that cannot take a step with gradients of ours."""
+    import torch
+
+    kind, weight = type(optimizer), torch.nn.Parameter(torch.zeros(2, 2))
+    weight.grad = torch.zeros_like(weight)
+    taken = inspect.signature(kind).parameters
+    settings = {name: value for name, value in optimizer.defaults.items() if name in taken}
+    try:
+        kind([weight], **settings).step(lambda: torch.zeros(()))
+    # An optimizer may be anybody's.
+    except Exception as error:
+        name = kind.__name__
+        raise UserError(f"optimization.optimizer: {name} cannot take a step: {error}") from error
 
 
 def _node(root: Root, kind: str) -> dict[str, Any]:

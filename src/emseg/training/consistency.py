@@ -12,7 +12,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from emseg.errors import UserError
 from emseg.training.objective import Batch, Losses, Objective, Parts
-from emseg.training.supervised import fit, fit_pictures, levels_of, parts_of_fit
+from emseg.training.outputs import levels_of
+from emseg.training.supervised import fit, fit_pictures, parts_of_fit
 
 
 class Consistency(Objective):

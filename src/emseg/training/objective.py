@@ -1,6 +1,6 @@
 """What all objectives of a training have in common."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from emseg.errors import UserError
 from emseg.losses.asking import asks_for
+from emseg.training.outputs import require_outputs
 
 Batch = Mapping[str, Tensor]
 Losses = tuple[Tensor, dict[str, Tensor]]
@@ -73,6 +74,12 @@ class Objective(pl.LightningModule):
     def loss_parts(self, channels: int) -> list[str]:
         """The names of the parts, for a network of so many channels."""
         raise NotImplementedError
+
+    def check(self, patch_size: Sequence[int], *, in_channels: int, channels: int) -> None:
+        """Nothing, or a UserError for what would fail in the first step, with no voxel read."""
+        self.loss_parts(channels)
+        if not self.hides_patches:
+            require_outputs(self.net, patch_size, in_channels=in_channels, channels=channels)
 
     def pictures(self, batch: Batch) -> list[Tensor]:
         """What there is to see of a batch of one: (C, Z, Y, X) in [0, 1] each."""

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from emseg.training.objective import Batch, Losses, Objective
-from emseg.training.supervised import fit, levels_of, parts_of_fit
+from emseg.training.outputs import levels_of
+from emseg.training.supervised import fit, parts_of_fit
 
 
 class Reconstruction(Objective):

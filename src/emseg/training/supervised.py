@@ -1,23 +1,27 @@
 """Fitting a network to targets."""
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from emseg.losses.asking import ask_loss
+from emseg.losses.asking import ask_loss, try_loss
 from emseg.training.objective import Batch, Losses, Objective
+from emseg.training.outputs import levels_of
 
 # Of deep supervision: what each auxiliary loss weighs of the next finer one's weight.
 AUXILIARY_DECAY = 0.5
+# What losses are tried on.
+TOY = (8, 8, 8)
 
 
 class Supervised(Objective):
     """A module that fits `net` to the `target` of batches where their `mask` is true.
 
     A batch has `image` (B, C_in, Z, Y, X), `target` and `mask` (B, C, Z, Y, X). `loss` takes
-    logits, target and mask, the `image` too where it asks for it (`ask_loss`), and returns the
+    logits and target, `mask` and `image` where it asks for them (`ask_loss`), and returns the
     total or `(total, {name: part})`. Of a network that returns a list of logits, finest first, each
     coarser one is compared with every n-th voxel of the target, and weighs half of the one before.
     """
@@ -39,11 +43,6 @@ class Supervised(Objective):
         return fit_pictures(self(batch["image"]), batch, self.metadata.get("activations"))
 
 
-def levels_of(outputs: Tensor | list[Tensor]) -> list[Tensor]:
-    """What a network makes, finest first, of one level or several."""
-    return outputs if isinstance(outputs, list) else [outputs]
-
-
 def fit(loss: Callable[..., Any], outputs: Sequence[Tensor], batch: Batch) -> Losses:
     """The loss and its parts of logits, finest first, of a batch's image."""
     finest, *coarser = outputs
@@ -60,9 +59,9 @@ def fit(loss: Callable[..., Any], outputs: Sequence[Tensor], batch: Batch) -> Lo
 
 def parts_of_fit(loss: Callable[..., Any], channels: int) -> list[str]:
     """The names of a loss's parts, for a network of so many channels."""
-    toy = torch.zeros(1, channels, 2, 2, 2)
-    _, parts = ask_loss(loss, toy, toy, toy.bool(), toy[:, :1])
-    return list(parts)
+    toy = torch.linspace(-2, 2, channels * prod(TOY)).view(1, channels, *TOY)
+    target, mask = (toy > 0).float(), toy.isfinite()
+    return try_loss(loss, toy, lambda logits: ask_loss(loss, logits, target, mask, toy[:, :1]))
 
 
 def fit_pictures(outputs: Tensor, batch: Batch, activations: Sequence[str] | None) -> list[Tensor]:

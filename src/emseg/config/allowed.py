@@ -1,0 +1,97 @@
+"""What `_target_` may name: kinds of leaves, by the module that defines them.
+
+A folder of choices may be anybody's, and packages hold functions that run what a file says. So a
+package is never allowed as a whole: what decides is what a name stands for, and where that is made.
+"""
+
+import inspect
+import sys
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+# Modules of ours whose classes and functions are leaves, or parts of them.
+OURS = (
+    "emseg.models.*",
+    "emseg.losses.*",
+    "emseg.data.augment*",
+    "emseg.data.foreground",
+    "emseg.data.heads",
+    "emseg.data.perturbation",
+    "emseg.data.polarity",
+    "emseg.data.skeleton_distance",
+    "emseg.data.targets",
+    "emseg.decoding.*",
+    "emseg.evaluation.*",
+    "emseg.training.consistency",
+    "emseg.training.masked",
+    "emseg.training.masked_by_policy",
+    "emseg.training.masking_policy",
+    "emseg.training.parameter_groups",
+    "emseg.training.reconstruction",
+    "emseg.training.schedules",
+    "emseg.training.supervised",
+)
+# Of others, the classes below one of PyTorch's, and the modules that they may stand in.
+_NETWORKS = ("torch.nn.modules.*", "monai.networks.nets.*", "monai.networks.blocks.*")
+_OPTIMIZERS = ("torch.optim.*", "monai.optimizers.*")
+KINDS = {
+    "torch.nn.modules.module.Module": (*_NETWORKS, "monai.networks.layers.*", "monai.losses.*"),
+    "torch.optim.optimizer.Optimizer": _OPTIMIZERS,
+    "torch.optim.lr_scheduler.LRScheduler": _OPTIMIZERS,
+}
+# Modules of networks and losses that download or open files, or call what a name in their arguments
+# stands for.
+REFUSED = (
+    *(
+        f"monai.networks.nets.{name}"
+        for name in (
+            "ahnet",
+            "cell_sam_wrapper",
+            "densenet",
+            "efficientnet",
+            "flexible_unet",
+            "hovernet",
+            "milmodel",
+            "netadapter",
+            "resnet",
+            "senet",
+            "torchvision_fc",
+            "transchex",
+        )
+    ),
+    "monai.losses.perceptual",
+)
+# Below these a name is looked up at all.
+ROOTS = ("emseg", "torch.nn", "torch.optim", "monai.networks", "monai.losses", "monai.optimizers")
+IN_WORDS = (
+    "no network, loss, optimizer or schedule of torch or monai and no leaf of emseg; "
+    "--allow PREFIX trusts what lies below PREFIX"
+)
+
+
+def is_below(path: str, prefixes: Sequence[str]) -> bool:
+    """Whether the dotted path is one of the prefixes or lies below one."""
+    return any(path == prefix or path.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def is_allowed(found: Any, allow: Sequence[str] = ()) -> bool:
+    """Whether a leaf may be made by `found`: a class or function of the kinds, or below `allow`."""
+    module = getattr(found, "__module__", None) or ""
+    if not (inspect.isclass(found) or inspect.isroutine(found)):
+        return False
+    if is_below(module, allow):
+        return True
+    name = getattr(found, "__qualname__", "")
+    # Neither a method, nor something that only says that it is made there.
+    if getattr(sys.modules.get(module), name, None) is not found:
+        return False
+    if _among(module, OURS):
+        return True
+    bases = [f"{base.__module__}.{base.__qualname__}" for base in getattr(found, "__mro__", ())]
+    kinds = [modules for base, modules in KINDS.items() if base in bases]
+    return any(_among(module, modules) for modules in kinds) and not _among(module, REFUSED)
+
+
+def _among(module: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(module, one) or module == one.removesuffix(".*") for one in patterns)

@@ -1,0 +1,42 @@
+"""What a network makes of patches."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from emseg.errors import UserError
+
+
+def levels_of(outputs: Tensor | list[Tensor]) -> list[Tensor]:
+    """What a network makes, finest first, of one level or several."""
+    return outputs if isinstance(outputs, list) else [outputs]
+
+
+def require_outputs(
+    net: nn.Module, patch_size: Sequence[int], *, in_channels: int, channels: int
+) -> None:
+    """Nothing, or a UserError where `net` makes anything but logits of so many channels of a patch.
+
+    It is tried on shapes alone; of networks that need values for it nothing is known.
+    """
+    name, patch = type(net).__name__, [*patch_size]
+    try:
+        with torch.no_grad():
+            image = torch.zeros(2, in_channels, *patch, device="meta")
+            levels = levels_of(copy.deepcopy(net).to("meta")(image))
+    except (UserError, NotImplementedError):
+        return  # of patches of the wrong size training says more
+    # A network may be anybody's.
+    except Exception as error:
+        raise UserError(
+            f"model: {name} fails on patches of {patch}: {type(error).__name__}: {error}"
+        ) from error
+    for level in levels:
+        shape = list(level.shape) if isinstance(level, Tensor) else type(level).__name__
+        if not isinstance(level, Tensor) or shape[:2] != [2, channels] or len(shape) != 5:
+            raise UserError(f"model: {name} makes {shape} of 2 patches, not {channels} channels")
+    if list(levels[0].shape[2:]) != patch:
+        made = list(levels[0].shape[2:])
+        raise UserError(f"model: {name} makes {made} of patches of {patch}, not as many voxels")
