@@ -1,11 +1,13 @@
 """What is shown of long work."""
 
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from emseg import progress
+from emseg.decoding import segments, supervoxels
 from emseg.decoding.agglomerate import agglomerate
 from emseg.progress import phase, track
 
@@ -44,27 +46,16 @@ def test_of_phases_the_innermost_shows(capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_an_agglomeration_names_what_it_is_at(monkeypatch, capfd):
+def test_an_agglomeration_names_what_it_is_at(monkeypatch):
     named = []
-    monkeypatch.setattr(progress.threading, "Thread", _Noting(named))
+
+    @contextmanager
+    def noted(label):
+        named.append(label.split()[0])
+        yield
+
+    for module in (supervoxels, segments):
+        monkeypatch.setattr(module, "phase", noted)
     affinities = np.random.default_rng(0).random((3, 4, 8, 8), np.float32)
     agglomerate(affinities, offsets=np.eye(3, dtype=int).tolist(), edge_side="destination")
-    assert [name.split()[0] for name in named] == ["fragments", "region", "merging"]
-
-
-class _Noting:
-    """In the place of a thread: the label of what it would tell."""
-
-    def __init__(self, named):
-        self.named = named
-
-    def __call__(self, *, target, daemon):
-        cells = dict(zip(target.__code__.co_freevars, target.__closure__, strict=True))
-        self.named.append(cells["label"].cell_contents)
-        return self
-
-    def start(self):
-        pass
-
-    def join(self):
-        pass
+    assert named == ["fragments", "region", "merging", "segments"]

@@ -18,6 +18,7 @@ from emseg.blocks.memory import GIB, memory_within
 from emseg.config import build
 from emseg.config.leaves import CODE_READ, NO_RESULT
 from emseg.config.schema_inference import Prediction
+from emseg.decoding.stored_values import usual_scale
 from emseg.decoding.sweep import blockwise_of, sweep_of
 from emseg.errors import UserError
 from emseg.progress import phase, track
@@ -131,8 +132,9 @@ def open_prediction(job: DecodeJob) -> Volume:
     check_format(path, stored)
     if stored["kind"] != "prediction":
         raise UserError(f"{path} is a {stored['kind']}, not a prediction")
-    agreed(stored, job.said, where=path)
-    return open_volume(path)
+    volume = open_volume(path)
+    agreed(stored, job.said, where=path, scale=usual_scale(volume.dtype))
+    return volume
 
 
 def _asked(job: DecodeJob) -> list[str]:
