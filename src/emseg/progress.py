@@ -1,14 +1,18 @@
 """How far long work is: a bar on a terminal, a plain line now and then elsewhere."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
 # Seconds between plain lines: often enough to see life in a batch log, seldom enough to read it.
 LINE_EVERY = 10.0
+# What has begun, the innermost last, by what ends it.
+_PHASES: list[threading.Event] = []
 
 
 def track(
@@ -20,7 +24,46 @@ def track(
     the throughput; `done` items of `total` were finished before (a resumed run).
     """
     show = _bar if sys.stderr.isatty() else _lines
-    return show(items, total, label, unit, each, done)
+    return _innermost(show(items, total, label, unit, each, done))
+
+
+def _innermost(items: Iterator[Item]) -> Iterator[Item]:
+    """The items; phases around them are silent meanwhile."""
+    over = threading.Event()
+    _PHASES.append(over)
+    try:
+        yield from items
+    finally:
+        _PHASES.remove(over)
+
+
+@contextmanager
+def phase(label: str) -> Iterator[None]:
+    """Shows by a line now and then that work goes on of which nobody knows how long it takes.
+
+    Of phases in phases the innermost shows.
+    """
+    over = threading.Event()
+    start = time.monotonic()
+
+    def tell() -> None:
+        while not over.wait(LINE_EVERY):
+            if _PHASES[-1] is over:
+                print(
+                    f"{label}: {_clock(time.monotonic() - start)} so far",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+    _PHASES.append(over)
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
+        _PHASES.remove(over)
 
 
 def _bar(

@@ -10,14 +10,16 @@ from emseg.config.schema_data import AXIS_ORDERS
 
 @dataclass(kw_only=True)
 class Window:
-    """The sliding window; `window_size` null is the training patch.
+    """The sliding window; `window_size` null is chosen from volume, training patch and memory.
 
-    Windows are predicted on `sw_device` and summed on `output_device`: null is what `system` says.
+    `overlap` is a part of the window; null is half of a `window_size` that is set, else half the
+    training patch. Windows are predicted on `sw_device` and summed on `output_device`: null is what
+    `system` says.
     """
 
     window_size: Axes3 | None = None
     sw_batch_size: int = 4
-    overlap: float | tuple[float, float, float] = 0.5
+    overlap: float | tuple[float, float, float] | None = None
     blending: Literal["constant", "gaussian", "bump", "distance_transform"] = "gaussian"
     padding_mode: Literal["reflect", "replicate", "constant"] = "reflect"
     snap_to_edge: bool = False
@@ -26,7 +28,7 @@ class Window:
 
     def __post_init__(self) -> None:
         require_positive(self, "sw_batch_size")
-        overlaps = self.overlap if isinstance(self.overlap, tuple) else (self.overlap,)
+        overlaps = self.overlap if isinstance(self.overlap, tuple) else (self.overlap or 0,)
         require(all(0 <= part < 1 for part in overlaps), "overlap", self.overlap, "in [0, 1)")
         size = self.window_size or (1,)
         require(min(size) > 0, "window_size", self.window_size, "above 0 on every axis")

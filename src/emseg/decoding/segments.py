@@ -21,6 +21,7 @@ from emseg.decoding.supervoxels import (
 )
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide
+from emseg.progress import phase
 from emseg.volumes import Volume
 
 
@@ -60,12 +61,13 @@ def segment_tables(
 ) -> Iterator[tuple[float, np.ndarray]]:
     """(threshold, table), ascending: table[f], uint32, is the label of fragment f's segment."""
     ascending = sorted(set(thresholds))
-    tree = merge(
-        graph,
-        merge_function=rules.merge_function,
-        until=ascending[-1],
-        discretize_queue=rules.discretize_queue,
-    )
+    with phase(f"merging {len(graph.sizes) - 1} fragments with {len(graph.edges)} contacts"):
+        tree = merge(
+            graph,
+            merge_function=rules.merge_function,
+            until=ascending[-1],
+            discretize_queue=rules.discretize_queue,
+        )
     for threshold in ascending:
         yield threshold, segment_table(graph, tree.roots(threshold), rules)
 

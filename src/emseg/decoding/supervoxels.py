@@ -27,7 +27,7 @@ from emseg.decoding.sections import assemble_sections, section_facts
 from emseg.kernels.region_graph import EDGE, find_edges
 from emseg.kernels.seams import relabel
 from emseg.kernels.watershed import flood
-from emseg.progress import track
+from emseg.progress import phase, track
 from emseg.volumes import Volume
 
 # Half edges are numbered by int32.
@@ -114,8 +114,9 @@ def find_supervoxels(
             raise TooManyEdges(fragments, edges_so_far)
 
     in_parallel(label, missing, threads=threads, label="fragments")
-    numbering = number_blocks(blocks, store, shape)
-    graph = _graph(blocks, store, numbering, prediction.dtype, histograms, sections, edge_limit)
+    with phase("region graph"):
+        numbering = number_blocks(blocks, store, shape)
+        graph = _graph(blocks, store, numbering, prediction.dtype, histograms, sections, edge_limit)
     if len(graph.edges) > edge_limit:
         raise TooManyEdges(numbering.count, len(graph.edges))
     return Supervoxels(blocks, store, numbering, graph)
@@ -163,10 +164,10 @@ def bare_supervoxels(fragments: np.ndarray) -> Supervoxels:
 def in_parallel(
     work: Callable[[Any], Any], items: Sequence[Any], *, threads: int, label: str
 ) -> None:
-    """`work` done on each item by a number of threads, with progress where there are many items."""
-    with ThreadPoolExecutor(threads) as pool:
+    """`work` done on each item by a number of threads, with progress."""
+    with phase(label), ThreadPoolExecutor(threads) as pool:
         results = pool.map(work, items)
-        # One block a thread is a matter of seconds.
+        # Of a block or two a thread none is done before the time left would be guessed.
         many = len(items) > 2 * threads
         for _ in track(results, total=len(items), label=label, unit="block") if many else results:
             pass

@@ -6,19 +6,22 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from emseg import __version__
-from emseg.blocks.grid import slab_shape
+from emseg.blocks.grid import grid, slab_shape
 from emseg.blocks.memory import GIB, memory_within
 from emseg.config import build
 from emseg.config.leaves import CODE_READ, NO_RESULT
 from emseg.config.schema_inference import Prediction
+from emseg.decoding.stored_values import usual_scale
 from emseg.decoding.sweep import blockwise_of, sweep_of
 from emseg.errors import UserError
+from emseg.progress import phase, track
 from emseg.stages.artifacts import (
     FORMAT_VERSION,
     check_format,
@@ -179,7 +182,7 @@ def open_prediction(job: DecodeJob) -> Volume:
         raise UserError(f"{path} is a {kind}, not a prediction")
     volume = open_volume(path)
     check_attributes(volume)
-    agreed(stored, job.said, where=path)
+    agreed(stored, job.said, where=path, scale=usual_scale(volume.dtype))
     return volume
 
 
@@ -243,9 +246,11 @@ def _takes_blocks(job: DecodeJob, predicted: Volume) -> bool:
 def _write_at_once(
     job: DecodeJob, predicted: Volume, segmentation: Path, attributes: dict[str, Any]
 ) -> None:
+    with phase(f"decoding with {job.decoding['_target_'].rpartition('.')[2]}"):
+        labels = labels_of(job)
     write_volume(
         segmentation,
-        labels_of(job),
+        labels,
         axes=predicted.axes,
         voxel_size=predicted.voxel_size,
         offset=predicted.offset,
@@ -288,7 +293,12 @@ def _write_in_blocks(
         },
     )
     arguments = {**decoder.keywords, **facts, "store": store, "block_shape": shape}
-    for block, labels in blockwise.function(prediction, **arguments):
+    with phase("decoding in blocks"):
+        made = blockwise.function(prediction, **arguments)
+        first = next(made)  # after most of the work, which shows its own progress
+    count, voxels = len(grid(predicted.shape, shape)), math.prod(shape)
+    made = track(chain([first], made), total=count, label="labels", unit="voxel", each=voxels)
+    for block, labels in made:
         written = max(partial_volume.done() - block.start[0], 0)
         if written < len(labels):
             partial_volume.write(block.start[0] + written, labels[written:])

@@ -85,13 +85,19 @@ def check_elsewhere(predicted: Volume, channels: Sequence[int]) -> None:
     check_stored_values(chosen, scale=facts["scale"], logits=facts["values"] == "logit")
 
 
-def agreed(attributes: Mapping[str, Any], said: Prediction, *, where: str | Path) -> dict[str, Any]:
+def agreed(
+    attributes: Mapping[str, Any],
+    said: Prediction,
+    *,
+    where: str | Path,
+    scale: float | None = None,
+) -> dict[str, Any]:
     """The facts of a prediction by the keys of `inference.prediction`, None where nobody knows.
 
-    They are those of its file's attributes, else those of the config; a UserError where both
-    have a fact and differ.
+    They are those of its file's attributes (and the `scale`, where that is known), else those of
+    the config; a UserError where both have a fact and differ.
     """
-    stored = _stored_facts(attributes, where=f"'{where}'")
+    stored = {**_stored_facts(attributes, where=f"'{where}'"), "scale": scale}
     facts: dict[str, Any] = {}
     for key, value in plain(asdict(said)).items():
         own = stored.get(key)

@@ -17,6 +17,7 @@ from emseg.data.intensity_ranges import intensities_of, small_part, unlike_train
 from emseg.errors import UserError
 from emseg.inference.predict import check_options, predict
 from emseg.inference.tta import Ensemble, merged_views
+from emseg.inference.window_choice import Windows
 from emseg.kernels.symmetry import views
 from emseg.models.stride import check_input
 from emseg.stages.artifacts import FORMAT_VERSION, contents, find_current, fingerprint, supersede
@@ -24,6 +25,7 @@ from emseg.stages.devices import Devices, resolve_devices
 from emseg.stages.network import Trained, target_facts
 from emseg.stages.runs import say
 from emseg.stages.sources import Source
+from emseg.stages.windows import in_words, least_windows, recorded_windows, windows_of
 from emseg.volumes import PartialVolume, Volume, default_chunks, identity
 
 # What the numbers of a prediction are, by the activation that made them.
@@ -44,7 +46,8 @@ def current_prediction(
 
     `tell` is that of `find_current`.
     """
-    wanted = fingerprint("infer", _facts(source, trained, root))
+    windows, _ = _windows(source, trained, root, folder)
+    wanted = fingerprint("infer", _facts(source, trained, root, windows))
     inputs = [source.image.location]
     return find_current(folder, _name(source), wanted, inputs=inputs, verify=verify, tell=tell)
 
@@ -69,7 +72,9 @@ def infer(source: Source, trained: Trained, root: Root, *, folder: Path) -> Path
     """
     image = source.image
     shape = (trained.target.out_channels, *image.shape)
-    path = folder / f"{_name(source)}{_suffix(shape, root)}"
+    windows, begun = _windows(source, trained, root, folder)
+    path = begun or folder / f"{_name(source)}{_suffix(shape, root)}"
+    say(f"{source.name}: {in_words(windows, image.shape, root)}")
     partial = PartialVolume(
         path,
         shape=shape,
@@ -78,9 +83,10 @@ def infer(source: Source, trained: Trained, root: Root, *, folder: Path) -> Path
         axes="c" + image.axes,
         voxel_size=image.voxel_size,
         offset=image.offset,
-        attributes=_attributes(source, trained, root),
+        attributes=_attributes(source, trained, root, windows),
     )
-    predict_image(image, trained, root, write=partial.write, first_plane=partial.done())
+    done = partial.done()
+    predict_image(image, trained, root, windows=windows, write=partial.write, first_plane=done)
     partial.finish()
     supersede(path)
     say(f"prediction: {path}")
@@ -107,22 +113,27 @@ def predict_image(
     trained: Trained,
     root: Root,
     *,
+    windows: Windows | None = None,
     write: Callable[[int, np.ndarray], None] | None = None,
     first_plane: int = 0,
 ) -> np.ndarray | None:
-    """The prediction (C, Z, Y, X) as the config has it, or None when `write` takes the planes."""
+    """The prediction (C, Z, Y, X) as the config has it, or None when `write` takes the planes.
+
+    In `windows`, or None: those of the config, else chosen.
+    """
     config, facts = root.inference, target_facts(trained.target)
     intensity_range = range_of(image, **root.data.intensities)
     devices = resolve_devices(root.system)
     device = _device("sw_device", config.window.sw_device, devices)
+    windows = windows or windows_of(image, trained, root)
     return predict(
         _placed(trained.net, device),
         image,
         channels=trained.target.out_channels,
-        window_size=_window(trained, root),
+        window_size=windows.size,
         normalize=lambda array: to_unit(array, intensity_range=intensity_range),
         sw_batch_size=config.window.sw_batch_size,
-        overlap=config.window.overlap,
+        overlap=windows.overlap,
         blending=config.window.blending,
         padding_mode=config.window.padding_mode,
         snap_to_edge=config.window.snap_to_edge,
@@ -145,8 +156,19 @@ def _name(source: Source) -> str:
     return f"{source.name}_prediction"
 
 
-def _window(trained: Trained, root: Root) -> tuple[int, ...]:
-    return root.inference.window.window_size or trained.patch_size
+def _windows(
+    source: Source, trained: Trained, root: Root, folder: Path
+) -> tuple[Windows, Path | None]:
+    """The windows, and the path of the prediction that was begun with them where one was.
+
+    A choice that was recorded stays, whatever memory this machine has.
+    """
+    name = _name(source)
+    for windows, stored, begun in recorded_windows(folder, name, trained, root):
+        wanted = fingerprint("infer", _facts(source, trained, root, windows))
+        if stored.get("fingerprint") == wanted:
+            return windows, begun
+    return windows_of(source.image, trained, root), None
 
 
 def _device(key: str, asked: str | None, devices: Devices) -> torch.device:
@@ -178,7 +200,7 @@ def _suffix(shape: tuple[int, ...], root: Root) -> str:
     return ".zarr" if size > memory_within(root.system.memory) else ".h5"
 
 
-def _facts(source: Source, trained: Trained, root: Root) -> dict[str, Any]:
+def _facts(source: Source, trained: Trained, root: Root, windows: Windows) -> dict[str, Any]:
     """All that decides a prediction; not the devices, the batch or the number of workers."""
     config, image = root.inference, source.image
     tta = config.test_time_augmentation
@@ -196,8 +218,8 @@ def _facts(source: Source, trained: Trained, root: Root) -> dict[str, Any]:
         # Percentiles only where there are some: predictions from before stay current.
         **{key: list(pair) for key, pair in root.data.intensities.items() if pair is not None},
         **target_facts(trained.target),
-        "window_size": list(_window(trained, root)),
-        "overlap": config.window.overlap,
+        "window_size": list(windows.size),
+        "overlap": windows.overlap,
         "blending": config.window.blending,
         "padding_mode": config.window.padding_mode,
         "snap_to_edge": config.window.snap_to_edge,
@@ -208,18 +230,19 @@ def _facts(source: Source, trained: Trained, root: Root) -> dict[str, Any]:
     }
 
 
-def _attributes(source: Source, trained: Trained, root: Root) -> dict[str, Any]:
+def _attributes(source: Source, trained: Trained, root: Root, windows: Windows) -> dict[str, Any]:
     facts = target_facts(trained.target)
     return {
         "format_version": FORMAT_VERSION,
-        "fingerprint": fingerprint("infer", _facts(source, trained, root)),
+        "fingerprint": fingerprint("infer", _facts(source, trained, root, windows)),
         "contents": contents([source.image.location]),
         "kind": "prediction",
         **{key: value for key, value in facts.items() if key != "activations"},
         "activation": values_of(root.inference.activation, facts.get("activations")),
         "image": source.image.location,
         "step": trained.step,
-        "window_size": list(_window(trained, root)),
+        "window_size": list(windows.size),
+        "window_chosen": windows.chosen,
         "emseg": __version__,
     }
 
@@ -235,7 +258,8 @@ def values_of(activation: str, channels: list[str] | None) -> str | list[str]:
 
 def check_settings(trained: Trained, root: Root) -> None:
     """Nothing, or a UserError for settings that the network, or each other, forbid."""
-    config, window, facts = root.inference, _window(trained, root), target_facts(trained.target)
+    config, facts = root.inference, target_facts(trained.target)
+    window = least_windows(trained, root).size
     check_input(window, trained.net, key="inference.window.window_size")
     _check_crop(config, facts["offsets"] or [])
     check_options(

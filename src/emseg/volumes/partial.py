@@ -11,7 +11,7 @@ from emseg.errors import UserError
 from emseg.volumes.atomic import discard, publish, replacing, writing
 from emseg.volumes.content import CONTENT, row_hash, stamp
 from emseg.volumes.layout import make_layout
-from emseg.volumes.location import output_format
+from emseg.volumes.location import MAIN, output_format
 
 
 class PartialVolume:
@@ -219,3 +219,13 @@ class PartialVolume:
         temporary = self._ledger.with_name(f"{self._ledger.name}.tmp")
         temporary.write_text(json.dumps({"of": self._identity, "rows": self._rows}))
         temporary.replace(self._ledger)
+
+
+def unfinished_attributes(path: Path) -> dict[str, Any] | None:
+    """The attributes of the volume in the making that is to become `path`, None without one."""
+    described = path.with_name(f"{path.name}.partial") / MAIN / "zarr.json"
+    try:
+        attributes = json.loads(described.read_text())["attributes"]
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError):
+        return None  # Not there, or cut short: such a partial is begun anew.
+    return attributes if isinstance(attributes, dict) else None

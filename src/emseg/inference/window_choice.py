@@ -1,0 +1,158 @@
+"""Which windows to predict a volume in, where nobody has said it."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from emseg.errors import UserError
+from emseg.inference.windows import window_grid
+
+# A window is at most so many times as long as the training patch. Norms over space (group,
+# instance, response) see as much as the window holds: what they learned of patches holds for
+# windows not much larger. Most of what larger windows save is saved by then.
+GROWTH = 2.0
+# Voxels of a window above which it grows no more: a batch should not take minutes on a CPU.
+MOST_VOXELS = 1 << 21
+# Networks hold 4 (MedNeXt, superhuman) to 11 (RSUNet) float32 tensors as large as their largest
+# while they predict, measured on a CPU; more means smaller windows than there is room for.
+TENSORS = 12
+_STEPS = 16
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The size of windows (voxels), and how much of it neighbours share along each axis (0 to 1).
+
+    `chosen` where the size is not the user's.
+    """
+
+    size: tuple[int, ...]
+    overlap: float | tuple[float, ...]
+    chosen: bool
+
+
+def choose_windows(
+    shape: Sequence[int],
+    *,
+    least: Sequence[int],
+    stride: Sequence[int],
+    pad: Sequence[int],
+    overlap: float | Sequence[float] | None,
+    fits: Callable[[Sequence[int]], bool],
+    square: Sequence[tuple[int, int]] = (),
+) -> Windows:
+    """Windows for a volume of `shape`, the same for the same arguments.
+
+    They grow from `least`, the training patch, alike along all axes to `GROWTH` times its size, in
+    multiples of `stride`, while they have at most `MOST_VOXELS` voxels and `fits` says yes; not
+    beyond the padded volume, and no further than saves windows. `overlap` None: neighbours share
+    half a training patch, however large windows are. Axes of a pair in `square` are equally long.
+    """
+    stride = _common(stride, square)
+    least = _multiple(_squared(least, square), stride)
+    padded = [n + 2 * p for n, p in zip(shape, pad, strict=True)]
+
+    def count(size: Sequence[int], axis: int) -> int:
+        part = shared(size, least, overlap)
+        return len(window_grid(shape, window_size=size, overlap=part, pad=pad).starts[axis])
+
+    for step in range(_STEPS, -1, -1):
+        factor = 1 + (GROWTH - 1) * step / _STEPS
+        wanted = [min(factor * a, max(a, b)) for a, b in zip(least, padded, strict=True)]
+        size = _multiple(_squared(wanted, square), stride)
+        for axis in range(len(size)):
+            size = _shortest(size, axis, least[axis], stride[axis], count)
+        size = _squared(size, square)
+        if size == least or (math.prod(size) <= MOST_VOXELS and fits(size)):
+            break
+    return Windows(tuple(size), shared(size, least, overlap), chosen=True)
+
+
+def least_window(
+    patch: Sequence[int], stride: Sequence[int], square: Sequence[tuple[int, int]] = ()
+) -> tuple[int, ...]:
+    """The training patch, its axes as long as another where a view turns one into it."""
+    return tuple(_multiple(_squared(patch, square), _common(stride, square)))
+
+
+def shared(
+    size: Sequence[int], patch: Sequence[int], overlap: float | Sequence[float] | None
+) -> float | tuple[float, ...]:
+    """The overlap as parts of windows of `size`: as it is, or half the patch where it is None."""
+    if overlap is not None:
+        return overlap if isinstance(overlap, int | float) else tuple(overlap)
+    parts = tuple(min(0.5, b / (2 * a)) for a, b in zip(size, patch, strict=True))
+    return 0.5 if set(parts) == {0.5} else parts
+
+
+def bytes_per_voxel(net: nn.Module, in_channels: int, size: Sequence[int]) -> int:
+    """About how many bytes the network holds for each voxel of a window while it predicts.
+
+    `TENSORS` times its largest output for an image of `size`, found without memory or time.
+    UserError when the network cannot be called so.
+    """
+    largest = 0
+
+    def note(module: nn.Module, arguments: object, output: object) -> None:
+        nonlocal largest
+        if isinstance(output, torch.Tensor):
+            largest = max(largest, output.numel())
+
+    hooks = [module.register_forward_hook(note) for module in net.modules()]
+    state = {
+        name: torch.empty_like(tensor, device="meta")
+        for name, tensor in [*net.named_parameters(), *net.named_buffers()]
+    }
+    try:
+        with torch.no_grad():
+            image = torch.empty((1, in_channels, *size), device="meta")
+            torch.func.functional_call(net, state, (image,))
+    except Exception as error:  # A network of others may need values, which a meta tensor lacks.
+        raise UserError(
+            "inference.window.window_size: this model cannot be measured to choose a window "
+            f"({type(error).__name__}: {error}); set it, to {list(size)} for the training patch"
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return 4 * TENSORS * -(-largest // math.prod(size))
+
+
+def _shortest(
+    size: list[int],
+    axis: int,
+    least: int,
+    stride: int,
+    count: Callable[[Sequence[int], int], int],
+) -> list[int]:
+    """The size, along one axis as short as the number of windows along it allows."""
+    while size[axis] - stride >= least:
+        shorter = [*size]
+        shorter[axis] -= stride
+        if count(shorter, axis) > count(size, axis):
+            break
+        size = shorter
+    return size
+
+
+def _squared(size: Sequence[float], square: Sequence[tuple[int, int]]) -> list[float]:
+    longest = [*size]
+    for pair in [*square, *square]:  # twice, since pairs may share axes
+        for axis in pair:
+            longest[axis] = max(longest[other] for other in pair)
+    return longest
+
+
+def _common(stride: Sequence[int], square: Sequence[tuple[int, int]]) -> list[int]:
+    common = [*stride]
+    for pair in [*square, *square]:
+        for axis in pair:
+            common[axis] = math.lcm(*(common[other] for other in pair))
+    return common
+
+
+def _multiple(size: Sequence[float], stride: Sequence[int]) -> list[int]:
+    return [math.ceil(a / step) * step for a, step in zip(size, stride, strict=True)]

@@ -1,0 +1,118 @@
+"""Which windows a volume is predicted in: the config's, those recorded, else chosen once."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emseg.blocks.memory import memory_within
+from emseg.config.schema import Root
+from emseg.inference.window_choice import (
+    Windows,
+    bytes_per_voxel,
+    choose_windows,
+    least_window,
+    shared,
+)
+from emseg.inference.windows import window_grid
+from emseg.stages.artifacts import SUFFIXES, existing
+from emseg.stages.devices import resolve_devices
+from emseg.stages.network import Trained
+from emseg.volumes import Volume, read_attributes
+from emseg.volumes.partial import unfinished_attributes
+
+
+def windows_of(image: Volume, trained: Trained, root: Root) -> Windows:
+    """The windows that the config sets, else those chosen for the image.
+
+    The choice goes by the image's shape, the training patch, the network and `system.memory`, or
+    all the memory of the GPU in use where that is less: half of it may be filled.
+    """
+    config, least = root.inference, least_windows(trained, root)
+    if not least.chosen or _fixed(trained):
+        return least
+    memory, device = memory_within(root.system.memory), resolve_devices(root.system).torch_device
+    if device.type == "cuda":
+        memory = min(memory, torch.cuda.get_device_properties(device).total_memory)
+    each = bytes_per_voxel(trained.net, trained.in_channels, least.size)
+    section = 4 * trained.target.out_channels * image.shape[1] * image.shape[2]
+
+    def fits(size: Sequence[int]) -> bool:
+        batch = config.window.sw_batch_size * size[0] * size[1] * size[2]
+        return batch * each + size[0] * section <= memory // 2
+
+    return choose_windows(
+        image.shape,
+        least=least.size,
+        stride=_stride(trained),
+        pad=config.pad,
+        overlap=config.window.overlap,
+        fits=fits,
+        square=_turned(root),
+    )
+
+
+def least_windows(trained: Trained, root: Root) -> Windows:
+    """The windows that the config sets, else the smallest that could be chosen."""
+    window = root.inference.window
+    if window.window_size is not None:
+        overlap = 0.5 if window.overlap is None else window.overlap
+        return Windows(window.window_size, overlap, chosen=False)
+    fixed = _fixed(trained)
+    size = fixed or least_window(trained.patch_size, _stride(trained), _turned(root))
+    return _with_overlap(size, trained, root)
+
+
+def recorded_windows(
+    folder: Path, name: str, trained: Trained, root: Root
+) -> Iterator[tuple[Windows, Mapping[str, Any], Path | None]]:
+    """What was chosen for the prediction `name` in the folder: (windows, attributes, begun).
+
+    First for those begun, which are to become the path `begun`, then for a finished one, with None.
+    Nothing where the config sets the windows.
+    """
+    if root.inference.window.window_size is not None:
+        return
+    paths = [folder / f"{name}{end}" for end in SUFFIXES]
+    found = [(path, unfinished_attributes(path) or {}) for path in paths]
+    found += [(None, read_attributes(path)) for path in existing(folder, name)]
+    for begun, stored in found:
+        size = tuple(stored.get("window_size") or ())
+        # Before windows were chosen they were the training patch, and nothing was recorded.
+        if size and stored.get("window_chosen", size == trained.patch_size):
+            yield _with_overlap(size, trained, root), stored, begun
+
+
+def in_words(windows: Windows, shape: Sequence[int], root: Root) -> str:
+    """How many windows of what size a volume of `shape` has, for the user."""
+    grid = window_grid(
+        shape,
+        window_size=windows.size,
+        overlap=windows.overlap,
+        pad=root.inference.pad,
+        snap_to_edge=root.inference.window.snap_to_edge,
+    )
+    count = math.prod(map(len, grid.starts))
+    chosen = " (chosen; inference.window.window_size sets it)" if windows.chosen else ""
+    return f"{count} windows of {list(windows.size)}{chosen}"
+
+
+def _with_overlap(size: tuple[int, ...], trained: Trained, root: Root) -> Windows:
+    least = _fixed(trained) or least_window(trained.patch_size, _stride(trained), _turned(root))
+    return Windows(size, shared(size, least, root.inference.window.overlap), chosen=True)
+
+
+def _fixed(trained: Trained) -> tuple[int, ...] | None:
+    fixed = getattr(trained.net, "volume_size", None)
+    return None if fixed is None else tuple(fixed)
+
+
+def _stride(trained: Trained) -> Sequence[int]:
+    return getattr(trained.net, "stride", None) or (1, 1, 1)
+
+
+def _turned(root: Root) -> list[tuple[int, int]]:
+    augmentation = root.inference.test_time_augmentation
+    return [*(augmentation.rotation90_axes or [])] if augmentation.enabled else []

@@ -1,0 +1,95 @@
+"""Which windows are chosen: sizes that networks take, that cover the volume, in bounded memory."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from emseg.config import build
+from emseg.config.choices import compose_choices, conf_folder, list_groups
+from emseg.errors import UserError
+from emseg.inference.window_choice import (
+    GROWTH,
+    MOST_VOXELS,
+    bytes_per_voxel,
+    choose_windows,
+    least_window,
+    shared,
+)
+from emseg.inference.windows import window_grid
+
+PATCH = (16, 64, 64)
+NO_PAD = (0, 0, 0)
+MODELS = [name for name in list_groups([conf_folder()])["model"] if name != "masked_vit"]
+
+
+def choose(shape, **changes):
+    arguments = {"least": PATCH, "stride": (1, 16, 16), "pad": NO_PAD, "overlap": None}
+    return choose_windows(shape, **arguments | {"fits": lambda size: True} | changes)
+
+
+def count(shape, size, overlap):
+    return math.prod(map(len, window_grid(shape, window_size=size, overlap=overlap).starts))
+
+
+def test_windows_of_the_small_patch_that_took_hours():
+    shape = (256, 1024, 1024)
+    windows = choose(shape)
+    assert count(shape, PATCH, 0.5) == 29791
+    assert count(shape, windows.size, windows.overlap) == 1331
+    # Neighbours share what they shared before: half a training patch.
+    steps = [round(a * (1 - part)) for a, part in zip(windows.size, windows.overlap, strict=True)]
+    assert [a - b for a, b in zip(windows.size, steps, strict=True)] == [8, 32, 32]
+
+
+@given(
+    st.tuples(*[st.integers(1, 300)] * 3),
+    st.tuples(*[st.integers(1, 5)] * 3),
+    st.tuples(*[st.sampled_from([1, 2, 4, 6])] * 3),
+    st.sampled_from([None, 0.0, 0.5, (0.5, 0.25, 0.75)]),
+    st.sampled_from([(), ((1, 2),), ((0, 1), (1, 2))]),
+    st.integers(0, 10**6),
+)
+def test_a_choice_is_legal_and_no_worse_than_the_patch(shape, parts, stride, overlap, square, most):
+    patch = tuple(part * step for part, step in zip(parts, stride, strict=True))
+    least = least_window(patch, stride, square)
+    arguments = {"least": patch, "stride": stride, "overlap": overlap, "square": square}
+    windows = choose(shape, **arguments, fits=lambda size: math.prod(size) <= most)
+    size = windows.size
+    assert all(a >= b for a, b in zip(size, patch, strict=True))
+    assert all(a % step == 0 for a, step in zip(size, stride, strict=True))
+    assert all(size[one] == size[other] for one, other in square)
+    limit = GROWTH * max(least) if square else None
+    for a, b, step in zip(size, least, stride, strict=True):
+        assert a <= (limit or GROWTH * b) + math.lcm(*stride, step)
+    assert math.prod(size) <= max(math.prod(least), min(most, MOST_VOXELS))
+    assert count(shape, size, windows.overlap) <= count(shape, least, shared(least, patch, overlap))
+    assert windows == choose(shape, **arguments, fits=lambda size: math.prod(size) <= most)
+
+
+def test_no_room_is_the_patch_and_a_small_volume_no_more_than_it_needs():
+    assert choose((256, 1024, 1024), fits=lambda size: False).size == PATCH
+    assert choose((10, 40, 40)).size == PATCH
+    assert choose((10, 40, 70)).size == (16, 64, 80)
+    assert choose((10, 40, 40), pad=(8, 0, 0)).size == (26, 64, 64)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_is_measured_without_memory(model):
+    leaf = compose_choices([conf_folder()], {"model": model})["model"]
+    with torch.device("meta"):
+        net = build(leaf, kind="model", in_channels=1, out_channels=3, heads=None)
+    size = getattr(net, "volume_size", (32, 64, 64))
+    assert 300 <= bytes_per_voxel(net.eval(), 1, size) <= 10_000
+
+
+def test_a_model_that_needs_values_is_refused_in_one_line():
+    class Looking(nn.Module):
+        def forward(self, x):
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(UserError, match=r"inference.window.window_size: .*set it, to \[4, 8, 8\]"):
+        bytes_per_voxel(Looking(), 1, (4, 8, 8))
