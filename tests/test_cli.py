@@ -46,6 +46,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         calls.append({"root": loaded.root, "mode": mode, **others})
 
     monkeypatch.setattr(emseg.stages, "run", take)
+    monkeypatch.setattr(emseg.stages, "check", lambda loaded, mode, **_: ["a line"])
     return calls
 
 
@@ -158,7 +159,9 @@ def test_check_builds_and_stops(
     config: str, ran: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--config", config, "--check", "--mode", "tune"]) == 0
-    assert "t.yaml: the config is sound for --mode tune" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "t.yaml: the config is sound for --mode tune" in printed.out
+    assert printed.err == "emseg: a line\n"
     assert ran == []
     assert "model.norm" in mistake(capsys, "--config", config, "--check", "model.norm=grup")
 

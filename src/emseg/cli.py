@@ -160,7 +160,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--force", action="store_true", help="run the stages even where their results are there")
     add("--verify", action="store_true", help="compare inputs by content, too")
     add("--print-config", action="store_true", help="print the composed config, then stop")
-    add("--check", action="store_true", help="compose, check and build on no device, then stop")
+    add(
+        "--check",
+        action="store_true",
+        help="check config and shapes of volumes, then stop; train: hours",
+    )
     add("--conf", type=Path, action="append", default=[], metavar="DIR", help="more choices")
     add("--allow", action="append", default=[], metavar="PREFIX", help="trust targets under PREFIX")
     add("overrides", nargs="*", metavar="KEY=VALUE", help="model=rsunet, system.seed=1, …")
@@ -210,7 +214,9 @@ def _run_config(arguments: argparse.Namespace, *, command: str) -> None:
     if arguments.check:
         from emseg.stages import check
 
-        check(loaded, mode)
+        found = check(loaded, mode, checkpoint=arguments.checkpoint, source=arguments.input)
+        for line in found:
+            print(f"emseg: {line}", file=sys.stderr)
         print(f"{arguments.config}: the config is sound for --mode {arguments.mode}")
         return
     from emseg.stages import run

@@ -123,6 +123,32 @@ def test_training(refusal: Refusal, make: Spoil, words: list[str], parts: list[s
     holds(refusal(*words), parts)
 
 
+FITTING = [
+    ("train", ["data.train.image=rw.h5"], ["'rw.h5' does not exist"]),
+    ("train", ["data.train.range=[4,20]"], ["raw.h5", "[4, 20]"]),
+    ("train", ["data.split_train_range=[0,20]"], ["raw.h5", "[0, 20]"]),
+    ("train", ["data.dataloader.patch_size=[16,16,16]"], ["smaller than a patch [16, 16, 16]"]),
+    ("train", ["data.dataloader.patch_size=[8,15,16]"], ["stride [2, 2, 2]"]),
+    ("train", ["augment=iso", "data.dataloader.patch_size=[8,8,16]"], ["must have one size"]),
+    (
+        "train",
+        ["data.split_train_range=[0,8]", "data.split_val_range=[8,12]"],
+        ["smaller than a patch [8, 16, 16]"],
+    ),
+    ("train", ["--checkpoint", CHECKPOINT, "model.width=[4,6]"], ["another architecture"]),
+    ("infer", ["data.test.image=rw.h5"], ["'rw.h5' does not exist"]),
+    ("test", ["data.test.range=[4,20]"], ["raw.h5", "[4, 20]"]),
+    ("tune", ["data.test.label=null"], ["tuning needs truth"]),
+]
+
+
+@pytest.mark.parametrize(("mode", "words", "parts"), FITTING)
+def test_a_check_opens_the_volumes(
+    refusal: Refusal, mode: str, words: list[str], parts: list[str]
+) -> None:
+    holds(refusal("--mode", mode, "--check", *words), parts)
+
+
 CHECKPOINTS = [
     (nothing, ["model.width=[4,6]"], ["another architecture", "encoder.1."]),
     (nothing, ["model.norm=none"], ["another architecture", "unknown"]),

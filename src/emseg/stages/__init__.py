@@ -5,13 +5,23 @@ from pathlib import Path
 from emseg.config import Loaded
 
 
-def check(loaded: Loaded, mode: str) -> None:
-    """Nothing, or a UserError for settings that `mode` would refuse before it opens a volume."""
-    if mode == "train":
-        from emseg.stages.objective import objective_of
-        from emseg.stages.patches import check_together
+def check(loaded: Loaded, mode: str, *, checkpoint: Path | None, source: Path | None) -> list[str]:
+    """What the user is to know of a run of `mode`; UserErrors that it would end in.
 
-        check_together(loaded, objective_of(loaded.root, allow=loaded.allow))
+    Volumes are opened, but no voxel is read. A training also tries its network for some seconds,
+    and, with a `checkpoint`, whether it can go on from there.
+    """
+    if mode == "train":
+        from emseg.stages.train import check_training
+
+        return check_training(loaded, checkpoint)
+    from emseg.stages.sources import open_sources, require_truth
+
+    if mode != "decode" or source is None:
+        sources = open_sources(loaded.root.data.test, split="test")
+        if mode == "tune":
+            require_truth(sources, "tuning")
+    return []
 
 
 def run(

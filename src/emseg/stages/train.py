@@ -1,16 +1,25 @@
 """Train: from volumes, mostly labelled ones, to checkpoints."""
 
+<<<<<<< HEAD
 from contextlib import ExitStack
+=======
+from dataclasses import dataclass
+>>>>>>> first/first
 from pathlib import Path
 
 import pytorch_lightning as pl
 
 from emseg.config import Loaded, build, dump
 from emseg.config.schema import Root
+from emseg.data.targets import Target
 from emseg.errors import UserError
 from emseg.runs.lock import locked
 from emseg.stages.devices import Devices, resolve_devices, slow_precision, stand_resolved
+<<<<<<< HEAD
 from emseg.stages.fit import fit
+=======
+from emseg.stages.first_look import LONGEST_TRIAL, first_lines, hours_line, try_step
+>>>>>>> first/first
 from emseg.stages.grid import common_grid, unlike_training
 from emseg.stages.objective import (
     begun_from,
@@ -19,7 +28,14 @@ from emseg.stages.objective import (
     check_resumable,
     objective_of,
 )
-from emseg.stages.patches import Patches, check_together, make_patches, open_training
+from emseg.stages.patches import (
+    Patches,
+    Sources,
+    check_patches,
+    check_together,
+    make_patches,
+    open_training,
+)
 from emseg.stages.runs import log_start, process_rank, run_of, say, start_run, write_config
 from emseg.stages.sources import Source
 from emseg.training.datamodule import PatchDataModule
@@ -28,6 +44,7 @@ from emseg.training.datamodule import PatchDataModule
 DEFAULT_VAL_STEPS = 25
 
 
+<<<<<<< HEAD
 def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
     """The run folder with its checkpoints. With `checkpoint` its run goes on in its own folder.
 
@@ -38,6 +55,25 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
 
 
 def _train(loaded: Loaded, checkpoint: Path | None, command: str, locks: ExitStack) -> Path:
+=======
+@dataclass(frozen=True)
+class Prepared:
+    """A training for which volumes were opened but not read, and what the user is told of it."""
+
+    devices: Devices
+    target: Target | None
+    objective: type[Objective]
+    sources: Sources
+    module: Objective
+    remarks: list[str]
+
+
+def prepare(loaded: Loaded, checkpoint: Path | None) -> Prepared:
+    """The training, after all checks that need no voxels: those are made before volumes are read.
+
+    Raises UserError where it cannot be; the network is on the CPU.
+    """
+>>>>>>> first/first
     root = loaded.root
     devices = resolve_devices(root.system)
     _check_precision(root, devices)
@@ -52,12 +88,12 @@ def _train(loaded: Loaded, checkpoint: Path | None, command: str, locks: ExitSta
         "in_channels": sources.train[0].image.channels or 1,
         **sources.facts,
     }
-    # All that needs no voxels is checked before volumes are read whole.
     module = build_objective(loaded, target, facts, devices)
     begun = begun_from(root, module)
     check_checkpoints(root, module, target, validates=bool(sources.val))
     if checkpoint is not None:
         check_resumable(checkpoint, root, module, target)
+<<<<<<< HEAD
     patches = make_patches(loaded, sources, target, objective)
     module.metadata["intensities"] = patches.intensities
     data = _data(root, patches, devices)
@@ -69,9 +105,51 @@ def _train(loaded: Loaded, checkpoint: Path | None, command: str, locks: ExitSta
         _tell(run, unlike_training(source.image, grid))
     for note in patches.notes:
         _tell(run, note)
+=======
+    others = (*sources.val, *sources.unlabelled)
+    remarks = [
+        devices.warning,
+        begun,
+        slow_precision(root.optimization.precision, devices),
+        *(unlike_training(source.image, grid) for source in others),
+    ]
+    return Prepared(devices, target, objective, sources, module, [one for one in remarks if one])
+
+
+def check_training(loaded: Loaded, checkpoint: Path | None) -> list[str]:
+    """What the user is to know of a training before it: what `prepare` finds, size, memory, hours.
+
+    Raises UserError where it cannot be, patches that do not fit their volumes included. No voxel
+    is read; the network is tried for some seconds.
+    """
+    root, plan = loaded.root, prepare(loaded, checkpoint)
+    notes = check_patches(loaded, plan.sources, plan.target, plan.objective)
+    here = plan.devices.accelerator == "cpu"
+    trial = try_step(plan.module, root, seconds=LONGEST_TRIAL if here else 0)
+    lines = [*first_lines(root, plan.module, plan.sources, plan.devices, trial)]
+    if trial is not None:
+        lines.append(hours_line(root, trial, plan.devices))
+    return [*plan.remarks, *notes, *lines]
+
+
+def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
+    """The run folder with its checkpoints. With `checkpoint` its run goes on in its own folder."""
+    root = loaded.root
+    plan = prepare(loaded, checkpoint)
+    devices, sources, module = plan.devices, plan.sources, plan.module
+    patches = make_patches(loaded, sources, plan.target, plan.objective)
+    data = _data(root, patches, devices)
+    run = _run_folder(loaded, checkpoint, devices, command)
+    trainer = make_trainer(root, devices, run, validates=patches.val is not None)
+    for line in (*plan.remarks, *patches.notes):
+        _tell(run, line)
+>>>>>>> first/first
     unlabelled = f" and, without labels, {_shown(sources.unlabelled)}" * bool(sources.unlabelled)
     validated = _shown(sources.val) or "nothing"
     _tell(run, f"trained on {_shown(sources.train)}{unlabelled}; validated on {validated}")
+    if process_rank() == 0:
+        for line in first_lines(root, module, sources, devices, try_step(module, root, seconds=0)):
+            _tell(run, line)
     steps = f"{root.optimization.total_steps} steps on {devices.count} {devices.accelerator}"
     _tell(run, f"training {steps} in {run}")
     fit(root, module, data, devices, run=run, checkpoint=checkpoint, command=command)

@@ -55,7 +55,7 @@ def make_trainer(
     assert schedule.total_steps is not None
     callbacks: list[Callback] = [
         *checkpoint_callbacks(run / "checkpoints", **vars(root.monitor.checkpoint)),
-        TrainingProgress(),
+        TrainingProgress(tell=partial(say, run=run)),
     ]
     if root.data.reject_sampling.size_thres:
         callbacks.append(SamplingStatistics(tell=partial(say, run=run)))

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +13,11 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from emseg.progress import LINE_EVERY
+from emseg.progress import LINE_EVERY, in_words
 from emseg.training.objective import Batch, Objective
+
+# How long the speed of a training is measured that the user is told of.
+MEASURED_STEPS, MEASURED_SECONDS = 20, 30.0
 
 
 def checkpoint_callbacks(
@@ -60,10 +64,14 @@ def checkpoint_callbacks(
 class TrainingProgress(Callback):
     """Tells on standard error the step, voxels per second, loss and time left.
 
-    On a terminal in one line that is renewed, elsewhere in a new one every ten seconds.
+    On a terminal in one line that is renewed, elsewhere in a new one every ten seconds. `tell` gets
+    one line on how long all of it takes: after `MEASURED_STEPS` or `MEASURED_SECONDS`, without the
+    first step, for which workers and kernels are only started.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None] | None = None) -> None:
+        self._tell = tell
+        self._warm: tuple[float, int] | None = None
         self._status: Any = None
         self._start = self._told = 0.0
         self._first = self._voxels = 0
@@ -87,6 +95,8 @@ class TrainingProgress(Callback):
     ) -> None:
         self._voxels += batch["image"].numel() * trainer.world_size
         now = time.monotonic()
+        if self._tell is not None and trainer.is_global_zero:
+            self._measure(trainer, now)
         every = LINE_EVERY if self._status is None else LINE_EVERY / 10
         if not trainer.is_global_zero or now - self._told < every:
             return
@@ -100,6 +110,20 @@ class TrainingProgress(Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if self._status is not None:
             self._status.stop()
+
+    def _measure(self, trainer: pl.Trainer, now: float) -> None:
+        step, total = trainer.global_step, trainer.max_steps
+        if self._warm is None:
+            if step > self._first:
+                self._warm = now, step
+            return
+        seconds, steps = now - self._warm[0], step - self._warm[1]
+        if steps >= MEASURED_STEPS or (steps and seconds >= MEASURED_SECONDS):
+            each, left = seconds / steps, total - step
+            took = f"{in_words(each)} a step: the {left} steps to go take {in_words(each * left)}"
+            assert self._tell is not None
+            self._tell(took)
+            self._tell = None
 
     def _line(self, trainer: pl.Trainer, *, seconds: float) -> str:
         step, total = trainer.global_step, trainer.estimated_stepping_batches

@@ -1,0 +1,195 @@
+"""What a training will take, before it begins: how much it sees, memory, and hours on a CPU."""
+
+import copy
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from emseg.blocks.memory import GIB, memory_within
+from emseg.config.schema import Root
+from emseg.progress import in_words
+from emseg.stages.devices import Devices
+from emseg.stages.network import AUTOCAST
+from emseg.stages.patches import Sources
+from emseg.training.objective import Batch, Objective
+
+# Seconds that the network may be tried for, and hours of training that are worth a warning.
+LONGEST_TRIAL, LONG = 20.0, 24.0
+# Adam's: the weights, their gradients, two moments; float32.
+BYTES_OF_PARAMETER = 16
+BYTES_OF_LABEL = 4
+# Beside what is kept for them, gradients take room while they are computed.
+WORKING_ROOM = 1.2
+LESS = "data.dataloader.patch_size, data.dataloader.batch_size, model.width"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One patch of noise that the network has learned from: its size, seconds, bytes kept for it.
+
+    The bytes are what the gradients are made of: all that a larger patch takes more of.
+    """
+
+    size: tuple[int, ...]
+    seconds: float
+    kept: int
+
+
+def try_step(module: Objective, root: Root, *, seconds: float) -> Trial | None:
+    """The largest patch, of batch size 1 and on the CPU, that is learned from in so many seconds.
+
+    None for an objective of others, of whose batches nothing is known. The module, and what is
+    drawn at random afterwards, are as they were.
+    """
+    if not type(module).__module__.startswith("emseg."):
+        return None
+    module, found = copy.deepcopy(module).train(), None
+    precision = AUTOCAST[root.optimization.precision] and torch.bfloat16
+    end, sizes = time.monotonic() + seconds, _sizes(module.net, root.data.dataloader.patch_size)
+    with torch.random.fork_rng(devices=[]), torch.autocast("cpu", precision, bool(precision)):
+        for size in sizes:
+            more = 1.0 if found is None else math.prod(size) / math.prod(found.size)
+            if found is not None and time.monotonic() + more * found.seconds > end:
+                break
+            if found is None and seconds:
+                _learn(module, size)  # the first time is slower than all others
+            found = _learn(module, size)
+    return found
+
+
+def first_lines(
+    root: Root, module: Objective, sources: Sources, devices: Devices, trial: Trial | None
+) -> Iterator[str]:
+    """Lines on the size of the training, its memory and, where that is not enough, what helps."""
+    loader, steps = root.data.dataloader, root.optimization.total_steps
+    assert steps is not None
+    patches = steps * _patches_per_step(root, devices)
+    weights = sum(weight.numel() for weight in module.parameters())
+    size = "x".join(map(str, loader.patch_size))
+    line = (
+        f"{steps} steps of {_patches_per_step(root, devices)} patches of {size} voxels "
+        f"({_si(patches * math.prod(loader.patch_size))}voxels in all); {_si(weights)}weights"
+    )
+    volumes = _volumes_bytes(sources) if root.data.preload else 0
+    if trial is None:
+        yield line
+        return
+    kept = trial.kept * math.prod(loader.patch_size) / math.prod(trial.size) * loader.batch_size
+    network = weights * BYTES_OF_PARAMETER + WORKING_ROOM * kept
+    yield f"{line}; about {_gib(network)} of memory for the network, {_gib(volumes)} for volumes"
+    if devices.accelerator == "cpu":
+        room, where = memory_within(root.system.memory), "there are here"
+        needed = network + volumes
+    else:
+        room, where = torch.cuda.get_device_properties(0).total_memory, "the GPU has"
+        needed = network
+    if needed > room:
+        yield f"warning: that is more than the {_gib(room)} that {where}: lower {LESS}"
+
+
+def hours_line(root: Root, trial: Trial, devices: Devices) -> str:
+    """A line on how long the training takes at the speed of the trial."""
+    patch, steps = root.data.dataloader.patch_size, root.optimization.total_steps
+    assert steps is not None
+    if devices.accelerator == "gpu":
+        return "how long it takes on the GPU is measured in its first steps"
+    voxels = math.prod(patch) * root.data.dataloader.batch_size
+    voxels *= root.optimization.accumulate_grad_batches
+    each = trial.seconds / math.prod(trial.size) * voxels
+    line = f"a step takes about {in_words(each)} here, all of them {in_words(each * steps)}"
+    if tuple(trial.size) != tuple(patch):
+        line += f" (measured on a patch of {list(trial.size)})"
+    if each * steps > LONG * 3600:
+        line = f"warning: {line}: lower optimization.max_steps or max_epochs, {LESS}, or use a GPU"
+    return line
+
+
+def _sizes(net: nn.Module, patch: Sequence[int]) -> list[tuple[int, ...]]:
+    """Patches that the network takes, from a small one to `patch`."""
+    stride = getattr(net, "stride", None)
+    if stride is None or getattr(net, "volume_size", None) is not None:
+        return [tuple(patch)]
+    sizes = [
+        tuple(
+            min(size, max(2 * step, math.ceil(size / part / step) * step))
+            for size, step in zip(patch, stride, strict=True)
+        )
+        for part in (4, 2, 1)
+    ]
+    return list(dict.fromkeys(sizes))
+
+
+def _learn(module: Objective, size: tuple[int, ...]) -> Trial:
+    start = time.monotonic()
+    with _counted(module) as kept:
+        total, _ = module.losses(_noise(module, size))
+    total.backward()
+    module.zero_grad()
+    return Trial(size, time.monotonic() - start, sum(kept.values()))
+
+
+@contextmanager
+def _counted(module: nn.Module) -> Iterator[dict[int, int]]:
+    """The bytes, by place in memory, of what is kept for gradients meanwhile, without weights."""
+    own = {weight.untyped_storage().data_ptr() for weight in module.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield kept
+
+
+def _noise(module: Objective, size: tuple[int, ...]) -> Batch:
+    """A batch of one with all that any of our objectives looks for."""
+    facts = module.metadata
+    image = torch.rand(1, facts["in_channels"], *size)
+    target = torch.rand(1, len(facts.get("channels", "1")), *size).round()
+    return {
+        "image": image,
+        "target": target,
+        "mask": torch.ones_like(target, dtype=torch.bool),
+        "seed": torch.zeros(1, dtype=torch.int64),
+        "unlabelled": image,
+        "perturbed": image,
+    }
+
+
+def _patches_per_step(root: Root, devices: Devices) -> int:
+    together = devices.count * devices.nodes * root.optimization.accumulate_grad_batches
+    return root.data.dataloader.batch_size * together
+
+
+def _volumes_bytes(sources: Sources) -> int:
+    volumes = [*sources.train, *sources.val, *sources.unlabelled]
+    return sum(
+        math.prod(one.image.shape)
+        * (
+            (one.image.channels or 1) * np.dtype(one.image.dtype).itemsize
+            + (one.label is not None) * BYTES_OF_LABEL
+        )
+        for one in volumes
+    )
+
+
+def _gib(size: float) -> str:
+    if size < GIB / 10:
+        return "less than 0.1 GiB"
+    return f"{size / GIB:.2g} GiB" if size < 10 * GIB else f"{size / GIB:.0f} GiB"
+
+
+def _si(number: float) -> str:
+    for factor, prefix in ((1e9, "billion "), (1e6, "million ")):
+        if number >= factor:
+            return f"{number / factor:.3g} {prefix}"
+    return f"{number} "
