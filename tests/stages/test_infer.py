@@ -188,7 +188,7 @@ def test_all_volumes_are_checked_before_the_first_is_predicted(experiment, work,
 
 def test_several_gpus_are_said_to_be_one(experiment, work, monkeypatch, capsys):
     two = Devices("gpu", count=2, nodes=1, workers=0, warning=None)
-    monkeypatch.setattr(test, "resolve_devices", lambda _: two)
+    monkeypatch.setattr(devices, "resolve_devices", lambda _: two)
     line = "system.num_gpus: there are 2, inference predicts on one"
     for times in (1, 0):  # nothing is predicted the second time
         assert experiment.emseg("infer") == 0

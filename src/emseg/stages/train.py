@@ -1,10 +1,7 @@
 """Train: from volumes, mostly labelled ones, to checkpoints."""
 
-<<<<<<< HEAD
 from contextlib import ExitStack
-=======
 from dataclasses import dataclass
->>>>>>> first/first
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -15,11 +12,8 @@ from emseg.data.targets import Target
 from emseg.errors import UserError
 from emseg.runs.lock import locked
 from emseg.stages.devices import Devices, resolve_devices, slow_precision, stand_resolved
-<<<<<<< HEAD
-from emseg.stages.fit import fit
-=======
 from emseg.stages.first_look import LONGEST_TRIAL, first_lines, hours_line, try_step
->>>>>>> first/first
+from emseg.stages.fit import fit
 from emseg.stages.grid import common_grid, unlike_training
 from emseg.stages.objective import (
     begun_from,
@@ -39,23 +33,12 @@ from emseg.stages.patches import (
 from emseg.stages.runs import log_start, process_rank, run_of, say, start_run, write_config
 from emseg.stages.sources import Source
 from emseg.training.datamodule import PatchDataModule
+from emseg.training.objective import Objective
 
 # Enough validation patches for a steady mean where the config does not say how many.
 DEFAULT_VAL_STEPS = 25
 
 
-<<<<<<< HEAD
-def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
-    """The run folder with its checkpoints. With `checkpoint` its run goes on in its own folder.
-
-    No other run trains in that folder meanwhile, or a UserError.
-    """
-    with ExitStack() as locks:
-        return _train(loaded, checkpoint, command, locks)
-
-
-def _train(loaded: Loaded, checkpoint: Path | None, command: str, locks: ExitStack) -> Path:
-=======
 @dataclass(frozen=True)
 class Prepared:
     """A training for which volumes were opened but not read, and what the user is told of it."""
@@ -73,7 +56,6 @@ def prepare(loaded: Loaded, checkpoint: Path | None) -> Prepared:
 
     Raises UserError where it cannot be; the network is on the CPU.
     """
->>>>>>> first/first
     root = loaded.root
     devices = resolve_devices(root.system)
     _check_precision(root, devices)
@@ -93,19 +75,6 @@ def prepare(loaded: Loaded, checkpoint: Path | None) -> Prepared:
     check_checkpoints(root, module, target, validates=bool(sources.val))
     if checkpoint is not None:
         check_resumable(checkpoint, root, module, target)
-<<<<<<< HEAD
-    patches = make_patches(loaded, sources, target, objective)
-    module.metadata["intensities"] = patches.intensities
-    data = _data(root, patches, devices)
-    run = _run_folder(loaded, checkpoint, devices, command, locks)
-    _tell(run, devices.warning)
-    _tell(run, begun)
-    _tell(run, slow_precision(root.optimization.precision, devices))
-    for source in (*sources.val, *sources.unlabelled):
-        _tell(run, unlike_training(source.image, grid))
-    for note in patches.notes:
-        _tell(run, note)
-=======
     others = (*sources.val, *sources.unlabelled)
     remarks = [
         devices.warning,
@@ -133,28 +102,43 @@ def check_training(loaded: Loaded, checkpoint: Path | None) -> list[str]:
 
 
 def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
-    """The run folder with its checkpoints. With `checkpoint` its run goes on in its own folder."""
-    root = loaded.root
+    """The run folder with its checkpoints. With `checkpoint` its run goes on in its own folder.
+
+    No other run trains in that folder meanwhile, or a UserError.
+    """
     plan = prepare(loaded, checkpoint)
-    devices, sources, module = plan.devices, plan.sources, plan.module
-    patches = make_patches(loaded, sources, plan.target, plan.objective)
-    data = _data(root, patches, devices)
-    run = _run_folder(loaded, checkpoint, devices, command)
-    trainer = make_trainer(root, devices, run, validates=patches.val is not None)
+    patches = make_patches(loaded, plan.sources, plan.target, plan.objective)
+    plan.module.metadata["intensities"] = patches.intensities
+    with ExitStack() as locks:
+        run = _run_folder(loaded, checkpoint, plan.devices, command, locks)
+        _say_first(run, loaded.root, plan, patches)
+        data = _data(loaded.root, patches, plan.devices)
+        fit(
+            loaded.root,
+            plan.module,
+            data,
+            plan.devices,
+            run=run,
+            checkpoint=checkpoint,
+            command=command,
+        )
+        _tell(run, f"trained: {run / 'checkpoints'}")
+        return run
+
+
+def _say_first(run: Path, root: Root, plan: Prepared, patches: Patches) -> None:
+    sources, devices = plan.sources, plan.devices
     for line in (*plan.remarks, *patches.notes):
         _tell(run, line)
->>>>>>> first/first
     unlabelled = f" and, without labels, {_shown(sources.unlabelled)}" * bool(sources.unlabelled)
     validated = _shown(sources.val) or "nothing"
     _tell(run, f"trained on {_shown(sources.train)}{unlabelled}; validated on {validated}")
     if process_rank() == 0:
-        for line in first_lines(root, module, sources, devices, try_step(module, root, seconds=0)):
+        trial = try_step(plan.module, root, seconds=0)
+        for line in first_lines(root, plan.module, sources, devices, trial):
             _tell(run, line)
     steps = f"{root.optimization.total_steps} steps on {devices.count} {devices.accelerator}"
     _tell(run, f"training {steps} in {run}")
-    fit(root, module, data, devices, run=run, checkpoint=checkpoint, command=command)
-    _tell(run, f"trained: {run / 'checkpoints'}")
-    return run
 
 
 def _tell(run: Path, line: str | None) -> None:
