@@ -19,7 +19,7 @@ from emseg.stages.decode import (
 )
 from emseg.stages.earlier import latest_name, make_latest
 from emseg.stages.elsewhere import segmentation_of
-from emseg.stages.evaluate import evaluate, table
+from emseg.stages.evaluate import evaluate, open_segmentation, table
 from emseg.stages.grid import unlike_training
 from emseg.stages.overview import write_overview
 from emseg.stages.records import NAME, add_record
@@ -109,8 +109,9 @@ def evaluate_all(
             own = _own_source(sources, segmentation)
             folder = parse_location(segmentation).path.parent
             session.lock_volumes(folder, [_volume_name(segmentation, "segmentation")], locks)
-            say(f"{NAME} and overview.png go beside the input, into {folder.absolute()}")
-            return _judge(session, [own], {own.name: segmentation})
+            scores = _judge(session, [own], {own.name: segmentation})
+            say(f"{NAME} and overview.png lie beside the input, in {folder.absolute()}")
+            return scores
         assert checkpoint is not None
         before = "--mode infer, for --mode decode,"
         predictions = _found_predictions(session, checkpoint, sources, locks, made_by=before)
@@ -126,6 +127,7 @@ def _own_source(sources: Sequence[Source], segmentation: Path) -> Source:
     if not own:
         names = ", ".join(source.name for source in sources)
         raise UserError(f"--input {segmentation}: data.test has no volume '{name}', but {names}")
+    open_segmentation(segmentation, own[0])
     tell_absent(open_volume(segmentation), sparse=True)
     return own[0]
 
