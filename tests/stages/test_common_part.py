@@ -185,7 +185,10 @@ def test_a_segmentation_of_another_grid_is_refused(segmentation, told):
     ("other", "told"),
     [
         ({"size": (40.0, 6.0, 6.0)}, r"other.h5:main has voxels of \[40, 6, 6\] nm, its image im"),
-        ({"first": (0, 0, 12)}, r"im.h5:main shares no voxel of .* other.h5:main from \[0, 0, 12\]"),
+        (
+            {"first": (0, 0, 12)},
+            r"im.h5:main shares no voxel of .* other.h5:main from \[0, 0, 12\]",
+        ),
     ],
 )
 def test_a_label_or_mask_of_another_grid_is_refused(key, split, other, told):
@@ -203,10 +206,29 @@ def test_a_mask_of_the_decoder_must_cover_the_prediction_s_voxels():
     for name, place, told in (
         ("a.h5", {"first": (1, 0, 0)}, r"a.h5:main begins at \[30, 0, 0\] nm.*must cover the same"),
         ("b.h5", {"size": (30.0, 6.0, 7.0)}, r"b.h5:main has voxels of \[30, 6, 7\] nm"),
-        ("c.h5", {"shape": (8, 10, 11)}, r"c.h5:main .*the shape \(8, 10, 11\).*must cover the same"),
+        (
+            "c.h5",
+            {"shape": (8, 10, 11)},
+            r"c.h5:main .*the shape \(8, 10, 11\).*must cover the same",
+        ),
     ):
         with pytest.raises(UserError, match=f"^{key}: {told}"):
             check_on_grid(part(name, **place), source.image, what=key)
+
+
+def test_segmentations_and_masks_that_name_no_axes_have_the_image_s():
+    cube = np.random.default_rng(0).integers(1, 4, (5, 5, 5), np.uint8)
+    for name, axes in (("im", "xyz"), ("lab", "xyz"), ("seg", None), ("turned", "zyx")):
+        with h5py.File(f"{name}.h5", "w") as file:
+            file["main"] = cube.T if name == "turned" else cube
+            if axes:
+                file["main"].attrs["axes"] = axes
+    for name in ("seg.h5", "turned.h5"):
+        assert scored(name, label="lab.h5")["adapted_rand_skimage"] == 0
+    source = opened("test", image="im.h5")
+    check_on_grid("seg.h5", source.image, what="mask")
+    with pytest.raises(UserError, match="turned.h5:main has the axes zyx, im.h5:main xyz"):
+        check_on_grid("turned.h5", source.image, what="mask")
 
 
 def test_skeletons_in_nm_lie_where_the_image_does():
