@@ -216,6 +216,21 @@ def test_a_mask_of_the_decoder_must_cover_the_prediction_s_voxels():
             check_on_grid(part(name, **place), source.image, what=key)
 
 
+def test_segmentations_and_masks_that_name_no_axes_have_the_image_s():
+    cube = np.random.default_rng(0).integers(1, 4, (5, 5, 5), np.uint8)
+    for name, axes in (("im", "xyz"), ("lab", "xyz"), ("seg", None), ("turned", "zyx")):
+        with h5py.File(f"{name}.h5", "w") as file:
+            file["main"] = cube.T if name == "turned" else cube
+            if axes:
+                file["main"].attrs["axes"] = axes
+    for name in ("seg.h5", "turned.h5"):
+        assert scored(name, label="lab.h5")["adapted_rand_skimage"] == 0
+    source = opened("test", image="im.h5")
+    check_on_grid("seg.h5", source.image, what="mask")
+    with pytest.raises(UserError, match="turned.h5:main has the axes zyx, im.h5:main xyz"):
+        check_on_grid("turned.h5", source.image, what="mask")
+
+
 def test_skeletons_in_nm_lie_where_the_image_does():
     part("im.h5", (2, 3, 4))
     Path("s").mkdir()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from emseg.stages import devices, infer, test
+from emseg.stages import devices, infer
 from emseg.stages.devices import Devices
 from emseg.volumes import open_volume, read_attributes, write_volume
 from stages.conftest import OFFSETS, SHAPE, Experiment, write

@@ -86,6 +86,24 @@ def test_a_stack_of_tiff_has_no_key(capsys):
     assert lines(capsys, "s.tif") == [told]
 
 
+def test_places_and_folders_of_sections(capsys):
+    with h5py.File("a.h5", "w") as file:
+        file["a"] = np.zeros((1, 4, 5, 6), np.uint8)
+        file["a"].attrs.update({"axis_names": ["c^", "x", "y", "z"], "voxel_size": [4, 4, 40]})
+        file["a"].attrs["offset"] = [8, 0, -40]
+        file["b"] = np.zeros((4, 5, 6), np.uint8)
+        file["b"].attrs.update({"axes": "zyx", "axis_names": ["x", "y", "z"]})
+    Path("s").mkdir()
+    for number in range(3):
+        tifffile.imwrite(f"s/{number}.tif", np.zeros((5, 6), np.uint8))
+    assert lines(capsys, "a.h5", "s") == [
+        "a.h5:a: 1 x 4 x 5 x 6, uint8, no chunks, axes cxyz (axis_names), "
+        "resolution 4 x 4 x 40 nm, offset 8 x 0 x -40 nm",
+        "a.h5:b: 4 x 5 x 6, uint8, no chunks, no axes of a volume, no resolution",
+        "s:*.tif: 3 x 5 x 6, uint8, no chunks, axes zyx, no resolution",
+    ]
+
+
 def test_the_same_as_json(official, capsys):
     told = lines(capsys, official, "--json", "out/what.json")
     records = json.loads(Path("out/what.json").read_text())

@@ -140,6 +140,25 @@ def test_labels_of_another_order_are_seen_in_the_image_s(split):
         open_sources({"": Volume(image="im.h5", label="lab.h5", axes="zyx")}, split=split)
 
 
+def test_labels_that_name_no_axes_need_those_of_the_image():
+    write_volume("im.h5", np.zeros(SHAPE, np.uint8), axes="xyz", voxel_size=None, attributes={})
+    with h5py.File("lab.h5", "w") as file:
+        file["main"] = np.zeros(SHAPE, np.uint8)
+    with pytest.raises(
+        UserError, match="lab.h5:main does not name its axes, its image im.h5:main has x"
+    ):
+        open_sources({"": Volume(image="im.h5", label="lab.h5")}, split="train")
+    volume = Volume(image="im.h5", label="lab.h5", axes="xyz")
+    (source,) = open_sources({"": volume}, split="train")
+    assert source.label.axes == "xyz" and source.label.shape == SHAPE
+
+
+def test_training_on_two_orders_of_axes_is_told(capsys):
+    volumes = {axes: Volume(image=write(f"{axes}.h5", axes=axes)) for axes in ("zyx", "xyz")}
+    open_sources(volumes, split="train")
+    assert "warning: zyx.h5:main has axes zyx, xyz.h5:main xyz" in capsys.readouterr().err
+
+
 def test_a_pattern_of_single_sections_says_how_they_are_one_volume():
     for name in ("s/0.tif", "s/1.tif", "p/a.png", "p/b.png"):
         Path(name).parent.mkdir(exist_ok=True)

@@ -17,10 +17,16 @@ from emseg.stages.runs import say
 from emseg.stages.scores import Scores, asks, build_metrics, counts_suffice, score
 from emseg.stages.sources import Source, cut
 from emseg.stages.truth import count_overlaps, read_truth, segments_at, truth_facts
-from emseg.volumes import Volume, check_writable, identity, open_volume
+from emseg.volumes import Volume, check_writable, identity
 from emseg.volumes.content import content_now, stored_content
 from emseg.volumes.location import parse_location
-from emseg.volumes.places import begins_at, common_region, one_sided_offset, shown_region
+from emseg.volumes.places import (
+    begins_at,
+    common_region,
+    one_sided_offset,
+    open_beside,
+    shown_region,
+)
 
 # Characters that a line of the printed table may have.
 MOST_COLUMNS = 120
@@ -91,7 +97,7 @@ def open_segmentation(path: Path, source: Source) -> tuple[Volume, Source]:
 
     UserError where it is none, is of other voxels than the image, or shares none with it.
     """
-    volume, image = open_volume(path).without_lone_channel(), source.image
+    volume, image = open_beside(path, source.image), source.image
     # A segmentation from elsewhere has no format of ours.
     if "format_version" in volume.attributes:
         check_format(path, volume.attributes)

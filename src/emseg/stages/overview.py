@@ -11,6 +11,7 @@ from emseg.stages.sources import Source
 from emseg.volumes import Volume, open_volume, read_attributes
 from emseg.volumes.atomic import replacing
 from emseg.volumes.content import stored_content
+from emseg.volumes.places import open_beside
 
 PANEL_INCHES = 3.2
 DEPTHS = (0.25, 0.5, 0.75)
@@ -79,7 +80,7 @@ def _panels(
     panels["affinity"] = None if prediction is None else _affinity(prediction, index)
     panels["segmentation"] = None
     if segmentation is not None:
-        segmented = open_volume(segmentation).without_lone_channel().in_order(source.image.axes)
+        segmented = open_beside(segmentation, source.image).in_order(source.image.axes)
         if segmented.shape == source.image.shape:
             panels["segmentation"] = label_colours(_section(segmented, index))
     # Where the image has no truth there is none to be drawn.

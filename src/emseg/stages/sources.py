@@ -140,7 +140,15 @@ def open_sources(
         if Path(name).name != name:
             raise UserError(f"data.{split}: the name '{name}' is to be part of a file's name")
         named[name] = volume
-    return [_open(name, volume, split) for name, volume in named.items()]
+    sources = [_open(name, volume, split) for name, volume in named.items()]
+    for source in sources[1:]:
+        one, other = sources[0].image, source.image
+        if split == "train" and one.axes != other.axes:
+            _tell(
+                f"warning: {one.location} has axes {one.axes}, {other.location} {other.axes}: "
+                "patches of both are taken in their stored order"
+            )
+    return sources
 
 
 def require_truth(sources: Sequence[Source], what: str) -> None:
@@ -248,6 +256,11 @@ def _companion(location: str, image: Volume, config: VolumeConfig) -> Volume:
     """A label or mask in the image's order of axes, without the image's channels."""
     axes = config.axes and "".join(letter for letter in config.axes if letter in "zyx")
     part = open_volume(location, axes=axes).without_lone_channel()
+    if image.names_axes and not part.names_axes and axes is None and part.axes != image.axes:
+        raise UserError(
+            f"{part.location} does not name its axes, its image {image.location} has "
+            f"{image.axes}: name the stored order with axes"
+        )
     _tell_of_gaps(part)
     return part.in_order(image.axes)
 

@@ -35,7 +35,7 @@ class Arrangement:
 
     `order` has the stored axes that are seen, None for one of length 1 that is not stored; `axes`
     are the spatial ones in that order, `channel` is the place of the channels in `order`. `stated`
-    says where in the file the axes stand, None where it does not name them.
+    says where the file names a spatial axis, None where it names none.
     """
 
     order: tuple[int | None, ...]
@@ -72,8 +72,9 @@ def arrange(
     is one section. UserError where both contradict each other, the file itself, or the shape.
     """
     own, place = _own_names(shape, stated or {}, where)
+    spatially = place if {*own} & {*SPACE} else None
     if asked is None:
-        return _arrangement(shape, own, place, where)
+        return _arrangement(shape, own, spatially, where)
     letters = asked.lower()
     if not set(letters) <= set("tczyx") or len(set(letters)) < len(letters):
         raise UserError(
@@ -90,7 +91,7 @@ def arrange(
                 f"'{_shown(own)}': change axes, or remove it"
             )
     merged = [ours or theirs for ours, theirs in zip(names, own, strict=True)]
-    return _arrangement(shape, merged, place, where)
+    return _arrangement(shape, merged, spatially, where)
 
 
 def _own_names(

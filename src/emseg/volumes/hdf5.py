@@ -118,8 +118,13 @@ def _named_axes(node: h5py.Dataset) -> dict[str, Any]:
     """What names the axes beside the attributes: the data sets that are scales of dimensions."""
     if "DIMENSION_LIST" not in node.attrs:
         return {}
-    # A scale's own name is that of its data set, as netCDF has it.
-    found = [str(scales[0].name).rpartition("/")[2] if len(scales) else "" for scales in node.dims]
+    found = []
+    for scales in node.dims:
+        name = ""
+        with suppress(RuntimeError, KeyError, ValueError):  # A scale may be gone.
+            # Its name is that of its data set, as netCDF has it.
+            name = str(scales[0].name).rpartition("/")[2] if len(scales) else ""
+        found.append(name)
     return {"dimension scales": found}
 
 

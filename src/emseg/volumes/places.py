@@ -1,6 +1,7 @@
 """Where volumes lie with respect to each other: offsets in whole voxels of one grid."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from emseg.errors import UserError
 from emseg.volumes.volume import Volume, open_volume
@@ -14,6 +15,17 @@ OFFSET_TOLERANCE = 0.05
 Region = tuple[tuple[int, ...], tuple[int, ...]]
 
 
+def open_beside(location: str | Path, image: Volume) -> Volume:
+    """The mask or segmentation at a location, without a channel axis of length 1.
+
+    Axes that its file does not name are the image's.
+    """
+    part = open_volume(location)
+    if not part.names_axes and part.channels is None:
+        part = open_volume(location, axes=image.axes)
+    return part.without_lone_channel()
+
+
 def begins_at(part: Volume, image: Volume) -> tuple[int, ...]:
     """The voxel of the image that the first voxel of a label, mask or segmentation is.
 
@@ -23,7 +35,11 @@ def begins_at(part: Volume, image: Volume) -> tuple[int, ...]:
     """
     _check_sizes(part, image)
     size = image.voxel_size or part.voxel_size
-    if part.offset is None or image.offset is None or (size is None and _same_offset(part, image)):
+    if (
+        part.offset is None
+        or image.offset is None
+        or (size is None and part.offset == image.offset)
+    ):
         if part.shape != image.shape:
             raise UserError(
                 f"{part.location} has shape {part.shape}, its image {image.location} {image.shape}"
@@ -56,12 +72,13 @@ def check_on_grid(location: str, image: Volume, *, what: str) -> None:
     Axes that the file does not name are those of the image.
     """
     try:
-        part = open_volume(location)
-        if part.axes != image.axes:
-            part = open_volume(location, axes=image.axes)
-        part = part.without_lone_channel()
+        part = open_beside(location, image)
         if part.channels is not None:
             raise UserError(f"{location} has {part.channels} channels, a mask has none")
+        if part.axes != image.axes:
+            raise UserError(
+                f"{part.location} has the axes {part.axes}, {image.location} {image.axes}"
+            )
         begin = begins_at(part, image)
     except UserError as error:
         raise UserError(f"{what}: {error}") from error
@@ -99,10 +116,6 @@ def _check_sizes(part: Volume, image: Volume) -> None:
 def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
     pairs = zip(one, other, strict=True)
     return all(abs(a - b) <= SIZE_TOLERANCE * max(a, b) for a, b in pairs)
-
-
-def _same_offset(part: Volume, image: Volume) -> bool:
-    return part.offset == image.offset
 
 
 def _where(volume: Volume) -> str:

@@ -23,8 +23,8 @@ class Volume:
     `shape` and `axes` ("zyx" or "xyz") are spatial, in stored order. `channels` is None or their
     number; they come first whatever their stored place. `voxel_size` and `offset` (of the first
     voxel) are in nm and stored-axis order, None when unknown; `stored_size` is the voxel size that
-    the file has, which another may have replaced. Pickles without its file handle and reopens it in
-    worker processes, forked or spawned.
+    the file has, which another may have replaced, `names_axes` whether it names a spatial axis.
+    Pickles without its file handle and reopens it in worker processes, forked or spawned.
     """
 
     location: str
@@ -38,6 +38,7 @@ class Volume:
     _first: tuple[int, ...] = field(default=(0, 0, 0), repr=False)
     _chosen: tuple[int, ...] | None = field(default=None, repr=False)
     stored_size: tuple[float, ...] | None = field(default=None, repr=False)
+    names_axes: bool = field(default=False, repr=False)
 
     @property
     def dtype(self) -> np.dtype:
@@ -205,6 +206,7 @@ def open_volume(
         offset=offset,
         attributes=attributes,
         stored_size=stored,
+        names_axes=arrangement.stated is not None,
         _source=arranged(source, arrangement.order),
         _channel_axis=arrangement.channel,
     )
