@@ -84,13 +84,15 @@ def table(scores: Mapping[str, Scores]) -> str:
 
 
 def open_segmentation(path: Path, source: Source) -> Volume:
-    """The segmentation of a volume, lazily; a UserError unless it has the volume's shape."""
+    """The segmentation of a volume, lazily; a UserError unless it is integers of its shape."""
     volume, image = open_volume(path), source.image
     # A segmentation from elsewhere has no format of ours.
     if "format_version" in volume.attributes:
         check_format(path, volume.attributes)
     if volume.channels is not None:
         raise UserError(f"{volume.location} has {volume.channels} channels: it is no segmentation")
+    if volume.dtype.kind not in "iub":
+        raise UserError(f"{volume.location} holds {volume.dtype}: a segmentation has integers")
     if volume.shape != image.shape:
         raise UserError(
             f"{volume.location} has shape {volume.shape}, the volume {image.location} {image.shape}"
