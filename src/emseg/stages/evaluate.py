@@ -103,6 +103,8 @@ def open_segmentation(path: Path, source: Source) -> tuple[Volume, Source]:
         check_format(path, volume.attributes)
     if volume.channels is not None:
         raise UserError(f"{volume.location} has {volume.channels} channels: it is no segmentation")
+    if volume.dtype.kind not in "iub":
+        raise UserError(f"{volume.location} holds {volume.dtype}: a segmentation has integers")
     volume = volume.in_order(image.axes)
     begin = begins_at(volume, image)
     note = one_sided_offset(volume, image)

@@ -19,7 +19,7 @@ from emseg.stages.decode import (
 )
 from emseg.stages.earlier import latest_name, make_latest
 from emseg.stages.elsewhere import segmentation_of
-from emseg.stages.evaluate import evaluate, open_segmentation, table
+from emseg.stages.evaluate import evaluate, table
 from emseg.stages.grid import unlike_training
 from emseg.stages.overview import write_overview
 from emseg.stages.records import NAME, add_record
@@ -127,7 +127,6 @@ def _own_source(sources: Sequence[Source], segmentation: Path) -> Source:
     if not own:
         names = ", ".join(source.name for source in sources)
         raise UserError(f"--input {segmentation}: data.test has no volume '{name}', but {names}")
-    open_segmentation(segmentation, own[0])
     tell_absent(open_volume(segmentation), sparse=True)
     return own[0]
 
