@@ -78,6 +78,8 @@ USES = [
     (identity, "a.swc"),
     (read_alignment, "a.json"),
     (read_annotations, "a.hdf"),
+]
+COMMANDS = [
     (command("inspect", "NAME"), "a.h5"),
     (command("--config", "NAME"), "a.yaml"),
     (command("--config", "t.yaml", "--conf", "NAME"), "conf"),
@@ -90,6 +92,14 @@ USES = [
 @pytest.mark.parametrize("make", SPECIAL)
 @pytest.mark.parametrize(("use", "name"), USES)
 def test_special_files_are_refused(make, use, name):
+    make(name)
+    with pytest.raises(UserError, match=name):
+        use(name)
+
+
+@pytest.mark.parametrize("make", [link_to_pipe, device])
+@pytest.mark.parametrize(("use", "name"), COMMANDS)
+def test_special_files_are_refused_on_the_command_line(make, use, name):
     make(name)
     with pytest.raises(UserError, match=name):
         use(name)

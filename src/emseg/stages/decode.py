@@ -29,7 +29,7 @@ from emseg.stages.artifacts import (
 from emseg.stages.channels import asked_facts, calibrated_channels, chosen_channels
 from emseg.stages.folder_store import FolderStore
 from emseg.stages.runs import say
-from emseg.stages.stored import tell_absent
+from emseg.stages.stored import refuse_hollow, tell_absent
 from emseg.volumes import (
     PartialVolume,
     Volume,
@@ -74,7 +74,8 @@ def decode(job: DecodeJob, *, segmentation: Path, force: bool, verify: bool) -> 
     else:
         _discard_unfinished(segmentation)
     for file in _files(job):
-        tell_absent(open_volume(file), sparse=True)
+        refuse_hollow(open_volume(file), like=predicted)
+        tell_absent(open_volume(file))
     write = _write_in_blocks if _takes_blocks(job, predicted) else _write_at_once
     try:
         write(job, predicted, segmentation, _attributes(job, predicted))

@@ -15,6 +15,7 @@ from emseg.stages.infer import values_of
 from emseg.stages.network import target_facts
 from emseg.stages.scores import build_metrics, score_names
 from emseg.stages.sources import Source
+from emseg.stages.stored import refuse_hollow
 from emseg.volumes import open_volume
 
 TOY_SHAPE = (4, 8, 8)
@@ -96,6 +97,7 @@ def _files(decoding: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _check_file(key: str, location: str, sources: Sequence[Source]) -> None:
     file = open_volume(location)
+    refuse_hollow(file, like=sources[0].image)
     if file.channels is not None:
         raise UserError(f"{key}: {location} has {file.channels} channels, a mask has none")
     for image in (source.image for source in sources):

@@ -12,7 +12,7 @@ from emseg.config.schema_data import Volume as VolumeConfig
 from emseg.data.labelled import LabelledVolume, check_shapes
 from emseg.data.sampling import resolve_range
 from emseg.errors import UserError
-from emseg.stages.stored import tell_absent
+from emseg.stages.stored import refuse_hollow, tell_absent
 from emseg.volumes import Volume, open_volume
 from emseg.volumes.location import parse_location
 from emseg.volumes.skeletons import Skeletons, read_skeletons
@@ -233,14 +233,15 @@ def _telling_name(image: str) -> str:
 
 def _open(name: str, config: VolumeConfig) -> Source:
     image = open_volume(config.image, axes=config.axes, voxel_size=config.resolution)
+    refuse_hollow(image)
     source = Source(
         name, image, _companion(config.label, config), _companion(config.mask, config), config
     )
+    for companion in filter(None, (source.label, source.mask)):
+        refuse_hollow(companion, like=image)
     if source.label is not None:
         check_shapes(source.labelled())
-    tell_absent(image)
-    for companion in filter(None, (source.label, source.mask)):
-        tell_absent(companion, sparse=True)
+    tell_absent(image, source.label, source.mask)
     return within(source, config.range, axis=config.range_axis)
 
 

@@ -18,8 +18,8 @@ from emseg.stages.rehearsal import try_decoders, try_metrics
 from emseg.stages.runs import log_start, results_of, run_for, run_of, say, write_config
 from emseg.stages.scores import Scores
 from emseg.stages.sources import Source, open_sources
-from emseg.stages.stored import tell_absent
-from emseg.volumes import check_writable
+from emseg.stages.stored import refuse_hollow, tell_absent
+from emseg.volumes import check_writable, open_volume
 from emseg.volumes.location import parse_location
 
 
@@ -51,7 +51,9 @@ def decode_all(
 ) -> dict[str, Path]:
     """The segmentation of each test volume's prediction, or of the one `prediction` given."""
     if prediction is not None:
-        tell_absent(open_prediction(prediction))
+        predicted = open_prediction(prediction)
+        refuse_hollow(predicted)
+        tell_absent(predicted)
         found = {_volume_name(prediction, "prediction"): prediction}
     else:
         assert checkpoint is not None
@@ -78,7 +80,8 @@ def evaluate_all(
     if not own:
         names = ", ".join(source.name for source in sources)
         raise UserError(f"--input {segmentation}: data.test has no volume '{name}', but {names}")
-    tell_absent(open_segmentation(segmentation, own[0]), sparse=True)
+    refuse_hollow(open_volume(segmentation), like=own[0].image)
+    tell_absent(open_segmentation(segmentation, own[0]))
     return _judge(session, own, {own[0].name: segmentation})
 
 
