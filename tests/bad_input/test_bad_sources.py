@@ -132,7 +132,7 @@ HUGE_FILES = [
 def test_a_tiny_file_of_a_huge_shape_is_refused(refusal: Refusal, make, told, words, where):
     location = make()
     refused = refusal(*words, where.format(location))
-    if DECODE == words:  # It is no prediction of ours in the first place.
+    if words == DECODE:  # It is no prediction of ours in the first place.
         holds(refused, [location])
     else:
         holds(refused, [location, told, "GiB"])
