@@ -51,5 +51,5 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 def _files() -> dict[str, tuple[int, int]]:
     """Every file of the current folder with its time and size."""
-    found = ((str(path), path.stat()) for path in Path().rglob("*"))
+    found = ((str(path), path.lstat()) for path in Path().rglob("*"))
     return {name: (facts.st_mtime_ns, facts.st_size) for name, facts in found}

@@ -6,7 +6,9 @@ import shutil
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 from emseg.errors import UserError
 from emseg.stages.inspect import inspect
@@ -14,7 +16,7 @@ from emseg.volumes import identity, open_volume
 from emseg.volumes.skeletons import is_skeletons, read_skeletons
 from volumes.mutations import MAKERS, damaged
 
-TIMES = int(os.environ.get("EMSEG_MUTATIONS", "30"))
+TIMES = int(os.environ.get("EMSEG_MUTATIONS", "22"))
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,18 @@ def test_damage_is_one_line(name, sound, tmp_path, monkeypatch, capsys):
             except BaseException as error:
                 pytest.fail(f"seed {seed}, {how}: {use.__name__} raises {error!r}")
         discard(Path(name))
+
+
+def test_millions_of_strips_that_are_not_there_end(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((4, 6, 8), np.uint8), imagej=True, photometric="minisblack")
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        length = file.pages[0].tags["ImageLength"].valueoffset
+    content[length : length + 4] = b"\x7f" * 4
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="a.tif"):
+        open_volume(path)
 
 
 def read_all(name: str) -> None:

@@ -1,5 +1,6 @@
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import networkx as nx
@@ -157,6 +158,11 @@ def changed(**facts: object) -> nx.Graph:
         changed(nm_position=(1.0, 2.0)),
         changed(nm_position=(1.0, 2.0, np.nan)),
         changed(id=3),
+        changed(id=10**30),
+        changed(index_position=(1, np.nan, 3)),
+        changed(index_position=(1, 1e30, 3)),
+        changed(index_position=np.zeros((400, 400, 400), bool)),
+        changed(nm_position=(1.0, 2.0, 1e300)),
     ],
 )
 def test_graphs_that_mean_nothing_are_refused(tmp_path: Path, graph: nx.Graph) -> None:
@@ -174,6 +180,10 @@ def test_graphs_that_mean_nothing_are_refused(tmp_path: Path, graph: nx.Graph) -
         {"1/vertices_nm_zyx": np.zeros((2, 3)), "1/edges": np.array([[0, -1]])},
         {"skeleton_id": np.array([1]), "nodes": np.zeros((2, 4))},
         {"skeleton_id": np.array([1]), "nodes": np.zeros((2, 4)), "edges_0": np.array([[0, 5]])},
+        {"1/vertices_nm_zyx": np.full((2, 3), np.nan), "1/edges": np.array([[0, 1]])},
+        {"1/vertices_nm_zyx": np.full((2, 3), 1e300), "1/edges": np.array([[0, 1]])},
+        {"1/vertices_nm_zyx": np.zeros((2, 3)), "1/edges": np.array([[0, 0.5]])},
+        {"1/vertices_nm_zyx": np.zeros((2, 3)), "1/edges": np.array([[0, np.nan]])},
     ],
 )
 def test_npz_files_that_mean_nothing_are_refused(tmp_path: Path, arrays: dict) -> None:
@@ -192,9 +202,56 @@ def test_npz_files_that_mean_nothing_are_refused(tmp_path: Path, arrays: dict) -
         ("a.swc", b"1 0 1 2 3 1.0 9\n"),
         ("a.swc", b"1 0 1 2\n"),
         ("a.swc", b"one two\n"),
+        ("a.swc", b"nan 0 1 2 3 1.0 -1\n"),
+        ("a.swc", b"1 0 1 nan 3 1.0 -1\n"),
+        ("a.swc", b"1 0 1 2 3 1.0 nan\n"),
+        ("a.swc", b"1 0 1 2 1e300 1.0 -1\n"),
+        ("a.swc", b"1.5 0 1 2 3 1.0 -1\n"),
+        ("a.swc", b"1 0 1 2 3 1.0 -1\n1 0 4 5 6 1.0 -1\n"),
+        # One place of memory for each number up to 2^31, of which the file has one.
+        ("a.pkl", b"\x80\x02Nr\xff\xff\xff\x7f."),
+        # Bytes that are longer than the file by far.
+        ("a.pkl", b"\x80\x04\x8e\x00\x00\x00\x00\x00\x01\x00\x00ab."),
     ],
 )
 def test_broken_files_are_refused_in_one_line(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=name):
         read_skeletons(tmp_path / name, voxel_size=VOXEL)
+
+
+def test_type_of_an_array_that_is_damaged_is_no_crash(tmp_path: Path) -> None:
+    """Unpickled by numpy itself, this takes the process down."""
+    path = pickled(tmp_path, two_neurons())
+    content = path.read_bytes()
+    assert b"NNNJ" in content
+    path.write_bytes(content.replace(b"NNNJ", b"N0NJ"))
+    assert read_skeletons(path, voxel_size=VOXEL).ids.tolist() == [3, 5]
+
+
+def test_array_that_claims_more_than_the_file_holds_is_refused(tmp_path: Path) -> None:
+    header = {"descr": "<f8", "fortran_order": False, "shape": (10**11, 3)}
+    with (
+        zipfile.ZipFile(tmp_path / "a.npz", "w") as file,
+        file.open("1/vertices_nm_zyx.npy", "w") as member,
+    ):
+        np.lib.format.write_array_header_1_0(member, header)
+        member.write(bytes(48))
+    with pytest.raises(UserError, match="a.npz"):
+        read_skeletons(tmp_path / "a.npz", voxel_size=VOXEL)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_arrays_of_all_kinds_in_a_graph_are_read(tmp_path: Path, protocol: int) -> None:
+    graph = two_neurons()
+    for node, facts in graph.nodes.items():
+        facts["id"] = np.uint16(facts["id"]) if node % 2 else np.array(facts["id"])
+        facts["index_position"] = facts["index_position"].astype(">i4")
+        facts["nm_position"] = np.asfortranarray(np.stack([facts["nm_position"]] * 2))[0]
+        facts |= {"kind": np.str_("axon"), "more": np.arange(6).reshape(2, 3).T}
+    path = tmp_path / "skeleton.pkl"
+    path.write_bytes(pickle.dumps(graph, protocol))
+    found = read_skeletons(path, voxel_size=VOXEL)
+    expected = read_skeletons(pickled(tmp_path, two_neurons()), voxel_size=VOXEL)
+    for name in ("ids", "owner", "voxels", "positions", "edges"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))

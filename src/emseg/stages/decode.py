@@ -100,7 +100,7 @@ def decode(
             check_format(older, read_attributes(older))  # what others wrote is not overwritten
         _discard_unfinished(segmentation)
     for file in decoder_files(job.decoding):
-        tell_absent(open_volume(file), sparse=True)
+        tell_absent(open_volume(file))
     job = as_it_is(job)
     predicted = open_prediction(job)
     check_elsewhere(predicted, _channels(job, predicted))

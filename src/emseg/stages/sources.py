@@ -14,7 +14,7 @@ from emseg.data.sampling import resolve_range
 from emseg.errors import UserError
 from emseg.stages.patterns import expand, telling_name
 from emseg.stages.runs import process_rank, say
-from emseg.stages.stored import tell_absent
+from emseg.stages.stored import refuse_hollow, tell_absent
 from emseg.volumes import Volume, open_volume
 from emseg.volumes.location import parse_location
 from emseg.volumes.places import (
@@ -212,6 +212,7 @@ def _open(name: str, config: VolumeConfig, split: str) -> Source:
     if config.skeletons is not None:
         skeleton_files(Path(config.skeletons))
     image = open_volume(config.image, axes=config.axes, voxel_size=config.resolution)
+    refuse_hollow(image)
     _tell_of_gaps(image)
     asked = _region((0, 0, 0), image)
     if config.range is not None:
@@ -222,6 +223,8 @@ def _open(name: str, config: VolumeConfig, split: str) -> Source:
         for key, location in (("label", config.label), ("mask", config.mask))
         if location is not None
     }
+    for part in parts.values():
+        refuse_hollow(part, like=image)
     placed = {key: (part, begins_at(part, image)) for key, part in parts.items()}
     shared = common_region([asked, *(_region(at, part) for part, at in placed.values())])
     if shared is None:
@@ -238,9 +241,7 @@ def _open(name: str, config: VolumeConfig, split: str) -> Source:
         source = replace(source, **{key: part if whole else part.crop(first, stop)})
     if source.label is not None:
         check_shapes(source.labelled())
-    tell_absent(image)
-    for companion, _ in placed.values():
-        tell_absent(companion, sparse=True)
+    tell_absent(image, *parts.values())
     return source
 
 

@@ -7,23 +7,34 @@ from emseg.stages.runs import say
 from emseg.volumes import Volume
 from emseg.volumes.presence import presence
 
-# Of an image, a prediction or a segmentation: a larger one of which less is stored is no volume.
+# Of an input of more bytes than this a hundredth is to be there.
 LARGE = 1 << 30
 LEAST_SHARE = 0.01
 
 
-def tell_absent(volume: Volume, *, sparse: bool = False) -> None:
-    """Prints a line when chunks of the volume are absent, which are read as its fill value.
+def refuse_hollow(volume: Volume, *, like: Volume | None = None) -> None:
+    """Nothing, or a UserError for a volume of more than 1 GiB of which less than 1 % is stored.
 
-    UserError for more than 1 GiB of which less than a hundredth is stored, unless it may be
-    `sparse`, as labels are: reading that takes the memory and time of the whole.
+    Reading that takes the memory and time of the whole. A volume of the shape of `like`, an image
+    that is there, may be so empty: few labels are.
     """
+    size = math.prod(volume.shape) * (volume.channels or 1) * volume.dtype.itemsize
+    if size <= LARGE or (like is not None and like.shape == volume.shape):
+        return
     for part in presence(volume.location):
-        size = math.prod(volume.shape) * (volume.channels or 1) * volume.dtype.itemsize
-        if not sparse and size > LARGE and part.present < LEAST_SHARE * part.total:
+        if part.present < LEAST_SHARE * part.total:
             raise UserError(
                 f"{volume.location} declares the shape {volume.shape}, {size / 2**30:.3g} GiB, but "
                 f"has {part}: cut it to what is there"
             )
-        if part.absent:
-            say(f"warning: {volume.location} has {part}; what is absent is read as the fill value")
+
+
+def tell_absent(*volumes: Volume | None) -> None:
+    """Prints a line for each volume of which chunks are absent; they are read as its fill value."""
+    for volume in filter(None, volumes):
+        for part in presence(volume.location):
+            if part.absent:
+                say(
+                    f"warning: {volume.location} has {part}; what is absent is read as the "
+                    "fill value"
+                )

@@ -26,7 +26,7 @@ from emseg.stages.records import NAME, add_record
 from emseg.stages.runs import log_start, results_of, run_for, run_of, say, write_config
 from emseg.stages.scores import Scores
 from emseg.stages.sources import Source, open_sources
-from emseg.stages.stored import tell_absent
+from emseg.stages.stored import refuse_hollow, tell_absent
 from emseg.volumes import check_writable, open_volume
 from emseg.volumes.location import parse_location
 
@@ -93,7 +93,9 @@ def decode_all(
 
 def _given(session: Session, prediction: Path, locks: ExitStack) -> DecodeJob:
     job, segmentation = decode_job(session, prediction), segmentation_of(prediction)
-    tell_absent(open_prediction(job))
+    predicted = open_prediction(job)
+    refuse_hollow(predicted)
+    tell_absent(predicted)
     check_writable(segmentation.parent)
     session.lock_volumes(segmentation.parent, [_volume_name(segmentation, "segmentation")], locks)
     return as_it_is(job) if session.verify else job
@@ -127,7 +129,9 @@ def _own_source(sources: Sequence[Source], segmentation: Path) -> Source:
     if not own:
         names = ", ".join(source.name for source in sources)
         raise UserError(f"--input {segmentation}: data.test has no volume '{name}', but {names}")
-    tell_absent(open_volume(segmentation), sparse=True)
+    volume = open_volume(segmentation)
+    refuse_hollow(volume, like=own[0].image)
+    tell_absent(volume)
     return own[0]
 
 

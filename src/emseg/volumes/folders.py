@@ -13,8 +13,9 @@ def files_below(folder: Path) -> Iterator[str]:
     Links are followed. UserError for a link to nothing, of which a reader would make an absent
     chunk, for a folder that contains itself, and for pipes, sockets and devices.
     """
+    real = Path(os.path.realpath(folder))
     try:
-        yield from _below(str(folder), "", (os.path.realpath(folder),))
+        yield from _below(str(folder), "", (*map(str, real.parents), str(real)))
     except OSError as error:
         raise UserError(f"cannot read '{error.filename or folder}': {error.strerror}") from error
 

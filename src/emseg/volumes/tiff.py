@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ from emseg.errors import UserError
 from emseg.volumes.attributes import NANOMETRES
 from emseg.volumes.damage import one_line
 from emseg.volumes.ome_tiff import other_files
+
+# A page beyond this number of bytes has its size looked at: what packs best, zeros, packs so far.
+LARGE_PAGE = 1 << 28
+HIGHEST_COMPRESSION = 20_000
 
 
 class TiffStack:
@@ -48,6 +53,8 @@ class TiffStack:
             if named:
                 self.attributes["axes"] = named
             if not self._mapped:
+                if not self._paged:
+                    _check_strips(series.keyframe, path)
                 _decode(file.pages[0] if self._paged else series.pages[0], path)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -160,6 +167,15 @@ def _check_whole(
         ends.append(series.dataoffset + series.nbytes)
     if max(ends, default=0) > path.stat().st_size:
         raise _truncated(path)
+
+
+def _check_strips(page: tifffile.TiffPage, path: Path) -> None:
+    # Of millions of strips that are not there tifffile would make a page for hours.
+    if math.prod(page.chunked) > len(page.dataoffsets):
+        raise _truncated(path)
+    stored = sum(page.databytecounts)
+    if page.nbytes > LARGE_PAGE and page.nbytes > HIGHEST_COMPRESSION * stored:
+        raise UserError(f"'{path}' is damaged: {stored} bytes cannot be a page of {page.shape}")
 
 
 def _decode(page: tifffile.TiffPage | tifffile.TiffFrame, path: Path) -> np.ndarray:
