@@ -198,7 +198,7 @@ def test_checkpoint_outside_any_run_goes_on_in_a_new_one():
     run = train_tiny()
     shutil.copy(run / "checkpoints" / "last.ckpt", elsewhere)
     resumed = train_tiny("optimization.max_steps=3", checkpoint=elsewhere)
-    assert resumed != run
+    assert resumed != run and resumed.is_dir()
     assert read_checkpoint(resumed / "checkpoints" / "last.ckpt")["global_step"] == 3
 
 
@@ -224,6 +224,34 @@ def test_refused_before_a_run_is_made_and_volumes_are_read(overrides, message, m
     with pytest.raises(UserError, match=message):
         train_tiny("system.num_gpus=0", *overrides)
     assert not Path("outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("optimization.max_steps=3",), "step 3 of 3 .*raise optimization.max_steps=3$"),
+        ((), "step 3 of 2 .*raise optimization.max_steps=2$"),
+        (
+            ("optimization.max_steps=null", "optimization.max_epochs=1"),
+            r"step 3 of 2 .*raise optimization.max_epochs=1 \(of 2 steps\)$",
+        ),
+        (("optimization.max_epochs=1",), "max_steps=2 and optimization.max_epochs=1"),
+    ],
+)
+def test_a_training_that_has_all_its_steps_is_refused(words, told, monkeypatch):
+    run = train_tiny("optimization.max_steps=3")
+    copied = Path("copied.ckpt")
+    shutil.copy(run / "checkpoints" / "last.ckpt", copied)
+    before = {path: path.stat().st_mtime_ns for path in Path("outputs").rglob("*")}
+
+    def patches(*_, **__):
+        raise AssertionError("the volumes are read")
+
+    monkeypatch.setattr("emseg.stages.patches.PatchDataset", patches)
+    for checkpoint in (run / "checkpoints" / "last.ckpt", copied):
+        with pytest.raises(UserError, match=f"{checkpoint}: .*{told}"):
+            train_tiny(*words, checkpoint=checkpoint)
+    assert {path: path.stat().st_mtime_ns for path in Path("outputs").rglob("*")} == before
 
 
 @pytest.mark.parametrize(
