@@ -1,4 +1,4 @@
-"""Checkpoints appear whole or not at all; loader workers that end are named with what they lacked."""
+"""Checkpoints appear whole or not at all; workers that end are named with what they lacked."""
 
 import errno
 import os
