@@ -1,12 +1,18 @@
 """A training that fails or is stopped ends in one line of ours, too."""
 
+import errno
+import multiprocessing
+import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import torch
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from bad_input.spoilt import SHAPE, write
 from emseg.cli import main
@@ -41,6 +47,57 @@ def test_a_loss_that_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("optimization.optimizer.lr=1e30", "optimization.max_steps=5")
     told = failure(capsys, *words)
     assert told.startswith("emseg: the training loss is") and "optimization.optimizer.lr" in told
+
+
+def test_a_loader_worker_that_is_killed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(module: Supervised, *_: object) -> None:
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid or 0, signal.SIGKILL)
+        time.sleep(5)  # PyTorch tells meanwhile, wherever we are
+
+    monkeypatch.setattr(Supervised, "training_step", kill)
+    told = failure(capsys, "system.num_workers=1")
+    assert told.startswith("emseg: a loader worker was killed (Killed), as a rule because memory")
+    assert "system.num_workers=1" in told and multiprocessing.active_children() == []
+
+
+def test_a_disk_that_is_full_when_tensorboard_writes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(RecordWriter, "write", full)
+    told = failure(capsys)
+    assert told.startswith("emseg: cannot write 'outputs/tiny/")
+    assert told.endswith("': No space left on device")
+
+
+@pytest.mark.parametrize("name", ["write_bytes", "write_text"])
+def test_a_disk_that_is_full_when_checkpoint_or_config_are_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, name, full)
+    told = failure(capsys)
+    file = ".ckpt" if name == "write_bytes" else "config.yaml"
+    assert told.startswith("emseg: cannot write '") and f"{file}': No space left" in told
+    assert not [*Path("outputs").rglob("*.tmp")]
+
+
+def test_memory_of_a_gpu_that_is_full(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(Supervised, "training_step", full)
+    told = failure(capsys)
+    assert "data.dataloader.batch_size=1" in told and "patch_size=[8, 16, 16]" in told
 
 
 @pytest.fixture

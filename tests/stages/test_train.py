@@ -16,7 +16,7 @@ from emseg.config import load
 from emseg.errors import UserError
 from emseg.training.checkpoints import read_checkpoint
 from emseg.training.supervised import Supervised
-from emseg.volumes import write_volume
+from emseg.volumes import open_volume, write_volume
 from stages.tiny_tutorial import DEMO, TINY, train_tiny, weights, write_volumes
 
 LABELLED = "image: datasets/demo/train_raw.h5, label: datasets/demo/train_labels.h5"
@@ -198,7 +198,7 @@ def test_checkpoint_outside_any_run_goes_on_in_a_new_one():
     run = train_tiny()
     shutil.copy(run / "checkpoints" / "last.ckpt", elsewhere)
     resumed = train_tiny("optimization.max_steps=3", checkpoint=elsewhere)
-    assert resumed != run
+    assert resumed != run and resumed.is_dir()
     assert read_checkpoint(resumed / "checkpoints" / "last.ckpt")["global_step"] == 3
 
 
@@ -224,6 +224,34 @@ def test_refused_before_a_run_is_made_and_volumes_are_read(overrides, message, m
     with pytest.raises(UserError, match=message):
         train_tiny("system.num_gpus=0", *overrides)
     assert not Path("outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("optimization.max_steps=3",), "step 3 of 3 .*raise optimization.max_steps=3$"),
+        ((), "step 3 of 2 .*raise optimization.max_steps=2$"),
+        (
+            ("optimization.max_steps=null", "optimization.max_epochs=1"),
+            r"step 3 of 2 .*raise optimization.max_epochs=1 \(of 2 steps\)$",
+        ),
+        (("optimization.max_epochs=1",), "max_steps=2 and optimization.max_epochs=1"),
+    ],
+)
+def test_a_training_that_has_all_its_steps_is_refused(words, told, monkeypatch):
+    run = train_tiny("optimization.max_steps=3")
+    copied = Path("copied.ckpt")
+    shutil.copy(run / "checkpoints" / "last.ckpt", copied)
+    before = {path: path.stat().st_mtime_ns for path in Path("outputs").rglob("*")}
+
+    def patches(*_, **__):
+        raise AssertionError("the volumes are read")
+
+    monkeypatch.setattr("emseg.stages.patches.PatchDataset", patches)
+    for checkpoint in (run / "checkpoints" / "last.ckpt", copied):
+        with pytest.raises(UserError, match=f"{checkpoint}: .*{told}"):
+            train_tiny(*words, checkpoint=checkpoint)
+    assert {path: path.stat().st_mtime_ns for path in Path("outputs").rglob("*")} == before
 
 
 @pytest.mark.parametrize(
@@ -347,3 +375,26 @@ def test_image_unlike_those_of_the_training_is_said(override, message, capsys):
     assert len(warnings) == (message is not None)
     for warning in warnings:
         assert re.search(message, warning)
+
+
+def test_other_intensities_than_in_training_are_said(capsys):
+    run = train_tiny()
+    facts = read_checkpoint(run / "checkpoints" / "last.ckpt")["emseg"]["intensities"]
+    assert facts["dtype"] == "uint8" and 0 < facts["stored"][0] < facts["stored"][1] < 255
+    raw = open_volume("datasets/demo/test_raw.h5")[...]
+    write_volume("wide.h5", raw * np.uint16(16), axes="zyx", voxel_size=(30, 6, 6), attributes={})
+    wide = ("data.test.image=wide.h5", "data.test.label=null", "inference.window.overlap=0")
+    words = ("--config", str(DEMO), "--mode", "infer", *TINY, *wide)
+    checkpoint = ("--checkpoint", str(run / "checkpoints" / "last.ckpt"))
+    for given, told in (((), 1), (("data.intensity_range=[0,4080]",), 0)):
+        capsys.readouterr()
+        assert cli.main([*words, *checkpoint, *given]) == 0
+        error = capsys.readouterr().err
+        assert error.count("warning: wide.h5:main has intensities from") == told
+        assert error.count("(uint16), the training's were") == told
+    # In training: of its own type, and validation unlike training.
+    run = train_tiny("data.train.image=wide.h5", f"data.val={{{LABELLED}}}")
+    log = (run / "run.log").read_text()
+    assert "warning: wide.h5:main has intensities from" in log
+    assert "a small part of 0 to 65535" in log
+    assert "warning: datasets/demo/train_raw.h5:main has intensities from" in log
