@@ -15,9 +15,9 @@ from torch import nn
 
 import emseg
 from emseg.config.allowed import KINDS, OURS, REFUSED, is_allowed
-from emseg.config.chain import read_yaml
 from emseg.config.choices import conf_folder, tutorials_folder
 from emseg.config.construction import resolve
+from emseg.config.reading import read_yaml
 from emseg.errors import UserError
 
 KIND = (nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from emseg.config import check_targets, load
-from emseg.config.chain import read_yaml
 from emseg.config.choices import conf_folder, list_groups, tutorials_folder
 from emseg.config.construction import resolve
 from emseg.config.leaves import LEAF_GROUPS, SUPPLIED, dotted
+from emseg.config.reading import read_yaml
 
 FLAT = """
 experiment_name: shipped

@@ -8,9 +8,9 @@ import pytest
 
 from data.drawn_samples import Extreme
 from emseg.config import load
-from emseg.config.chain import read_yaml
 from emseg.config.choices import conf_folder, list_groups
 from emseg.config.construction import build
+from emseg.config.reading import read_yaml
 from emseg.data.augment import Pipeline, Sample
 from emseg.data.dataset import PatchDataset
 from emseg.data.labelled import LabelledVolume

@@ -9,9 +9,9 @@ from scipy import ndimage, optimize, stats
 
 from data.drawn_changes import assert_alike, changes
 from data.drawn_samples import KINDS, numbered, read_for
-from emseg.config.chain import read_yaml
 from emseg.config.choices import conf_folder
 from emseg.config.construction import build
+from emseg.config.reading import read_yaml
 from emseg.data.augment import Sample, Size, Transform
 from emseg.data.augment_boxes import Cutout
 from emseg.data.augment_defects import SectionBlur

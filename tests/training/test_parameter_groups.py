@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from emseg.config import build
-from emseg.config.chain import read_yaml
 from emseg.config.choices import conf_folder
+from emseg.config.reading import read_yaml
 from emseg.errors import UserError
 from emseg.losses.mse import MSE
 from emseg.models.unetr_aniso import UNETRAniso

@@ -8,6 +8,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from emseg.errors import UserError, nearest
 
 
+_LONGEST = 200
+
+
 class _Misfit(Exception):
     pass
 
@@ -25,7 +28,9 @@ def conform(key: str, value: Any, annotation: Any) -> Any:
         guess = nearest(value, texts) if isinstance(value, str) else None
         hint = f"; did you mean '{guess}'?" if guess else ""
         expected = _describe(annotation)
-        raise UserError(f"{key}: expected {expected}, got {value!r}{hint}") from None
+        if isinstance(value, int | float) and "text" in expected:
+            hint = "; in quotes it is text"
+        raise UserError(f"{key}: expected {expected}, got {_shown(value)}{hint}") from None
 
 
 def typed(cls: type, node: dict[str, Any], path: str = "") -> Any:
@@ -70,9 +75,14 @@ def _typed_items(cls: type, node: dict[str, Any], path: str) -> dict[str, Any]:
     return items
 
 
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+
+
 def _mapping(key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise UserError(f"{key}: expected a mapping of keys, got {value!r}")
+        raise UserError(f"{key}: expected a mapping of keys, got {_shown(value)}")
     return value
 
 

@@ -15,11 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from emseg.config.leaves import LEAF_GROUPS, dotted
+from emseg.config.reading import read_yaml
 from emseg.errors import UserError, nearest, unknown_name
 
 Choice = str | list[str]
@@ -68,6 +65,8 @@ def known_choices(
             raise unknown_name("config group", group, current, where=where)
         many = isinstance(current[group], list)
         names = choice if isinstance(choice, list) else [choice]
+        if not all(isinstance(name, str) for name in names):
+            raise UserError(f"{group}={choice} in {where}: a choice is the name of a file")
         if not many and len(names) != 1:
             raise UserError(f"{group}={choice} in {where}: exactly one choice is allowed here")
         for name in names:
@@ -90,7 +89,8 @@ def kept(layer: Layer, final: dict[str, Choice]) -> tuple[dict[str, Any], list[s
         else:
             lost = {dotted(group): ours} if ours != theirs else {}
         for path, old in lost.items():
-            roots = [body, *(body[mode] for mode in MODE_SECTIONS if body.get(mode))]
+            modes = (body.get(mode) for mode in MODE_SECTIONS)
+            roots = [body, *(mode for mode in modes if isinstance(mode, dict))]
             dropped = [name for root in roots for name in _take(root, path.split("."))]
             if dropped:
                 keys = ", ".join(dict.fromkeys(dropped))
@@ -98,29 +98,6 @@ def kept(layer: Layer, final: dict[str, Choice]) -> tuple[dict[str, Any], list[s
                 what = f"{path}: settings of {layer.path.name} for {old} ({keys})"
                 notes.append(f"{what} are dropped, as the choice is {now or 'none'}")
     return body, notes
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, interpolations unresolved."""
-    try:
-        node = OmegaConf.load(path)
-    except yaml.YAMLError as error:
-        raise yaml_error(path, error) from error
-    except (OSError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise UserError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(node, DictConfig):
-        raise UserError(f"{path}: a config is a mapping of keys, this is a list")
-    plain = OmegaConf.to_container(node, resolve=False)
-    assert isinstance(plain, dict)
-    return plain
-
-
-def yaml_error(path: Path | str, error: yaml.YAMLError) -> UserError:
-    """The error for broken YAML: file, line and what the parser minds there."""
-    mark = getattr(error, "problem_mark", None)
-    place = f"{path}:{mark.line + 1}" if mark else str(path)
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return UserError(f"{place}: broken YAML: {problem}")
 
 
 def _walk(
@@ -147,7 +124,8 @@ def _read_defaults(path: Path, entries: Any) -> tuple[list[str], dict[str, Choic
         if isinstance(entry, str):
             parents += [entry] if entry != "_self_" else []
             continue
-        key, choice = next(iter(entry.items())) if isinstance(entry, dict) else (str(entry), "")
+        pairs = [*entry.items()] if isinstance(entry, dict) else []
+        key, choice = pairs[0] if len(pairs) == 1 else (str(entry), "")
         match = re.fullmatch(r"override\s+/?([\w/-]+)", str(key))
         if match is None:
             allowed = "'/base', a parent file, 'override /group: choice' or '_self_'"

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from emseg.config.chain import Choice, yaml_error
+from emseg.config.chain import Choice
 from emseg.config.leaves import CODE_READ
+from emseg.config.reading import read_yaml
 from emseg.errors import UserError
 
 
@@ -45,10 +48,13 @@ def compose_choices(folders: Sequence[Path], choices: dict[str, Choice]) -> dict
     """The chosen files, each at its key, as plain containers with interpolations unresolved.
 
     Earlier folders win where two have the same file. There is no primary config: Hydra looks for
-    one in the first folder alone, and `base.yaml` may stand in another.
+    one in a folder that it reads itself, and gets one without any.
     """
     first, *rest = [str(folder.resolve()) for folder in folders]
-    paths = ",".join(json.dumps(f"file://{folder}", ensure_ascii=False) for folder in rest)
+    paths = ",".join(
+        json.dumps(f"{_Choices.scheme()}://{folder}", ensure_ascii=False)
+        for folder in (first, *rest)
+    )
     overrides = [f"hydra.searchpath=[{paths}]"]
     for group, choice in choices.items():
         value = f"[{','.join(choice)}]" if isinstance(choice, list) else choice
@@ -57,11 +63,8 @@ def compose_choices(folders: Sequence[Path], choices: dict[str, Choice]) -> dict
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with initialize_config_dir(first, version_base="1.3"):
+            with initialize_config_dir(str(Path(__file__).parent), version_base="1.3"):
                 composed = compose(overrides=overrides)
-    except yaml.MarkedYAMLError as error:
-        name = error.problem_mark.name if error.problem_mark else first
-        raise yaml_error(name, error) from error
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ or error
         raise UserError(f"{first}: {' '.join(str(cause).split())}") from error
@@ -70,6 +73,24 @@ def compose_choices(folders: Sequence[Path], choices: dict[str, Choice]) -> dict
     for kind, keys in CODE_READ.items():
         plain[kind] = keys | plain.get(kind, {})
     return plain
+
+
+class _Choices(FileConfigSource):
+    """A folder of choices, read as tutorials are."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "emseg"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        path = Path(self.path, self._normalize_file_name(config_path))
+        body = OmegaConf.create(read_yaml(path))
+        with path.open(encoding="utf-8-sig") as file:
+            header = ConfigSource._get_header_dict(file.read(512))
+        return ConfigResult(provider=self.provider, path=self.path, config=body, header=header)
+
+
+Plugins.instance().register(_Choices)
 
 
 def _shipped(name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -9,6 +10,7 @@ from hydra.errors import HydraException
 
 from emseg.config.chain import PROFILES, Choice
 from emseg.config.deltas import dereference, merge
+from emseg.config.reading import read_word
 from emseg.errors import UserError
 
 
@@ -48,7 +50,7 @@ def read_overrides(
             key.removesuffix(".profile") if key in {f"{name}.profile" for name in PROFILES} else key
         )
         if group in groups:
-            choices[group] = value if isinstance(value, list) else str(value)
+            choices[group] = value if isinstance(value, list) else raw.strip()
         else:
             values.append(Override(tuple(key.split(".")), value))
     return choices, values
@@ -85,12 +87,29 @@ def assign(root: dict[str, Any], override: Override) -> None:
 
 
 def _parse(raw: str) -> Any:
-    """The value as Hydra reads it, or the text itself where that is no Hydra value."""
+    """What a word stands for; lists, mappings and quoted text as Hydra reads them.
+
+    The text itself where it is no such list, mapping or quoted text.
+    """
+    text = raw.strip()
+    if not text.startswith(("[", "{", "'", '"')):
+        return read_word(text) if text else ""
     try:
         parsed = OverridesParser.create().parse_override(f"key={raw}")
     except HydraException:
         return raw
-    return raw if parsed.is_sweep_override() else parsed.value()
+    except RecursionError:
+        raise UserError(f"'{text[:40]} ...': nested too deeply") from None
+    return raw if parsed.is_sweep_override() else _finite(parsed.value())
+
+
+def _finite(value: Any) -> Any:
+    """The value with the words that Hydra takes for numbers that are not finite."""
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not isfinite(value) else value
 
 
 def _index(node: Any, part: str, key: str) -> int | str:
