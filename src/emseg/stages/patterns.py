@@ -104,6 +104,7 @@ def _found(pattern: str) -> list[str]:
 
 
 def telling_name(image: str) -> str:
+    """The stem of the image's file, or of the nearest folder above it that says something."""
     path = parse_location(image).path.absolute()
     names = [path.stem, *(folder.name for folder in path.parents)]
     return next((name for name in names if name and name.lower() not in TELLING_NOTHING), path.stem)
