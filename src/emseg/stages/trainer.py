@@ -49,29 +49,10 @@ def make_trainer(
     It ends, by `Stopped`, once `asked` gives the number of a signal.
     """
     _quieten()
-    schedule, images = root.optimization, root.monitor.logging.images
+    schedule = root.optimization
     per_step = schedule.accumulate_grad_batches
     validate = schedule.val_check_interval
     assert schedule.total_steps is not None
-    callbacks: list[Callback] = [
-        *checkpoint_callbacks(run / "checkpoints", **vars(root.monitor.checkpoint)),
-        TrainingProgress(tell=partial(say, run=run)),
-    ]
-    if root.data.reject_sampling.size_thres:
-        callbacks.append(SamplingStatistics(tell=partial(say, run=run)))
-    if images.n_images:
-        callbacks.append(ImagePanels(**vars(images)))
-    if schedule.ema.enabled:
-        ema = schedule.ema
-        callbacks.append(
-            Ema(
-                decay=ema.decay,
-                warmup_steps=ema.warmup_steps,
-                validate_with_ema=ema.validate_with_ema,
-            )
-        )
-    # After the average, which is part of what it saves.
-    callbacks.append(EndOnSignal(run / "checkpoints", asked=asked))
     return pl.Trainer(
         accelerator=devices.accelerator,
         devices=devices.count,
@@ -89,13 +70,36 @@ def make_trainer(
         limit_val_batches=1.0 if validates else 0,
         use_distributed_sampler=False,
         logger=TensorBoardLogger(run, name="tensorboard", version=""),
-        callbacks=callbacks,
+        callbacks=_callbacks(root, run, asked),
         plugins=[writer, *_environment()],
         # Where Lightning looks for a file of its own to go on from, on a cluster.
         default_root_dir=run,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def _callbacks(root: Root, run: Path, asked: Callable[[], int]) -> list[Callback]:
+    ema, images = root.optimization.ema, root.monitor.logging.images
+    callbacks: list[Callback] = [
+        *checkpoint_callbacks(run / "checkpoints", **vars(root.monitor.checkpoint)),
+        TrainingProgress(tell=partial(say, run=run)),
+    ]
+    if root.data.reject_sampling.size_thres:
+        callbacks.append(SamplingStatistics(tell=partial(say, run=run)))
+    if images.n_images:
+        callbacks.append(ImagePanels(**vars(images)))
+    if ema.enabled:
+        callbacks.append(
+            Ema(
+                decay=ema.decay,
+                warmup_steps=ema.warmup_steps,
+                validate_with_ema=ema.validate_with_ema,
+            )
+        )
+    # After the average, which is part of what it saves.
+    callbacks.append(EndOnSignal(run / "checkpoints", asked=asked))
+    return callbacks
 
 
 def _environment() -> list[SLURMEnvironment]:
