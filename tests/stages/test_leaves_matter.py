@@ -19,6 +19,7 @@ from emseg.config.choices import compose_choices
 from emseg.errors import UserError
 from emseg.kernels.affinity import affinities, erode_labels
 from emseg.stages import study, test
+from emseg.stages.session import Session
 from emseg.stages.sweep import sweep
 from emseg.stages.train import train
 from emseg.stages.tune import tune_decoder
@@ -152,11 +153,11 @@ class Bench:
         names = sorted(path.name for path in results.glob("*_records.json"))
         return Seen({"summary": summary}, {"files": names})
 
-    def session(self, overrides: tuple[str, ...], mode: str) -> test.Session:
+    def session(self, overrides: tuple[str, ...], mode: str) -> Session:
         loaded = load(DEMO, mode=mode, overrides=overrides)
         check_targets(loaded, mode)
         # A change that the fingerprint forgot would be skipped over, and so be found.
-        return test.Session(loaded, force=self.force, verify=False, command="emseg")
+        return Session(loaded, force=self.force, verify=False, command="emseg")
 
     @property
     def checkpoint(self) -> Path:

@@ -46,7 +46,8 @@ def run(
         train(loaded, checkpoint=checkpoint, command=command)
         return
     from emseg.stages.runs import require_one_process
-    from emseg.stages.test import Session, decode_all, evaluate_all, infer_all, test_all
+    from emseg.stages.session import Session
+    from emseg.stages.test import decode_all, evaluate_all, infer_all, test_all
 
     require_one_process(mode)
     session = Session(loaded, force=force, verify=verify, command=command)

@@ -17,6 +17,7 @@ from emseg.stages.decode import as_it_is
 from emseg.stages.rehearsal import try_decoders
 from emseg.stages.runs import say
 from emseg.stages.scores import build_metrics, score_names
+from emseg.stages.session import Session, decode_job, rehearsed_sources
 from emseg.stages.sources import Source, require_truth
 from emseg.stages.sweep_dbmim import AFFINITY_SCORES, check_publishable, publish
 from emseg.stages.sweep_rows import (
@@ -30,7 +31,7 @@ from emseg.stages.sweep_rows import (
     with_values,
     write_table,
 )
-from emseg.stages.test import Session, decode_job, infer_sources, rehearsed_sources
+from emseg.stages.test import infer_sources
 from emseg.stages.trial import Task, with_parameters
 
 # Arguments of the decoder, and what is swept beside them.

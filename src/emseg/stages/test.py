@@ -1,31 +1,31 @@
 """Test: infer, decode and evaluate the volumes of `data.test`, together or one stage alone."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emseg.config import Loaded, dump
+from emseg.config import dump
 from emseg.errors import UserError
 from emseg.runs.lock import MOMENT, locked
 from emseg.stages.artifacts import existing
 from emseg.stages.decode import (
     DecodeJob,
     as_it_is,
-    current_segmentation,
     decode,
     open_prediction,
 )
-from emseg.stages.earlier import latest_name, make_latest
+from emseg.stages.earlier import latest_name
 from emseg.stages.elsewhere import segmentation_of
 from emseg.stages.evaluate import evaluate, table
+from emseg.stages.found import current_predictions, found_predictions, found_segmentations
 from emseg.stages.grid import unlike_training
 from emseg.stages.overview import write_overview
 from emseg.stages.records import NAME, add_record
 from emseg.stages.runs import log_start, results_of, run_for, run_of, say, write_config
 from emseg.stages.scores import Scores
-from emseg.stages.sources import Source, open_sources
+from emseg.stages.session import Session, decode_job, rehearsed_sources, test_sources
+from emseg.stages.sources import Source
 from emseg.stages.stored import refuse_hollow, tell_absent
 from emseg.volumes import check_writable, open_volume
 from emseg.volumes.location import parse_location
@@ -34,25 +34,6 @@ if TYPE_CHECKING:
     from emseg.stages.network import Trained
 
 # What brings torch is imported where a network is: files are decoded and evaluated without it.
-
-
-@dataclass(frozen=True)
-class Session:
-    """One call of the command line: its config, and what it does about results that are there."""
-
-    loaded: Loaded
-    force: bool
-    verify: bool
-    command: str
-
-    def lock(self, path: Path, locks: ExitStack) -> None:
-        """Nothing; until `locks` close, no other run works at `path`, or a UserError."""
-        locks.enter_context(locked(path, self.command, tell=say))
-
-    def lock_volumes(self, folder: Path, names: Iterable[str], locks: ExitStack) -> None:
-        """Nothing; nor at any result of these volumes in the folder of results."""
-        for name in sorted(names):
-            self.lock(folder / name, locks)
 
 
 def test_all(session: Session, checkpoint: Path) -> dict[str, Scores]:
@@ -82,7 +63,7 @@ def decode_all(
         else:
             assert checkpoint is not None
             sources = test_sources(session)
-            found = _found_predictions(session, checkpoint, sources, locks, made_by="--mode infer")
+            found = found_predictions(session, checkpoint, sources, locks, made_by="--mode infer")
             _log_start(session, checkpoint)
             jobs = {name: decode_job(session, path) for name, path in found.items()}
         made = {name: _decode(session, job) for name, job in jobs.items()}
@@ -116,8 +97,8 @@ def evaluate_all(
             return scores
         assert checkpoint is not None
         before = "--mode infer, for --mode decode,"
-        predictions = _found_predictions(session, checkpoint, sources, locks, made_by=before)
-        found = _found_segmentations(session, predictions)
+        predictions = found_predictions(session, checkpoint, sources, locks, made_by=before)
+        found = found_segmentations(session, predictions)
         _log_start(session, checkpoint)
         return _judge(session, sources, found)
 
@@ -155,7 +136,7 @@ def infer_sources(
     trained = load_trained(root, checkpoint, allow=session.loaded.allow)
     check_settings(trained, root)
     before = run_of(checkpoint)
-    there = _current(session, before, trained, sources, subfolder) if before else {}
+    there = current_predictions(session, before, trained, sources, subfolder) if before else {}
     for source in sources:
         if session.force or source.name not in there:
             check_image(source.image, trained, root)
@@ -166,7 +147,9 @@ def infer_sources(
     # Only now nobody else changes what is there.
     done = {}
     if not session.force:
-        done = _current(session, run, trained, sources, subfolder, verify=session.verify, tell=say)
+        done = current_predictions(
+            session, run, trained, sources, subfolder, verify=session.verify, tell=say
+        )
     for path in done.values():
         say(f"{path.name} is up to date: inference skipped")
     missing = [source for source in sources if source.name not in done]
@@ -205,38 +188,6 @@ def _warn(
         say(f"system.num_gpus: there are {devices.count}, inference predicts on one", run=run)
 
 
-def rehearsed_sources(session: Session) -> list[Source]:
-    """The open volumes of `data.test`, once it is sure that they will be decoded and evaluated."""
-    from emseg.stages.rehearsal import try_decoders, try_metrics
-
-    sources, root, allow = test_sources(session), session.loaded.root, session.loaded.allow
-    try_decoders([root.decoding], sources, root, allow=allow)
-    if root.evaluation.enabled:
-        try_metrics(root.evaluation.metrics, sources, allow=allow)
-    return sources
-
-
-def test_sources(session: Session) -> list[Source]:
-    """The open volumes of `data.test`; a lone unnamed one is called test_im."""
-    root = session.loaded.root
-    sources = open_sources(root.data.test, split="test", lone_name="test_im")
-    return [replace(source, border_mask=root.evaluation.border_mask) for source in sources]
-
-
-def decode_job(session: Session, prediction: Path) -> DecodeJob:
-    """The config's decoder for one prediction."""
-    root = session.loaded.root
-    select = root.inference.model.selected
-    return DecodeJob(
-        prediction,
-        root.decoding,
-        select,
-        tuple(session.loaded.allow),
-        root.system.memory,
-        root.inference.prediction,
-    )
-
-
 def _seen_before(source: Source, trained: "Trained") -> str | None:
     told = "its scores are not those of new tissue"
     if source.has_truth and source.is_in(trained.trained_on):
@@ -244,32 +195,6 @@ def _seen_before(source: Source, trained: "Trained") -> str | None:
     if source.has_truth and source.is_in(trained.seen_unlabelled):
         return f"{source.name} was seen in training, without its labels: {told}"
     return None
-
-
-def _current(
-    session: Session,
-    run: Path,
-    trained: "Trained",
-    sources: Sequence[Source],
-    subfolder: str = "",
-    *,
-    verify: bool = False,
-    tell: Callable[[str], None] | None = None,
-) -> dict[str, Path]:
-    """The predictions that are what infer would make with these weights and settings, by volume.
-
-    `verify` and `tell` are those of `find_current`.
-    """
-    from emseg.stages.infer import current_prediction
-
-    root, folder = session.loaded.root, results_of(run, trained.step) / subfolder
-    paths = {
-        source.name: current_prediction(
-            source, trained, root, folder=folder, verify=verify, tell=tell
-        )
-        for source in sources
-    }
-    return {name: path for name, path in paths.items() if path is not None}
 
 
 def _decode(session: Session, job: DecodeJob) -> Path:
@@ -307,49 +232,6 @@ def _judge(
     )
     print(f"results: {folder}")
     return scores
-
-
-def _found_predictions(
-    session: Session,
-    checkpoint: Path,
-    sources: Sequence[Source],
-    locks: ExitStack,
-    *,
-    made_by: str,
-) -> dict[str, Path]:
-    """What an earlier infer made of each volume; a UserError where one is not there or stale."""
-    from emseg.stages.network import load_trained
-
-    run = run_of(checkpoint)
-    if run is None:
-        raise UserError(f"{checkpoint} lies in no run: name what to go on from with --input FILE")
-    trained = load_trained(session.loaded.root, checkpoint, allow=session.loaded.allow)
-    folder, found = results_of(run, trained.step), _current(session, run, trained, sources)
-    if found:
-        session.lock_volumes(folder, found, locks)
-        found = _current(session, run, trained, sources, verify=session.verify)
-    for source in sources:
-        if source.name not in found:
-            raise UserError(
-                f"{folder} has no {source.name}_prediction of these weights, image and settings: "
-                f"{made_by} makes it"
-            )
-    return found
-
-
-def _found_segmentations(session: Session, predictions: Mapping[str, Path]) -> dict[str, Path]:
-    """What an earlier decode made of each prediction with this decoder."""
-    found = {}
-    for volume, prediction in predictions.items():
-        job, folder = decode_job(session, prediction), prediction.parent
-        name = f"{volume}_segmentation"
-        path = current_segmentation(job, folder=folder, name=name, verify=session.verify)
-        if path is None:
-            raise UserError(
-                f"{folder} has no {name} of this prediction and decoder: --mode decode makes it"
-            )
-        found[volume] = path if path.stem == name else make_latest(path, name)
-    return found
 
 
 def _log_start(session: Session, checkpoint: Path) -> None:

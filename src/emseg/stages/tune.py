@@ -16,18 +16,12 @@ from emseg.stages.decode import as_it_is
 from emseg.stages.rehearsal import try_decoders, try_metrics
 from emseg.stages.runs import run_of, say
 from emseg.stages.scores import better_when, build_metrics
+from emseg.stages.session import Session, decode_job, rehearsed_sources, test_sources
 from emseg.stages.sources import Source, require_truth
 from emseg.stages.space import own_values
 from emseg.stages.study import Found, search
 from emseg.stages.study_file import check_study_file
-from emseg.stages.test import (
-    Session,
-    decode_job,
-    infer_sources,
-    rehearsed_sources,
-    test_all,
-    test_sources,
-)
+from emseg.stages.test import infer_sources, test_all
 from emseg.stages.trial import Task, metric_alone, with_parameters
 from emseg.volumes import check_writable
 from emseg.volumes.atomic import replacing

@@ -15,7 +15,7 @@ from emseg.stages.download import download
 from emseg.stages.inspect import inspect
 from emseg.stages.prepare import prepare
 from emseg.stages.runs import say, working_in
-from emseg.stages.test import Session
+from emseg.stages.session import Session
 from emseg.stages.train import train
 from emseg.stages.tune import tune_decoder
 from emseg.volumes import check_writable, open_volume

@@ -1,0 +1,88 @@
+"""What earlier runs have made of the volumes of `data.test`, where it is current."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emseg.errors import UserError
+from emseg.stages.decode import current_segmentation
+from emseg.stages.earlier import make_latest
+from emseg.stages.runs import results_of, run_of
+from emseg.stages.session import Session, decode_job
+from emseg.stages.sources import Source
+
+if TYPE_CHECKING:
+    from emseg.stages.network import Trained
+
+
+def current_predictions(
+    session: Session,
+    run: Path,
+    trained: "Trained",
+    sources: Sequence[Source],
+    subfolder: str = "",
+    *,
+    verify: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> dict[str, Path]:
+    """The predictions that are what infer would make with these weights and settings, by volume.
+
+    `verify` and `tell` are those of `find_current`.
+    """
+    from emseg.stages.infer import current_prediction
+
+    root, folder = session.loaded.root, results_of(run, trained.step) / subfolder
+    paths = {
+        source.name: current_prediction(
+            source, trained, root, folder=folder, verify=verify, tell=tell
+        )
+        for source in sources
+    }
+    return {name: path for name, path in paths.items() if path is not None}
+
+
+def found_predictions(
+    session: Session,
+    checkpoint: Path,
+    sources: Sequence[Source],
+    locks: ExitStack,
+    *,
+    made_by: str,
+) -> dict[str, Path]:
+    """What an earlier infer made of each volume; a UserError where one is not there or stale."""
+    from emseg.stages.network import load_trained
+
+    run = run_of(checkpoint)
+    if run is None:
+        raise UserError(f"{checkpoint} lies in no run: name what to go on from with --input FILE")
+    trained = load_trained(session.loaded.root, checkpoint, allow=session.loaded.allow)
+    folder, found = (
+        results_of(run, trained.step),
+        current_predictions(session, run, trained, sources),
+    )
+    if found:
+        session.lock_volumes(folder, found, locks)
+        found = current_predictions(session, run, trained, sources, verify=session.verify)
+    for source in sources:
+        if source.name not in found:
+            raise UserError(
+                f"{folder} has no {source.name}_prediction of these weights, image and settings: "
+                f"{made_by} makes it"
+            )
+    return found
+
+
+def found_segmentations(session: Session, predictions: Mapping[str, Path]) -> dict[str, Path]:
+    """What an earlier decode made of each prediction with this decoder."""
+    found = {}
+    for volume, prediction in predictions.items():
+        job, folder = decode_job(session, prediction), prediction.parent
+        name = f"{volume}_segmentation"
+        path = current_segmentation(job, folder=folder, name=name, verify=session.verify)
+        if path is None:
+            raise UserError(
+                f"{folder} has no {name} of this prediction and decoder: --mode decode makes it"
+            )
+        found[volume] = path if path.stem == name else make_latest(path, name)
+    return found
