@@ -35,7 +35,7 @@ from emseg.decoding.section_fragments import region_of
 from emseg.decoding.sweep import blockwise_of
 from emseg.errors import UserError
 from emseg.stages.artifacts import write_json
-from emseg.stages.decode import DecodeJob, decoder_input, labels_by_value
+from emseg.stages.decode_job import DecodeJob, decoder_input, labels_by_value
 from emseg.stages.folder_store import FolderStore
 from emseg.stages.scores import build_metrics, score, score_names
 from emseg.stages.sweep import Combination, combinations

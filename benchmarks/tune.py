@@ -28,7 +28,7 @@ from trials import Parameters, full_trials, prepare_study
 
 from emseg.blocks.child import ChildWorker
 from emseg.config.schema_data import Volume
-from emseg.stages.decode import DecodeJob
+from emseg.stages.decode_job import DecodeJob
 from emseg.stages.sources import open_sources
 from emseg.stages.trial import Task, score_curve, warm_up
 

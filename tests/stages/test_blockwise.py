@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from skimage.metrics import adapted_rand_error, variation_of_information
 
 from emseg.config import load
-from emseg.stages.decode import DecodeJob, labels_of
+from emseg.stages.decode_job import DecodeJob, labels_of
 from emseg.volumes import open_volume
 from test_docs import REPOSITORY
 

@@ -15,7 +15,8 @@ from emseg.errors import UserError
 from emseg.evaluation.voi import voi
 from emseg.stages import study
 from emseg.stages import trial as stage
-from emseg.stages.decode import DecodeJob, decode, decode_facts, labels_by_value, labels_of
+from emseg.stages.decode import decode
+from emseg.stages.decode_job import DecodeJob, decode_facts, labels_by_value, labels_of
 from emseg.stages.kept import Kept
 from emseg.stages.sources import open_sources
 from emseg.stages.trial import Task, score_curve

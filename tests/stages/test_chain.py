@@ -13,7 +13,8 @@ from emseg.config.schema_data import Volume
 from emseg.stages import decode as decoding
 from emseg.stages import evaluate as evaluation
 from emseg.stages.artifacts import find_current
-from emseg.stages.decode import DecodeJob, decode
+from emseg.stages.decode import decode
+from emseg.stages.decode_job import DecodeJob
 from emseg.stages.evaluate import evaluate
 from emseg.stages.sources import open_sources
 from emseg.stages.sweep_rows import Book

@@ -10,7 +10,8 @@ from emseg.decoding.affinity_cc import affinity_cc
 from emseg.errors import UserError
 from emseg.stages import decode as stage
 from emseg.stages.channels import asked_facts, nearest_channels
-from emseg.stages.decode import DecodeJob, decode, labels_by_value, labels_of
+from emseg.stages.decode import decode
+from emseg.stages.decode_job import DecodeJob, labels_by_value, labels_of
 from emseg.volumes import Volume, open_volume, read_attributes, write_volume
 
 OFFSETS = [[0, 0, 1], [0, 1, 0], [1, 0, 0], [0, 0, 3]]

@@ -8,7 +8,8 @@ import pytest
 from emseg.decoding import supervoxels
 from emseg.errors import UserError
 from emseg.stages import decode as stage
-from emseg.stages.decode import DecodeJob, decode, labels_of
+from emseg.stages.decode import decode
+from emseg.stages.decode_job import DecodeJob, labels_of
 from emseg.stages.folder_store import FolderStore
 from emseg.volumes import open_volume, write_volume
 from stages.nearest_facts import FACTS

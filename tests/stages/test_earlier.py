@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from emseg.stages import decode as stage
-from emseg.stages.decode import DecodeJob, decode
+from emseg.stages.decode import decode
+from emseg.stages.decode_job import DecodeJob
 from emseg.stages.earlier import earlier, make_latest
 from emseg.volumes import open_volume, read_attributes, write_volume
 from stages.nearest_facts import FACTS

@@ -10,7 +10,7 @@ import pytest
 
 from emseg.blocks.grid import Block
 from emseg.errors import UserError
-from emseg.stages.decode import open_prediction
+from emseg.stages.decode_job import open_prediction
 from emseg.stages.folder_store import FolderStore
 from emseg.stages.records import find_record
 from emseg.stages.study_file import check_study_file, open_study

@@ -19,7 +19,7 @@ from emseg.decoding.polarity import polarity
 from emseg.errors import UserError
 from emseg.kernels.affinity import affinities, shift_edges
 from emseg.stages import decode as stage
-from emseg.stages.decode import DecodeJob, labels_of
+from emseg.stages.decode_job import DecodeJob, labels_of
 from emseg.volumes import open_volume, read_attributes, write_volume
 from stages.tiny_tutorial import cells
 

@@ -10,7 +10,7 @@ from emseg.config.schema_data import Volume
 from emseg.errors import UserError
 from emseg.evaluation.erl import nerl
 from emseg.stages import scores as stage
-from emseg.stages.decode import DecodeJob, labels_of
+from emseg.stages.decode_job import DecodeJob, labels_of
 from emseg.stages.evaluate import evaluate
 from emseg.stages.rehearsal import try_metrics
 from emseg.stages.sources import open_sources

@@ -13,7 +13,7 @@ from emseg.config.schema import Space, Tune
 from emseg.config.schema_data import Volume
 from emseg.errors import UserError
 from emseg.stages import study as stage
-from emseg.stages.decode import DecodeJob
+from emseg.stages.decode_job import DecodeJob
 from emseg.stages.sources import open_sources
 from emseg.stages.space import split_space, start_of, suggest
 from emseg.stages.study import search

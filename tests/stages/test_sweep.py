@@ -9,7 +9,7 @@ import pytest
 
 from emseg.config import load
 from emseg.stages import sweep_rows as module
-from emseg.stages.decode import DecodeJob, labels_of
+from emseg.stages.decode_job import DecodeJob, labels_of
 from emseg.stages.scores import build_metrics, score
 from emseg.volumes import open_volume
 

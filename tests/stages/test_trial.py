@@ -17,7 +17,7 @@ from emseg.evaluation.erl import nerl
 from emseg.evaluation.voi import voi
 from emseg.stages import study
 from emseg.stages import trial as stage
-from emseg.stages.decode import DecodeJob, labels_of
+from emseg.stages.decode_job import DecodeJob, labels_of
 from emseg.stages.kept import Kept
 from emseg.stages.sources import open_sources
 from emseg.stages.trial import Task, score_curve, with_parameters

@@ -49,7 +49,9 @@ def current_prediction(
     windows, _ = _windows(source, trained, root, folder)
     wanted = fingerprint("infer", _facts(source, trained, root, windows))
     inputs = [source.image.location]
-    return find_current(folder, _name(source), wanted, inputs=inputs, verify=verify, tell=tell)
+    return find_current(
+        folder, f"{source.name}_prediction", wanted, inputs=inputs, verify=verify, tell=tell
+    )
 
 
 def check_image(image: Volume, trained: Trained, root: Root) -> None:
@@ -73,7 +75,7 @@ def infer(source: Source, trained: Trained, root: Root, *, folder: Path) -> Path
     image = source.image
     shape = (trained.target.out_channels, *image.shape)
     windows, begun = _windows(source, trained, root, folder)
-    path = begun or folder / f"{_name(source)}{_suffix(shape, root)}"
+    path = begun or folder / f"{source.name}_prediction{_suffix(shape, root)}"
     say(f"{source.name}: {in_words(windows, image.shape, root)}")
     partial = PartialVolume(
         path,
@@ -152,10 +154,6 @@ def predict_image(
     )
 
 
-def _name(source: Source) -> str:
-    return f"{source.name}_prediction"
-
-
 def _windows(
     source: Source, trained: Trained, root: Root, folder: Path
 ) -> tuple[Windows, Path | None]:
@@ -163,7 +161,7 @@ def _windows(
 
     A choice that was recorded stays, whatever memory this machine has.
     """
-    name = _name(source)
+    name = f"{source.name}_prediction"
     for windows, stored, begun in recorded_windows(folder, name, trained, root):
         wanted = fingerprint("infer", _facts(source, trained, root, windows))
         if stored.get("fingerprint") == wanted:

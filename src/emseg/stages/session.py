@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emseg.config import Loaded
 from emseg.runs.lock import locked
-from emseg.stages.decode import DecodeJob
+from emseg.stages.decode_job import DecodeJob
 from emseg.stages.runs import say
 from emseg.stages.sources import Source, open_sources
 

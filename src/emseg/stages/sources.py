@@ -213,7 +213,6 @@ def _open(name: str, config: VolumeConfig, split: str) -> Source:
         skeleton_files(Path(config.skeletons))
     image = open_volume(config.image, axes=config.axes, voxel_size=config.resolution)
     refuse_hollow(image)
-    _tell_of_gaps(image)
     asked = _region((0, 0, 0), image)
     if config.range is not None:
         axis = 0 if config.range_axis is None else image.axes.index(config.range_axis)
@@ -262,18 +261,7 @@ def _companion(location: str, image: Volume, config: VolumeConfig) -> Volume:
             f"{part.location} does not name its axes, its image {image.location} has "
             f"{image.axes}: name the stored order with axes"
         )
-    _tell_of_gaps(part)
     return part.in_order(image.axes)
-
-
-def _tell_of_gaps(volume: Volume) -> None:
-    missing = volume.attributes.get("missing_sections", [])
-    if missing:
-        listed = ", ".join(map(str, missing[:6])) + ", ..." * (len(missing) > 6)
-        _tell(
-            f"warning: {volume.location}: {len(missing)} sections are missing by the numbers of "
-            f"its files ({listed}); what is there is stacked without a gap"
-        )
 
 
 def _tell_of_places(

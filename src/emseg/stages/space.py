@@ -9,7 +9,7 @@ import optuna
 from emseg.config import build
 from emseg.config.schema import Space
 from emseg.decoding import sweep_of
-from emseg.stages.decode import DecodeJob
+from emseg.stages.decode_job import DecodeJob
 
 
 @dataclass(frozen=True)

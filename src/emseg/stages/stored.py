@@ -3,7 +3,7 @@
 import math
 
 from emseg.errors import UserError
-from emseg.stages.runs import say
+from emseg.stages.runs import process_rank, say
 from emseg.volumes import Volume
 from emseg.volumes.presence import presence
 
@@ -29,9 +29,21 @@ def refuse_hollow(volume: Volume, *, like: Volume | None = None) -> None:
             )
 
 
-def tell_absent(*volumes: Volume | None) -> None:
-    """Prints a line for each volume of which chunks are absent; they are read as its fill value."""
-    for volume in filter(None, volumes):
+def tell_absent(*volumes: Volume) -> None:
+    """Prints a line for each volume of which chunks or numbered sections are absent.
+
+    Chunks that are absent are read as the fill value, sections are stacked without a gap.
+    """
+    if process_rank() != 0:
+        return
+    for volume in volumes:
+        missing = volume.attributes.get("missing_sections", [])
+        if missing:
+            listed = ", ".join(map(str, missing[:6])) + ", ..." * (len(missing) > 6)
+            say(
+                f"warning: {volume.location}: {len(missing)} sections are missing by the numbers of "
+                f"its files ({listed}); what is there is stacked without a gap"
+            )
         for part in presence(volume.location):
             if part.absent:
                 say(

@@ -13,7 +13,7 @@ from emseg.decoding import sweep_of
 from emseg.errors import UserError, unknown_name
 from emseg.progress import track
 from emseg.stages.artifacts import write_json
-from emseg.stages.decode import as_it_is
+from emseg.stages.decode_job import as_it_is
 from emseg.stages.rehearsal import try_decoders
 from emseg.stages.runs import say
 from emseg.stages.scores import build_metrics, score_names

@@ -17,7 +17,7 @@ from emseg.config.schema import BorderMask
 from emseg.errors import UserError
 from emseg.evaluation.affinity_overlap import affinity_overlap
 from emseg.stages.artifacts import contents, fingerprint, write_json
-from emseg.stages.decode import decoder_input
+from emseg.stages.decode_job import decoder_input
 from emseg.stages.trial import (
     Task,
     scores_by_value,

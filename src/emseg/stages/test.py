@@ -9,12 +9,8 @@ from emseg.config import dump
 from emseg.errors import UserError
 from emseg.runs.lock import MOMENT, locked
 from emseg.stages.artifacts import existing
-from emseg.stages.decode import (
-    DecodeJob,
-    as_it_is,
-    decode,
-    open_prediction,
-)
+from emseg.stages.decode import decode
+from emseg.stages.decode_job import DecodeJob, as_it_is, open_prediction
 from emseg.stages.earlier import latest_name
 from emseg.stages.elsewhere import segmentation_of
 from emseg.stages.evaluate import evaluate, table

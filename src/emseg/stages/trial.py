@@ -13,7 +13,7 @@ from emseg.decoding.sweep import Sweep, sweep_of
 from emseg.errors import unknown_name
 from emseg.evaluation import Contingency, contingency
 from emseg.stages.artifacts import fingerprint
-from emseg.stages.decode import (
+from emseg.stages.decode_job import (
     DecodeJob,
     decode_facts,
     decoder_files,

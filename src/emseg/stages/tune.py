@@ -12,7 +12,7 @@ from emseg.config import Loaded
 from emseg.config.schema import Tune
 from emseg.config.schema_data import Volume
 from emseg.errors import UserError
-from emseg.stages.decode import as_it_is
+from emseg.stages.decode_job import as_it_is
 from emseg.stages.rehearsal import try_decoders, try_metrics
 from emseg.stages.runs import run_of, say
 from emseg.stages.scores import better_when, build_metrics

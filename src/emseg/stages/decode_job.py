@@ -1,0 +1,159 @@
+"""What is decoded: a prediction, its channels, and all that decides the labels."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emseg.blocks.memory import GIB, memory_within
+from emseg.config import build
+from emseg.config.leaves import CODE_READ, NO_RESULT
+from emseg.config.schema_inference import Prediction
+from emseg.decoding.stored_values import usual_scale
+from emseg.decoding.sweep import sweep_of
+from emseg.errors import UserError
+from emseg.stages.artifacts import check_format
+from emseg.stages.channels import asked_facts, calibrated_channels, chosen_channels
+from emseg.stages.elsewhere import agreed, open_elsewhere
+from emseg.stages.prediction_attributes import check_attributes
+from emseg.stages.runs import say
+from emseg.volumes import Volume, identity, open_volume, read_attributes
+from emseg.volumes.content import content_now, stored_content
+from emseg.volumes.places import check_on_grid
+
+
+@dataclass(frozen=True)
+class DecodeJob:
+    """All that decoding one prediction takes; plain values, so that it travels to a child process.
+
+    `decoding` is the decoder's leaf, `select` the chosen channels or head (None: the nearest
+    offsets), `memory` GiB that decoding may take (None: what the machine or its cgroup has),
+    `said` what the config says of a prediction made elsewhere, `content` the hash of what the
+    prediction holds, where that is not what was written to it.
+    """
+
+    prediction: Path
+    decoding: dict[str, Any]
+    select: Sequence[int] | str | None
+    allow: tuple[str, ...] = ()
+    memory: float | None = None
+    said: Prediction = field(default_factory=Prediction)
+    content: str | None = None
+
+    @property
+    def memory_bytes(self) -> int:
+        return memory_within(self.memory)
+
+
+def as_it_is(job: DecodeJob) -> DecodeJob:
+    """The job, with the hash of what its prediction holds where that is not what was written.
+
+    A line says so then. All of the prediction is read for it.
+    """
+    now = content_now(job.prediction)
+    if now is None or now == stored_content(read_attributes(job.prediction)):
+        return job
+    say(f"{job.prediction} was changed after it was written: it is taken as it is now")
+    return replace(job, content=now)
+
+
+def open_prediction(job: DecodeJob) -> Volume:
+    """The prediction, lazily; a UserError where it is none, or where what it holds is not known."""
+    path, stored = job.prediction, read_attributes(job.prediction)
+    if "format_version" not in stored:
+        return open_elsewhere(path, job.said, asked=_asked(job))
+    check_format(path, stored)
+    kind = stored.get("kind")
+    if kind != "prediction":
+        raise UserError(f"{path} is a {kind}, not a prediction")
+    volume = open_volume(path)
+    check_attributes(volume)
+    agreed(stored, job.said, where=path, scale=usual_scale(volume.dtype))
+    return volume
+
+
+def _asked(job: DecodeJob) -> list[str]:
+    """The arguments that the decoder cannot do without."""
+    decoder = build(job.decoding, kind="decoding", allow=job.allow)
+    parameters = inspect.signature(decoder.func).parameters.values()
+    return [one.name for one in parameters if one.default is inspect.Parameter.empty]
+
+
+def decode_facts(job: DecodeJob) -> dict[str, Any]:
+    """All that decides the labels, as plain containers."""
+    return {
+        **prediction_facts(job),
+        "decoding": {k: v for k, v in job.decoding.items() if k not in NO_RESULT["decoding"]},
+        "files": [identity(file) for file in decoder_files(job.decoding)],
+    }
+
+
+def prediction_facts(job: DecodeJob) -> dict[str, Any]:
+    """All that decides which affinities the decoder gets, as plain containers."""
+    predicted = open_prediction(job)
+    content = job.content or stored_content(predicted.attributes)
+    return {
+        "prediction": predicted.attributes["fingerprint"],
+        # What older versions predicted has none, and segmentations of it stay current.
+        **({} if content is None else {"content": content}),
+        "select": channels_of(job, predicted),
+        "calibration": [job.decoding.get(key) for key in CODE_READ["decoding"]],
+    }
+
+
+def labels_of(job: DecodeJob) -> np.ndarray:
+    """The labels (Z, Y, X) that the job's decoder makes of the chosen channels."""
+    decoder = build(job.decoding, kind="decoding", allow=job.allow)
+    prediction, facts = decoder_input(job, decoder)
+    return decoder(prediction[...], **facts)
+
+
+def labels_by_value(
+    job: DecodeJob, name: str, values: Sequence[float]
+) -> Iterator[tuple[float, np.ndarray]]:
+    """(value, labels) for each value of the decoder's swept argument `name`, in one pass."""
+    decoder = build(job.decoding, kind="decoding", allow=job.allow)
+    swept = sweep_of(decoder.func)
+    if swept is None or swept.argument != name:
+        raise UserError(f"the decoder {decoder.func.__name__} cannot sweep over '{name}'")
+    prediction, facts = decoder_input(job, decoder)
+    yield from swept.function(prediction[...], **{**decoder.keywords, **facts, name: values})
+
+
+def channels_of(job: DecodeJob, predicted: Volume) -> list[int]:
+    """The channels of the prediction that the decoder is to see."""
+    return chosen_channels(job.select, predicted.attributes, where=job.prediction)
+
+
+def decoder_input(job: DecodeJob, decoder: partial) -> tuple[Volume, dict[str, Any]]:
+    """The chosen channels, lazily, calibrated where asked, and the facts the decoder asks for."""
+    predicted = open_prediction(job)
+    channels = channels_of(job, predicted)
+    for file in decoder_files(job.decoding):
+        check_on_grid(file, predicted, what="decoding.affinity_mask_path")
+    facts = asked_facts(
+        decoder,
+        predicted.attributes,
+        channels,
+        voxel_size=predicted.voxel_size,
+        where=job.prediction,
+    )
+    if "memory_limit" in decoder.keywords and decoder.keywords["memory_limit"] is None:
+        # The prediction and its labels may fill the other half.
+        facts["memory_limit"] = job.memory_bytes / GIB / 2
+    return calibrated_channels(predicted, channels, job.decoding), facts
+
+
+def decoder_files(decoding: Mapping[str, Any]) -> list[str]:
+    """The files that a decoder reads: they decide the result as much as its arguments do."""
+    return [value for key, value in decoding.items() if key.endswith("_path") and value is not None]
+
+
+def inputs_of(job: DecodeJob, predicted: Volume) -> list[str]:
+    """The files whose bytes no fingerprint covers: the decoder's, and predictions of others."""
+    elsewhere = "elsewhere" in predicted.attributes
+    return [*decoder_files(job.decoding), *([predicted.location] if elsewhere else [])]
