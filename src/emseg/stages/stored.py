@@ -41,8 +41,8 @@ def tell_absent(*volumes: Volume) -> None:
         if missing:
             listed = ", ".join(map(str, missing[:6])) + ", ..." * (len(missing) > 6)
             say(
-                f"warning: {volume.location}: {len(missing)} sections are missing by the numbers of "
-                f"its files ({listed}); what is there is stacked without a gap"
+                f"warning: {volume.location}: {len(missing)} sections are missing by the numbers "
+                f"of its files ({listed}); what is there is stacked without a gap"
             )
         for part in presence(volume.location):
             if part.absent:
