@@ -22,6 +22,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -120,7 +121,8 @@ def predicted_samples(arguments: argparse.Namespace) -> tuple[list[Sample], Stud
     metrics = build_metrics(root.evaluation.metrics)
     check_publishable(root, sources, score_names(metrics))
     found, _ = combinations(root.sweep, root.decoding, ())
-    predictions = infer_sources(session, arguments.checkpoint, sources)
+    with ExitStack() as locks:
+        predictions = infer_sources(session, arguments.checkpoint, sources, locks)
     samples = [
         Sample(one.name, decode_job(session, predictions[one.name]), _signed(read_truth(one)))
         for one in sources

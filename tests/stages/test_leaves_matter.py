@@ -3,6 +3,7 @@
 import copy
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -226,7 +227,9 @@ def _prepare(bench: Bench, folder: Path) -> None:
         shutil.copytree("outputs", bench.snapshots / stage)
     session = bench.session(BASE, "tune")
     sources = test.test_sources(session)
-    (tuned,) = test.infer_sources(session, bench.checkpoint, sources, subfolder="tune").values()
+    with ExitStack() as locks:
+        found = test.infer_sources(session, bench.checkpoint, sources, locks, subfolder="tune")
+    (tuned,) = found.values()
     _improve(tuned, "val")
     shutil.copytree("outputs", bench.snapshots / "tune")
 
