@@ -62,14 +62,8 @@ def make_trainer(
     if images.n_images:
         callbacks.append(ImagePanels(**vars(images)))
     if schedule.ema.enabled:
-        ema = schedule.ema
-        callbacks.append(
-            Ema(
-                decay=ema.decay,
-                warmup_steps=ema.warmup_steps,
-                validate_with_ema=ema.validate_with_ema,
-            )
-        )
+        own = {key: value for key, value in vars(schedule.ema).items() if key != "enabled"}
+        callbacks.append(Ema(**own))
     # After the average, which is part of what it saves.
     callbacks.append(EndOnSignal(run / "checkpoints", asked=asked))
     return pl.Trainer(

@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint as CheckpointCallback
 
 from emseg.stopping import Stopped, listen_again
 from emseg.training.ema import Ema
@@ -36,7 +36,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         self.written = (Path(path), checkpoint["global_step"])
 
 
-class EndOnSignal(Checkpoint):
+class EndOnSignal(CheckpointCallback):
     """Ends the training by `Stopped` once `asked` gives a signal, its state in `last.ckpt`.
 
     The training then ends between two optimizer steps, on all devices after the same one, and a
