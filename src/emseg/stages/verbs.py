@@ -3,19 +3,11 @@
 import time
 from pathlib import Path
 
-from emseg.config import load
-from emseg.config.choices import tutorials_folder
-from emseg.data.baseline import raw_watershed
-from emseg.data.layouts import write_layout
-from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.stages.convert import convert
 from emseg.stages.download import download
 from emseg.stages.inspect import inspect
 from emseg.stages.prepare import prepare
 from emseg.stages.runs import say
-from emseg.stages.test import Session
-from emseg.stages.train import train
-from emseg.stages.tune import tune_decoder
 from emseg.volumes import open_volume
 
 __all__ = ["convert", "demo", "download", "inspect", "prepare", "synth"]
@@ -29,6 +21,14 @@ def demo() -> None:
     The tutorial is `tutorials/demo.yaml`, the data lie in `datasets/demo`, the run in `outputs`.
     Beside the result stands what a watershed of the smoothed raw image reaches on the same volume.
     """
+    # Here and below, what other verbs need not wait for.
+    from emseg.config import load
+    from emseg.config.choices import tutorials_folder
+    from emseg.data.layouts import write_layout
+    from emseg.stages.test import Session
+    from emseg.stages.train import train
+    from emseg.stages.tune import tune_decoder
+
     start = time.monotonic()
     data, tutorial = Path("datasets/demo"), tutorials_folder() / "demo.yaml"
     say(f"demo: synthetic volumes in {data}")
@@ -45,11 +45,16 @@ def demo() -> None:
 
 def synth(layout: str, folder: str) -> None:
     """Write a synthetic data set in a recipe's layout."""
+    from emseg.data.layouts import write_layout
+
     write_layout(layout, Path(folder))
     say(f"{layout}: written to {folder}")
 
 
 def _baseline(data: Path) -> float:
+    from emseg.data.baseline import raw_watershed
+    from emseg.evaluation.adapted_rand import adapted_rand
+
     raw, truth = open_volume(data / "test_raw.h5"), open_volume(data / "test_labels.h5")
     assert raw.voxel_size is not None
     labels = raw_watershed(raw[...], voxel_size=raw.voxel_size)
