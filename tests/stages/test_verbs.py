@@ -8,12 +8,11 @@ from cc3d import connected_components
 from scipy.ndimage import binary_dilation
 
 from emseg.cli import main
-from emseg.config import load
+from emseg.config import choices, load
 from emseg.config.choices import tutorials_folder
 from emseg.data import layouts
 from emseg.data.synthetic import synthesize
 from emseg.errors import UserError
-from emseg.stages import verbs
 from emseg.stages.sources import open_sources
 from emseg.volumes import open_volume
 from emseg.volumes.skeletons import read_skeletons
@@ -40,7 +39,7 @@ def test_demo_trains_tunes_tests_and_prints_the_yardstick(tmp_path, monkeypatch,
     tutorial["tune"] |= {"n_trials": 1}
     (tmp_path / "tutorials").mkdir()
     (tmp_path / "tutorials" / "demo.yaml").write_text(yaml.safe_dump(tutorial))
-    monkeypatch.setattr(verbs, "tutorials_folder", lambda: tmp_path / "tutorials")
+    monkeypatch.setattr(choices, "tutorials_folder", lambda: tmp_path / "tutorials")
 
     assert main(["demo"]) == 0
     printed = capsys.readouterr().out

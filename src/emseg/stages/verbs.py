@@ -4,21 +4,29 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
+<<<<<<< HEAD
 from emseg.config import load
 from emseg.config.choices import tutorials_folder
 from emseg.data.baseline import raw_watershed
 from emseg.data.layouts import LAYOUTS, write_layout
 from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.runs.lock import locked
+=======
+>>>>>>> first/first
 from emseg.stages.convert import convert
 from emseg.stages.download import download
 from emseg.stages.inspect import inspect
 from emseg.stages.prepare import prepare
+<<<<<<< HEAD
 from emseg.stages.runs import say, working_in
 from emseg.stages.session import Session
 from emseg.stages.train import train
 from emseg.stages.tune import tune_decoder
 from emseg.volumes import check_writable, open_volume
+=======
+from emseg.stages.runs import say
+from emseg.volumes import open_volume
+>>>>>>> first/first
 
 __all__ = ["convert", "demo", "download", "inspect", "prepare", "synth"]
 
@@ -31,6 +39,14 @@ def demo() -> None:
     The tutorial is `tutorials/demo.yaml`, the data lie in `datasets/demo`, the run in `outputs`.
     Beside the result stands what a watershed of the smoothed raw image reaches on the same volume.
     """
+    # Here and below, what other verbs need not wait for.
+    from emseg.config import load
+    from emseg.config.choices import tutorials_folder
+    from emseg.data.layouts import write_layout
+    from emseg.stages.test import Session
+    from emseg.stages.train import train
+    from emseg.stages.tune import tune_decoder
+
     start = time.monotonic()
     data, tutorial = Path("datasets/demo"), tutorials_folder() / "demo.yaml"
     check_writable(data)
@@ -49,14 +65,23 @@ def demo() -> None:
 
 def synth(layout: str, folder: str) -> None:
     """Write a synthetic data set in a recipe's layout."""
+<<<<<<< HEAD
     to = Path(folder)
     # An unknown layout makes no folder.
     with working_in(to, f"emseg synth {layout}") if layout in LAYOUTS else nullcontext():
         write_layout(layout, to)
+=======
+    from emseg.data.layouts import write_layout
+
+    write_layout(layout, Path(folder))
+>>>>>>> first/first
     say(f"{layout}: written to {folder}")
 
 
 def _baseline(data: Path) -> float:
+    from emseg.data.baseline import raw_watershed
+    from emseg.evaluation.adapted_rand import adapted_rand
+
     raw, truth = open_volume(data / "test_raw.h5"), open_volume(data / "test_labels.h5")
     assert raw.voxel_size is not None
     labels = raw_watershed(raw[...], voxel_size=raw.voxel_size)
