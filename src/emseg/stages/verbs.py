@@ -4,29 +4,13 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-<<<<<<< HEAD
-from emseg.config import load
-from emseg.config.choices import tutorials_folder
-from emseg.data.baseline import raw_watershed
-from emseg.data.layouts import LAYOUTS, write_layout
-from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.runs.lock import locked
-=======
->>>>>>> first/first
 from emseg.stages.convert import convert
 from emseg.stages.download import download
 from emseg.stages.inspect import inspect
 from emseg.stages.prepare import prepare
-<<<<<<< HEAD
 from emseg.stages.runs import say, working_in
-from emseg.stages.session import Session
-from emseg.stages.train import train
-from emseg.stages.tune import tune_decoder
 from emseg.volumes import check_writable, open_volume
-=======
-from emseg.stages.runs import say
-from emseg.volumes import open_volume
->>>>>>> first/first
 
 __all__ = ["convert", "demo", "download", "inspect", "prepare", "synth"]
 
@@ -43,7 +27,7 @@ def demo() -> None:
     from emseg.config import load
     from emseg.config.choices import tutorials_folder
     from emseg.data.layouts import write_layout
-    from emseg.stages.test import Session
+    from emseg.stages.session import Session
     from emseg.stages.train import train
     from emseg.stages.tune import tune_decoder
 
@@ -65,16 +49,12 @@ def demo() -> None:
 
 def synth(layout: str, folder: str) -> None:
     """Write a synthetic data set in a recipe's layout."""
-<<<<<<< HEAD
+    from emseg.data.layouts import LAYOUTS, write_layout
+
     to = Path(folder)
     # An unknown layout makes no folder.
     with working_in(to, f"emseg synth {layout}") if layout in LAYOUTS else nullcontext():
         write_layout(layout, to)
-=======
-    from emseg.data.layouts import write_layout
-
-    write_layout(layout, Path(folder))
->>>>>>> first/first
     say(f"{layout}: written to {folder}")
 
 
