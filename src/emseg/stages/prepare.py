@@ -20,6 +20,7 @@ from emseg.volumes import check_writable
 from emseg.volumes.atomic import replacing
 from emseg.volumes.cremi import NEURONS, RAW
 from emseg.volumes.hdf5 import open_hdf5
+from emseg.volumes.hdf5_writing import writable_hdf5
 
 FOLDER = "datasets/ssns"
 URL = "https://software.rc.fas.harvard.edu/lichtman/vast/AC3AC4Package.zip"
@@ -164,7 +165,7 @@ def _make(path: Path, images: Stack, labels: Stack | None, origin: str) -> None:
     say(f"{path.stem}: images {images.name}, labels {labels.name if labels else 'none'}")
     if labels is not None:
         labels = _ordered(path.stem, images, labels)
-    with replacing(path) as partial, h5py.File(partial, "w") as file:
+    with replacing(path) as partial, writable_hdf5(partial) as file:
         file.attrs["prepared_from"] = origin
         _store(file, RAW, images, images.image, np.uint8)
         if labels is not None:

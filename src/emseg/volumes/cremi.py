@@ -13,6 +13,7 @@ import numpy as np
 from emseg.errors import UserError, unknown_name
 from emseg.volumes.atomic import replacing
 from emseg.volumes.hdf5 import open_hdf5, write_hdf5
+from emseg.volumes.hdf5_writing import writable_hdf5
 from emseg.volumes.layout import make_layout
 from emseg.volumes.location import Location, require_there
 from emseg.volumes.skeletons import ROUNDING
@@ -109,7 +110,7 @@ def write_annotations(path: str | Path, annotations: Annotations) -> None:
         if path.exists():
             open_hdf5(path).close()
             shutil.copyfile(path, partial)
-        with h5py.File(partial, "a") as file:
+        with writable_hdf5(partial) as file:
             file.attrs["file_format"] = FILE_FORMAT
             if "annotations" in file:
                 del file["annotations"]
@@ -153,7 +154,7 @@ def write_clefts(
     )
     with replacing(path) as partial:
         write_hdf5(partial, named, layout)
-        with h5py.File(partial, "a") as file:
+        with writable_hdf5(partial) as file:
             file.attrs["file_format"] = FILE_FORMAT
 
 
