@@ -23,7 +23,7 @@ from emseg.inference.windows import window_grid
 
 PATCH = (16, 64, 64)
 NO_PAD = (0, 0, 0)
-MODELS = [name for name in list_groups([conf_folder()])["model"] if name != "masked_vit"]
+MODELS = sorted(list_groups([conf_folder()])["model"] - {"masked_vit"})
 
 
 def choose(shape, **changes):

@@ -9,6 +9,7 @@ from emseg.data.synthetic import SyntheticVolume, synthesize
 from emseg.errors import unknown_name
 from emseg.volumes import check_writable, write_volume
 from emseg.volumes.atomic import replacing
+from emseg.volumes.hdf5_writing import writable_hdf5
 
 # Large enough for a patch of the recipe with room to sample, small enough for a test to make.
 SHAPES = {
@@ -167,10 +168,9 @@ def _write_hdf5(path: Path, array: np.ndarray, made: SyntheticVolume) -> None:
 
 def _write_volumes(path: Path, made: SyntheticVolume, labels: np.ndarray | None) -> None:
     """One file in the manner of CREMI: the image, and its labels where there are any."""
-    import h5py
 
     stored = {"raw": made.raw} | ({} if labels is None else {"labels/neuron_ids": labels})
-    with replacing(path) as partial, h5py.File(partial, "w") as file:
+    with replacing(path) as partial, writable_hdf5(partial) as file:
         for key, array in stored.items():
             volume = file.create_dataset(f"volumes/{key}", data=array, compression="gzip")
             volume.attrs["resolution"] = made.voxel_size

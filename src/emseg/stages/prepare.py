@@ -19,6 +19,7 @@ from emseg.stages.section_images import Stack, contrasts, find_stacks
 from emseg.volumes.atomic import replacing
 from emseg.volumes.cremi import NEURONS, RAW
 from emseg.volumes.hdf5 import open_hdf5
+from emseg.volumes.hdf5_writing import writable_hdf5
 from emseg.volumes.location import require_regular
 from emseg.volumes.sections import SUFFIXES
 
@@ -166,7 +167,7 @@ def _make(path: Path, images: Stack, labels: Stack | None, origin: str) -> None:
     say(f"{path.stem}: images {images.name}, labels {labels.name if labels else 'none'}")
     if labels is not None:
         labels = _ordered(path.stem, images, labels)
-    with replacing(path) as partial, h5py.File(partial, "w") as file:
+    with replacing(path) as partial, writable_hdf5(partial) as file:
         file.attrs["prepared_from"] = origin
         _store(file, RAW, images, images.image, np.uint8)
         if labels is not None:

@@ -15,6 +15,7 @@ from emseg.volumes.atomic import replacing
 from emseg.volumes.damage import one_line
 from emseg.volumes.hdf5 import write_hdf5
 from emseg.volumes.hdf5_links import open_hdf5
+from emseg.volumes.hdf5_writing import writable_hdf5
 from emseg.volumes.layout import make_layout
 from emseg.volumes.location import Location, require_there
 from emseg.volumes.skeletons import ROUNDING
@@ -110,7 +111,7 @@ def write_annotations(path: str | Path, annotations: Annotations) -> None:
         if path.exists():
             open_hdf5(path).close()
             shutil.copyfile(path, partial)
-        with h5py.File(partial, "a") as file:
+        with writable_hdf5(partial) as file:
             file.attrs["file_format"] = FILE_FORMAT
             if "annotations" in file:
                 del file["annotations"]
@@ -154,7 +155,7 @@ def write_clefts(
     )
     with replacing(path) as partial:
         write_hdf5(partial, named, layout)
-        with h5py.File(partial, "a") as file:
+        with writable_hdf5(partial) as file:
             file.attrs["file_format"] = FILE_FORMAT
 
 

@@ -15,6 +15,7 @@ from emseg.volumes.attributes import plain
 from emseg.volumes.damage import one_line
 from emseg.volumes.hdf5_links import data_sets, follow, open_hdf5
 from emseg.volumes.hdf5_sources import drawn_from
+from emseg.volumes.hdf5_writing import writable_hdf5
 from emseg.volumes.layout import Layout
 from emseg.volumes.location import pick_dataset
 
@@ -83,7 +84,7 @@ class Hdf5Array:
 
 def write_hdf5(path: Path, slabs: Iterable[tuple[int, np.ndarray]], layout: Layout) -> None:
     """A new file with one data set, filled with slabs (start, array) along axis -3."""
-    with h5py.File(path, "w") as file:
+    with writable_hdf5(path) as file:
         stored = file.create_dataset(
             layout.dataset,
             shape=layout.shape,
