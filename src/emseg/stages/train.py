@@ -56,7 +56,6 @@ def prepare(loaded: Loaded, checkpoint: Path | None) -> Prepared:
     """
     root = loaded.root
     devices = resolve_devices(root.system)
-    _check_precision(root, devices)
     pl.seed_everything(root.system.seed, verbose=False)
     objective = objective_of(root, allow=loaded.allow)
     check_together(loaded, objective)
@@ -102,6 +101,8 @@ def check_training(loaded: Loaded, checkpoint: Path | None) -> list[str]:
 def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
     """The run folder with its checkpoints. With `checkpoint` its run goes on in its own folder."""
     root = loaded.root
+    # Not in `prepare`: what is checked where there is no GPU may be meant for one.
+    _check_precision(root, resolve_devices(root.system))
     plan = prepare(loaded, checkpoint)
     devices, sources, module = plan.devices, plan.sources, plan.module
     patches = make_patches(loaded, sources, plan.target, plan.objective)
