@@ -58,7 +58,6 @@ def prepare(loaded: Loaded, checkpoint: Path | None) -> Prepared:
     """
     root = loaded.root
     devices = resolve_devices(root.system)
-    _check_precision(root, devices)
     pl.seed_everything(root.system.seed, verbose=False)
     objective = objective_of(root, allow=loaded.allow)
     check_together(loaded, objective)
@@ -106,6 +105,8 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
 
     No other run trains in that folder meanwhile, or a UserError.
     """
+    # Not in `prepare`: what is checked where there is no GPU may be meant for one.
+    _check_precision(loaded.root, resolve_devices(loaded.root.system))
     plan = prepare(loaded, checkpoint)
     patches = make_patches(loaded, plan.sources, plan.target, plan.objective)
     plan.module.metadata["intensities"] = patches.intensities
