@@ -87,7 +87,7 @@ def test_modes_lead_to_their_stages(
     assert (call["source"] is not None) == any("--input" in word for word in words)
     assert (call["test"] is not None) == mode.startswith("tune")
     # The mode's own section counts: test and tune have another overlap than train.
-    assert call["root"].inference.window.overlap == (0.5 if mode == "train" else 0.25)
+    assert call["root"].inference.window.overlap == (None if mode == "train" else 0.25)
     assert call["command"].startswith("emseg --config t.yaml")
 
 

@@ -20,7 +20,7 @@ def test_mode_sections_are_merged_over_the_root(load_text: Load) -> None:
     roots = {mode: load_text(mode=mode).root for mode in MODES}
     assert roots["train"].model["dropout"] == 0.2
     assert roots["train"].decoding["threshold"] == 0.4
-    assert roots["train"].inference.window.overlap == 0.5
+    assert roots["train"].inference.window.overlap is None
     for mode in ("test", "infer", "decode", "evaluate", "tune"):
         assert roots[mode].model["dropout"] == 0.1
         assert roots[mode].decoding["threshold"] == 0.3
