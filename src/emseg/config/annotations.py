@@ -7,7 +7,6 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from emseg.errors import UserError, nearest
 
-
 _LONGEST = 200
 
 
