@@ -15,8 +15,8 @@ from emseg.config.overrides import read_overrides
 from emseg.config.reading import read_word, read_yaml
 from emseg.errors import UserError
 
-TEXTS = "off on yes no Off y n 010 007 08 0777 0x1F 0o17 0b11 1:30 1:30:00 nan NaN .nan inf .inf "
-TEXTS += "-.inf 2024-01-01 1,000 1__0 1e400 v1 a:b 1.2.3 12h ٣ 1j 0x Infinity 1e"
+TEXTS = "off on yes no Off y n 010 007 08 0777 0x1F 0o17 0b11 1:30 1:30:00 nan NaN .nan inf -inf "
+TEXTS += "2024-01-01 1,000 1__0 1e400 v1 a:b 1.2.3 12h ٣ 1j 0x Infinity 1e"
 NUMBERS = {
     "0": 0,
     "-0": 0,
@@ -30,6 +30,8 @@ NUMBERS = {
     "12e03": 12000.0,
     "1_0.2_5": 10.25,
     "18446744073709551615": 2**64 - 1,
+    ".inf": float("inf"),
+    "-.INF": float("-inf"),
 }
 OTHERS = {"true": True, "False": False, "TRUE": True, "null": None, "NULL": None, "~": None}
 
@@ -96,6 +98,11 @@ def test_what_is_dumped_is_read_again(tmp_path_factory: Any, value: Any) -> None
     path = tmp_path_factory.getbasetemp() / "dumped.yaml"
     path.write_text(dump({"key": value}), encoding="utf-8")
     assert read_yaml(path) == {"key": value}
+
+
+def test_infinity_in_a_list_is_the_same_in_both(tmp_path: Path) -> None:
+    for text in ("[1, .inf]", "{a: [-.inf]}", "[inf, nan]"):
+        assert in_file(tmp_path / "a.yaml", text) == on_command_line(text)
 
 
 def test_keys_are_the_words_that_were_written(tmp_path: Path) -> None:

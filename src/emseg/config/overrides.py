@@ -100,16 +100,18 @@ def _parse(raw: str) -> Any:
         return raw
     except RecursionError:
         raise UserError(f"'{text[:40]} ...': nested too deeply") from None
-    return raw if parsed.is_sweep_override() else _finite(parsed.value())
+    return raw if parsed.is_sweep_override() else _as_in_files(parsed.value())
 
 
-def _finite(value: Any) -> Any:
-    """The value with the words that Hydra takes for numbers that are not finite."""
+def _as_in_files(value: Any) -> Any:
+    """The value with infinity as files write it, `.inf`, and not as Hydra does."""
     if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): _as_in_files(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return str(value) if isinstance(value, float) and not isfinite(value) else value
+        return [_as_in_files(item) for item in value]
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)
+    return read_word(value) if value in (".inf", "+.inf", "-.inf") else value
 
 
 def _index(node: Any, part: str, key: str) -> int | str:

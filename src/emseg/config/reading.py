@@ -1,7 +1,7 @@
 """YAML files as plain containers, and what a word in one, or on the command line, stands for.
 
 A word means the same in both. It is a number, true, false or null where it is written as one, and
-else the text that it is: `off`, `010`, `0x1F`, `1:30` and `nan` are text. Keys are text always.
+else the text that it is: `off`, `010`, `0x1F`, `1:30` and `.nan` are text. Keys are text always.
 """
 
 import math
@@ -26,6 +26,8 @@ _DIGITS = r"[0-9](?:_?[0-9])*"
 _POINT = rf"(?:{_INT}\.|{_INT}?\.{_DIGITS})"
 _WHOLE = re.compile(rf"[+-]?{_INT}", re.ASCII)
 _REAL = re.compile(rf"[+-]?(?:{_POINT}|(?:{_INT}|{_POINT})[eE][+-]?{_DIGITS})", re.ASCII)
+# As YAML writes it; what is no number at all (.nan) nobody means.
+_INFINITE = re.compile(r"[+-]?\.inf", re.IGNORECASE)
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
 _WORD, _MERGE = "!word", "tag:yaml.org,2002:merge"
 
@@ -36,6 +38,8 @@ def read_word(text: str) -> str | int | float | bool | None:
         return _WORDS[text.lower()]
     if _WHOLE.fullmatch(text) and len(text) <= MOST_DIGITS:
         return int(text)
+    if _INFINITE.fullmatch(text):
+        return float(text.replace(".", ""))
     if _REAL.fullmatch(text) and math.isfinite(float(text)):
         return float(text)
     return text
