@@ -212,6 +212,7 @@ CHANGES: dict[str, Change] = {
     "model.kernel_2d": Change([1, 5, 5]),
     "model.num_groups": Change(2),
     "model.deep_supervision": Change(beside=DEEPER),
+    "evaluation.keep_segmentations": Change(3, kept="how many earlier results stay"),
     "inference.window.sw_device": Change("cpu", kept="where windows are predicted"),
     "inference.window.output_device": Change("cpu", kept="where windows are summed"),
     "target.offsets": Change([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 3]]),
