@@ -100,7 +100,10 @@ def _parse(raw: str) -> Any:
         return raw
     except RecursionError:
         raise UserError(f"'{text[:40]} ...': nested too deeply") from None
-    return raw if parsed.is_sweep_override() else _as_in_files(parsed.value())
+    if parsed.is_sweep_override():
+        return raw
+    value = parsed.value()
+    return value if isinstance(value, str) else _as_in_files(value)
 
 
 def _as_in_files(value: Any) -> Any:

@@ -67,9 +67,9 @@ def _check_leaf(loaded: Loaded, kind: str) -> None:
     if not node:
         return
     if kind == "model":
-        _model(loaded)
+        _model(loaded, _target_facts(loaded))
     elif kind == "loss":
-        _loss(loaded)
+        _loss(loaded, _target_facts(loaded))
     elif kind == "objective":
         _check_objective(loaded)
     elif kind == "optimization.optimizer":
@@ -78,11 +78,10 @@ def _check_leaf(loaded: Loaded, kind: str) -> None:
         build(node, kind=kind, allow=loaded.allow)
 
 
-def _model(loaded: Loaded) -> Any:
-    facts = _target_facts(loaded)
-    facts = {key: facts[key] for key in ("out_channels", "heads")}
+def _model(loaded: Loaded, facts: dict[str, Any]) -> Any:
+    asked = {key: facts[key] for key in ("out_channels", "heads")}
     with _without_values():
-        return build(loaded.root.model, kind="model", allow=loaded.allow, in_channels=1, **facts)
+        return build(loaded.root.model, kind="model", allow=loaded.allow, in_channels=1, **asked)
 
 
 @contextmanager
@@ -106,9 +105,8 @@ def _without_values() -> Iterator[None]:
         yield
 
 
-def _loss(loaded: Loaded) -> Any:
-    heads = _target_facts(loaded)["heads"]
-    return build(loaded.root.loss, kind="loss", allow=loaded.allow, heads=heads)
+def _loss(loaded: Loaded, facts: dict[str, Any]) -> Any:
+    return build(loaded.root.loss, kind="loss", allow=loaded.allow, heads=facts["heads"])
 
 
 def _check_objective(loaded: Loaded) -> None:
@@ -120,22 +118,26 @@ def _check_objective(loaded: Loaded) -> None:
     # Its own word for what it is made of: this package imports none that builds networks.
     made_of = inspect.signature(target, eval_str=True).parameters.get("parts")
     if made_of is not None:
-        facts, patch_size = _target_facts(loaded), root.data.dataloader.patch_size
+        # Without a target, what a network makes are images.
+        facts = _target_facts(loaded) if target.of_target else _facts_of(None)
         parts = made_of.annotation(
-            net=_model(loaded),
-            loss=_loss(loaded),
+            net=_model(loaded, facts),
+            loss=_loss(loaded, facts),
             make_optimizer=None,
             metadata={"activations": facts["activations"]},
         )
         objective = build(root.objective, kind="objective", allow=allow, parts=parts)
-        channels = facts["out_channels"] if objective.of_target else 1
-        objective.check(patch_size, in_channels=1, channels=channels)
+        patch_size = root.data.dataloader.patch_size
+        objective.check(patch_size, in_channels=1, channels=facts["out_channels"])
 
 
 def _target_facts(loaded: Loaded) -> dict[str, Any]:
     """What the config's target says of a network's channels; a single one where none is chosen."""
     node = loaded.root.target
-    target = build(node, kind="target", allow=loaded.allow) if node else None
+    return _facts_of(build(node, kind="target", allow=loaded.allow) if node else None)
+
+
+def _facts_of(target: Any) -> dict[str, Any]:
     return {
         "out_channels": getattr(target, "out_channels", 1),
         "heads": getattr(target, "heads", None),
@@ -149,7 +151,7 @@ def _check_optimizer(loaded: Loaded) -> None:
     plan = loaded.root.optimization
     kind, allow = "optimization.optimizer", loaded.allow
     # Parts of the network may have settings of their own.
-    net = _model(loaded) if loaded.root.model else torch.nn.Linear(1, 1)
+    net = _model(loaded, _target_facts(loaded)) if loaded.root.model else torch.nn.Linear(1, 1)
     named = list(net.named_parameters())
     optimizer = build(plan.optimizer, kind=kind, allow=allow, params=named)
     _check_step(optimizer)
