@@ -81,7 +81,7 @@ def test_size_and_memory_are_said(made):
     (line,) = first_lines(*say, trial)
     assert line.startswith("500 steps of 6 patches of 8x32x32 voxels (24.6 million voxels in all)")
     # 2 patches of twice the voxels, and a fifth more to work with.
-    assert "about 4.8 GiB of memory for the network, less than 0.1 GiB for volumes" in line
+    assert "memory: 4.8 GiB for the network, less than 0.1 GiB for volumes" in line
     system = replace(loaded.root.system, memory=1.0)
     say[0] = replace(loaded.root, system=system)
     _, warning = first_lines(*say, trial)

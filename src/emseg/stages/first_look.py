@@ -82,7 +82,7 @@ def first_lines(
         return
     kept = trial.kept * math.prod(loader.patch_size) / math.prod(trial.size) * loader.batch_size
     network = weights * BYTES_OF_PARAMETER + WORKING_ROOM * kept
-    yield f"{line}; about {_gib(network)} of memory for the network, {_gib(volumes)} for volumes"
+    yield f"{line}; memory: {_gib(network)} for the network, {_gib(volumes)} for volumes"
     if devices.accelerator == "cpu":
         room, where = memory_within(root.system.memory), "there are here"
         needed = network + volumes
