@@ -38,6 +38,7 @@ class Facts:
     activations: list[str] | None = None
     trained_on: list[dict[str, Any]] = field(default_factory=list)
     seen_unlabelled: list[dict[str, Any]] = field(default_factory=list)
+    intensities: dict[str, Any] | None = None
     version: str = ""
     objective: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
@@ -59,6 +60,8 @@ class Facts:
         for key in ("trained_on", "seen_unlabelled"):
             for region in getattr(self, key):
                 require(_is_region(region), key, region, "image, first and stop of regions")
+        fine = self.intensities is None or _are_intensities(self.intensities)
+        require(fine, "intensities", self.intensities, "dtype, and two numbers stored and seen")
 
 
 def trained_facts(stored: Mapping[str, Any], *, source: Path) -> dict[str, Any]:
@@ -105,3 +108,13 @@ def _is_region(region: Mapping[str, Any]) -> bool:
         for corner in corners
     )
     return whole and isinstance(region.get("image"), str)
+
+
+def _are_intensities(found: Mapping[str, Any]) -> bool:
+    ranges = [found.get(key) for key in ("stored", "seen")]
+    return isinstance(found.get("dtype"), str) and all(
+        isinstance(ends, list)
+        and len(ends) == 2
+        and all(type(end) in (int, float) and math.isfinite(end) for end in ends)
+        for ends in ranges
+    )
