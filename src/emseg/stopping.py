@@ -79,7 +79,8 @@ def ending_signals() -> Iterator[None]:
         signal.set_wakeup_fd(woken)
         for one, handler in before.items():
             signal.signal(one, handler)
-        _asked.listens = False
+        # Nothing of it is left for a training that is called from Python afterwards.
+        _asked.__init__()  # type: ignore[misc]
         # Closing is not enough: forked processes have the pipe too.
         os.write(writer, bytes(1))
         watch.join()

@@ -123,6 +123,8 @@ def _run_case(case: Case, folder: Path, said: Path) -> None:
         with said.with_suffix(".raw").open("wb") as out:
             os.dup2(out.fileno(), 1)
             os.dup2(out.fileno(), 2)
+        # What ran before may have put something else in their place, as pytest does.
+        sys.stdout, sys.stderr = (os.fdopen(os.dup(end), "w") for end in (1, 2))
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (taken + GIGABYTES * 2**30,) * 2)
         code = main(case.words)

@@ -34,6 +34,7 @@ PREDICTION = [
         [
             "inference.test_time_augmentation.enabled=true",
             "inference.test_time_augmentation.rotation90_axes=[[0,1]]",
+            "inference.window.window_size=[8,16,16]",
         ],
         ["rotation90_axes", "[8, 16, 16]"],
     ),

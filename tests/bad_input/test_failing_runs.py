@@ -58,7 +58,12 @@ def test_a_loader_worker_that_is_killed(
         time.sleep(5)  # PyTorch tells meanwhile, wherever we are
 
     monkeypatch.setattr(Supervised, "training_step", kill)
-    told = failure(capsys, "system.num_workers=1")
+    told = failure(
+        capsys,
+        "system.num_workers=1",
+        "optimization.max_steps=50",
+        "optimization.n_steps_per_epoch=50",
+    )
     assert told.startswith("emseg: a loader worker was killed (Killed), as a rule because memory")
     assert "system.num_workers=1" in told and multiprocessing.active_children() == []
 
@@ -84,7 +89,7 @@ def test_a_disk_that_is_full_when_checkpoint_or_config_are_written(
 
     monkeypatch.setattr(Path, name, full)
     told = failure(capsys)
-    file = ".ckpt" if name == "write_bytes" else "config.yaml"
+    file = ".ckpt" if name == "write_bytes" else "train.lock"
     assert told.startswith("emseg: cannot write '") and f"{file}': No space left" in told
     assert not [*Path("outputs").rglob("*.tmp")]
 

@@ -99,15 +99,12 @@ def test_the_patch_is_judged_before_augmentation_and_without_its_margin(
 
 
 def test_what_is_never_found_is_given_up() -> None:
-    patches = dataset(np.zeros(SHAPE, np.int32), reject=RejectSampling(1, 1.0))
-    assert patches[0]["draws"].tolist() == [MOST_DRAWS, 0, 0]
-    assert dataset(np.zeros(SHAPE, np.int32), reject=RejectSampling(1, 0.0))[0][
-        "draws"
-    ].tolist() == [
-        1,
-        0,
-        1,
-    ]
+    labels = np.zeros(SHAPE, np.int32)
+    labels[0, 0, 0] = labels[-1, -1, -1] = 1  # never both in one patch
+    assert dataset(labels, reject=RejectSampling(2, 1.0))[0]["draws"].tolist() == [MOST_DRAWS, 0, 0]
+    assert dataset(labels, reject=RejectSampling(2, 0.0))[0]["draws"].tolist() == [1, 0, 1]
+    with pytest.raises(UserError, match="no more than 0 in"):
+        dataset(np.zeros(SHAPE, np.int32), reject=RejectSampling(1, 1.0))
 
 
 def test_a_sample_is_a_function_of_its_index_however_it_is_read(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_choice_is_legal_and_no_worse_than_the_patch(shape, parts, stride, ove
     for a, b, step in zip(size, least, stride, strict=True):
         assert a <= (limit or GROWTH * b) + math.lcm(*stride, step)
     assert math.prod(size) <= max(math.prod(least), min(most, MOST_VOXELS))
-    assert count(shape, size, windows.overlap) <= count(shape, least, shared(least, patch, overlap))
+    assert count(shape, size, windows.overlap) <= count(shape, least, shared(least, least, overlap))
     assert windows == choose(shape, **arguments, fits=lambda size: math.prod(size) <= most)
 
 

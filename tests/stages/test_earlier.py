@@ -151,6 +151,6 @@ def test_scores_of_a_file_go_beside_it_with_a_line(experiment, work, capsys):
         path = folder / "mine.h5"
         path.write_bytes((experiment.results / "test_im_segmentation.h5").read_bytes())
         assert experiment.emseg("evaluate", "--input", str(path), checkpoint=False) == 0
-        line = f"metrics.json and overview.png go beside the input, into {folder.absolute()}"
+        line = f"metrics.json and overview.png lie beside the input, in {folder.absolute()}"
         assert line in capsys.readouterr().err
         assert (folder / "metrics.json").is_file()

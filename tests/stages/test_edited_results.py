@@ -10,7 +10,7 @@ import pytest
 
 from emseg.blocks.grid import Block
 from emseg.errors import UserError
-from emseg.stages.decode_job import open_prediction
+from emseg.stages.decode_job import DecodeJob, open_prediction
 from emseg.stages.folder_store import FolderStore
 from emseg.stages.records import find_record
 from emseg.stages.study_file import check_study_file, open_study
@@ -20,6 +20,8 @@ from stages.nearest_facts import FACTS
 
 # What may stand where something else is expected.
 WRONG = (None, True, -1, 1.5, "x", [], [1], {}, {"a": None}, [[1, 2]], 10**30)
+
+BINARY = {"_target_": "emseg.decoding.binary.binary"}
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +48,7 @@ def test_attributes_of_a_prediction(name):
     for wrong in WRONG:
         facts = FACTS | {name: wrong}
         write_volume("p.h5", values, axes="czyx", voxel_size=None, attributes=facts)
-        told = one_line(open_prediction, Path("p.h5"))
+        told = one_line(open_prediction, DecodeJob(Path("p.h5"), BINARY, None))
         assert told is None or ("p.h5" in told and name in told)
         refused += told is not None
     assert refused >= len(WRONG) - 2
@@ -57,7 +59,7 @@ def test_a_prediction_that_lacks_an_attribute(name):
     values = np.zeros((3, 2, 3, 4), np.float32)
     facts = {key: value for key, value in FACTS.items() if key != name}
     write_volume("p.h5", values, axes="czyx", voxel_size=None, attributes=facts)
-    assert one_line(open_prediction, Path("p.h5"))
+    assert one_line(open_prediction, DecodeJob(Path("p.h5"), BINARY, None))
 
 
 @pytest.mark.parametrize(
@@ -250,4 +252,6 @@ def test_an_hdf5_file_in_place_of_a_prediction():
     with h5py.File("p.h5", "w") as file:
         file["main"] = np.zeros((3, 2, 3, 4), np.float32)
         file["main"].attrs["axes"] = "czyx"
-    assert "not written by emseg" in one_line(open_prediction, Path("p.h5"))
+    assert "not written by emseg" in one_line(
+        open_prediction, DecodeJob(Path("p.h5"), BINARY, None)
+    )

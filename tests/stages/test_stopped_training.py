@@ -151,9 +151,10 @@ def test_workers_are_gone_and_a_signal_to_all_processes_ends_none_of_them_early(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     original, workers = Supervised.training_step, set()
+    before = {*stopping._descendants(os.getpid())}
 
     def to_all(module: Supervised, *others: Any) -> Any:
-        children = stopping._descendants(os.getpid())
+        children = {*stopping._descendants(os.getpid())} - before
         workers.update(children)
         # By a process that is none of them, as a cluster does.
         subprocess.run(["kill", "-TERM", *map(str, (*children, os.getpid()))], check=True)

@@ -362,7 +362,6 @@ def test_how_patches_were_drawn_is_logged(capsys):
     ("override", "message"),
     [
         ("data.test.resolution=[8,8,8]", r"voxels of \[8.0, 8.0, 8.0\] nm.*on \[30.0, 6.0, 6.0\]"),
-        ("data.test.axes=xyz", "axes xyz, the network is trained on zyx"),
         ("data.test.resolution=[30,6,6.01]", None),
     ],
 )
