@@ -49,6 +49,7 @@ from emseg.config import load
 SECONDS, GIGABYTES = 10.0, 2
 # A study's trials run in a process of their own, which imports all anew.
 SECONDS_OF_TUNE = 60.0
+LOGS = ("run.log", "results_step=1/config.yaml")
 # How a case may end: as it should (the first two), or by one of our faults.
 FINE = ("refused", "accepted")
 Spoiler = Callable[[Path, random.Random], None]
@@ -98,7 +99,9 @@ def outcome(case: Case, sound: Path, *, seconds: float = SECONDS) -> tuple[str, 
             return "hang", text
         if os.WIFSIGNALED(status):
             return "crash", f"{text}\nsignal {os.WTERMSIG(status)}"
-        return _judged(os.waitstatus_to_exitcode(status), text), text
+        word = _judged(os.waitstatus_to_exitcode(status), text)
+        # With --force what comes before the broken file has been made anew.
+        return "refused" if word == "wrote" and "--force" in case.words else word, text
 
 
 def _judged(code: int, text: str) -> str:
@@ -107,7 +110,7 @@ def _judged(code: int, text: str) -> str:
         return "traceback"
     if code == 0:
         return "accepted"
-    lines = said.splitlines()
+    lines = said.partition("\0")[2].splitlines()
     if not lines or not all(line.startswith("emseg: ") for line in lines):
         return "lines"
     return "wrote" if head == "changed" else "refused"
@@ -120,9 +123,9 @@ def _run_case(case: Case, folder: Path, said: Path) -> None:
         os.chdir(folder)
         case.spoil()
         before = _files()
-        with said.with_suffix(".raw").open("wb") as out:
-            os.dup2(out.fileno(), 1)
-            os.dup2(out.fileno(), 2)
+        for end in (1, 2):
+            with said.with_suffix(f".{end}").open("wb") as out:
+                os.dup2(out.fileno(), end)
         # What ran before may have put something else in their place, as pytest does.
         sys.stdout, sys.stderr = (os.fdopen(os.dup(end), "w") for end in (1, 2))
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -136,7 +139,8 @@ def _run_case(case: Case, folder: Path, said: Path) -> None:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        said.write_bytes(changed.encode() + b"\0" + said.with_suffix(".raw").read_bytes())
+        printed = [said.with_suffix(f".{end}").read_bytes() for end in (1, 2)]
+        said.write_bytes(b"\0".join([changed.encode(), *printed]))
         os._exit(code if code in (0, 2) else 1)
 
 
@@ -153,7 +157,9 @@ def _wait(child: int, seconds: float) -> int | None:
 
 
 def _files() -> dict[str, tuple[int, int]]:
+    # Every command that begins is noted in these.
     found = ((str(path), path.lstat()) for path in Path().rglob("*") if not path.is_dir())
+    found = ((name, facts) for name, facts in found if not name.endswith(LOGS))
     return {name: (facts.st_mtime_ns, facts.st_size) for name, facts in found}
 
 
@@ -294,7 +300,6 @@ def _verb(chance: random.Random) -> Drawn:
         ["convert", "cremi-submission", path, "made.hdf"],
         ["prepare", "kasthuri15", "."],
         ["prepare", "ac3ac4", ".", "--sha256", "0"],
-        ["inspect", path, "--json", "made.json"],
         ["inspect", path, path, "nowhere.h5"],
         ["synth", chance.choice(("snemi", "nothing")), path],
         ["download", chance.choice(("nothing", "nisb")), path],

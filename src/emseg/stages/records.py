@@ -12,6 +12,7 @@ from emseg.stages.artifacts import FORMAT_VERSION, check_format, for_json, write
 from emseg.stages.earlier import latest_name, listed
 from emseg.stages.runs import say
 from emseg.stages.scores import Scores
+from emseg.volumes.location import require_regular
 
 NAME = "metrics.json"
 
@@ -70,6 +71,7 @@ def _listed(segmentation: Path) -> tuple[str, list[dict[str, Any]]]:
 def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {"format_version": FORMAT_VERSION, "records": {}}
+    require_regular(path)
     try:
         kept = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
