@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -154,3 +155,15 @@ def test_scores_of_a_file_go_beside_it_with_a_line(experiment, work, capsys):
         line = f"metrics.json and overview.png lie beside the input, in {folder.absolute()}"
         assert line in capsys.readouterr().err
         assert (folder / "metrics.json").is_file()
+
+
+def test_a_segmentation_among_others_in_a_file_is_scored(experiment, work):
+    experiment.emseg("infer")
+    experiment.emseg("decode")
+    with h5py.File(experiment.results / "test_im_segmentation.h5") as file:
+        labels = file["main"][...]
+    with h5py.File("many.h5", "w") as file:
+        file["labels"] = labels
+        file["raw"] = np.zeros(labels.shape, np.uint8)
+    assert experiment.emseg("evaluate", "--input", "many.h5:labels", checkpoint=False) == 0
+    assert json.loads(Path("metrics.json").read_text())["segmentations"] == {}

@@ -70,7 +70,9 @@ def evaluate(
         }
     else:
         say(f"{NAME} holds this evaluation: not computed again")
-    add_record(folder, key, made, [parse_location(path).path for path in segmentations.values()])
+    # Only what emseg decoded is listed; a segmentation from elsewhere may be one of many in a file.
+    ours = [one for one in segmented.values() if "fingerprint" in one.attributes]
+    add_record(folder, key, made, [parse_location(one.location).path for one in ours])
     volumes = scores_of(record)
     assert volumes is not None
     _tell_of_infinite(volumes)
