@@ -2,6 +2,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Time is asserted nowhere: a busy machine, or a first call that compiles, is no failure.
+settings.register_profile("emseg", deadline=None)
+settings.load_profile("emseg")
 
 
 @pytest.fixture(scope="session")
