@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -64,7 +65,10 @@ def test_a_loader_worker_that_is_killed(
         "optimization.max_steps=50",
         "optimization.n_steps_per_epoch=50",
     )
-    assert told.startswith("emseg: a loader worker was killed (Killed), as a rule because memory")
+    # PyTorch sees the signal or a closed pipe, whichever comes first
+    assert re.match(
+        r"emseg: a loader worker (was killed \(Killed\)|is gone), as a rule because memory", told
+    )
     assert "system.num_workers=1" in told and multiprocessing.active_children() == []
 
 
