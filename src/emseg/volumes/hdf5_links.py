@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 
 from emseg.errors import UserError
+from emseg.volumes.hdf5_heaps import damaged_heap
 from emseg.volumes.location import require_regular
 
 # Links, or virtual data sets made of others, that may follow each other: as many as HDF5 follows.
@@ -15,8 +16,11 @@ LONGEST_CHAIN = 16
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """The file, opened for reading; UserError when it is truncated, or no HDF5 file."""
+    """The file, opened for reading; UserError when it is truncated, damaged, or no HDF5 file."""
     require_regular(path)
+    damaged = damaged_heap(path)
+    if damaged is not None:
+        raise UserError(f"'{path}' is damaged: its heap has an object of no size at byte {damaged}")
     try:
         # With the default locking: HDF5 refuses to open a file twice under different flags, and
         # the user of a notebook may hold it open too.
