@@ -47,8 +47,8 @@ from emseg.cli import main
 from emseg.config import load
 
 SECONDS, GIGABYTES = 10.0, 2
-# A study's trials run in a process of their own, which imports all anew.
-SECONDS_OF_TUNE = 60.0
+# Trials of a study run in a process of their own, which imports all anew; volumes are made up.
+LONG, SECONDS_OF_LONG = {"tune", "synth"}, 60.0
 LOGS = ("run.log", "results_step=1/config.yaml")
 # How a case may end: as it should (the first two), or by one of our faults.
 FINE = ("refused", "accepted")
@@ -91,7 +91,7 @@ def outcome(case: Case, sound: Path, *, seconds: float = SECONDS) -> tuple[str, 
         child = os.fork()
         if child == 0:
             _run_case(case, folder, said)
-        status = _wait(child, max(seconds, SECONDS_OF_TUNE) if "tune" in case.words else seconds)
+        status = _wait(child, max(seconds, SECONDS_OF_LONG) if LONG & {*case.words} else seconds)
         text = said.read_text(errors="replace") if said.exists() else ""
         if (folder / CANARY).exists():
             return "ran", text
@@ -139,7 +139,7 @@ def _run_case(case: Case, folder: Path, said: Path) -> None:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        printed = [said.with_suffix(f".{end}").read_bytes() for end in (1, 2)]
+        printed = [path.read_bytes() for path in sorted(said.parent.glob("said.*"))]
         said.write_bytes(b"\0".join([changed.encode(), *printed]))
         os._exit(code if code in (0, 2) else 1)
 
@@ -330,14 +330,16 @@ _KINDS: dict[str, Callable[[random.Random], Drawn]] = {
 
 def _campaign(count: int, first: int, *, seconds: float, show: int) -> None:
     counts: Counter[tuple[str, str]] = Counter()
+    taken: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as sound:
         os.chdir(sound)
         make_sound()
         os.chdir("/")
         for number in range(first, first + count):
-            case = draw(number)
+            case, start = draw(number), time.monotonic()
             word, said = outcome(case, Path(sound), seconds=seconds)
             counts[case.kind, word] += 1
+            taken[case.kind] += round(1000 * (time.monotonic() - start))
             if word not in FINE and show:
                 spoiler = getattr(case.spoiler, "__name__", "")
                 last = said.replace("\0", "").strip().splitlines()[-show:]
@@ -346,9 +348,11 @@ def _campaign(count: int, first: int, *, seconds: float, show: int) -> None:
                 )
                 print("   ", "\n    ".join(last), flush=True)
     words = sorted({word for _, word in counts})
-    print(f"{'kind':14}", *(f"{word:>10}" for word in words))
+    print(f"{'kind':14}", *(f"{word:>10}" for word in (*words, "s a case")))
     for kind in _KINDS:
-        print(f"{kind:14}", *(f"{counts[kind, word]:10}" for word in words))
+        numbers = [counts[kind, word] for word in words]
+        mean = taken[kind] / 1000 / max(1, sum(numbers))
+        print(f"{kind:14}", *(f"{number:10}" for number in numbers), f"{mean:10.2f}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import h5py
@@ -216,6 +217,8 @@ def test_a_file_that_is_no_study(content):
         "update alembic_version set version_num = 'v99'",
         "update study_directions set direction = 'UP'",
         "drop table trial_values",
+        "drop table study_user_attributes",
+        "delete from study_directions",
         "update trials set state = 'MAYBE'",
         "update trial_user_attributes set value_json = '{'",
         "update trial_user_attributes set value_json = 'null'",
@@ -230,7 +233,25 @@ def test_a_study_that_was_edited(statement):
     with sqlite3.connect("s.sqlite3") as file:
         file.execute(statement)
     file.close()
+    before = Path("s.sqlite3").read_bytes()
     assert "s.sqlite3" in one_line(opened)
+    assert Path("s.sqlite3").read_bytes() == before
+
+
+def test_a_study_whose_last_transaction_was_cut_off():
+    completed()
+    whole = list(map(str, opened().trials))
+    journal = Path("s.sqlite3-journal")
+    with closing(sqlite3.connect("s.sqlite3", isolation_level=None)) as file:
+        file.execute("pragma cache_size = 1")
+        file.execute("begin")
+        file.execute("delete from trial_values")
+        for number in range(300):
+            file.execute("insert into trial_params (param_name) values (?)", [f"{number:1000}"])
+        killed = [path.read_bytes() for path in (Path("s.sqlite3"), journal)]
+    for path, content in zip((Path("s.sqlite3"), journal), killed, strict=True):
+        path.write_bytes(content)
+    assert list(map(str, opened().trials)) == whole
 
 
 def test_a_study_is_of_one_truth():

@@ -1,7 +1,9 @@
 """The file that keeps a study: opened when it is one of emseg's, about the same thing."""
 
 import math
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,9 +14,20 @@ from optuna.trial import FrozenTrial, TrialState
 
 from emseg.errors import UserError
 from emseg.volumes.atomic import writing
+from emseg.volumes.location import require_regular
 
-# Tables that every version of Optuna makes.
-TABLES = {"studies", "trials", "version_info"}
+# Tables that every version of Optuna makes; one that is gone it would make again, without its rows.
+TABLES = {
+    "alembic_version",
+    "studies",
+    "study_directions",
+    "study_user_attributes",
+    "trial_params",
+    "trial_user_attributes",
+    "trial_values",
+    "trials",
+    "version_info",
+}
 
 
 def open_study(
@@ -33,48 +46,69 @@ def open_study(
     `fingerprint` is another, or, with `verify`, the `contents` of the files that it read are.
     """
     check_study_file(path)
+    about = {"fingerprint": fingerprint, "contents": dict(contents)}
+    if path.exists():
+        _check_copy(path, name, about, {*searched}, verify=verify)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     with sound(path):
-        study = optuna.create_study(
-            study_name=name,
-            storage=f"sqlite:///{path}",
-            direction=direction,
-            load_if_exists=True,
-        )
-        trials, own = study.get_trials(deepcopy=False), study.user_attrs
+        study = _create(path, name, direction)
+        study.set_user_attr("fingerprint", fingerprint)
+        if not study.trials:
+            study.set_user_attr("contents", about["contents"])
+    return study
+
+
+def _check_copy(
+    path: Path, name: str, about: Mapping[str, Any], searched: set[str], *, verify: bool
+) -> None:
+    """UserError where the study cannot be added to.
+
+    A copy is opened: Optuna writes what it misses in a file, tables and rows, when it opens one.
+    """
+    with tempfile.TemporaryDirectory() as folder, sound(path):
+        copied = shutil.copyfile(path, Path(folder, "study.sqlite3"))
+        study = _create(copied, name, "minimize")
+        trials, own, _ = study.get_trials(deepcopy=False), study.user_attrs, study.direction
         another = "name this one with tune.study_name, or move the file away"
-        if own.get("fingerprint", None if trials else fingerprint) != fingerprint:
+        told = own if trials else about | own
+        if told.get("fingerprint") != about["fingerprint"]:
             raise UserError(
                 f"{path} holds a study of other predictions, arguments, choices, truth, metric or "
                 f"direction: {another}"
             )
-        if verify and own.get("contents", None if trials else contents) != contents:
+        if verify and told.get("contents") != about["contents"]:
             raise UserError(
                 f"{path} holds a study of truth, or files of the decoder, that were changed since: "
                 f"{another}"
             )
         for trial in trials:
-            if not _is_sound(trial, {*searched}):
+            if not _is_sound(trial, searched):
                 raise UserError(f"{path}: trial {trial.number} is not as it was written: {another}")
-        study.set_user_attr("fingerprint", fingerprint)
-        if not trials:
-            study.set_user_attr("contents", dict(contents))
-    return study
+
+
+def _create(path: Path, name: str, direction: str) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = f"sqlite:///{path}"
+    return optuna.create_study(
+        study_name=name, storage=storage, direction=direction, load_if_exists=True
+    )
 
 
 def check_study_file(path: Path) -> None:
-    """Nothing, or a UserError for a file that is there and is not a study; nothing is written."""
+    """Raises UserError for a file that is there and is not a study."""
     if not path.exists():
         return
+    require_regular(path)
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as file:
+        # To read alone would not do: a kill may have left a transaction to undo.
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as file:
             tables = {name for (name,) in file.execute("select name from sqlite_master")}
     except sqlite3.Error as error:
         raise UserError(f"{path} cannot be read as a study ({error}): move it away") from error
-    if not tables >= TABLES:
-        raise UserError(f"{path} is not a study of emseg's: move it away")
+    missing = sorted(TABLES - tables)
+    if missing:
+        raise UserError(f"{path} is not a study of emseg's (no table {missing[0]}): move it away")
 
 
 @contextmanager
