@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from emseg.errors import UserError
+from emseg.volumes.location import PICTURES
 from emseg.volumes.sections import group_by_number, is_section, missing_numbers
 
 # Sections to tell an order by; more of them say the same.
@@ -76,7 +77,7 @@ def find_stacks(names: Iterable[str], read: Read) -> list[Stack]:
         path = PurePosixPath(name)
         if not is_section(path.name) or "__MACOSX" in path.parts:
             continue
-        pages = 1 if path.suffix.lower() == ".png" else _count_pages(name, read)
+        pages = 1 if path.suffix.lower() in PICTURES else _count_pages(name, read)
         if pages > 1:
             stacks.append(Stack(name, tuple((name, page) for page in range(pages)), read))
         else:
