@@ -22,8 +22,8 @@ _LISTED = 6
 class SectionFolder:
     """The section images of a folder as one array (z, y, x), or (z, y, x, c) of colours.
 
-    `key` is the pattern of their names, "" for all; each is a PNG, a JPEG or a TIFF of one page. Where
-    numbers are missing between the first and the last, `attributes` list them.
+    `key` is the pattern of their names, "" for all; each is a PNG, a JPEG or a TIFF of one page.
+    Where numbers are missing between the first and the last, `attributes` list them.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
