@@ -7,8 +7,8 @@ random faster. Room that is not used takes no memory.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from emseg.kernels.compiled import kernel
 from emseg.kernels.histograms import HISTOGRAM, SAMPLE, make_histograms
 from emseg.kernels.neighbours import REGION, fill_halves, make_regions, pack
 
@@ -92,7 +92,7 @@ def with_more_rows(histograms, progress):
     return histograms._replace(rows=rows, unused=unused)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fill_links(edges, scores, starts, weights, quantile, links):
     """Fills the links of edges that nothing is folded into yet."""
     for edge in range(len(edges)):
