@@ -10,9 +10,9 @@ import pytest
 import zarr
 
 from emseg.config.schema_data import Volume
+from emseg.runs.artifacts import find_current
 from emseg.stages import decode as decoding
 from emseg.stages import evaluate as evaluation
-from emseg.stages.artifacts import find_current
 from emseg.stages.decode import decode
 from emseg.stages.decode_job import DecodeJob
 from emseg.stages.evaluate import evaluate

@@ -35,7 +35,7 @@ from emseg.kernels.neighbours import (
     room_to_grow,
 )
 from emseg.kernels.prefetch import prefetch
-from emseg.kernels.region_graph import SUM_UNIT
+from emseg.kernels.region_edges import SUM_UNIT
 
 _LOW = np.uint64(0xFFFFFFFF)
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from emseg.kernels.compiled import kernel
 from emseg.kernels.pair_keys import place_of, twice_as_long
-from emseg.kernels.region_graph import EDGE, SUM_UNIT
+from emseg.kernels.region_edges import EDGE, SUM_UNIT
 
 
 @kernel

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from emseg.errors import UserError, unknown_name
+from emseg.runs.run_folder import say, working_in
 from emseg.stages.converted import Change, slabs, write_converted
 from emseg.stages.public_em import convert_public
-from emseg.stages.runs import say, working_in
 from emseg.stages.submission import write_submission
 from emseg.volumes import Volume, open_volume
 from emseg.volumes.cremi import BACKGROUND, CLEFTS, INVALID, RAW, sample_of

@@ -9,7 +9,7 @@ import numpy as np
 from emseg import __version__
 from emseg.errors import UserError
 from emseg.progress import track
-from emseg.stages.runs import say
+from emseg.runs.run_folder import say
 from emseg.stages.submission import THICKNESS
 from emseg.volumes import Volume, identity, read_attributes
 from emseg.volumes.atomic import replacing

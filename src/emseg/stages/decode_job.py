@@ -13,14 +13,14 @@ from emseg.blocks.memory import GIB, memory_within
 from emseg.config import build
 from emseg.config.leaves import CODE_READ, NO_RESULT
 from emseg.config.schema_inference import Prediction
+from emseg.decoding.decoder_forms import sweep_of
 from emseg.decoding.stored_values import usual_scale
-from emseg.decoding.sweep import sweep_of
 from emseg.errors import UserError
-from emseg.stages.artifacts import check_format
+from emseg.runs.artifacts import check_format
+from emseg.runs.run_folder import say
 from emseg.stages.channels import asked_facts, calibrated_channels, chosen_channels
 from emseg.stages.elsewhere import agreed, open_elsewhere
 from emseg.stages.prediction_attributes import check_attributes
-from emseg.stages.runs import say
 from emseg.volumes import Volume, identity, open_volume, read_attributes
 from emseg.volumes.content import content_now, stored_content
 from emseg.volumes.places import check_on_grid

@@ -12,9 +12,9 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 
 from emseg.errors import UserError, unknown_name
+from emseg.runs.run_folder import say, working_in
 from emseg.stages.by_hand import BY_HAND, by_hand
 from emseg.stages.fetch import check_hash, obtain, recorded
-from emseg.stages.runs import say, working_in
 from emseg.stages.weights import download_weights
 from emseg.volumes import Volume, open_volume
 from emseg.volumes.atomic import discard, publish, writing

@@ -10,8 +10,8 @@ import numpy as np
 from emseg.config.schema_inference import Prediction
 from emseg.decoding.stored_values import as_decoders_take_it, check_stored_values, usual_scale
 from emseg.errors import UserError
-from emseg.stages.artifacts import fingerprint
-from emseg.stages.grid import TOLERANCE
+from emseg.runs.artifacts import fingerprint
+from emseg.stages.voxel_grid import TOLERANCE
 from emseg.volumes import Volume, identity, open_volume
 from emseg.volumes.attributes import plain, stored_voxel_size
 from emseg.volumes.location import MAIN, parse_location

@@ -20,12 +20,12 @@ from emseg.inference.tta import Ensemble, merged_views
 from emseg.inference.window_choice import Windows
 from emseg.kernels.symmetry import views
 from emseg.models.stride import check_input
-from emseg.stages.artifacts import FORMAT_VERSION, contents, find_current, fingerprint, supersede
+from emseg.runs.artifacts import FORMAT_VERSION, contents, find_current, fingerprint, supersede
+from emseg.runs.run_folder import say
 from emseg.stages.devices import Devices, resolve_devices
 from emseg.stages.network import Trained, target_facts
-from emseg.stages.runs import say
+from emseg.stages.recorded_windows import in_words, least_windows, recorded_windows, windows_of
 from emseg.stages.sources import Source
-from emseg.stages.windows import in_words, least_windows, recorded_windows, windows_of
 from emseg.volumes import PartialVolume, Volume, default_chunks, identity
 
 # What the numbers of a prediction are, by the activation that made them.

@@ -11,10 +11,10 @@ import numpy as np
 
 from emseg.errors import UserError, unknown_name
 from emseg.progress import track
+from emseg.runs.run_folder import say, working_in
 from emseg.stages.by_hand import by_hand
 from emseg.stages.download import check_archive, check_digits
 from emseg.stages.fetch import check_hash, obtain, recorded
-from emseg.stages.runs import say, working_in
 from emseg.stages.section_images import Stack, contrasts, find_stacks
 from emseg.volumes.atomic import replacing
 from emseg.volumes.cremi import NEURONS, RAW

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from emseg.errors import UserError
+from emseg.runs.run_folder import working_in
 from emseg.stages.converted import write_converted
-from emseg.stages.runs import working_in
 from emseg.volumes import Volume, open_volume
 from emseg.volumes.cremi import RAW
 

@@ -9,7 +9,7 @@ import numpy as np
 from emseg.errors import UserError
 from emseg.progress import track
 from emseg.runs.lock import locked
-from emseg.stages.runs import say
+from emseg.runs.run_folder import say
 from emseg.volumes import Volume, check_writable, open_volume
 from emseg.volumes.alignment import Alignment, read_alignment, restore
 from emseg.volumes.cremi import INVALID, RAW, RESOLUTION, write_clefts

@@ -12,10 +12,10 @@ from emseg.config.schema_sweep import Sweep
 from emseg.decoding import sweep_of
 from emseg.errors import UserError, unknown_name
 from emseg.progress import track
-from emseg.stages.artifacts import write_json
+from emseg.runs.artifacts import write_json
+from emseg.runs.run_folder import say
 from emseg.stages.decode_job import as_it_is
 from emseg.stages.rehearsal import try_decoders
-from emseg.stages.runs import say
 from emseg.stages.scores import build_metrics, score_names
 from emseg.stages.session import Session, decode_job, rehearsed_sources
 from emseg.stages.sources import Source, require_truth

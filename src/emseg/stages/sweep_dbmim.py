@@ -13,7 +13,7 @@ from emseg import __version__
 from emseg.config.schema import Root
 from emseg.decoding.section_fragments import GRID_SPACING
 from emseg.errors import UserError, unknown_name
-from emseg.stages.artifacts import write_json
+from emseg.runs.artifacts import write_json
 from emseg.stages.sources import Source
 from emseg.stages.sweep_rows import Row, best_of, means_of, with_values, write_table
 

@@ -12,9 +12,9 @@ from emseg.config import Loaded
 from emseg.config.schema import Tune
 from emseg.config.schema_data import Volume
 from emseg.errors import UserError
+from emseg.runs.run_folder import run_of, say
 from emseg.stages.decode_job import as_it_is
 from emseg.stages.rehearsal import try_decoders, try_metrics
-from emseg.stages.runs import run_of, say
 from emseg.stages.scores import better_when, build_metrics
 from emseg.stages.session import Session, decode_job, rehearsed_sources, test_sources
 from emseg.stages.sources import Source, require_truth

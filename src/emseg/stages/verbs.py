@@ -5,11 +5,11 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from emseg.runs.lock import locked
+from emseg.runs.run_folder import say, working_in
 from emseg.stages.convert import convert
 from emseg.stages.download import download
 from emseg.stages.inspect import inspect
 from emseg.stages.prepare import prepare
-from emseg.stages.runs import say, working_in
 from emseg.volumes import check_writable, open_volume
 
 __all__ = ["convert", "demo", "download", "inspect", "prepare", "synth"]

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from emseg.errors import UserError
+from emseg.runs.run_folder import say, working_in
 from emseg.stages.fetch import check_hash
-from emseg.stages.runs import say, working_in
 from emseg.volumes.atomic import discard, publish, writing
 
 REPOSITORY = "cyd0806/dbmim-neuron-segmentation"

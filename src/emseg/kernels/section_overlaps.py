@@ -4,7 +4,7 @@ import numpy as np
 
 from emseg.kernels.compiled import kernel
 from emseg.kernels.pair_keys import place_of, twice_as_long
-from emseg.kernels.region_graph import SUM_UNIT
+from emseg.kernels.region_edges import SUM_UNIT
 
 # Label `one` in `section` lies under label `two` of the next one in `area` pixels; `sum` is that of
 # the affinities between the two there, in units of 1 / SUM_UNIT.
