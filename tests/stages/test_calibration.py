@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 
 from emseg.config.schema import Space, Tune
-from emseg.config.schema_data import Volume
+from emseg.config.schema_data import VolumeConfig
 from emseg.decoding.affinity_cc import affinity_cc
 from emseg.decoding.agglomerate import agglomerate
 from emseg.errors import UserError
@@ -116,7 +116,7 @@ def task(logits, monkeypatch):
     truth = np.indices(SHAPE).sum(0).astype(np.uint32) // 9 + 1
     for name, array in (("raw.h5", truth.astype(np.uint8)), ("labels.h5", truth)):
         write_volume(name, array, axes="zyx", voxel_size=(40, 4, 4), attributes={})
-    volume = {"im": Volume(image="raw.h5", label="labels.h5")}
+    volume = {"im": VolumeConfig(image="raw.h5", label="labels.h5")}
     [source] = open_sources(volume, split="test", lone_name="im")
     metrics = {"voi": {"_target_": "emseg.evaluation.voi.voi"}}
     own = job(AGGLOMERATE, biases=[0, 0, 0], thresholds=0.5)

@@ -10,7 +10,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from emseg.config.schema import Space, Tune
-from emseg.config.schema_data import Volume
+from emseg.config.schema_data import VolumeConfig
 from emseg.decoding.agglomerate import agglomerate
 from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.evaluation.erl import nerl
@@ -63,7 +63,7 @@ def task(tmp_path, monkeypatch):
     for name, array in (("raw.h5", truth.astype(np.uint8)), ("labels.h5", truth)):
         write_volume(name, array, axes="zyx", voxel_size=(30, 6, 6), attributes={})
     [source] = open_sources(
-        {"im": Volume(image="raw.h5", label="labels.h5")}, split="test", lone_name="im"
+        {"im": VolumeConfig(image="raw.h5", label="labels.h5")}, split="test", lone_name="im"
     )
     job = DecodeJob(Path("im_prediction.h5"), LEAF, None)
     return lambda key, metric: Task(job, source, {key: METRICS[key]}, metric)
@@ -174,7 +174,7 @@ def along_skeletons(task, monkeypatch):
     np.savez("lines.npz", **lines)
     one = task("voi", "voi_sum")
     [source] = open_sources(
-        {"im": Volume(image="raw.h5", skeletons="lines.npz")}, split="test", lone_name="im"
+        {"im": VolumeConfig(image="raw.h5", skeletons="lines.npz")}, split="test", lone_name="im"
     )
     for name in ("labels_of", "labels_by_value"):
         monkeypatch.setattr(stage, name, None)

@@ -24,10 +24,10 @@ def kernel(function: Callable | None = None, *, inline: str = "never") -> Any:
 
     def compiled(function: Callable) -> Any:
         made = njit(cache=True, nogil=True, inline=inline)(function)
-        # A stored kernel holds those that it calls. numba takes it for current as long as its own
-        # file is, so the stamp is of all files of kernels (numba has no setting for it).
-        stored = made._cache._cache_file
-        stored._source_stamp = (stored._source_stamp, _SOURCES)
+        # A stored kernel holds those that it calls, but numba looks at the time of its own file
+        # alone, and unpickles what an older source has stored to do so, which fails where a class
+        # has another name by now. What it compares before is its version (no setting for either).
+        made._cache._cache_file._version += f" {_SOURCES}"
         return made
 
     return compiled if function is None else compiled(function)

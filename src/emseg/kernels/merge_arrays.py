@@ -30,7 +30,7 @@ class Graph(NamedTuple):
     free: np.ndarray
 
 
-class Histograms(NamedTuple):
+class HistogramArrays(NamedTuple):
     """Those of all edges, see `histograms`; none where scores are means."""
 
     edges: np.ndarray
@@ -77,7 +77,7 @@ def histograms_of(starts, bins, weights, quantile):
     edges = np.empty(len(starts) - 1 if quantile else 0, HISTOGRAM)
     samples = np.empty(len(bins) if quantile else 0, SAMPLE)
     make_histograms(starts, bins, weights, edges, samples)
-    return Histograms(edges, samples, np.empty((0, 256), np.uint32), np.empty(0, np.int32))
+    return HistogramArrays(edges, samples, np.empty((0, 256), np.uint32), np.empty(0, np.int32))
 
 
 def with_more_rows(histograms, progress):

@@ -12,7 +12,7 @@ import numpy as np
 from emseg.blocks.memory import GIB, memory_within
 from emseg.config import build
 from emseg.config.leaves import CODE_READ, NO_RESULT
-from emseg.config.schema_inference import Prediction
+from emseg.config.schema_inference import PredictionConfig
 from emseg.decoding.decoder_forms import sweep_of
 from emseg.decoding.stored_values import usual_scale
 from emseg.errors import UserError
@@ -41,7 +41,7 @@ class DecodeJob:
     select: Sequence[int] | str | None
     allow: tuple[str, ...] = ()
     memory: float | None = None
-    said: Prediction = field(default_factory=Prediction)
+    said: PredictionConfig = field(default_factory=PredictionConfig)
     content: str | None = None
 
     @property

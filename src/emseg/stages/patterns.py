@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from emseg.config.schema_data import Volume as VolumeConfig
+from emseg.config.schema_data import VolumeConfig
 from emseg.errors import UserError
 from emseg.volumes.location import PICTURES, parse_location
 from emseg.volumes.source import open_source

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from emseg.config.schema import BorderMask
-from emseg.config.schema_data import Volume as VolumeConfig
+from emseg.config.schema_data import VolumeConfig
 from emseg.data.labelled import LabelledVolume, check_shapes
 from emseg.data.sampling import resolve_range
 from emseg.errors import UserError

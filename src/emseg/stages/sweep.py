@@ -8,7 +8,7 @@ from typing import Any
 
 from emseg import __version__
 from emseg.config import build
-from emseg.config.schema_sweep import Sweep
+from emseg.config.schema_sweep import SweepConfig
 from emseg.decoding import sweep_of
 from emseg.errors import UserError, unknown_name
 from emseg.progress import track
@@ -97,7 +97,7 @@ def _rows(
 
 
 def combinations(
-    config: Sweep, decoding: Mapping[str, Any], allow: Sequence[str]
+    config: SweepConfig, decoding: Mapping[str, Any], allow: Sequence[str]
 ) -> tuple[list[Combination], Row]:
     """The grid, what the decoder sweeps over itself apart, and the columns of the config's own.
 

@@ -10,7 +10,7 @@ import yaml
 
 from emseg.config import Loaded
 from emseg.config.schema import Tune
-from emseg.config.schema_data import Volume
+from emseg.config.schema_data import VolumeConfig
 from emseg.errors import UserError
 from emseg.runs.run_folder import run_of, say
 from emseg.stages.decode_job import as_it_is
@@ -115,13 +115,13 @@ def _shown(leaf: Mapping[str, Any], config: Tune) -> str:
     return ", ".join(f"{key}={value}" for key, value in values.items())
 
 
-def share_voxels(one: Mapping[str, Volume], other: Mapping[str, Volume]) -> bool:
+def share_voxels(one: Mapping[str, VolumeConfig], other: Mapping[str, VolumeConfig]) -> bool:
     """True when a part of an image stands in both, as far as names and ranges tell."""
     pairs = [(a, b) for a in one.values() for b in other.values()]
     return any((a.path, a.image) == (b.path, b.image) and _meet(a, b) for a, b in pairs)
 
 
-def _meet(one: Volume, other: Volume) -> bool:
+def _meet(one: VolumeConfig, other: VolumeConfig) -> bool:
     first, second = one.range, other.range
     if first is None or second is None or one.range_axis != other.range_axis:
         return True
