@@ -18,6 +18,7 @@ FLOORS = {
     "models": 2,
     "losses": 2,
     "data": 2,
+    "synthetic": 2,
     "decoding": 2,
     "evaluation": 2,
     "volumes": 1,

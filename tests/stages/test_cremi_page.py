@@ -16,9 +16,9 @@ import yaml
 from scipy import ndimage
 
 from emseg.config import load
-from emseg.data import layouts
 from emseg.models.rsunet import RSUNet
 from emseg.stages import download
+from emseg.synthetic import layouts
 from emseg.volumes import open_volume
 from stages.page import Session, count_stages, key_of, mode_of
 from stages.served import serving

@@ -15,10 +15,10 @@ import yaml
 
 from emseg.config import load
 from emseg.config.leaves import CODE_READ
-from emseg.data import layouts
 from emseg.decoding.agglomerate import agglomerate
 from emseg.kernels.symmetry import views
 from emseg.stages import download
+from emseg.synthetic import layouts
 from stages.page import Session, count_stages, key_of, mode_of
 from stages.served import serving
 from stages.test_download import FILES, archive_of

@@ -26,10 +26,10 @@ def demo() -> None:
     # Here and below, what other verbs need not wait for.
     from emseg.config import load
     from emseg.config.choices import tutorials_folder
-    from emseg.data.layouts import write_layout
     from emseg.stages.session import Session
     from emseg.stages.train import train
     from emseg.stages.tune import tune_decoder
+    from emseg.synthetic.layouts import write_layout
 
     start = time.monotonic()
     data, tutorial = Path("datasets/demo"), tutorials_folder() / "demo.yaml"
@@ -49,7 +49,7 @@ def demo() -> None:
 
 def synth(layout: str, folder: str) -> None:
     """Write a synthetic data set in a recipe's layout."""
-    from emseg.data.layouts import LAYOUTS, write_layout
+    from emseg.synthetic.layouts import LAYOUTS, write_layout
 
     to = Path(folder)
     # An unknown layout makes no folder.
@@ -59,8 +59,8 @@ def synth(layout: str, folder: str) -> None:
 
 
 def _baseline(data: Path) -> float:
-    from emseg.data.baseline import raw_watershed
     from emseg.evaluation.adapted_rand import adapted_rand
+    from emseg.synthetic.baseline import raw_watershed
 
     raw, truth = open_volume(data / "test_raw.h5"), open_volume(data / "test_labels.h5")
     assert raw.voxel_size is not None
