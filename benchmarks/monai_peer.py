@@ -13,8 +13,8 @@ import torch
 from monai import transforms as monai
 
 from emseg.data.augment import Sample, Transform
-from emseg.data.augment_geometry import Flip, Rot90
-from emseg.data.augment_intensity import Brightness, Gamma
+from emseg.data.augment.geometry import Flip, Rot90
+from emseg.data.augment.grey_values import Brightness, Gamma
 from emseg.data.dataset import PatchDataset
 
 ELASTIC = 0.3

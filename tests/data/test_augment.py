@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from data.drawn_samples import KINDS, numbered, painted
 from emseg.data.augment import OneOf, Pipeline, Sample, Size, Transform
-from emseg.data.augment_geometry import Flip, Permute, Rot90
-from emseg.data.augment_intensity import Brightness, Contrast, Gamma, GaussianNoise
-from emseg.data.augment_scale import Rescale
+from emseg.data.augment.geometry import Flip, Permute, Rot90
+from emseg.data.augment.grey_values import Brightness, Contrast, Gamma, GaussianNoise
+from emseg.data.augment.scale import Rescale
 from emseg.errors import UserError
 
 GEOMETRY = st.one_of(

@@ -8,22 +8,22 @@ from scipy import stats
 
 from data.drawn_samples import numbered, random_sample, read_for
 from emseg.data.augment import OneOf, Pipeline, Sample, Size, Transform
-from emseg.data.augment_boxes import CutBlur, CutNoise, Cutout
-from emseg.data.augment_defects import (
+from emseg.data.augment.boxes import CutBlur, CutNoise, Cutout
+from emseg.data.augment.defects import (
     Grayscale,
     MissingParts,
     MissingSections,
     OutOfFocus,
     SectionBlur,
 )
-from emseg.data.augment_fold import Fold
-from emseg.data.augment_geometry import Flip, Permute, Rot90
-from emseg.data.augment_intensity import Brightness, Contrast, Gamma, GaussianNoise
-from emseg.data.augment_mixing import CopyPaste, Mixup
-from emseg.data.augment_scale import Rescale
-from emseg.data.augment_sections import LostSections, Misalignment, SectionShifts, Slip
-from emseg.data.augment_slices import DropSlices, ShiftSlices
-from emseg.data.augment_warp import Affine, Elastic
+from emseg.data.augment.displaced_sections import LostSections, Misalignment, SectionShifts, Slip
+from emseg.data.augment.fold import Fold
+from emseg.data.augment.geometry import Flip, Permute, Rot90
+from emseg.data.augment.grey_values import Brightness, Contrast, Gamma, GaussianNoise
+from emseg.data.augment.mixing import CopyPaste, Mixup
+from emseg.data.augment.scale import Rescale
+from emseg.data.augment.slices import DropSlices, ShiftSlices
+from emseg.data.augment.warps import Affine, Elastic
 from emseg.errors import UserError
 
 SIZE = (6, 6, 6)

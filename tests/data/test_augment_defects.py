@@ -10,15 +10,15 @@ from scipy import stats
 from data.drawn_changes import SIZE, assert_alike, changes
 from data.drawn_samples import KINDS, copied, random_sample
 from emseg.data.augment import Size, Transform
-from emseg.data.augment_boxes import Cutout
-from emseg.data.augment_defects import (
+from emseg.data.augment.boxes import Cutout
+from emseg.data.augment.defects import (
     Grayscale,
     MissingParts,
     MissingSections,
     OutOfFocus,
     SectionBlur,
 )
-from emseg.data.augment_slices import DropSlices, ShiftSlices
+from emseg.data.augment.slices import DropSlices, ShiftSlices
 from emseg.errors import UserError
 
 

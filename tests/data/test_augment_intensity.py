@@ -7,18 +7,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from data.drawn_samples import KINDS, copied, random_sample
-from emseg.data import augment_defects, augment_intensity
-from emseg.data.augment import Sample, Size, Transform
-from emseg.data.augment_boxes import CutBlur, CutNoise, Cutout
-from emseg.data.augment_defects import (
+from emseg.data.augment import Sample, Size, Transform, defects, grey_values
+from emseg.data.augment.boxes import CutBlur, CutNoise, Cutout
+from emseg.data.augment.defects import (
     Grayscale,
     MissingParts,
     MissingSections,
     OutOfFocus,
     SectionBlur,
 )
-from emseg.data.augment_intensity import Brightness, Contrast, Gamma, GaussianNoise
-from emseg.data.augment_slices import DropSlices, ShiftSlices
+from emseg.data.augment.grey_values import Brightness, Contrast, Gamma, GaussianNoise
+from emseg.data.augment.slices import DropSlices, ShiftSlices
 from emseg.errors import UserError
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -109,7 +108,7 @@ def test_curves_do_not_compute_in_double_precision(
         seen.append(curve(image).dtype)
         return image
 
-    for module in (augment_intensity, augment_defects):
+    for module in (grey_values, defects):
         monkeypatch.setattr(module, "apply_curve", watched)
     transform(random_sample((2, 3, 3), np.float32), (2, 3, 3), np.random.default_rng(0))
     assert seen == [np.float32]
@@ -155,9 +154,7 @@ def test_noise_does_not_depend_on_the_generator() -> None:
 def test_strong_noise_saturates_and_does_not_turn_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """The table of noise is of 16 bits, which 255 sigma exceeds."""
     tables = []
-    monkeypatch.setattr(
-        augment_intensity, "add_noise", lambda _, table, *rest: tables.append(table)
-    )
+    monkeypatch.setattr(grey_values, "add_noise", lambda _, table, *rest: tables.append(table))
     sample = random_sample((1, 2, 2))
     GaussianNoise(sigma=(90.0, 90.0), p=1)(sample, sample.size, np.random.default_rng(0))
     (table,) = tables

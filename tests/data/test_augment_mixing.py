@@ -8,7 +8,7 @@ from scipy import stats
 
 from data.drawn_samples import KINDS
 from emseg.data.augment import Pipeline, Sample, Size
-from emseg.data.augment_mixing import CopyPaste, Mixup
+from emseg.data.augment.mixing import CopyPaste, Mixup
 from emseg.data.dataset import PatchDataset
 from emseg.data.labelled import LabelledVolume
 from emseg.data.targets import Affinity

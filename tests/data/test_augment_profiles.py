@@ -86,7 +86,17 @@ def test_what_a_reaching_profile_does_not_see_is_unlabelled_and_masked() -> None
     assert unseen > 0
 
 
-GEOMETRY = ("augment_geometry", "augment_sections", "augment_warp")
+GEOMETRY = {
+    "Flip",
+    "Rot90",
+    "Permute",
+    "Misalignment",
+    "Slip",
+    "SectionShifts",
+    "LostSections",
+    "Affine",
+    "Elastic",
+}
 
 
 def moves_alone(transforms: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +107,7 @@ def moves_alone(transforms: dict[str, Any]) -> dict[str, Any]:
             inner = moves_alone(item["transforms"])
             fired = {"p": 1.0, "weights": None} if "p" in item else {}
             kept |= {name: item | {"transforms": inner, **fired}} if inner else {}
-        elif item["_target_"].split(".")[-2] in GEOMETRY and item.get("missing", [0, 0]) == [0, 0]:
+        elif item["_target_"].split(".")[-1] in GEOMETRY and item.get("missing", [0, 0]) == [0, 0]:
             kept[name] = item | {"p": 1.0}
     return kept
 

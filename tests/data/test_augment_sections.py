@@ -8,7 +8,7 @@ from scipy import stats
 
 from data.drawn_samples import KINDS, numbered, painted, read_for
 from emseg.data.augment import Size, Transform
-from emseg.data.augment_sections import LostSections, Misalignment, SectionShifts, Slip
+from emseg.data.augment.displaced_sections import LostSections, Misalignment, SectionShifts, Slip
 from emseg.errors import UserError
 
 SEEDS = st.integers(0, 2**32 - 1)

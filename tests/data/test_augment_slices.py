@@ -6,7 +6,7 @@ from scipy import stats
 
 from data.drawn_changes import SIZE, assert_alike, changes
 from data.drawn_samples import KINDS
-from emseg.data.augment_slices import DropSlices, ShiftSlices
+from emseg.data.augment.slices import DropSlices, ShiftSlices
 from emseg.errors import UserError
 
 

@@ -13,11 +13,11 @@ from emseg.config.choices import conf_folder
 from emseg.config.construction import build
 from emseg.config.reading import read_yaml
 from emseg.data.augment import Sample, Size, Transform
-from emseg.data.augment_boxes import Cutout
-from emseg.data.augment_defects import SectionBlur
-from emseg.data.augment_fold import Fold
-from emseg.data.augment_scale import Rescale
-from emseg.data.augment_sections import SectionShifts
+from emseg.data.augment.boxes import Cutout
+from emseg.data.augment.defects import SectionBlur
+from emseg.data.augment.displaced_sections import SectionShifts
+from emseg.data.augment.fold import Fold
+from emseg.data.augment.scale import Rescale
 from emseg.errors import UserError
 
 

@@ -6,10 +6,10 @@ from scipy import stats
 
 from data.drawn_samples import KINDS, Extreme, framed, read_for
 from emseg.data.augment import Sample, Size, Transform
-from emseg.data.augment_fold import Fold
-from emseg.data.augment_scale import Rescale
-from emseg.data.augment_sections import LostSections, Misalignment, SectionShifts, Slip
-from emseg.data.augment_warp import Affine, Elastic, _spline
+from emseg.data.augment.displaced_sections import LostSections, Misalignment, SectionShifts, Slip
+from emseg.data.augment.fold import Fold
+from emseg.data.augment.scale import Rescale
+from emseg.data.augment.warps import Affine, Elastic, _spline
 from emseg.errors import UserError
 
 STILL = (0.0, 0.0, 0.0)

@@ -9,8 +9,8 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from emseg.data.augment import Pipeline
-from emseg.data.augment_geometry import Flip
-from emseg.data.augment_intensity import GaussianNoise
+from emseg.data.augment.geometry import Flip
+from emseg.data.augment.grey_values import GaussianNoise
 from emseg.data.dataset import PatchDataset
 from emseg.data.labelled import LabelledVolume
 from emseg.data.targets import Affinity

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emseg.data.augment import Sample, Size, Transform
-from emseg.data.augment_checks import check_interval, check_probability
-from emseg.data.augment_intensity import draw_power
-from emseg.data.augment_warp import NO_FIELD, SLACK
+from emseg.data.augment.checks import check_interval, check_probability
+from emseg.data.augment.grey_values import draw_power
+from emseg.data.augment.transform import Sample, Size, Transform
+from emseg.data.augment.warps import NO_FIELD, SLACK
 from emseg.kernels.warp import warp_sections
 
 

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from emseg.data.augment_checks import check_probability
+from emseg.data.augment.checks import check_probability
 from emseg.errors import UserError, unknown_name
 from emseg.kernels.copies import owned
 

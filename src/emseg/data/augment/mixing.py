@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emseg.data.augment import Sample, Size, Transform
-from emseg.data.augment_checks import check_interval, check_probability
+from emseg.data.augment.checks import check_interval, check_probability
+from emseg.data.augment.transform import Sample, Size, Transform
 from emseg.data.intensity import to_unit
 from emseg.errors import UserError
 

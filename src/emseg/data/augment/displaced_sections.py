@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emseg.data.augment import Sample, Size, Transform
-from emseg.data.augment_checks import check_interval, check_probability
-from emseg.data.augment_intensity import grey
-from emseg.data.augment_warp import Affine
+from emseg.data.augment.checks import check_interval, check_probability
+from emseg.data.augment.grey_values import grey
+from emseg.data.augment.transform import Sample, Size, Transform
+from emseg.data.augment.warps import Affine
 from emseg.errors import UserError
 from emseg.kernels.copies import copy_planes
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emseg.data.augment import Sample, Size, Transform
-from emseg.data.augment_checks import check_axes, check_probability
+from emseg.data.augment.checks import check_axes, check_probability
+from emseg.data.augment.transform import Sample, Size, Transform
 from emseg.errors import UserError
 
 

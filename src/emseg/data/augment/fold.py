@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emseg.data.augment import Sample, Size, Transform
-from emseg.data.augment_checks import check_interval, check_probability
-from emseg.data.augment_intensity import grey
-from emseg.data.augment_sections import draw_sections
-from emseg.data.augment_warp import SLACK
+from emseg.data.augment.checks import check_interval, check_probability
+from emseg.data.augment.displaced_sections import draw_sections
+from emseg.data.augment.grey_values import grey
+from emseg.data.augment.transform import Sample, Size, Transform
+from emseg.data.augment.warps import SLACK
 from emseg.errors import UserError
 from emseg.kernels.warp import warp_sections
 

@@ -6,8 +6,8 @@ from itertools import product
 
 import numpy as np
 
-from emseg.data.augment import Sample, Size, Transform
-from emseg.data.augment_checks import check_interval, check_probability
+from emseg.data.augment.checks import check_interval, check_probability
+from emseg.data.augment.transform import Sample, Size, Transform
 from emseg.errors import UserError
 from emseg.kernels.warp import spline_field, warp_sections, warp_volume
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emseg.data.augment import Sample, Size, Transform
-from emseg.data.augment_checks import check_interval, check_probability
-from emseg.data.augment_intensity import grey, make_noisy
+from emseg.data.augment.checks import check_interval, check_probability
+from emseg.data.augment.grey_values import grey, make_noisy
+from emseg.data.augment.transform import Sample, Size, Transform
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from functools import cache
 import numpy as np
 from scipy.special import ndtri
 
-from emseg.data.augment import Sample, Size, Transform
-from emseg.data.augment_checks import check_interval, check_probability
+from emseg.data.augment.checks import check_interval, check_probability
+from emseg.data.augment.transform import Sample, Size, Transform
 from emseg.kernels.intensity import add_noise, look_up
 
 LEVELS = np.arange(256, dtype=np.float32) / np.float32(255)

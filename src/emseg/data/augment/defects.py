@@ -6,10 +6,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from emseg.data.augment import Sample, Size, Transform
-from emseg.data.augment_checks import check_interval, check_probability
-from emseg.data.augment_intensity import apply_curve, draw_power, grey
-from emseg.data.augment_sections import draw_sections
+from emseg.data.augment.checks import check_interval, check_probability
+from emseg.data.augment.displaced_sections import draw_sections
+from emseg.data.augment.grey_values import apply_curve, draw_power, grey
+from emseg.data.augment.transform import Sample, Size, Transform
 from emseg.errors import UserError, unknown_name
 from emseg.kernels.intensity import blur
 
