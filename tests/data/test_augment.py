@@ -1,4 +1,3 @@
-import itertools
 from collections import Counter
 
 import numpy as np
@@ -7,10 +6,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.drawn_samples import KINDS, numbered, painted
-from emseg.data.augment import OneOf, Pipeline, Sample, Size, Transform
-from emseg.data.augment.geometry import Flip, Permute, Rot90
-from emseg.data.augment.grey_values import Brightness, Contrast, Gamma, GaussianNoise
-from emseg.data.augment.scale import Rescale
+from emseg.data.augment import (
+    Brightness,
+    Contrast,
+    Flip,
+    Gamma,
+    GaussianNoise,
+    OneOf,
+    Permute,
+    Pipeline,
+    Rescale,
+    Rot90,
+    Sample,
+    Size,
+    Transform,
+)
 from emseg.errors import UserError
 
 GEOMETRY = st.one_of(
@@ -18,12 +28,6 @@ GEOMETRY = st.one_of(
     st.builds(Rot90, axes=st.permutations(range(3)).map(lambda a: tuple(a[:2])), p=st.floats(0, 1)),
     st.builds(Permute, axes=st.sampled_from([(0, 1, 2), (2, 1)]), p=st.floats(0, 1)),
 )
-INTENSITY = [
-    Brightness(shift=(-0.4, 0.4), p=1),
-    Contrast(gain=(0.2, 3), p=1),
-    Gamma(gamma=(0.3, 3), p=1),
-    GaussianNoise(sigma=(0.1, 0.5), p=1),
-]
 
 
 def random_sample(seed: int) -> Sample:
@@ -77,16 +81,6 @@ def test_quarter_turns_are_those_of_the_plane() -> None:
     found = seen(Pipeline(transforms={"turn": Rot90(axes=(1, 2), p=1)}), (2, 3, 3), 300)
     assert set(found) == {np.ascontiguousarray(t).tobytes() for t in turned}
     assert min(found.values()) > 60
-
-
-@pytest.mark.parametrize("transform", INTENSITY)
-def test_intensities_saturate_and_labels_stay(transform: Transform) -> None:
-    rng = np.random.default_rng(2)
-    for seed in range(20):
-        before, after = random_sample(seed), transform(random_sample(seed), (4, 6, 6), rng)
-        assert after.image.min() >= 0 and after.image.max() <= 1
-        assert after.image.dtype == np.float32
-        np.testing.assert_array_equal(before.labels, after.labels)
 
 
 def test_intensities_are_what_they_say() -> None:
@@ -180,20 +174,3 @@ def test_exchanged_axes_must_have_one_size(transform: Transform) -> None:
     pipeline.check((16, 32, 32))
     with pytest.raises(UserError, match=r"augment.transforms.turn .*\[16, 32, 64\]"):
         pipeline.check((16, 32, 64))
-
-
-@pytest.mark.parametrize(
-    ("kind", "arguments"),
-    [
-        *itertools.product([Flip, Rot90, Permute, Gamma, GaussianNoise], [{"p": 1.1}, {"p": -0.1}]),
-        *itertools.product([Flip, Rot90, Permute], [{"axes": (0, 3)}, {"axes": (1, 1)}]),
-        (Rot90, {"axes": (0, 1, 2)}),
-        (Brightness, {"shift": (0.2, 0.1)}),
-        (Contrast, {"gain": (-1, 1)}),
-        (Gamma, {"gamma": (0, 1)}),
-        (GaussianNoise, {"sigma": (0.1,)}),
-    ],
-)
-def test_impossible_settings_are_refused(kind: type[Transform], arguments: dict) -> None:
-    with pytest.raises(UserError, match=kind.__name__):
-        kind(**arguments)

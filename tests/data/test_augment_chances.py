@@ -1,29 +1,48 @@
-"""How often transforms fire, and which one of several."""
+"""What all transforms have: how often they fire, what they refuse; and one of several."""
 
 from collections import Counter
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from data.drawn_samples import numbered, random_sample, read_for
-from emseg.data.augment import OneOf, Pipeline, Sample, Size, Transform
-from emseg.data.augment.boxes import CutBlur, CutNoise, Cutout
-from emseg.data.augment.defects import (
+from emseg.data.augment import (
+    Affine,
+    Brightness,
+    Contrast,
+    CopyPaste,
+    CutBlur,
+    CutNoise,
+    Cutout,
+    DropSlices,
+    Elastic,
+    Flip,
+    Fold,
+    Gamma,
+    GaussianNoise,
     Grayscale,
+    LostSections,
+    Misalignment,
     MissingParts,
     MissingSections,
+    Mixup,
+    OneOf,
     OutOfFocus,
+    Permute,
+    Pipeline,
+    Rescale,
+    Rot90,
+    Sample,
     SectionBlur,
+    SectionShifts,
+    ShiftSlices,
+    Size,
+    Slip,
+    Transform,
 )
-from emseg.data.augment.displaced_sections import LostSections, Misalignment, SectionShifts, Slip
-from emseg.data.augment.fold import Fold
-from emseg.data.augment.geometry import Flip, Permute, Rot90
-from emseg.data.augment.grey_values import Brightness, Contrast, Gamma, GaussianNoise
-from emseg.data.augment.mixing import CopyPaste, Mixup
-from emseg.data.augment.scale import Rescale
-from emseg.data.augment.slices import DropSlices, ShiftSlices
-from emseg.data.augment.warps import Affine, Elastic
 from emseg.errors import UserError
 
 SIZE = (6, 6, 6)
@@ -85,10 +104,11 @@ def test_transform_fires_with_its_probability(transform: Transform, shows: float
     assert stats.binomtest(fired, count, 0.2 * shows).pvalue > 1e-4
 
 
+KINDS_OF_TRANSFORM = sorted({type(t) for t, _ in FIRING}, key=lambda kind: kind.__name__)
+
+
 @pytest.mark.parametrize("p", [0, 1])
-@pytest.mark.parametrize(
-    "kind", sorted({type(t) for t, _ in FIRING}, key=lambda kind: kind.__name__)
-)
+@pytest.mark.parametrize("kind", KINDS_OF_TRANSFORM)
 def test_p_may_be_a_whole_number(kind: type, p: int) -> None:
     transform = kind(p=p)
     crop = read_for(transform, SIZE)
@@ -96,6 +116,78 @@ def test_p_may_be_a_whole_number(kind: type, p: int) -> None:
     after = transform(sample, SIZE, np.random.default_rng(0))
     if p == 0:
         np.testing.assert_array_equal(after.image, sample.centre(SIZE).image)
+
+
+# Of every setting what is just beyond its rule; the rules themselves have a test of their own.
+BEYOND: dict[type[Transform], dict[str, Any]] = {
+    Flip: {"axes": (0, 3)},
+    Rot90: {"axes": (0, 1, 2)},
+    Permute: {"axes": (1, 1)},
+    Affine: {
+        "rotation": (0.0, 181.0, 0.0),
+        "scale": (1.0, 0.0, 0.0),
+        "shear": (0.0, 1.5, 0.0),
+        "reach": (1, -1, 1),
+    },
+    Rescale: {"factor": (0.0, 1.5)},
+    Elastic: {
+        "displacement": (-1.0, 2.0),
+        "displacement_across": (2.0, 1.0),
+        "spacing": 0.5,
+        "section_spacing": 0.0,
+    },
+    Misalignment: {"displacement": 0, "rotation": 91.0, "missing": (-1, 2), "fill": (0.0, 1.1)},
+    Slip: {"displacement": 0, "sections": (0, 1)},
+    SectionShifts: {"displacement": 0, "rate": 1.1},
+    LostSections: {"sections": (0, 0)},
+    MissingSections: {"sections": (0, 2), "full": 1.1, "part": (0.5, 1.5), "fill": (-0.1, 1.0)},
+    MissingParts: {"sections": (0, 1), "hole": (0.0, 2.0), "fill": (0.0, 1.1)},
+    OutOfFocus: {"sections": (0, 0), "sigma": (-1.0, 1.0), "full": 1.1},
+    SectionBlur: {"sigma": (-1.0, 1.0), "widths": (3, 4)},
+    Fold: {
+        "sections": (0, 2),
+        "pull": (-1.0, 4.0),
+        "reach": 11.9,
+        "width": (-1.0, 4.0),
+        "fill": (0.0, 1.1),
+    },
+    Grayscale: {
+        "gain": (-0.1, 1.0),
+        "shift": (1.0, 0.0),
+        "gamma": (0.0, 1.0),
+        "scope": "sections",
+    },
+    Brightness: {"shift": (0.2, 0.1)},
+    Contrast: {"gain": (-1.0, 1.0)},
+    Gamma: {"gamma": (0.001, 1.0)},
+    GaussianNoise: {"sigma": (-0.1, 0.1)},
+    CutNoise: {"length": (0.5, 1.1), "sigma": (-0.1, 0.1)},
+    CutBlur: {"length": (-0.1, 0.5), "ratio": (1, 4)},
+    Cutout: {"count": (0, 2), "depth": (0, 2), "side": (0, 2), "fill": 1.5},
+    DropSlices: {"axes": (), "rate": 1.1, "fill": 2.0},
+    ShiftSlices: {"axes": (0, 0), "rate": -0.1, "displacement": 0},
+    CopyPaste: {"min_size": 0},
+    Mixup: {"ratio": (0.5, 1.5)},
+}
+# Neither of them has a value that is out of range.
+FREE = {"move_labels", "follow"}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_TRANSFORM)
+def test_impossible_settings_are_refused(kind: type[Transform]) -> None:
+    beyond = {"p": 1.1, **BEYOND[kind]}
+    assert {field.name for field in fields(kind)} - FREE == set(beyond)
+    for name, value in beyond.items():
+        with pytest.raises(
+            UserError, match=rf"{kind.__name__}: {name}=|{name} .* {kind.__name__};"
+        ):
+            kind(**{name: value})
+
+
+@pytest.mark.parametrize("widths", [(), (-3,)])
+def test_blur_has_odd_widths(widths: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match="widths=.* must be odd numbers from 1 up, or null"):
+        SectionBlur(widths=widths)
 
 
 class Marked(Transform):

@@ -9,17 +9,18 @@ from scipy import stats
 
 from data.drawn_changes import SIZE, assert_alike, changes
 from data.drawn_samples import KINDS, copied, random_sample
-from emseg.data.augment import Size, Transform
-from emseg.data.augment.boxes import Cutout
-from emseg.data.augment.defects import (
+from emseg.data.augment import (
+    Cutout,
+    DropSlices,
     Grayscale,
     MissingParts,
     MissingSections,
     OutOfFocus,
     SectionBlur,
+    ShiftSlices,
+    Size,
+    Transform,
 )
-from emseg.data.augment.slices import DropSlices, ShiftSlices
-from emseg.errors import UserError
 
 
 def rectangle(changed: np.ndarray) -> tuple[slice, slice]:
@@ -211,36 +212,3 @@ def test_small_samples_and_read_only_ones_are_no_exception(
     np.testing.assert_array_equal(after.labels, before.labels)
     if sealed:
         np.testing.assert_array_equal(sample.image, before.image)
-
-
-@pytest.mark.parametrize(
-    ("kind", "arguments", "name"),
-    [
-        (MissingSections, {"sections": (0, 2)}, "sections"),
-        (MissingSections, {"full": 1.1}, "full"),
-        (MissingSections, {"part": (0.5, 1.5)}, "part"),
-        (MissingSections, {"fill": (-0.1, 1.0)}, "fill"),
-        (MissingSections, {"p": -1.0}, "p"),
-        (MissingParts, {"sections": (2, 1)}, "sections"),
-        (MissingParts, {"hole": (0.0, 2.0)}, "hole"),
-        (MissingParts, {"fill": (0.0,)}, "fill"),
-        (MissingParts, {"p": 1.1}, "p"),
-        (OutOfFocus, {"sections": (0, 0)}, "sections"),
-        (OutOfFocus, {"sigma": (-1.0, 1.0)}, "sigma"),
-        (OutOfFocus, {"sigma": (0.0, float("inf"))}, "sigma"),
-        (OutOfFocus, {"full": float("nan")}, "full"),
-        (OutOfFocus, {"p": 1.1}, "p"),
-        (Grayscale, {"gain": (-0.1, 1.0)}, "gain"),
-        (Grayscale, {"shift": (float("-inf"), 0.0)}, "shift"),
-        (Grayscale, {"gamma": (0.0, 1.0)}, "gamma"),
-        (Grayscale, {"p": 1.1}, "p"),
-    ],
-)
-def test_impossible_settings_are_refused(kind: type, arguments: dict, name: str) -> None:
-    with pytest.raises(UserError, match=rf"{kind.__name__}: {name}\b"):
-        kind(**arguments)
-
-
-def test_unknown_scope_is_refused() -> None:
-    with pytest.raises(UserError, match="unknown scope 'sections' in Grayscale; .* 'section'"):
-        Grayscale(scope="sections")

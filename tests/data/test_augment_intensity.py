@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,18 +5,26 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from data.drawn_samples import KINDS, copied, random_sample
-from emseg.data.augment import Sample, Size, Transform, defects, grey_values
-from emseg.data.augment.boxes import CutBlur, CutNoise, Cutout
-from emseg.data.augment.defects import (
+from emseg.data.augment import (
+    Brightness,
+    Contrast,
+    CutBlur,
+    CutNoise,
+    Cutout,
+    DropSlices,
+    Gamma,
+    GaussianNoise,
     Grayscale,
     MissingParts,
     MissingSections,
     OutOfFocus,
+    Sample,
     SectionBlur,
+    ShiftSlices,
+    Size,
+    Transform,
+    grey_values,
 )
-from emseg.data.augment.grey_values import Brightness, Contrast, Gamma, GaussianNoise
-from emseg.data.augment.slices import DropSlices, ShiftSlices
-from emseg.errors import UserError
 
 SEEDS = st.integers(0, 2**32 - 1)
 # Those that draw the same whatever the image's type.
@@ -103,13 +109,9 @@ def test_curves_do_not_compute_in_double_precision(
 ) -> None:
     """Twice the memory and time, for nothing."""
     seen = []
-
-    def watched(image: np.ndarray, curve: Callable, box: object = None) -> np.ndarray:
-        seen.append(curve(image).dtype)
-        return image
-
-    for module in (grey_values, defects):
-        monkeypatch.setattr(module, "apply_curve", watched)
+    monkeypatch.setattr(
+        grey_values, "apply_curve", lambda image, curve, box=None: seen.append(curve(image).dtype)
+    )
     transform(random_sample((2, 3, 3), np.float32), (2, 3, 3), np.random.default_rng(0))
     assert seen == [np.float32]
 
@@ -221,25 +223,3 @@ def test_cut_blur_draws_all_its_ratios() -> None:
         after = transform(random_sample(size, np.float32, seed=seed), size, rng).image[0, 0]
         found.append(24 // len(np.unique(after[0])))
     assert set(found) == {2, 3, 4} and min(found.count(ratio) for ratio in (2, 3, 4)) >= 8
-
-
-@pytest.mark.parametrize(
-    ("kind", "arguments", "name"),
-    [
-        (Brightness, {"shift": (0.0, float("inf"))}, "shift"),
-        (Brightness, {"shift": (0.0, float("nan"))}, "shift"),
-        (Contrast, {"gain": (1.2, 0.8)}, "gain"),
-        (Gamma, {"gamma": (0.001, 1.0)}, "gamma"),
-        (GaussianNoise, {"sigma": (-0.1, 0.1)}, "sigma"),
-        (GaussianNoise, {"sigma": (0.0, 0.1, 0.2)}, "sigma"),
-        (CutNoise, {"length": (0.5, 1.1)}, "length"),
-        (CutNoise, {"sigma": (-0.1, 0.1)}, "sigma"),
-        (CutNoise, {"p": 1.1}, "p"),
-        (CutBlur, {"length": (-0.1, 0.5)}, "length"),
-        (CutBlur, {"ratio": (1, 4)}, "ratio"),
-        (CutBlur, {"p": -1}, "p"),
-    ],
-)
-def test_impossible_settings_are_refused(kind: type, arguments: dict, name: str) -> None:
-    with pytest.raises(UserError, match=rf"{kind.__name__}: {name}\b"):
-        kind(**arguments)

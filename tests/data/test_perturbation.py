@@ -12,12 +12,21 @@ from data.drawn_samples import KINDS, numbered, read_for
 from emseg.config.choices import conf_folder
 from emseg.config.construction import build
 from emseg.config.reading import read_yaml
-from emseg.data.augment import OneOf, Pipeline, Sample, Size, Transform
-from emseg.data.augment.boxes import Cutout
-from emseg.data.augment.displaced_sections import Misalignment, SectionShifts
-from emseg.data.augment.geometry import Flip, Permute
-from emseg.data.augment.grey_values import Brightness, GaussianNoise
-from emseg.data.augment.warps import Elastic
+from emseg.data.augment import (
+    Brightness,
+    Cutout,
+    Elastic,
+    Flip,
+    GaussianNoise,
+    Misalignment,
+    OneOf,
+    Permute,
+    Pipeline,
+    Sample,
+    SectionShifts,
+    Size,
+    Transform,
+)
 from emseg.data.dataset import PatchDataset
 from emseg.data.labelled import LabelledVolume
 from emseg.data.paired import PairedDataset

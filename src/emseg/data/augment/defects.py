@@ -1,24 +1,48 @@
-"""Defects of sections that show in the image alone: labels stay."""
+"""Defects of sections, and of slices across any axis, that show in the image alone."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, get_args
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 
-from emseg.data.augment.checks import check_interval, check_probability
-from emseg.data.augment.displaced_sections import draw_sections
-from emseg.data.augment.grey_values import apply_curve, draw_power, grey
-from emseg.data.augment.transform import Sample, Size, Transform
-from emseg.errors import UserError, unknown_name
+from emseg.bounds import Count, Fraction, Fractions, NotNegative, Rule, or_none, within
+from emseg.data.augment.geometry import AXES
+from emseg.data.augment.grey_values import grey, write_levels
+from emseg.data.augment.transform import (
+    ImageTransform,
+    RandomTransform,
+    Sample,
+    Size,
+    draw_box,
+    draw_quarters,
+    draw_sections,
+)
+from emseg.data.augment.warps import SLACK, middle, warp
+from emseg.errors import UserError
 from emseg.kernels.intensity import blur
 
-Rectangle = tuple[slice, slice]
-Scope = Literal["volume", "section", "mixed"]
+ODD = Rule(
+    "odd numbers from 1 up",
+    lambda widths: len(widths) > 0 and all(width > 0 and width % 2 for width in widths),
+)
 
 
-@dataclass(frozen=True, kw_only=True)
-class MissingSections(Transform):
+class _SectionDefect(ImageTransform):
+    sections: Count = (1, 1)
+    in_sections = True
+
+    def change_image(self, image: np.ndarray, rng: np.random.Generator) -> None:
+        for z in draw_sections(self.sections, image.shape[1], rng):
+            self.change_section(image[:, z], rng)
+
+    @abstractmethod
+    def change_section(self, section: np.ndarray, rng: np.random.Generator) -> None:
+        """Change a section (C, Y, X) in place."""
+
+
+class MissingSections(_SectionDefect):
     """With probability `p`, a few sections, or parts of them, hold one grey value and no image.
 
     Their number is drawn from `sections`. Each is missing as a whole with probability `full`; else
@@ -26,70 +50,35 @@ class MissingSections(Transform):
     value is drawn from `fill`, for each section anew.
     """
 
-    sections: tuple[int, int] = (1, 2)
-    full: float = 0.5
-    part: tuple[float, float] = (0.25, 0.75)
-    fill: tuple[float, float] = (0.0, 1.0)
-    p: float = 0.3
+    sections: Count = (1, 2)
+    full: Fraction = 0.5
+    part: Fractions = (0.25, 0.75)
+    fill: Fractions = (0.0, 1.0)
+    p: Fraction = 0.3
 
-    in_sections = True
-
-    def __post_init__(self) -> None:
-        check_interval(self.sections, name="sections", owner=self, least=1)
-        check_probability(self.full, name="full", owner=self)
-        check_interval(self.part, name="part", owner=self, least=0, most=1)
-        check_interval(self.fill, name="fill", owner=self, least=0, most=1)
-        check_probability(self.p, owner=self)
-
-    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        if rng.random() >= self.p:
-            return sample
-        image = sample.own_image()
-        for z in draw_sections(self.sections, size[0], rng):
-            rows = columns = slice(None)
-            if rng.random() >= self.full:
-                rows, columns = _one_side(size, rng.uniform(*self.part), rng)
-            image[:, z, rows, columns] = grey(rng.uniform(*self.fill), image.dtype)
-        return sample.with_image(image)
+    def change_section(self, section: np.ndarray, rng: np.random.Generator) -> None:
+        if rng.random() >= self.full:
+            section = _one_side(section, rng.uniform(*self.part), rng)
+        section[...] = grey(rng.uniform(*self.fill), section.dtype)
 
 
-@dataclass(frozen=True, kw_only=True)
-class MissingParts(Transform):
+class MissingParts(_SectionDefect):
     """With probability `p`, a few sections have a rectangular hole of one grey value.
 
     Their number is drawn from `sections`, the hole's sides, as fractions of the section's, from
     `hole`, and the value from `fill`.
     """
 
-    sections: tuple[int, int] = (1, 1)
-    hole: tuple[float, float] = (0.1, 0.25)
-    fill: tuple[float, float] = (0.0, 0.0)
-    p: float = 0.2
+    hole: Fractions = (0.1, 0.25)
+    fill: Fractions = (0.0, 0.0)
+    p: Fraction = 0.2
 
-    in_sections = True
-
-    def __post_init__(self) -> None:
-        check_interval(self.sections, name="sections", owner=self, least=1)
-        check_interval(self.hole, name="hole", owner=self, least=0, most=1)
-        check_interval(self.fill, name="fill", owner=self, least=0, most=1)
-        check_probability(self.p, owner=self)
-
-    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        if rng.random() >= self.p:
-            return sample
-        image = sample.own_image()
-        for z in draw_sections(self.sections, size[0], rng):
-            sides = [max(1, round(n * rng.uniform(*self.hole))) for n in size[1:]]
-            corner = [
-                int(rng.integers(n - side + 1)) for n, side in zip(size[1:], sides, strict=True)
-            ]
-            rows, columns = (slice(a, a + n) for a, n in zip(corner, sides, strict=True))
-            image[:, z, rows, columns] = grey(rng.uniform(*self.fill), image.dtype)
-        return sample.with_image(image)
+    def change_section(self, section: np.ndarray, rng: np.random.Generator) -> None:
+        rows, columns = draw_box(section.shape[1:], self.hole, rng)
+        section[:, rows, columns] = grey(rng.uniform(*self.fill), section.dtype)
 
 
-@dataclass(frozen=True, kw_only=True)
-class OutOfFocus(Transform):
+class OutOfFocus(_SectionDefect):
     """With probability `p`, a few sections, or quarters of them, are blurred by a Gaussian.
 
     Their number is drawn from `sections`, the standard deviation in pixels from `sigma`. A section
@@ -97,138 +86,142 @@ class OutOfFocus(Transform):
     point cuts it into. (DeepEM's defocus; the "motion blur" of other systems is this, too.)
     """
 
-    sections: tuple[int, int] = (1, 5)
-    sigma: tuple[float, float] = (1.0, 3.0)
-    full: float = 0.5
-    p: float = 0.3
+    sections: Count = (1, 5)
+    sigma: NotNegative = (1.0, 3.0)
+    full: Fraction = 0.5
+    p: Fraction = 0.3
 
-    in_sections = True
-
-    def __post_init__(self) -> None:
-        check_interval(self.sections, name="sections", owner=self, least=1)
-        check_interval(self.sigma, name="sigma", owner=self, least=0)
-        check_probability(self.full, name="full", owner=self)
-        check_probability(self.p, owner=self)
-
-    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        if rng.random() >= self.p:
-            return sample
-        image = sample.own_image()
-        for z in draw_sections(self.sections, size[0], rng):
-            sigma = rng.uniform(*self.sigma)
-            rows = columns = slice(None)
-            if rng.random() >= self.full:
-                quarters = list(_quarters(size, rng))
-                rows, columns = quarters[rng.integers(4)]
-            for section in image[:, z]:
-                part = section[rows, columns]
-                if part.size:
-                    smooth = blur(np.ascontiguousarray(part, np.float32), sigma)
-                    part[...] = np.rint(smooth) if image.dtype == np.uint8 else smooth
-        return sample.with_image(image)
+    def change_section(self, section: np.ndarray, rng: np.random.Generator) -> None:
+        sigma = rng.uniform(*self.sigma)
+        if rng.random() >= self.full:
+            _, height, width = section.shape
+            quarters = list(draw_quarters((height, width), rng))
+            section = section[:, *quarters[rng.integers(4)]]
+        if section.size:
+            _blur(section, sigma)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SectionBlur(Transform):
+class SectionBlur(ImageTransform):
     """With probability `p`, every section is blurred by a Gaussian of its own.
 
     Its standard deviation in pixels is drawn from `sigma`, and one of `widths`, odd numbers of
     pixels, is that of the square beyond which it is cut off (null: 3 sigma). (SSNS-Net's blur.)
     """
 
-    sigma: tuple[float, float] = (0.0, 2.0)
-    widths: tuple[int, ...] | None = (3, 5, 7, 9)
-    p: float = 0.5
+    sigma: NotNegative = (0.0, 2.0)
+    widths: Annotated[tuple[int, ...] | None, or_none(ODD)] = (3, 5, 7, 9)
+    in_sections = True
 
+    def change_image(self, image: np.ndarray, rng: np.random.Generator) -> None:
+        for z in range(image.shape[1]):
+            sigma = rng.uniform(*self.sigma)
+            radius = None if self.widths is None else int(rng.choice(self.widths)) // 2
+            _blur(image[:, z], sigma, radius)
+
+
+class Fold(RandomTransform):
+    """With probability `p`, a few sections are folded along a line, which hides some tissue.
+
+    Their number is drawn from `sections`. The line goes at any angle through any point. On both
+    sides tissue lies nearer to it than it should: beside the line by a number of pixels drawn from
+    `pull`, d pixels away by exp(-d / `reach`) of that. A band along the line, of a width in pixels
+    drawn from `width`, holds one value, drawn from `fill`. Labels stay.
+    """
+
+    sections: Count = (1, 5)
+    pull: NotNegative = (4.0, 12.0)
+    reach: float = 32.0
+    width: NotNegative = (4.0, 12.0)
+    fill: Fractions = (0.0, 0.3)
     in_sections = True
 
     def __post_init__(self) -> None:
-        check_interval(self.sigma, name="sigma", owner=self, least=0)
-        widths = (1,) if self.widths is None else self.widths
-        if not widths or not all(width > 0 and width % 2 for width in widths):
-            raise UserError(f"SectionBlur: widths {list(widths)} must be odd numbers from 1 up")
-        check_probability(self.p, owner=self)
+        super().__post_init__()
+        if not self.pull[1] <= self.reach < math.inf:
+            raise UserError(
+                f"Fold: reach={self.reach} must be {self.pull[1]}, the strongest pull, or more: "
+                "tissue would be seen twice"
+            )
 
-    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        if rng.random() >= self.p:
-            return sample
-        image = sample.own_image()
-        for z in range(size[0]):
-            sigma = rng.uniform(*self.sigma)
-            radius = None if self.widths is None else int(rng.choice(self.widths)) // 2
-            for section in image[:, z]:
-                smooth = blur(section.astype(np.float32), sigma, radius)
-                section[...] = np.rint(smooth) if image.dtype == np.uint8 else smooth
-        return sample.with_image(image)
+    def margin(self, size: Size) -> Size:
+        aside = math.ceil(self.pull[1] + SLACK)
+        return 0, aside, aside
+
+    def change(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        inside = sample.centre(size)
+        image = inside.image.copy()
+        for z in draw_sections(self.sections, size[0], rng):
+            section = sample.with_arrays(sample.image[:, z : z + 1], sample.labels[z : z + 1])
+            image[:, z] = self._folded(section, size[1:], rng)
+        return inside.with_image(image)
+
+    def _folded(
+        self, section: Sample, size: tuple[int, int], rng: np.random.Generator
+    ) -> np.ndarray:
+        """The image (C, Y, X) of the middle of a section, folded."""
+        angle, point = rng.uniform(0, 2 * math.pi), rng.uniform(0, size)
+        across = np.array([math.sin(angle), math.cos(angle)])
+        rows, columns = np.ogrid[: size[0], : size[1]]
+        distance = (rows - point[0]) * across[0] + (columns - point[1]) * across[1]
+        pull = rng.uniform(*self.pull) * np.exp(-np.abs(distance) / self.reach) * np.sign(distance)
+        field = (across[:, np.newaxis, np.newaxis] * pull)[np.newaxis].astype(np.float32)
+        part = (1, *size)
+        around = middle(section.size) - middle(part)
+        image = warp(section, part, np.eye(3), around, field=field, in_sections=True).image[:, 0]
+        band = np.abs(distance) < rng.uniform(*self.width) / 2
+        image[:, band] = grey(rng.uniform(*self.fill), image.dtype)
+        return image
 
 
-@dataclass(frozen=True, kw_only=True)
-class Grayscale(Transform):
-    """With probability `p`, x becomes (gain x + shift) ** gamma, saturating before the power.
+class _SliceDefect(ImageTransform):
+    axes: Annotated[Sequence[int], AXES] = (0, 1, 2)
+    rate: Fraction = 0.05
 
-    `gain` and `shift` are drawn uniformly, the logarithm of `gamma` is. `scope` says for what they
-    are drawn: the whole `volume`, each `section`, or `mixed`: each section as a whole, or, with
-    probability 1/2, each of the four quarters that a random point cuts it into, every one with
-    probability 1/2. (DeepEM's is mixed; its "0.5" is a gain of 0.75 to 1.25.)
+    def change_image(self, image: np.ndarray, rng: np.random.Generator) -> None:
+        axis = int(rng.choice(self.axes))
+        hit = np.flatnonzero(rng.random(image.shape[1 + axis]) < self.rate)
+        self.change_slices(np.moveaxis(image, 1 + axis, 0), hit, rng)
+
+    @abstractmethod
+    def change_slices(self, slices: np.ndarray, hit: np.ndarray, rng: np.random.Generator) -> None:
+        """Change those of the slices (N, C, A, B) that are `hit`, in place."""
+
+
+class DropSlices(_SliceDefect):
+    """With probability `p`, slices across one of `axes` are lost: each holds the value `fill`.
+
+    The axes are alike, and each slice is lost with probability `rate`.
     """
 
-    gain: tuple[float, float] = (0.75, 1.25)
-    shift: tuple[float, float] = (-0.25, 0.25)
-    gamma: tuple[float, float] = (0.5, 2.0)
-    scope: Scope = "mixed"
-    p: float = 0.7
+    fill: Fraction = 0.0
 
-    def __post_init__(self) -> None:
-        check_interval(self.gain, name="gain", owner=self, least=0)
-        check_interval(self.shift, name="shift", owner=self)
-        check_interval(self.gamma, name="gamma", owner=self, least=0.01)
-        if self.scope not in get_args(Scope):
-            raise unknown_name("scope", self.scope, get_args(Scope), where="Grayscale")
-        check_probability(self.p, owner=self)
-
-    @property
-    def in_sections(self) -> bool:
-        return self.scope != "volume"
-
-    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        if rng.random() >= self.p:
-            return sample
-        image = sample.own_image()
-        whole = (slice(0, size[1]), slice(0, size[2]))
-        if self.scope == "volume":
-            self._change(image, slice(0, size[0]), whole, rng)
-            return sample.with_image(image)
-        for z in range(size[0]):
-            if self.scope == "section" or rng.random() < 0.5:
-                self._change(image, slice(z, z + 1), whole, rng)
-                continue
-            for quarter in _quarters(size, rng):
-                if rng.random() < 0.5:
-                    self._change(image, slice(z, z + 1), quarter, rng)
-        return sample.with_image(image)
-
-    def _change(
-        self, image: np.ndarray, sections: slice, within: Rectangle, rng: np.random.Generator
-    ) -> None:
-        gain, shift = rng.uniform(*self.gain), rng.uniform(*self.shift)
-        power = draw_power(self.gamma, rng)
-        box = (sections, *within)
-        apply_curve(
-            image,
-            lambda x: np.clip(gain * x + shift, 0, 1) ** power,
-            ([part.start for part in box], [part.stop for part in box]),
-        )
+    def change_slices(self, slices: np.ndarray, hit: np.ndarray, rng: np.random.Generator) -> None:
+        slices[hit] = grey(self.fill, slices.dtype)
 
 
-def _one_side(size: Size, fraction: float, rng: np.random.Generator) -> Rectangle:
-    axis, near = int(rng.integers(2)), bool(rng.integers(2))
-    length = max(1, round(size[1 + axis] * fraction))
-    side = slice(0, length) if near else slice(size[1 + axis] - length, size[1 + axis])
-    return (side, slice(None)) if axis == 0 else (slice(None), side)
+class ShiftSlices(_SliceDefect):
+    """With probability `p`, slices across one of `axes` are shifted within their plane.
+
+    The axes are alike, and each slice is shifted with probability `rate`, by whole voxels within
+    +-`displacement` along both axes of its plane. What leaves at one side comes in at the other.
+    """
+
+    displacement: Annotated[int, within(1)] = 10
+
+    def change_slices(self, slices: np.ndarray, hit: np.ndarray, rng: np.random.Generator) -> None:
+        for at in hit:
+            shift = rng.integers(-self.displacement, self.displacement + 1, 2)
+            slices[at] = np.roll(slices[at], shift, (-2, -1))
 
 
-def _quarters(size: Size, rng: np.random.Generator) -> Iterator[Rectangle]:
-    row, column = (int(rng.integers(n + 1)) for n in size[1:])
-    for rows in (slice(0, row), slice(row, size[1])):
-        for columns in (slice(0, column), slice(column, size[2])):
-            yield rows, columns
+def _one_side(section: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    axis, near = 1 + int(rng.integers(2)), bool(rng.integers(2))
+    size = section.shape[axis]
+    length = max(1, round(size * fraction))
+    along = np.moveaxis(section, axis, 0)
+    return along[:length] if near else along[size - length :]
+
+
+def _blur(section: np.ndarray, sigma: float, radius: int | None = None) -> None:
+    for channel in section:
+        write_levels(channel, blur(np.ascontiguousarray(channel, np.float32), sigma, radius))

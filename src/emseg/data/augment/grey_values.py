@@ -3,124 +3,140 @@
 A stored uint8 image stays uint8, 255 being 1: a change is then a table of 256 levels.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import cache
+from typing import Annotated, Literal
 
 import numpy as np
 from scipy.special import ndtri
 
-from emseg.data.augment.checks import check_interval, check_probability
-from emseg.data.augment.transform import Sample, Size, Transform
+from emseg.bounds import Fraction, NotNegative, interval
+from emseg.data.augment.transform import ImageTransform, draw_power, draw_quarters
 from emseg.kernels.intensity import add_noise, look_up
 
 LEVELS = np.arange(256, dtype=np.float32) / np.float32(255)
-Box = tuple[Sequence[int], Sequence[int]]
+
+Interval = Annotated[tuple[float, float], interval()]
+Powers = Annotated[tuple[float, float], interval(0.01)]
+Scope = Literal["volume", "section", "mixed"]
+Box = tuple[slice, slice, slice]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Brightness(Transform):
+class Brightness(ImageTransform):
     """With probability `p`, one number drawn from `shift` is added to every voxel."""
 
-    shift: tuple[float, float] = (-0.1, 0.1)
-    p: float = 0.3
+    shift: Interval = (-0.1, 0.1)
+    p: Fraction = 0.3
 
-    def __post_init__(self) -> None:
-        check_interval(self.shift, name="shift", owner=self)
-        check_probability(self.p, owner=self)
-
-    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        if rng.random() >= self.p:
-            return sample
+    def change_image(self, image: np.ndarray, rng: np.random.Generator) -> None:
         shift = rng.uniform(*self.shift)
-        return sample.with_image(apply_curve(sample.own_image(), lambda x: x + shift))
+        apply_curve(image, lambda x: x + shift)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Contrast(Transform):
+class Contrast(ImageTransform):
     """With probability `p`, the distance to the patch's mean is multiplied by one `gain`."""
 
-    gain: tuple[float, float] = (0.9, 1.1)
-    p: float = 0.3
+    gain: NotNegative = (0.9, 1.1)
+    p: Fraction = 0.3
 
-    def __post_init__(self) -> None:
-        check_interval(self.gain, name="gain", owner=self, least=0)
-        check_probability(self.p, owner=self)
-
-    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        if rng.random() >= self.p:
-            return sample
-        gain, image = rng.uniform(*self.gain), sample.own_image()
+    def change_image(self, image: np.ndarray, rng: np.random.Generator) -> None:
+        gain = rng.uniform(*self.gain)
         mean = float(image.mean(dtype=np.float64)) / (255 if image.dtype == np.uint8 else 1)
-        return sample.with_image(apply_curve(image, lambda x: (x - mean) * gain + mean))
+        apply_curve(image, lambda x: (x - mean) * gain + mean)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gamma(Transform):
+class Gamma(ImageTransform):
     """With probability `p`, every voxel is raised to one power.
 
     The power's logarithm is uniform over `gamma`, so that [1/g, g] darkens and lightens alike.
     """
 
-    gamma: tuple[float, float] = (0.9, 1.1)
-    p: float = 0.3
+    gamma: Powers = (0.9, 1.1)
+    p: Fraction = 0.3
 
-    def __post_init__(self) -> None:
-        check_interval(self.gamma, name="gamma", owner=self, least=0.01)
-        check_probability(self.p, owner=self)
-
-    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        if rng.random() >= self.p:
-            return sample
+    def change_image(self, image: np.ndarray, rng: np.random.Generator) -> None:
         power = draw_power(self.gamma, rng)
-        return sample.with_image(apply_curve(sample.own_image(), lambda x: x**power))
+        apply_curve(image, lambda x: x**power)
 
 
-@dataclass(frozen=True, kw_only=True)
-class GaussianNoise(Transform):
+class Grayscale(ImageTransform):
+    """With probability `p`, x becomes (gain x + shift) ** gamma, saturating before the power.
+
+    `gain` and `shift` are drawn uniformly, the logarithm of `gamma` is. `scope` says for what they
+    are drawn: the whole `volume`, each `section`, or `mixed`: each section as a whole, or, with
+    probability 1/2, each of the four quarters that a random point cuts it into, every one with
+    probability 1/2. (DeepEM's is mixed; its "0.5" is a gain of 0.75 to 1.25.)
+    """
+
+    gain: NotNegative = (0.75, 1.25)
+    shift: Interval = (-0.25, 0.25)
+    gamma: Powers = (0.5, 2.0)
+    scope: Scope = "mixed"
+    p: Fraction = 0.7
+
+    @property
+    def in_sections(self) -> bool:
+        return self.scope != "volume"
+
+    def change_image(self, image: np.ndarray, rng: np.random.Generator) -> None:
+        for box in self._boxes(image.shape[1:], rng):
+            apply_curve(image, self._curve(rng), box)
+
+    def _boxes(self, size: tuple[int, ...], rng: np.random.Generator) -> Iterator[Box]:
+        depth, height, width = size
+        rows, columns = slice(0, height), slice(0, width)
+        if self.scope == "volume":
+            yield slice(0, depth), rows, columns
+            return
+        for z in range(depth):
+            section = slice(z, z + 1)
+            if self.scope == "section" or rng.random() < 0.5:
+                yield section, rows, columns
+                continue
+            for quarter in draw_quarters((height, width), rng):
+                if rng.random() < 0.5:
+                    yield section, *quarter
+
+    def _curve(self, rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+        gain, shift = rng.uniform(*self.gain), rng.uniform(*self.shift)
+        power = draw_power(self.gamma, rng)
+        return lambda x: np.clip(gain * x + shift, 0, 1) ** power
+
+
+class GaussianNoise(ImageTransform):
     """With probability `p`, independent normal noise; its `sigma` is drawn from an interval."""
 
-    sigma: tuple[float, float] = (0.0, 0.05)
-    p: float = 0.3
+    sigma: NotNegative = (0.0, 0.05)
+    p: Fraction = 0.3
 
-    def __post_init__(self) -> None:
-        check_interval(self.sigma, name="sigma", owner=self, least=0)
-        check_probability(self.p, owner=self)
-
-    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        if rng.random() >= self.p:
-            return sample
-        image, sigma = sample.own_image(), rng.uniform(*self.sigma)
-        make_noisy(image, sigma, ((0, 0, 0), sample.size), rng)
-        return sample.with_image(image)
+    def change_image(self, image: np.ndarray, rng: np.random.Generator) -> None:
+        make_noisy(image, rng.uniform(*self.sigma), rng)
 
 
 def apply_curve(
     image: np.ndarray, curve: Callable[[np.ndarray], np.ndarray], box: Box | None = None
-) -> np.ndarray:
-    """The image, in which every intensity x in [0, 1] (within the box alone) is now curve(x).
+) -> None:
+    """Change every intensity x in [0, 1] of an image, or within a box of it, to curve(x), in place.
 
     What leaves [0, 1] saturates; uint8 is rounded to the nearest level.
     """
-    start, stop = box or ((0, 0, 0), image.shape[1:])
+    box = box or tuple(slice(0, n) for n in image.shape[1:])
     if image.dtype == np.uint8:
         table = np.rint(255 * np.clip(curve(LEVELS), 0, 1)).astype(np.uint8)
-        look_up(image, table, np.array(start), np.array(stop))
+        start, stop = np.array([(part.start, part.stop) for part in box]).T
+        look_up(image, table, start, stop)
     else:
-        part = image[:, *(slice(a, b) for a, b in zip(start, stop, strict=True))]
+        part = image[:, *box]
         np.clip(curve(part), 0, 1, out=part, casting="unsafe")
-    return image
 
 
-def make_noisy(image: np.ndarray, sigma: float, box: Box, rng: np.random.Generator) -> None:
-    """Nothing; within the box the image has got independent normal noise of `sigma`."""
-    part = image[:, *(slice(a, b) for a, b in zip(*box, strict=True))]
-    if image.dtype == np.uint8:
+def make_noisy(part: np.ndarray, sigma: float, rng: np.random.Generator) -> None:
+    """Add independent normal noise of `sigma` to an image, or a part of one, in place."""
+    if part.dtype == np.uint8:
         table = np.clip(np.rint(255 * sigma * _normal_quantiles()), -255, 255).astype(np.int16)
         count = (part.size + 3) // 4
         raw = rng.integers(2**64 - 1, size=count, dtype=np.uint64, endpoint=True)
-        levels = part.ravel()  # a view where the box is the whole image, else a copy
+        levels = part.ravel()  # a view where the part is the whole image, else a copy
         add_noise(levels, table, raw)
         if levels.base is None:
             part[...] = levels.reshape(part.shape)
@@ -129,16 +145,14 @@ def make_noisy(image: np.ndarray, sigma: float, box: Box, rng: np.random.Generat
         np.clip(part, 0, 1, out=part)
 
 
-def draw_power(gamma: tuple[float, float], rng: np.random.Generator) -> float:
-    """A power whose logarithm is uniform over the interval."""
-    low, high = gamma
-    # A Python float: one of numpy's would make float64 of float32 images.
-    return math.exp(rng.uniform(math.log(low), math.log(high)))
-
-
 def grey(value: float, dtype: np.dtype) -> float:
     """An intensity in [0, 1] as an image of that dtype holds it."""
     return round(255 * value) if dtype == np.uint8 else value
+
+
+def write_levels(part: np.ndarray, values: np.ndarray) -> None:
+    """Write float32 values over part of an image, rounded where that holds levels."""
+    part[...] = np.rint(values) if part.dtype == np.uint8 else values
 
 
 @cache

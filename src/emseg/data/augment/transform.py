@@ -1,4 +1,4 @@
-"""The sample that augmentation works on, and how transforms follow and exclude each other.
+"""The sample that transforms change at random, and what every transform has.
 
 A transform says how many voxels it needs around what it returns, and returns that much less:
 
@@ -11,14 +11,15 @@ A transform says how many voxels it needs around what it returns, and returns th
              +-------------------+
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, dataclass_transform
 
 import numpy as np
 
-from emseg.data.augment.checks import check_probability
-from emseg.errors import UserError, unknown_name
+from emseg.bounds import Fraction, check_fields
 from emseg.kernels.copies import owned
 
 Size = tuple[int, int, int]
@@ -68,7 +69,7 @@ class Sample:
 
 
 class Transform(Protocol):
-    """One random change of a sample; the class says how likely it is."""
+    """One change of a sample, or several."""
 
     @property
     def equal_axes(self) -> tuple[int, ...]:
@@ -89,136 +90,84 @@ class Transform(Protocol):
         ...
 
 
-class _Group(Transform):
-    """Several named transforms, of which `_active` are there."""
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+@dataclass(frozen=True, kw_only=True)
+class RandomTransform(Transform):
+    """The base of a transform that fires with probability `p`.
 
-    _active: dict[str, Transform]
-
-    @property
-    def equal_axes(self) -> tuple[int, ...]:
-        return tuple(sorted({axis for t in self._active.values() for axis in t.equal_axes}))
-
-    @property
-    def in_sections(self) -> bool:
-        return any(transform.in_sections for transform in self._active.values())
-
-    def check(
-        self, patch_size: Sequence[int], axes: str = "zyx", *, where: str = "augment"
-    ) -> None:
-        """Nothing, or a UserError for a transform that such patches are not made for.
-
-        That is one which exchanges axes of unequal size, or takes for sections what are none in
-        volumes with these stored `axes`. `where` is the group's key.
-        """
-        for name, transform in self._active.items():
-            if transform.in_sections and axes[0] != "z":
-                raise UserError(
-                    f"{where}.transforms.{name} is for sections across the first axis, which is "
-                    f"{axes[0]} in volumes stored as {axes}: set it to null, or choose another "
-                    f"{where.partition('.')[0]}"
-                )
-            if len({patch_size[axis] for axis in transform.equal_axes}) > 1:
-                raise UserError(
-                    f"{where}.transforms.{name} exchanges axes {list(transform.equal_axes)}, on "
-                    f"which the patch {list(patch_size)} must have one size"
-                )
-
-
-@dataclass(kw_only=True)
-class Pipeline(_Group):
-    """Named transforms, applied in the order in which they are named.
-
-    None takes one away, and one with a `p` of 0 is not there: it needs no margin.
+    A subclass has a method `change`, and `margin` and the like where those of Transform are not
+    right. Its annotated attributes are its settings, which become the fields of a frozen dataclass
+    and are compared with the rules in their annotations (`emseg.bounds`).
     """
 
-    transforms: dict[str, Transform | None] = field(default_factory=dict)
+    p: Fraction = 0.5
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        dataclass(frozen=True, kw_only=True)(cls)
 
     def __post_init__(self) -> None:
-        there = _active(self.transforms)
-        self._active = {name: t for name, t in there.items() if getattr(t, "p", 1) > 0}
-        self._plans: dict[Size, list[tuple[Transform, Size, Size]]] = {}
-
-    def margin(self, size: Size) -> Size:
-        plan = self._plan(size)
-        taken = plan[0][1] if plan else size
-        depth, height, width = ((a - b) // 2 for a, b in zip(taken, size, strict=True))
-        return depth, height, width
-
-    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        for transform, taken, given in self._plan(size):
-            sample = transform(sample.centre(taken), given, rng)
-        return sample.centre(size)
-
-    def _plan(self, size: Size) -> list[tuple[Transform, Size, Size]]:
-        """Each transform, in order, with what it takes and gives: later margins add up."""
-        # Every sample of a data set has one size.
-        if size not in self._plans:
-            plan: list[tuple[Transform, Size, Size]] = []
-            wanted = size
-            for transform in reversed(self._active.values()):
-                given = _squared(wanted, transform.equal_axes)
-                wanted = _larger(given, transform.margin(given))
-                plan.insert(0, (transform, wanted, given))
-            self._plans[size] = plan
-        return self._plans[size]
-
-
-@dataclass(kw_only=True)
-class OneOf(_Group):
-    """With probability `p`, one of the named transforms, by `weights` (null: all alike).
-
-    Every transform has a weight then; weights are relative. One with a weight of 0 is not there:
-    it needs no margin.
-    """
-
-    transforms: dict[str, Transform | None] = field(default_factory=dict)
-    weights: dict[str, float] | None = None
-    p: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_probability(self.p, owner=self)
-        self._active = _active(self.transforms)
-        weights = dict.fromkeys(self._active, 1.0) if self.weights is None else self.weights
-        for name in weights:
-            if name not in self.transforms:
-                raise unknown_name("transform", name, self.transforms, where="OneOf.weights")
-        bare = [name for name in self._active if name not in weights]
-        if bare:
-            raise UserError(f"OneOf.weights: {', '.join(bare)} has none; weigh all or none (null)")
-        chances = np.array([weights[name] for name in self._active], np.float64)
-        if not (chances >= 0).all() or not 0 < chances.sum() < np.inf:
-            raise UserError(
-                "OneOf: it needs transforms, and weights from 0 up of which one is above 0"
-            )
-        self._active = {name: t for name, t in self._active.items() if weights[name] > 0}
-        self._chances = chances[chances > 0] / chances.sum()
-
-    def margin(self, size: Size) -> Size:
-        margins = [transform.margin(size) for transform in self._active.values()]
-        most = [max(axis) for axis in zip(*margins, strict=True)]
-        return most[0], most[1], most[2]
+        check_fields(self)
 
     def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
         if rng.random() >= self.p:
             return sample.centre(size)
-        transform = list(self._active.values())[rng.choice(len(self._chances), p=self._chances)]
-        return transform(sample.centre(_larger(size, transform.margin(size))), size, rng)
+        return self.change(sample, size, rng)
+
+    @abstractmethod
+    def change(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        """The changed sample of `size`, from one that has the margin around it."""
 
 
-def _active(transforms: Mapping[str, Transform | None]) -> dict[str, Transform]:
-    for name, transform in transforms.items():
-        if transform is not None and not callable(transform):
-            raise UserError(f"transforms.{name}: {transform!r} is no transform")
-    return {name: t for name, t in transforms.items() if t is not None}
+class ImageTransform(RandomTransform):
+    """The base of a random transform of the image alone: labels stay.
+
+    Instead of `change` a subclass has `change_image`.
+    """
+
+    def change(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        image = sample.own_image()
+        self.change_image(image, rng)
+        return sample.with_image(image)
+
+    @abstractmethod
+    def change_image(self, image: np.ndarray, rng: np.random.Generator) -> None:
+        """Change an image (C, Z, Y, X), uint8 or float32 in [0, 1], in place."""
 
 
-def _larger(size: Size, margin: Size) -> Size:
+def enlarged(size: Size, margin: Size) -> Size:
+    """The size with the margin on both sides."""
     depth, height, width = (n + 2 * around for n, around in zip(size, margin, strict=True))
     return depth, height, width
 
 
-def _squared(size: Size, axes: Sequence[int]) -> Size:
-    """The size with the largest of `axes` on all of them."""
-    widest = max((size[axis] for axis in axes), default=0)
-    depth, height, width = (widest if axis in axes else n for axis, n in enumerate(size))
-    return depth, height, width
+def draw_sections(count: tuple[int, int], depth: int, rng: np.random.Generator) -> list[int]:
+    """Different sections, in order; their number is drawn from `count`, or all where so many."""
+    number = min(int(rng.integers(*count, endpoint=True)), depth)
+    return sorted(int(z) for z in rng.choice(depth, number, replace=False))
+
+
+def draw_box(
+    size: tuple[int, ...], length: tuple[float, float], rng: np.random.Generator
+) -> tuple[slice, ...]:
+    """A box anywhere inside, whose sides are fractions of the size's drawn from `length`."""
+    sides = [max(1, round(n * rng.uniform(*length))) for n in size]
+    start = [int(rng.integers(n - side + 1)) for n, side in zip(size, sides, strict=True)]
+    return tuple(slice(a, a + side) for a, side in zip(start, sides, strict=True))
+
+
+def draw_quarters(
+    section: tuple[int, int], rng: np.random.Generator
+) -> Iterator[tuple[slice, slice]]:
+    """The four quarters, some perhaps empty, that a random point cuts a section into."""
+    row, column = (int(rng.integers(n + 1)) for n in section)
+    for rows in (slice(0, row), slice(row, section[0])):
+        for columns in (slice(0, column), slice(column, section[1])):
+            yield rows, columns
+
+
+def draw_power(gamma: tuple[float, float], rng: np.random.Generator) -> float:
+    """A power whose logarithm is uniform over the interval."""
+    low, high = gamma
+    # A Python float: one of numpy's would make float64 of float32 images.
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
