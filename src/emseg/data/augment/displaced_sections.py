@@ -10,7 +10,7 @@ from emseg.bounds import Count, Fraction, Fractions, interval, within
 from emseg.data.augment.grey_values import grey
 from emseg.data.augment.transform import RandomTransform, Sample, Size, draw_sections, enlarged
 from emseg.data.augment.warps import Affine
-from emseg.kernels.copies import copy_planes, in_c_order
+from emseg.kernels.copies import copy_planes
 
 Pixels = Annotated[int, within(1)]
 
@@ -46,7 +46,8 @@ class Misalignment(RandomTransform):
         # At least one section on each side, where there are so many.
         cut = int(rng.integers(1, max(depth - count, 2)))
         shift = _draw_shift(self.displacement, rng)
-        result = _own_middle(sample, size)
+        result = _blank(sample, size)
+        _place(result, 0, _shifted(sample, slice(0, cut), size, np.zeros(2, int)))
         for step in range(1, count + 1):
             at = cut + step - 1
             between = np.rint(shift * step / (count + 1)).astype(int)
@@ -73,7 +74,8 @@ class _SectionMoves(RandomTransform):
         return 0, self.displacement, self.displacement
 
     def change(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        result = _own_middle(sample, size)
+        result = _blank(sample, size)
+        _place(result, 0, sample.centre(size))
         for moved in self.draw_moved(size[0], rng):
             shift = _draw_shift(self.displacement, rng)
             _place(result, moved.start, _shifted(sample, moved, size, shift))
@@ -146,9 +148,9 @@ def _draw_shift(most: int, rng: np.random.Generator) -> np.ndarray:
     return np.array(divmod(place, side)) - most
 
 
-def _own_middle(sample: Sample, size: Size) -> Sample:
-    middle = sample.centre(size)
-    return middle.with_arrays(in_c_order(middle.image), in_c_order(middle.labels))
+def _blank(sample: Sample, size: Size) -> Sample:
+    image = np.empty((len(sample.image), *size), sample.image.dtype)
+    return sample.with_arrays(image, np.empty(size, sample.labels.dtype))
 
 
 def _shifted(sample: Sample, sections: slice, size: Size, shift: np.ndarray) -> Sample:
