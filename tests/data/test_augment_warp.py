@@ -49,6 +49,7 @@ SHIFTED = st.sampled_from(
     [
         Misalignment(displacement=5, p=1.0),
         Slip(displacement=5, sections=(1, 4), move_labels=True, p=1.0),
+        SectionShifts(displacement=2, rate=0.3, follow=True, move_labels=True, p=1.0),
         LostSections(sections=(1, 4), p=1.0),
         SectionShifts(displacement=5, rate=0.7, move_labels=True, p=1.0),
         Rescale(factor=(0.3, 3.0), p=1.0),
