@@ -12,9 +12,7 @@ import numpy as np
 import torch
 from monai import transforms as monai
 
-from emseg.data.augment import Sample, Transform
-from emseg.data.augment_geometry import Flip, Rot90
-from emseg.data.augment_intensity import Brightness, Gamma
+from emseg.data.augment import Brightness, Flip, Gamma, Rot90, Sample, Transform
 from emseg.data.dataset import PatchDataset
 
 ELASTIC = 0.3

@@ -24,13 +24,14 @@ FLOORS = {
     "volumes": 1,
     "blocks": 1,
     "kernels": 0,
+    "bounds": 0,
     "errors": 0,
     "faults": 0,
     "progress": 0,
     "stopping": 0,
 }
 # The one step sideways: a kernel refuses what a user asked for in the words of `errors`.
-SIDEWAYS = {("kernels", "errors"), ("faults", "errors")}
+SIDEWAYS = {("kernels", "errors"), ("faults", "errors"), ("bounds", "errors")}
 # Beside the floors: who may see the config, and what the config may see.
 CONFIG_SEEN_BY = {"cli", "stages"}
 CONFIG_SEES = {"errors"}

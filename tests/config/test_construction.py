@@ -52,6 +52,13 @@ def test_nested_leaves_are_built_first() -> None:
     assert pipeline.transforms["flip"].p == 1.0 and pipeline.transforms["none"] is None
 
 
+@pytest.mark.parametrize("earlier", ["geometry.Flip", "warp.Affine", "sections.Slip"])
+def test_names_of_earlier_versions_are_led_to_todays(earlier: str) -> None:
+    today = f"emseg.data.augment.{earlier.partition('.')[2]}"
+    found = resolve(f"emseg.data.augment_{earlier}", key="augment")
+    assert found is resolve(today, key="augment")
+
+
 @pytest.mark.parametrize(
     ("kind", "node", "parts"),
     [

@@ -1,29 +1,36 @@
-import itertools
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from data.drawn_samples import KINDS, numbered, painted
-from emseg.data.augment import OneOf, Pipeline, Sample, Size, Transform
-from emseg.data.augment_geometry import Flip, Permute, Rot90
-from emseg.data.augment_intensity import Brightness, Contrast, Gamma, GaussianNoise
-from emseg.data.augment_scale import Rescale
+from emseg.data.augment import (
+    Brightness,
+    Contrast,
+    Flip,
+    Gamma,
+    Grayscale,
+    OneOf,
+    Permute,
+    Pipeline,
+    Rescale,
+    Rot90,
+    Sample,
+    Size,
+    Transform,
+)
 from emseg.errors import UserError
 
+STILL: dict[str, Any] = {"gain": (1, 1), "shift": (0, 0)}
 GEOMETRY = st.one_of(
     st.builds(Flip, axes=st.sampled_from([(0, 1, 2), (2,), (1, 0)]), p=st.floats(0, 1)),
     st.builds(Rot90, axes=st.permutations(range(3)).map(lambda a: tuple(a[:2])), p=st.floats(0, 1)),
     st.builds(Permute, axes=st.sampled_from([(0, 1, 2), (2, 1)]), p=st.floats(0, 1)),
 )
-INTENSITY = [
-    Brightness(shift=(-0.4, 0.4), p=1),
-    Contrast(gain=(0.2, 3), p=1),
-    Gamma(gamma=(0.3, 3), p=1),
-    GaussianNoise(sigma=(0.1, 0.5), p=1),
-]
 
 
 def random_sample(seed: int) -> Sample:
@@ -79,16 +86,6 @@ def test_quarter_turns_are_those_of_the_plane() -> None:
     assert min(found.values()) > 60
 
 
-@pytest.mark.parametrize("transform", INTENSITY)
-def test_intensities_saturate_and_labels_stay(transform: Transform) -> None:
-    rng = np.random.default_rng(2)
-    for seed in range(20):
-        before, after = random_sample(seed), transform(random_sample(seed), (4, 6, 6), rng)
-        assert after.image.min() >= 0 and after.image.max() <= 1
-        assert after.image.dtype == np.float32
-        np.testing.assert_array_equal(before.labels, after.labels)
-
-
 def test_intensities_are_what_they_say() -> None:
     rng = np.random.default_rng(3)
     before = random_sample(1).image * np.float32(0.2) + np.float32(0.4)
@@ -102,24 +99,19 @@ def test_intensities_are_what_they_say() -> None:
     stretched = after(Contrast(gain=(1.5, 1.5), p=1))
     np.testing.assert_allclose(stretched, 1.5 * (before - before.mean()) + before.mean(), atol=1e-6)
     np.testing.assert_allclose(after(Gamma(gamma=(2, 2), p=1)), before**2, atol=1e-6)
-    noise = np.concatenate(
-        [after(GaussianNoise(sigma=(0.1, 0.1), p=1)) - before for _ in range(30)]
-    )
-    # 4320 values: five standard errors of mean and deviation.
-    assert abs(noise.mean()) < 0.008
-    assert abs(noise.std() - 0.1) < 0.006
 
 
-def test_gamma_darkens_as_often_as_it_lightens() -> None:
-    rng = np.random.default_rng(4)
-    grey = np.full((1, 1, 1, 1), 0.5, np.float32)
-    labels = np.zeros((1, 1, 1), np.int32)
-    gamma = Gamma(gamma=(1 / 4, 4), p=1)
-    one = (1, 1, 1)
-    darker = sum(
-        gamma(Sample(grey.copy(), labels), one, rng).image.item() < 0.5 for _ in range(1000)
-    )
-    assert abs(darker - 500) < 80
+@pytest.mark.parametrize(
+    "transform",
+    [Gamma(gamma=(1 / 4, 4), p=1), Grayscale(**STILL, gamma=(1 / 4, 4), scope="volume", p=1)],
+)
+def test_logarithms_of_powers_are_uniform(transform: Transform) -> None:
+    rng, one, labels = np.random.default_rng(4), (1, 1, 1), np.zeros((1, 1, 1), np.int32)
+    greys = [
+        transform(Sample(np.full((1, 1, 1, 1), 0.5, np.float32), labels), one, rng).image.item()
+        for _ in range(1000)
+    ]
+    assert stats.kstest(np.log2(-np.log2(greys)), "uniform", (-2, 4)).pvalue > 1e-3
 
 
 class Needs(Transform):
@@ -180,20 +172,3 @@ def test_exchanged_axes_must_have_one_size(transform: Transform) -> None:
     pipeline.check((16, 32, 32))
     with pytest.raises(UserError, match=r"augment.transforms.turn .*\[16, 32, 64\]"):
         pipeline.check((16, 32, 64))
-
-
-@pytest.mark.parametrize(
-    ("kind", "arguments"),
-    [
-        *itertools.product([Flip, Rot90, Permute, Gamma, GaussianNoise], [{"p": 1.1}, {"p": -0.1}]),
-        *itertools.product([Flip, Rot90, Permute], [{"axes": (0, 3)}, {"axes": (1, 1)}]),
-        (Rot90, {"axes": (0, 1, 2)}),
-        (Brightness, {"shift": (0.2, 0.1)}),
-        (Contrast, {"gain": (-1, 1)}),
-        (Gamma, {"gamma": (0, 1)}),
-        (GaussianNoise, {"sigma": (0.1,)}),
-    ],
-)
-def test_impossible_settings_are_refused(kind: type[Transform], arguments: dict) -> None:
-    with pytest.raises(UserError, match=kind.__name__):
-        kind(**arguments)

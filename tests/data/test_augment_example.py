@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from data.drawn_samples import KINDS, random_sample, read_for
+from data.drawn_samples import random_sample, read_for
 from emseg.config import load
 from emseg.config.construction import build
 from emseg.data.augment import Pipeline
@@ -49,16 +49,3 @@ def test_a_choice_of_ones_own_trains_with_it(mylab: ModuleType, tmp_path: Path) 
     assert isinstance(marks, mylab.KnifeMarks)
     size = (6, 16, 16)
     augment(random_sample(read_for(augment, size)), size, np.random.default_rng(0))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_it_does_what_it_says(mylab: ModuleType, kind: type) -> None:
-    size, rng = (3, 8, 5), np.random.default_rng(0)
-    for seed in range(20):
-        sample = random_sample(size, kind, 2, seed)
-        sample.image.flags.writeable = False
-        after = mylab.KnifeMarks(rows=(2, 3), p=1)(sample, size, rng)
-        white = (after.image == (255 if kind is np.uint8 else 1)).all(axis=(0, 1, 3))
-        assert white.sum() in (2, 3)
-        np.testing.assert_array_equal(after.image[:, :, ~white], sample.image[:, :, ~white])
-        assert after.labels is sample.labels

@@ -1,28 +1,22 @@
 """What SSNS-Net perturbs patches with, against what it says."""
 
 from collections import Counter
-from typing import Any
 
 import numpy as np
 import pytest
-from scipy import ndimage, optimize, stats
+from scipy import ndimage, stats
 
 from data.drawn_changes import assert_alike, changes
 from data.drawn_samples import KINDS, numbered, read_for
 from emseg.config.choices import conf_folder
-from emseg.config.construction import build
 from emseg.config.reading import read_yaml
-from emseg.data.augment import Sample, Size, Transform
-from emseg.data.augment_boxes import Cutout
-from emseg.data.augment_defects import SectionBlur
-from emseg.data.augment_fold import Fold
-from emseg.data.augment_scale import Rescale
-from emseg.data.augment_sections import SectionShifts
-from emseg.errors import UserError
+from emseg.data.augment import Cutout, Fold, Rescale, Sample, SectionBlur, SectionShifts, Size
+
+PUBLISHED = ("intensity", "noise", "blur", "mask", "misalign")
 
 
-def flat(size: Size, value: float) -> Sample:
-    return Sample(np.full((1, *size), value, np.float32), np.ones(size, np.int32))
+def flat(size: Size, value: float, kind: type = np.float32) -> Sample:
+    return Sample(np.full((1, *size), value, kind), np.ones(size, np.int32))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -32,11 +26,7 @@ def test_boxes_of_one_size_are_cut_out_anywhere(kind: type) -> None:
     cutout = Cutout(count=(1, 3), depth=(2, 3), side=(4, 6), fill=0.0, p=1)
     numbers, depths, sides, starts = Counter(), Counter(), Counter(), []
     for _ in range(600):
-        grey = (
-            flat(size, 1.0)
-            if kind is np.float32
-            else Sample(np.full((1, *size), 255, np.uint8), np.ones(size, np.int32))
-        )
+        grey = flat(size, 1 if kind is np.float32 else 255, kind)
         image = cutout(grey, size, rng).image[0]
         boxes = ndimage.find_objects(ndimage.label(image == 0, np.ones((3, 3, 3)))[0])
         sizes = {tuple(part.stop - part.start for part in box) for box in boxes}
@@ -60,16 +50,6 @@ def test_boxes_of_one_size_are_cut_out_anywhere(kind: type) -> None:
     # From one face to the other, and in the middle on average: five standard errors.
     assert np.min(starts) == 0 and np.max(starts) == 1
     assert np.abs(np.mean(starts, axis=0) - 0.5).max() < 5 * 0.33 / np.sqrt(len(starts))
-
-
-def test_as_many_boxes_are_cut_out_as_are_asked_for() -> None:
-    """Of one voxel each: the share that is left tells how many there were."""
-    size, rng = (20, 20, 20), np.random.default_rng(1)
-    cutout = Cutout(count=(60, 100), depth=(1, 1), side=(1, 1), p=1)
-    holes = [np.count_nonzero(cutout(flat(size, 1.0), size, rng).image == 0) for _ in range(800)]
-    # On two of 8000 places at once are hardly any.
-    assert 56 <= min(holes) <= 63 and 96 <= max(holes) <= 100
-    assert abs(np.mean(holes) - 79.6) < 5 * 11.8 / np.sqrt(800)
 
 
 def test_a_box_larger_than_the_patch_is_as_large_as_that() -> None:
@@ -233,100 +213,20 @@ def test_the_band_of_a_fold_is_dark_and_as_wide_as_is_drawn(kind: type) -> None:
     assert 2.5 < np.quantile(widths, 0.03) < 4 and 8 < np.quantile(widths, 0.97) < 9.5
 
 
-def published(name: str) -> Transform:
-    body = read_yaml(conf_folder() / "perturb" / "ssns_ws.yaml")
-    return build(body["student"]["transforms"][name], kind="augment")
-
-
-def power_of(greys: np.ndarray) -> float:
-    """The power p of y = (gain x + shift) ** p, of three y at evenly spaced x."""
-
-    def bend(p: float) -> float:
-        low, middle, high = greys ** (1 / p)
-        return middle - (low + high) / 2
-
-    return float(optimize.brentq(bend, 0.4, 2.5))
-
-
-def test_published_intensities_are_a_gain_and_a_shift_and_then_a_power() -> None:
-    size, rng, by_section, found = (4, 1, 3), np.random.default_rng(6), 0, []
-    transform, count = published("intensity"), 800
-    for _ in range(count):
-        sample = flat(size, 0.0)
-        sample.image[:] = np.array([0.3, 0.5, 0.7], np.float32)
-        sections = transform(sample, size, rng).image[0, :, 0].astype(np.float64)
-        alike = (sections == sections[0]).all()
-        by_section += not alike
-        for greys in sections[: 1 if alike else 4]:
-            p = power_of(greys)
-            low, _, high = greys ** (1 / p)
-            gain = (high - low) / 0.4
-            found.append((np.log2(p), gain, low - 0.3 * gain))
-    assert stats.binomtest(by_section, count, 0.75).pvalue > 1e-4
-    powers, gains, shifts = np.transpose(found)
-    for values, first, width in ((powers, -1, 2), (gains, 0.95, 0.1), (shifts, -0.05, 0.1)):
-        assert stats.kstest(values, "uniform", (first, width)).pvalue > 1e-3
-
-
-def test_published_noise_is_of_any_strength_within_its_limits() -> None:
-    transform, size, rng = published("noise"), (1, 60, 60), np.random.default_rng(7)
-    # Around the middle grey hardly anything saturates.
-    strengths = [transform(flat(size, 0.5), size, rng).image.std() for _ in range(300)]
-    assert stats.kstest(strengths, "uniform", (0.01, 0.19)).pvalue > 1e-3
-
-
-def test_half_of_the_published_misalignments_are_slips() -> None:
-    transform, size = published("misalign"), (8, 1, 1)
-    crop, rng, slips, cuts = read_for(transform, size), np.random.default_rng(8), 0, 0
-    assert crop == (8, 35, 35)
-    sample = numbered(crop, np.float32)
-    columns = np.broadcast_to(np.arange(35 * 35).reshape(35, 35), crop)
-    image = (columns[np.newaxis] / 2**11).astype(np.float32)
-    count = 1500
-    for _ in range(count):
-        seen = transform(Sample(image, sample.labels), size, rng)
-        places = np.rint(seen.image[0, :, 0, 0] * 2**11).astype(int)
-        moved = places != 17 * 35 + 17
-        assert not moved[0]
-        if moved[-1] and not moved[:-1].any():
-            continue  # A slip of the last section is a cut before it, too.
-        first = int(moved.argmax())
-        cut = moved[first:].all() and len(set(places[first:].tolist())) == 1
-        cuts += moved.any() and cut
-        slips += moved.any() and not cut
-    # Both hit something as often, and the last section alone.
-    assert stats.binomtest(slips, slips + cuts, 0.5).pvalue > 1e-4
-    assert stats.binomtest(slips + cuts, count, 1 - 0.8**7 - 0.8**6 * 0.2).pvalue > 1e-4
-
-
-@pytest.mark.parametrize(
-    ("kind", "arguments", "name"),
-    [
-        (Cutout, {"count": (0, 2)}, "count"),
-        (Cutout, {"depth": (3, 2)}, "depth"),
-        (Cutout, {"side": (0, 2)}, "side"),
-        (Cutout, {"fill": 1.5}, "fill"),
-        (Cutout, {"p": 2.0}, "p"),
-        (SectionBlur, {"sigma": (-1.0, 1.0)}, "sigma"),
-        (SectionBlur, {"widths": (3, 4)}, "widths"),
-        (SectionBlur, {"widths": (-3,)}, "widths"),
-        (SectionBlur, {"widths": ()}, "widths"),
-        (SectionBlur, {"p": -0.1}, "p"),
-        (SectionShifts, {"displacement": 0}, "displacement"),
-        (SectionShifts, {"rate": 1.1}, "rate"),
-        (SectionShifts, {"p": 1.1}, "p"),
-        (Rescale, {"factor": (0.0, 1.5)}, "factor"),
-        (Rescale, {"factor": (2.0, 1.5)}, "factor"),
-        (Rescale, {"p": 1.1}, "p"),
-        (Fold, {"sections": (0, 2)}, "sections"),
-        (Fold, {"pull": (2.0, 40.0)}, "reach"),
-        (Fold, {"reach": float("nan")}, "reach"),
-        (Fold, {"width": (-1.0, 4.0)}, "width"),
-        (Fold, {"fill": (0.0, 1.1)}, "fill"),
-        (Fold, {"p": 1.1}, "p"),
-    ],
-)
-def test_impossible_settings_are_refused(kind: type, arguments: dict[str, Any], name: str) -> None:
-    with pytest.raises(UserError, match=rf"{kind.__name__}: {name}\b") as error:
-        kind(**arguments)
-    assert "\n" not in str(error.value)
+def test_what_is_published_stands_in_the_choice() -> None:
+    student = read_yaml(conf_folder() / "perturb" / "ssns_ws.yaml")["student"]
+    found = student["transforms"]
+    # One of the five is drawn, all alike.
+    assert student["p"] == 1 and [found[name]["p"] for name in PUBLISHED] == [1.0] * 5
+    assert {name for name, weight in student["weights"].items() if weight == 1} == {*PUBLISHED}
+    assert sum(student["weights"].values()) == 5
+    assert found["intensity"]["weights"] == {"section": 0.75, "volume": 0.25}
+    for scope, node in found["intensity"]["transforms"].items():
+        assert node["scope"] == scope and node["gamma"] == [0.5, 2.0]
+        assert node["gain"] == [0.95, 1.05] and node["shift"] == [-0.05, 0.05]
+    assert found["noise"]["sigma"] == [0.01, 0.2]
+    assert found["blur"]["widths"] == [3, 5, 7, 9] and found["blur"]["sigma"] == [0.0, 2.0]
+    assert found["misalign"]["weights"] == {"slip": 0.5, "translation": 0.5}
+    slip, translation = found["misalign"]["transforms"].values()
+    assert (slip.pop("follow"), translation.pop("follow")) == (False, True)
+    assert slip == translation and (slip["displacement"], slip["rate"]) == (17, 0.2)

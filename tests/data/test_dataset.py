@@ -5,9 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from emseg.data.augment import Pipeline, Sample, Size, Transform
-from emseg.data.augment_geometry import Flip, Permute
-from emseg.data.augment_intensity import GaussianNoise
+from emseg.data.augment import Flip, GaussianNoise, Permute, Pipeline, Sample, Size, Transform
 from emseg.data.dataset import PatchDataset
 from emseg.data.labelled import LabelledVolume
 from emseg.data.targets import Affinity

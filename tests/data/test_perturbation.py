@@ -6,25 +6,29 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from data.drawn_samples import KINDS, numbered, read_for
 from emseg.config.choices import conf_folder
 from emseg.config.construction import build
 from emseg.config.reading import read_yaml
-from emseg.data.augment import OneOf, Pipeline, Sample, Size, Transform
-from emseg.data.augment_boxes import Cutout
-from emseg.data.augment_geometry import Flip, Permute
-from emseg.data.augment_intensity import Brightness, GaussianNoise
-from emseg.data.augment_sections import Misalignment, SectionShifts
-from emseg.data.augment_warp import Elastic
+from emseg.data.augment import (
+    Brightness,
+    Cutout,
+    Flip,
+    Misalignment,
+    OneOf,
+    Permute,
+    Pipeline,
+    SectionShifts,
+    Size,
+    Transform,
+)
 from emseg.data.dataset import PatchDataset
 from emseg.data.labelled import LabelledVolume
 from emseg.data.paired import PairedDataset
 from emseg.data.perturbation import Perturbation
 from emseg.data.targets import Affinity
 from emseg.errors import UserError
-from emseg.training.datamodule import SampleStream
 from emseg.volumes import from_array
 
 # A machine may have fewer cores than workers are tried.
@@ -135,36 +139,6 @@ def test_the_clean_view_is_the_middle_of_what_both_are_given(
         np.testing.assert_array_equal(clean, perturbed)
 
 
-class Recorded(Transform):
-    """Changes nothing, but keeps what it was given."""
-
-    def __init__(self) -> None:
-        self.seen: list[np.ndarray] = []
-
-    def margin(self, size: Size) -> Size:
-        return 0, 2, 2
-
-    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        self.seen.append(sample.image.copy())
-        return sample.centre(size)
-
-
-def test_geometry_of_both_moves_both_views_alike() -> None:
-    student = Recorded()
-    elastic = Elastic(displacement=(1.0, 3.0), spacing=4.0, p=1.0)
-    perturbation = Perturbation(
-        both=Pipeline(transforms={**FLIPS, "elastic": elastic}),
-        student=Pipeline(transforms={"recorded": student}),
-    )
-    assert perturbation.margin(PATCH) == (0, 2 + 4, 2 + 4)
-    patches = dataset(perturbation)
-    for index in range(20):
-        sample = patches[index]
-        np.testing.assert_array_equal(sample["image"], sample["perturbed"])
-        given_ = student.seen[index][:, :, 2:-2, 2:-2] / np.float32(255)
-        np.testing.assert_allclose(sample["image"], given_, rtol=1e-6)
-
-
 @pytest.mark.parametrize("follow", [False, True])
 def test_misaligned_sections_of_the_student_are_real_ones_of_the_volume(follow: bool) -> None:
     displacement = 3
@@ -187,33 +161,6 @@ def test_misaligned_sections_of_the_student_are_real_ones_of_the_volume(follow: 
     assert moved > 30
 
 
-PUBLISHED = ("intensity", "noise", "blur", "mask", "misalign")
-
-
-class Marks(Transform):
-    """Sets the image to its number."""
-
-    def __init__(self, number: int) -> None:
-        self._number = number
-
-    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        middle = sample.centre(size)
-        return middle.with_image(np.full_like(middle.image, self._number))
-
-
-def test_one_of_the_five_is_drawn_all_alike() -> None:
-    student = shipped("ssns_ws").student
-    assert isinstance(student, OneOf) and student.p == 1
-    marked = {name: Marks(number) for number, name in enumerate(student.transforms)}
-    group = OneOf(transforms=marked, weights=student.weights, p=student.p)
-    names, rng = list(marked), np.random.default_rng(0)
-    found = [int(group(numbered((1, 1, 1)), (1, 1, 1), rng).image.max()) for _ in range(2000)]
-    counts = {name: found.count(number) for number, name in enumerate(names)}
-    drawn = [counts.pop(name) for name in PUBLISHED]
-    assert not any(counts.values())
-    assert stats.chisquare(drawn).pvalue > 1e-4
-
-
 def test_the_four_of_a_moving_average_are_drawn_by_themselves() -> None:
     student = shipped("ssns_ema").student
     assert isinstance(student, Pipeline)
@@ -227,38 +174,6 @@ def test_what_is_off_asks_for_no_margin() -> None:
     assert shipped("ssns_ema").margin(size) == shipped("none").margin(size) == (0, 0, 0)
     # Slips and Elastic make 160 pixels 208; from the middle, 103.5 / 0.667 of them reach 52 more.
     assert enabled("ssns_ws").margin(size) == (0, 17 + 7 + 52, 17 + 7 + 52)
-
-
-def test_samples_are_the_same_whoever_makes_them() -> None:
-    source = volume()
-    perturbation = shipped("ssns_ws")
-    expected = [dataset(perturbation, source)[index] for index in range(6)]
-    for workers in (0, 2):
-        stream = SampleStream(
-            dataset(shipped("ssns_ws"), source),
-            batch_size=2,
-            batches_per_epoch=3,
-            num_workers=workers,
-        )
-        for number, batch in enumerate(stream):
-            for key, values in batch.items():
-                pair = np.stack([expected[2 * number + step][key] for step in (0, 1)])
-                np.testing.assert_array_equal(values.numpy(), pair)
-        stream.close()
-
-
-def test_the_student_does_not_change_the_clean_view() -> None:
-    """The same volume, margin and numbers with another student: the same clean views."""
-    source, both = volume(), Pipeline(transforms=FLIPS)
-    one, other = (
-        dataset(Perturbation(both=both, student=Pipeline(transforms={"noise": noise})), source)
-        for noise in (GaussianNoise(sigma=(0.1, 0.2), p=1.0), GaussianNoise(sigma=(0, 0), p=1.0))
-    )
-    for index in range(20):
-        first, second = one[index], other[index]
-        np.testing.assert_array_equal(first["image"], second["image"])
-        np.testing.assert_array_equal(second["image"], second["perturbed"])
-        assert (first["image"] != first["perturbed"]).mean() > 0.5
 
 
 def test_perturbations_are_for_images_alone_and_the_only_augmentation() -> None:

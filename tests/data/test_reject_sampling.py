@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emseg.data.augment import Pipeline, Sample, Size, Transform
-from emseg.data.augment_geometry import Flip
+from emseg.data.augment import Flip, Pipeline, Sample, Size, Transform
 from emseg.data.dataset import PatchDataset
 from emseg.data.foreground import Foreground
 from emseg.data.labelled import LabelledVolume

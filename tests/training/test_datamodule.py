@@ -8,9 +8,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from emseg.data.augment import Pipeline
-from emseg.data.augment_geometry import Flip
-from emseg.data.augment_intensity import GaussianNoise
+from emseg.data.augment import Flip, GaussianNoise, Pipeline
 from emseg.data.dataset import PatchDataset
 from emseg.data.labelled import LabelledVolume
 from emseg.data.targets import Affinity

@@ -5,6 +5,7 @@ package is never allowed as a whole: what decides is what a name stands for, and
 """
 
 import inspect
+import re
 import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -14,7 +15,7 @@ from typing import Any
 OURS = (
     "emseg.models.*",
     "emseg.losses.*",
-    "emseg.data.augment*",
+    "emseg.data.augment.*",
     "emseg.data.foreground",
     "emseg.data.heads",
     "emseg.data.perturbation",
@@ -62,12 +63,21 @@ REFUSED = (
     ),
     "monai.losses.perceptual",
 )
+# Names that the folders of choices of earlier versions may hold, and what they are now.
+RENAMED = {r"emseg\.data\.augment_\w+": "emseg.data.augment"}
 # Below these a name is looked up at all.
 ROOTS = ("emseg", "torch.nn", "torch.optim", "monai.networks", "monai.losses", "monai.optimizers")
 IN_WORDS = (
     "no network, loss, optimizer or schedule of torch or monai and no leaf of emseg; "
     "--allow PREFIX trusts what lies below PREFIX"
 )
+
+
+def current_name(target: str) -> str:
+    """The dotted path at which what an earlier version called `target` is today."""
+    for earlier, now in RENAMED.items():
+        target = re.sub(rf"^{earlier}\.", f"{now}.", target)
+    return target
 
 
 def is_below(path: str, prefixes: Sequence[str]) -> bool:

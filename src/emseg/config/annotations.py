@@ -3,7 +3,7 @@
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from emseg.errors import UserError, nearest
 
@@ -87,6 +87,8 @@ def _mapping(key: str, value: Any) -> dict[str, Any]:
 
 def _fit(value: Any, annotation: Any) -> Any:
     origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:  # the rule in it is compared by what owns the argument
+        return _fit(value, args[0])
     if origin is Literal:
         return _when(any(value == arg and type(value) is type(arg) for arg in args), value)
     if origin in (Union, types.UnionType):
@@ -142,6 +144,8 @@ def _literals(annotation: Any) -> Iterator[Any]:
 
 def _describe(annotation: Any) -> str:
     origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _describe(args[0])
     if origin is Literal:
         return f"one of {', '.join(map(str, args))}"
     if origin in (Union, types.UnionType):

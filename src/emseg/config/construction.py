@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from emseg.config.allowed import IN_WORDS, ROOTS, is_allowed, is_below
+from emseg.config.allowed import IN_WORDS, ROOTS, current_name, is_allowed, is_below
 from emseg.config.annotations import conform
 from emseg.config.leaves import CODE_READ, CODE_READ_TYPES, SUPPLIED
 from emseg.errors import UserError, nearest, unknown_name
@@ -54,7 +54,7 @@ def resolve(target: Any, *, key: str, allow: Sequence[str] = ()) -> Callable[...
     refusal = f"{key}._target_: {target!r} is {IN_WORDS}"
     if not isinstance(target, str) or not is_below(target, (*ROOTS, *allow)):
         raise UserError(refusal)
-    found: Callable[..., Any] = _import(target, key)
+    found: Callable[..., Any] = _import(current_name(target), key)
     if not is_allowed(found, allow):
         raise UserError(refusal)
     return found

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from emseg.data.augment import OneOf, Pipeline, Sample, Size
+from emseg.data.augment.transform import enlarged
 from emseg.data.intensity import to_unit
 
 
@@ -23,7 +24,7 @@ class Perturbation:
     def margin(self, size: Size) -> Size:
         """Voxels per axis that are needed beyond each face for two views of `size`."""
         around = self.student.margin(size)
-        depth, height, width = np.add(around, self.both.margin(_seen(size, around))).tolist()
+        depth, height, width = np.add(around, self.both.margin(enlarged(size, around))).tolist()
         return depth, height, width
 
     def check(self, patch_size: Sequence[int], axes: str = "zyx") -> None:
@@ -39,13 +40,8 @@ class Perturbation:
         The sample has the margin around it. The clean image is the middle of what `both` makes of
         it, at the voxels where the student's would be too, had nothing been done to that.
         """
-        seen = self.both(sample, _seen(size, self.student.margin(size)), rng)
+        seen = self.both(sample, enlarged(size, self.student.margin(size)), rng)
         # A copy, made before the student's transforms, which may write into the sample.
         clean = to_unit(seen.centre(size).image)
         perturbed = to_unit(self.student(seen, size, rng).image)
         return np.ascontiguousarray(clean), np.ascontiguousarray(perturbed)
-
-
-def _seen(size: Size, margin: Size) -> Size:
-    depth, height, width = np.add(size, np.multiply(2, margin)).tolist()
-    return depth, height, width

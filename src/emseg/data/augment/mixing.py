@@ -1,17 +1,15 @@
 """Samples made of two: an object pasted beside itself, an image that shines through another."""
 
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
-from emseg.data.augment import Sample, Size, Transform
-from emseg.data.augment_checks import check_interval, check_probability
+from emseg.bounds import Fraction, Fractions, within
+from emseg.data.augment.transform import RandomTransform, Sample, Size
 from emseg.data.intensity import to_unit
-from emseg.errors import UserError
 
 
-@dataclass(frozen=True, kw_only=True)
-class CopyPaste(Transform):
+class CopyPaste(RandomTransform):
     """With probability `p`, one object is copied to another place, image and labels.
 
     An object of at least `min_size` voxels, each alike, is mirrored within sections along each
@@ -19,17 +17,10 @@ class CopyPaste(Transform):
     meets, but for unlabelled voxels, and is an object of its own: its label is new.
     """
 
-    min_size: int = 100
-    p: float = 0.6
+    min_size: Annotated[int, within(1)] = 100
+    p: Fraction = 0.6
 
-    def __post_init__(self) -> None:
-        if self.min_size < 1:
-            raise UserError(f"CopyPaste: min_size {self.min_size} must be 1 or more voxels")
-        check_probability(self.p, owner=self)
-
-    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        if rng.random() >= self.p:
-            return sample
+    def change(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
         ids, counts = np.unique(sample.labels, return_counts=True)
         large = ids[(ids > 0) & (counts >= self.min_size)]
         if not len(large):
@@ -48,23 +39,16 @@ class CopyPaste(Transform):
         return sample.with_arrays(pasted, labels)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mixup(Transform):
+class Mixup(RandomTransform):
     """With probability `p`, another crop of the data set shines through the image.
 
     The image's own share is drawn from `ratio`; labels stay. The other crop is not augmented.
     """
 
-    ratio: tuple[float, float] = (0.7, 0.9)
-    p: float = 0.3
+    ratio: Fractions = (0.7, 0.9)
+    p: Fraction = 0.3
 
-    def __post_init__(self) -> None:
-        check_interval(self.ratio, name="ratio", owner=self, least=0, most=1)
-        check_probability(self.p, owner=self)
-
-    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        if rng.random() >= self.p:
-            return sample
+    def change(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
         if sample.draw is None:
             raise ValueError("Mixup needs a sample that can draw another")
         share = np.float32(rng.uniform(*self.ratio))

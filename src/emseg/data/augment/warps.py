@@ -1,24 +1,20 @@
 """Smooth deformations: image interpolated, labels of the nearest voxel, from a larger crop."""
 
 import math
-from dataclasses import dataclass
-from itertools import product
+from typing import Annotated
 
 import numpy as np
 
-from emseg.data.augment import Sample, Size, Transform
-from emseg.data.augment_checks import check_interval, check_probability
-from emseg.errors import UserError
+from emseg.bounds import Fraction, NotNegative, interval, or_none, several, within
+from emseg.data.augment.transform import RandomTransform, Sample, Size, draw_power
 from emseg.kernels.warp import spline_field, warp_sections, warp_volume
 
 # Voxels; places are float32, and must not fall off the crop by their rounding.
 SLACK = 1e-3
-NO_FIELD = np.zeros((0, 2, 1, 1), np.float32)
-NO_VOLUME_FIELD = np.zeros((0, 3, 1, 1), np.float32)
+Three = tuple[float, float, float]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Affine(Transform):
+class Affine(RandomTransform):
     """With probability `p`, the sample is turned, scaled and sheared about its centre.
 
     Angles are uniform within +-`rotation` degrees about axes 0, 1, 2; each axis is magnified by
@@ -30,73 +26,33 @@ class Affine(Transform):
     not seen then is 0 in the image and unlabelled.
     """
 
-    rotation: tuple[float, float, float] = (45.0, 0.0, 0.0)
-    scale: tuple[float, float, float] = (0.0, 0.1, 0.1)
-    shear: tuple[float, float, float] = (0.05, 0.0, 0.0)
-    reach: tuple[int, int, int] | None = None
-    p: float = 0.7
-
-    def __post_init__(self) -> None:
-        check_probability(self.p, owner=self)
-        for name, values, most in (
-            ("rotation", self.rotation, 180),
-            ("scale", self.scale, 0.9),
-            ("shear", self.shear, 1),
-        ):
-            if len(values) != 3 or not all(0 <= value <= most for value in values):
-                raise UserError(
-                    f"Affine: {name} {list(values)} must be three numbers from 0 to {most}"
-                )
-        if self.reach is not None and (len(self.reach) != 3 or min(self.reach) < 0):
-            raise UserError(f"Affine: reach {list(self.reach)} must be three of 0 or more voxels")
+    rotation: Annotated[Three, several(3, within(0, 180))] = (45.0, 0.0, 0.0)
+    scale: Annotated[Three, several(3, within(0, 0.9))] = (0.0, 0.1, 0.1)
+    shear: Annotated[Three, several(3, within(0, 1))] = (0.05, 0.0, 0.0)
+    reach: Annotated[Size | None, or_none(several(3, within(0)))] = None
+    p: Fraction = 0.7
 
     @property
     def in_sections(self) -> bool:
-        return self._planar
-
-    @property
-    def _planar(self) -> bool:
         across = (*self.rotation[1:], self.scale[0], *self.shear[1:])
         return not any(across)
 
     def margin(self, size: Size) -> Size:
-        extent = np.array([(n - 1) / 2 for n in size])
+        extent = middle(size)
         # The corner farthest out, factor by factor in the order of `_matrix`.
-        sheared = np.abs(_shears([(s, s) for s in self.shear])) @ (
+        reached = np.abs(_shears([(s, s) for s in self.shear])) @ (
             extent / (1 - np.array(self.scale))
         )
-        reached = sheared
         for axis, degrees in enumerate(self.rotation):
             reached = _turned(reached, axis, math.radians(degrees))
-        depth, height, width = (
-            math.ceil(most - half + SLACK) for most, half in zip(reached, extent, strict=True)
-        )
-        if self._planar:
-            depth = 0
-        if self.reach is None:
-            return depth, height, width
-        return min(depth, self.reach[0]), min(height, self.reach[1]), min(width, self.reach[2])
+        depth, height, width = (math.ceil(beyond + SLACK) for beyond in reached - extent)
+        needed = (0 if self.in_sections else depth, height, width)
+        return needed if self.reach is None else tuple(map(min, needed, self.reach))
 
-    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        if rng.random() >= self.p:
-            return sample.centre(size)
+    def change(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
         matrix = self._matrix(rng)
-        centre, there = _middle(size), _middle(sample.size)
-        whole = np.column_stack([matrix, there - matrix @ centre])
-        if self._planar:
-            image, labels = warp_sections(
-                sample.image,
-                sample.labels,
-                matrices=whole[np.newaxis, 1:, 1:].copy(),
-                field=NO_FIELD,
-                first=(sample.size[0] - size[0]) // 2,
-                size=size,
-            )
-        else:
-            image, labels = warp_volume(
-                sample.image, sample.labels, matrix=whole, field=NO_VOLUME_FIELD, size=size
-            )
-        return sample.with_arrays(image, labels)
+        to = middle(sample.size) - matrix @ middle(size)
+        return warp(sample, size, matrix, to, in_sections=self.in_sections)
 
     def _matrix(self, rng: np.random.Generator) -> np.ndarray:
         """From a place in the result to its place in the sample, both from the centres."""
@@ -107,8 +63,28 @@ class Affine(Transform):
         return matrix
 
 
-@dataclass(frozen=True, kw_only=True)
-class Elastic(Transform):
+class Rescale(RandomTransform):
+    """With probability `p`, all sections are magnified about their centre by one factor.
+
+    Its logarithm is uniform over `factor`, so that [1/f, f] makes smaller and larger alike. Image
+    and labels go together; below 1 more is read around the patch.
+    """
+
+    factor: Annotated[tuple[float, float], interval(0.1)] = (0.667, 1.5)
+    in_sections = True
+
+    def margin(self, size: Size) -> Size:
+        beyond = max(1 / self.factor[0] - 1, 0)
+        height, width = (math.ceil((n - 1) / 2 * beyond + SLACK) for n in size[1:])
+        return 0, height, width
+
+    def change(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        step = 1 / draw_power(self.factor, rng)
+        to = middle(sample.size) - step * middle(size)
+        return warp(sample, size, step * np.eye(3), to, in_sections=True)
+
+
+class Elastic(RandomTransform):
     """With probability `p`, a smooth random displacement, its largest drawn from an interval.
 
     Control points every `spacing` pixels within sections move independently, and cubic B-splines
@@ -118,54 +94,25 @@ class Elastic(Transform):
     is one across sections too, in sections. (The control points are those of gunpowder.)
     """
 
-    displacement: tuple[float, float] = (2.0, 8.0)
-    spacing: float = 40.0
-    section_spacing: float | None = None
-    displacement_across: tuple[float, float] | None = None
-    p: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_probability(self.p, owner=self)
-        check_interval(self.displacement, name="displacement", owner=self, least=0)
-        if self.displacement_across is not None:
-            check_interval(
-                self.displacement_across, name="displacement_across", owner=self, least=0
-            )
-        for name in ("spacing", "section_spacing"):
-            value = getattr(self, name)
-            if value is not None and not value >= 1:
-                raise UserError(f"Elastic: {name} {value} must be 1 or more voxels")
+    displacement: NotNegative = (2.0, 8.0)
+    spacing: Annotated[float, within(1)] = 40.0
+    section_spacing: Annotated[float | None, or_none(within(1))] = None
+    displacement_across: Annotated[tuple[float, float] | None, or_none(interval(0))] = None
 
     @property
     def in_sections(self) -> bool:
         return self.displacement_across is None
 
     def margin(self, size: Size) -> Size:
-        within = math.ceil(self.displacement[1] + SLACK)
+        aside = math.ceil(self.displacement[1] + SLACK)
         if self.displacement_across is None:
-            return 0, within, within
-        return math.ceil(self.displacement_across[1] + SLACK), within, within
+            return 0, aside, aside
+        return math.ceil(self.displacement_across[1] + SLACK), aside, aside
 
-    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        if rng.random() >= self.p:
-            return sample.centre(size)
+    def change(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
+        around = middle(sample.size) - middle(size)
         field = self._field(size, rng)
-        around = [(a - b) // 2 for a, b in zip(sample.size, size, strict=True)]
-        shift = np.column_stack([np.eye(3), around])
-        if self.displacement_across is None:
-            image, labels = warp_sections(
-                sample.image,
-                sample.labels,
-                matrices=shift[np.newaxis, 1:, 1:].copy(),
-                field=field,
-                first=around[0],
-                size=size,
-            )
-        else:
-            image, labels = warp_volume(
-                sample.image, sample.labels, matrix=shift, field=field, size=size
-            )
-        return sample.with_arrays(image, labels)
+        return warp(sample, size, np.eye(3), around, field=field, in_sections=self.in_sections)
 
     def _field(self, size: Size, rng: np.random.Generator) -> np.ndarray:
         """Displacements (1 or Z, 2 or 3, Y, X), float32, in voxels."""
@@ -188,6 +135,38 @@ class Elastic(Transform):
         return field
 
 
+def warp(
+    sample: Sample,
+    size: Size,
+    matrix: np.ndarray,
+    to: np.ndarray,
+    *,
+    in_sections: bool,
+    field: np.ndarray | None = None,
+) -> Sample:
+    """A sample of `size` whose voxel v shows what lies at `matrix` v + `to` + field in `sample`.
+
+    `matrix` (3, 3) and `to` (3,) are float64, the field (1 or Z, 3, Y, X) is float32, in voxels.
+    With `in_sections` only what they say of rows and columns counts, and the field is of these two
+    axes. What lies outside `sample` is 0 in the image and unlabelled.
+    """
+    if field is None:
+        field = np.zeros((0, 2 if in_sections else 3, 1, 1), np.float32)
+    whole, arrays = np.column_stack([matrix, to]), (sample.image, sample.labels)
+    if not in_sections:
+        return sample.with_arrays(*warp_volume(*arrays, matrix=whole, field=field, size=size))
+    matrices = whole[np.newaxis, 1:, 1:].copy()
+    first = (sample.size[0] - size[0]) // 2
+    return sample.with_arrays(
+        *warp_sections(*arrays, matrices=matrices, field=field, first=first, size=size)
+    )
+
+
+def middle(size: Size) -> np.ndarray:
+    """The place (3,) of the centre of an array, in voxels."""
+    return (np.array(size) - 1) / 2
+
+
 def _spline(size: int, spacing: float) -> np.ndarray:
     """(size, control points): how much of each point's value a voxel takes; rows sum to 1."""
     at = np.arange(size) / spacing
@@ -200,12 +179,12 @@ def _spline(size: int, spacing: float) -> np.ndarray:
     return weights
 
 
-def _middle(size: Size) -> np.ndarray:
-    return (np.array(size) - 1) / 2
+def _other_axes(axis: int) -> tuple[int, int]:
+    return (1 if axis == 0 else 0), (1 if axis == 2 else 2)
 
 
 def _rotation(axis: int, angle: float) -> np.ndarray:
-    first, second = (other for other in range(3) if other != axis)
+    first, second = _other_axes(axis)
     matrix = np.eye(3)
     matrix[first, first] = matrix[second, second] = math.cos(angle)
     matrix[first, second], matrix[second, first] = -math.sin(angle), math.sin(angle)
@@ -221,11 +200,10 @@ def _shears(pairs: list[tuple[float, float]]) -> np.ndarray:
 
 def _turned(extent: np.ndarray, axis: int, most: float) -> np.ndarray:
     """How far a box of half sizes `extent` reaches when it is turned by up to `most`."""
-    first, second = (other for other in range(3) if other != axis)
+    first, second = _other_axes(axis)
     reached = extent.copy()
-    for one, other in product((first, second), repeat=2):
-        if one != other:
-            # The corner reaches farthest where it lies on the axis.
-            angle = min(most, math.atan2(extent[other], extent[one]))
-            reached[one] = extent[one] * math.cos(angle) + extent[other] * math.sin(angle)
+    for one, other in ((first, second), (second, first)):
+        # The corner reaches farthest where it lies on the axis.
+        angle = min(most, math.atan2(extent[other], extent[one]))
+        reached[one] = extent[one] * math.cos(angle) + extent[other] * math.sin(angle)
     return reached

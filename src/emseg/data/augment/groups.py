@@ -1,92 +1,13 @@
-"""The sample that augmentation works on, and how transforms follow and exclude each other.
+"""Transforms that follow each other, or of which one is drawn."""
 
-A transform says how many voxels it needs around what it returns, and returns that much less:
-
-    read     +-------------------+     crop of the volume, as large as all margins ask for
-             |   +-----------+   |
-    warp     |   |   +---+   |   |     each transform takes its margin off, whether it fires or not
-    shift    |   |   |   |   |   |
-    patch    |   |   +---+   |   |     what is left is the patch: nothing made up was ever in it
-             |   +-----------+   |
-             +-------------------+
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
-from emseg.data.augment_checks import check_probability
+from emseg.bounds import Fraction, check_fields
+from emseg.data.augment.transform import Sample, Size, Transform, enlarged
 from emseg.errors import UserError, unknown_name
-from emseg.kernels.copies import owned
-
-Size = tuple[int, int, int]
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """An image (C, Z, Y, X), uint8 or float32 in [0, 1], and its labels (Z, Y, X), int32.
-
-    Label 0 is background, -1 unlabelled. The arrays may be read-only views of a volume: who
-    writes into the image takes `own_image`, so that a writeable one may be changed in place.
-    `draw` reads another crop of a size from the data set, not augmented, for transforms that mix
-    two.
-    """
-
-    image: np.ndarray
-    labels: np.ndarray
-    draw: "Callable[[Size, np.random.Generator], Sample] | None" = None
-
-    @property
-    def size(self) -> Size:
-        """The voxels per axis."""
-        depth, height, width = self.labels.shape
-        return depth, height, width
-
-    def with_image(self, image: np.ndarray) -> "Sample":
-        """The same labels with another image."""
-        return Sample(image, self.labels, self.draw)
-
-    def with_arrays(self, image: np.ndarray, labels: np.ndarray) -> "Sample":
-        """Another image and labels of what may be another size."""
-        return Sample(image, labels, self.draw)
-
-    def own_image(self) -> np.ndarray:
-        """The image where it may be written to and lies in C order, else a copy that does."""
-        return owned(self.image)
-
-    def centre(self, size: Size) -> "Sample":
-        """The middle of the sample, a view."""
-        if self.size == size:
-            return self
-        spare = [large - small for large, small in zip(self.size, size, strict=True)]
-        if min(spare) < 0:
-            raise ValueError(f"a sample of {self.size} has no middle of {size}")
-        inside = tuple(slice(a // 2, a // 2 + n) for a, n in zip(spare, size, strict=True))
-        return self.with_arrays(self.image[:, *inside], self.labels[inside])
-
-
-class Transform(Protocol):
-    """One random change of a sample; the class says how likely it is."""
-
-    @property
-    def equal_axes(self) -> tuple[int, ...]:
-        """Axes that it exchanges, on which the patch must have one size."""
-        return ()
-
-    @property
-    def in_sections(self) -> bool:
-        """Whether it takes the planes across axis 0 for sections."""
-        return False
-
-    def margin(self, size: Size) -> Size:
-        """Voxels per axis that it needs beyond each face to return a sample of `size`."""
-        return (0, 0, 0)
-
-    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        """A sample of `size` from one that has the margin around it, changed or its middle."""
-        ...
 
 
 class _Group(Transform):
@@ -105,10 +26,16 @@ class _Group(Transform):
     def check(
         self, patch_size: Sequence[int], axes: str = "zyx", *, where: str = "augment"
     ) -> None:
-        """Nothing, or a UserError for a transform that such patches are not made for.
+        """Check that the transforms are made for such patches.
 
-        That is one which exchanges axes of unequal size, or takes for sections what are none in
-        volumes with these stored `axes`. `where` is the group's key.
+        Args:
+            patch_size: voxels per axis.
+            axes: the stored axes of the volumes that patches are cut from.
+            where: the group's key, for messages.
+
+        Raises:
+            UserError: for a transform that exchanges axes of unequal size, or takes for sections
+                what are none in volumes with these axes.
         """
         for name, transform in self._active.items():
             if transform.in_sections and axes[0] != "z":
@@ -157,7 +84,7 @@ class Pipeline(_Group):
             wanted = size
             for transform in reversed(self._active.values()):
                 given = _squared(wanted, transform.equal_axes)
-                wanted = _larger(given, transform.margin(given))
+                wanted = enlarged(given, transform.margin(given))
                 plan.insert(0, (transform, wanted, given))
             self._plans[size] = plan
         return self._plans[size]
@@ -173,24 +100,24 @@ class OneOf(_Group):
 
     transforms: dict[str, Transform | None] = field(default_factory=dict)
     weights: dict[str, float] | None = None
-    p: float = 1.0
+    p: Fraction = 1.0
 
     def __post_init__(self) -> None:
-        check_probability(self.p, owner=self)
-        self._active = _active(self.transforms)
-        weights = dict.fromkeys(self._active, 1.0) if self.weights is None else self.weights
+        check_fields(self)
+        there = _active(self.transforms)
+        weights = dict.fromkeys(there, 1.0) if self.weights is None else self.weights
         for name in weights:
             if name not in self.transforms:
                 raise unknown_name("transform", name, self.transforms, where="OneOf.weights")
-        bare = [name for name in self._active if name not in weights]
+        bare = [name for name in there if name not in weights]
         if bare:
             raise UserError(f"OneOf.weights: {', '.join(bare)} has none; weigh all or none (null)")
-        chances = np.array([weights[name] for name in self._active], np.float64)
+        chances = np.array([weights[name] for name in there], np.float64)
         if not (chances >= 0).all() or not 0 < chances.sum() < np.inf:
             raise UserError(
                 "OneOf: it needs transforms, and weights from 0 up of which one is above 0"
             )
-        self._active = {name: t for name, t in self._active.items() if weights[name] > 0}
+        self._active = {name: t for name, t in there.items() if weights[name] > 0}
         self._chances = chances[chances > 0] / chances.sum()
 
     def margin(self, size: Size) -> Size:
@@ -202,7 +129,7 @@ class OneOf(_Group):
         if rng.random() >= self.p:
             return sample.centre(size)
         transform = list(self._active.values())[rng.choice(len(self._chances), p=self._chances)]
-        return transform(sample.centre(_larger(size, transform.margin(size))), size, rng)
+        return transform(sample.centre(enlarged(size, transform.margin(size))), size, rng)
 
 
 def _active(transforms: Mapping[str, Transform | None]) -> dict[str, Transform]:
@@ -210,11 +137,6 @@ def _active(transforms: Mapping[str, Transform | None]) -> dict[str, Transform]:
         if transform is not None and not callable(transform):
             raise UserError(f"transforms.{name}: {transform!r} is no transform")
     return {name: t for name, t in transforms.items() if t is not None}
-
-
-def _larger(size: Size, margin: Size) -> Size:
-    depth, height, width = (n + 2 * around for n, around in zip(size, margin, strict=True))
-    return depth, height, width
 
 
 def _squared(size: Size, axes: Sequence[int]) -> Size:
