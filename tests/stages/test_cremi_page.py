@@ -15,14 +15,14 @@ import torch
 import yaml
 from scipy import ndimage
 
+from datasets.served import serving
+from datasets.test_download_cremi import hdf5
 from emseg.config import load
 from emseg.data import layouts
+from emseg.datasets import download
 from emseg.models.rsunet import RSUNet
-from emseg.stages import download
 from emseg.volumes import open_volume
 from stages.page import Session, count_stages, key_of, mode_of
-from stages.served import serving
-from stages.test_download_cremi import hdf5
 from test_docs import REPOSITORY, commands, fences
 from test_package import just
 

@@ -13,15 +13,15 @@ import optuna
 import pytest
 import yaml
 
+from datasets.served import serving
+from datasets.test_download import FILES, archive_of
 from emseg.config import load
 from emseg.config.leaves import CODE_READ
 from emseg.data import layouts
+from emseg.datasets import download
 from emseg.decoding.agglomerate import agglomerate
 from emseg.kernels.symmetry import views
-from emseg.stages import download
 from stages.page import Session, count_stages, key_of, mode_of
-from stages.served import serving
-from stages.test_download import FILES, archive_of
 from test_docs import REPOSITORY, commands, fences
 from test_package import just
 

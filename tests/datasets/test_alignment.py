@@ -7,8 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from emseg.errors import UserError
-from emseg.volumes.alignment import (
+from emseg.datasets.alignment import (
     Alignment,
     Placed,
     read_alignment,
@@ -16,6 +15,7 @@ from emseg.volumes.alignment import (
     restore,
     write_alignment,
 )
+from emseg.errors import UserError
 
 SHAPE = (4, 9, 11)
 STACK = np.random.default_rng(0).integers(1, 200, SHAPE).astype(np.uint8)

@@ -8,9 +8,9 @@ import pytest
 from scipy import ndimage
 
 from emseg.cli import main
-from emseg.stages import submission
+from emseg.datasets import submission
+from emseg.datasets.alignment import Alignment, Placed, realign, write_alignment
 from emseg.volumes import write_volume
-from emseg.volumes.alignment import Alignment, Placed, realign, write_alignment
 
 BACKGROUND = 0xFFFFFFFFFFFFFFFF
 SHAPE = (2 * submission.THICKNESS + 5, 20, 24)

@@ -9,15 +9,15 @@ from zipfile import ZipFile
 import h5py
 import numpy as np
 
+from emseg.datasets.by_hand import by_hand
+from emseg.datasets.cremi_files import NEURONS, RAW
+from emseg.datasets.download import check_archive, check_digits
+from emseg.datasets.fetch import check_hash, obtain, recorded
+from emseg.datasets.section_images import Stack, contrasts, find_stacks
 from emseg.errors import UserError, unknown_name
-from emseg.progress import track
-from emseg.stages.by_hand import by_hand
-from emseg.stages.download import check_archive, check_digits
-from emseg.stages.fetch import check_hash, obtain, recorded
-from emseg.stages.runs import say, working_in
-from emseg.stages.section_images import Stack, contrasts, find_stacks
+from emseg.progress import say, track
+from emseg.runs.lock import working_in
 from emseg.volumes.atomic import replacing
-from emseg.volumes.cremi import NEURONS, RAW
 from emseg.volumes.hdf5 import open_hdf5
 from emseg.volumes.hdf5_writing import writable_hdf5
 from emseg.volumes.location import require_regular

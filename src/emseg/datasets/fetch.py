@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emseg.errors import UserError
-from emseg.stages.runs import say
+from emseg.progress import say
 from emseg.volumes.atomic import discard, publish, replacing
 
 Check = Callable[[Path], None]

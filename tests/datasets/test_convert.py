@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from emseg.cli import main
-from emseg.stages import convert, submission
+from emseg.datasets import convert, submission
 from emseg.volumes import open_volume, write_volume
 
 BACKGROUND, INVALID = 0xFFFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFE

@@ -9,7 +9,7 @@ import pytest
 from emseg.cli import main
 from emseg.config import load
 from emseg.config.choices import tutorials_folder
-from emseg.stages import weights
+from emseg.datasets import weights
 
 FOLDER = Path("datasets/dbmim/weights")
 SERVED = {f"weights/{name}": name.encode() for name in weights.FILES}

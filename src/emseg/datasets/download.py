@@ -11,14 +11,15 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
+from emseg.datasets.by_hand import BY_HAND, by_hand
+from emseg.datasets.cremi_files import CLEFTS, NEURONS, RAW
+from emseg.datasets.fetch import check_hash, obtain, recorded
+from emseg.datasets.weights import download_weights
 from emseg.errors import UserError, unknown_name
-from emseg.stages.by_hand import BY_HAND, by_hand
-from emseg.stages.fetch import check_hash, obtain, recorded
-from emseg.stages.runs import say, working_in
-from emseg.stages.weights import download_weights
+from emseg.progress import say
+from emseg.runs.lock import working_in
 from emseg.volumes import Volume, open_volume
 from emseg.volumes.atomic import discard, publish, writing
-from emseg.volumes.cremi import CLEFTS, NEURONS, RAW
 from emseg.volumes.hdf5 import Hdf5Array
 
 

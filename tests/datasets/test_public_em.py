@@ -12,7 +12,7 @@ import tifffile
 from emseg.cli import main
 from emseg.config import load
 from emseg.config.choices import tutorials_folder
-from emseg.stages import public_em
+from emseg.datasets import public_em
 from emseg.stages.sources import open_sources
 from emseg.volumes import open_volume, read_attributes, write_volume
 

@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 import pytest
 
+from datasets.served import serving
 from emseg.cli import main
-from emseg.stages import download
+from emseg.datasets import download
 from emseg.volumes import open_volume
-from stages.served import serving
 
 CREMI_SHAPES = {"A": (5, 20, 24), "B": (4, 22, 20), "A+": (6, 18, 18)}
 

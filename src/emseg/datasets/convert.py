@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
+from emseg.datasets.converted import Change, slabs, write_converted
+from emseg.datasets.cremi_files import BACKGROUND, CLEFTS, INVALID, RAW, sample_of
+from emseg.datasets.public_em import convert_public
+from emseg.datasets.submission import write_submission
 from emseg.errors import UserError, unknown_name
-from emseg.stages.converted import Change, slabs, write_converted
-from emseg.stages.public_em import convert_public
-from emseg.stages.runs import say, working_in
-from emseg.stages.submission import write_submission
+from emseg.progress import say
+from emseg.runs.lock import working_in
 from emseg.volumes import Volume, open_volume
-from emseg.volumes.cremi import BACKGROUND, CLEFTS, INVALID, RAW, sample_of
 from emseg.volumes.hdf5 import open_hdf5
 from emseg.volumes.location import parse_location, require_there
 

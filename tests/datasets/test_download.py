@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from datasets.served import serving
 from emseg.cli import main
-from emseg.stages import download
+from emseg.datasets import download
 from emseg.volumes import open_volume
-from stages.served import serving
 
 SHAPE = (6, 40, 48)
 FILES = ("train-input.tif", "train-labels.tif", "test-input.tif")

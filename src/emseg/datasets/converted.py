@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from emseg import __version__
+from emseg.datasets.submission import THICKNESS
 from emseg.errors import UserError
-from emseg.progress import track
-from emseg.stages.runs import say
-from emseg.stages.submission import THICKNESS
+from emseg.progress import say, track
 from emseg.volumes import Volume, identity, read_attributes
 from emseg.volumes.atomic import replacing
 from emseg.volumes.hdf5 import write_hdf5

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.served import serving
 from emseg.cli import main
-from emseg.stages import prepare
+from emseg.datasets import prepare
 from emseg.volumes import open_volume
-from stages.served import serving
 
 HERE = Path("datasets/ssns")
 SECTIONS = {"ac3": 21, "ac4": 18}

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from emseg.datasets.fetch import check_hash
 from emseg.errors import UserError
-from emseg.stages.fetch import check_hash
-from emseg.stages.runs import say, working_in
+from emseg.progress import say
+from emseg.runs.lock import working_in
 from emseg.volumes.atomic import discard, publish, writing
 
 REPOSITORY = "cyd0806/dbmim-neuron-segmentation"

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from emseg.errors import UserError
-from emseg.stages.runs import say
+from emseg.progress import say
 from emseg.volumes.atomic import replacing
 from emseg.volumes.attributes import stored_offset, stored_voxel_size
 from emseg.volumes.axes import Arrangement, arrange

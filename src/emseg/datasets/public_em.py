@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from emseg.datasets.converted import write_converted
+from emseg.datasets.cremi_files import RAW
 from emseg.errors import UserError
-from emseg.stages.converted import write_converted
-from emseg.stages.runs import working_in
+from emseg.runs.lock import working_in
 from emseg.volumes import Volume, open_volume
-from emseg.volumes.cremi import RAW
 
 _ISBI = "https://downloads.imagej.net/ISBI-2012-challenge.zip (unpacked below it)"
 

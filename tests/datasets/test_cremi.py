@@ -4,9 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from emseg.errors import UserError
-from emseg.volumes import open_volume
-from emseg.volumes.cremi import (
+from emseg.datasets.cremi_files import (
     BACKGROUND,
     Annotations,
     read_annotations,
@@ -14,6 +12,8 @@ from emseg.volumes.cremi import (
     write_annotations,
     write_clefts,
 )
+from emseg.errors import UserError
+from emseg.volumes import open_volume
 
 RAW = np.arange(4 * 20 * 30, dtype=np.uint8).reshape(4, 20, 30)
 

@@ -6,13 +6,12 @@ from pathlib import Path
 import cc3d
 import numpy as np
 
+from emseg.datasets.alignment import Alignment, read_alignment, restore
+from emseg.datasets.cremi_files import INVALID, RAW, RESOLUTION, write_clefts
 from emseg.errors import UserError
-from emseg.progress import track
+from emseg.progress import say, track
 from emseg.runs.lock import locked
-from emseg.stages.runs import say
 from emseg.volumes import Volume, check_writable, open_volume
-from emseg.volumes.alignment import Alignment, read_alignment, restore
-from emseg.volumes.cremi import INVALID, RAW, RESOLUTION, write_clefts
 from emseg.volumes.hdf5 import open_hdf5
 from emseg.volumes.location import output_format
 
