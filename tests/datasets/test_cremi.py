@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import h5py
 import numpy as np
 import pytest
@@ -8,9 +6,7 @@ from emseg.datasets.cremi_files import (
     BACKGROUND,
     Annotations,
     read_annotations,
-    sample_of,
     write_annotations,
-    write_clefts,
 )
 from emseg.errors import UserError
 from emseg.volumes import open_volume
@@ -154,41 +150,3 @@ def test_no_sites_no_file_and_no_resolution(tmp_path):
         file["main"] = RAW
     with pytest.raises(UserError, match="has no resolution"):
         sites.voxels(open_volume(tmp_path / "c.h5"))
-
-
-def test_clefts_are_written_as_the_challenge_reads_them(tmp_path):
-    ids = np.zeros((5, 6, 7), np.uint32)
-    ids[1, 2], ids[4, 5, 6] = 3, 2**32 - 1
-    slabs = [(0, ids[:2]), (2, ids[2:])]
-    write_clefts(tmp_path / "a.hdf", slabs, shape=ids.shape, offset=(0, 8, 12))
-    with h5py.File(tmp_path / "a.hdf") as file:
-        assert file.attrs["file_format"] == "0.2"
-        clefts = file["volumes/labels/clefts"]
-        assert (clefts.dtype, clefts.compression) == (np.uint64, "gzip")
-        assert clefts.attrs["resolution"].tolist() == [40, 4, 4]
-        assert clefts.attrs["offset"].tolist() == [0, 8, 12]
-        expected = ids.astype(np.uint64)
-        expected[ids == 0] = 0xFFFFFFFFFFFFFFFF
-        np.testing.assert_array_equal(clefts[...], expected)
-
-
-@pytest.mark.parametrize(
-    ("name", "sample"),
-    [
-        ("sample_A_20160501.hdf", "A"),
-        ("sample_C+_20160601.hdf", "C+"),
-        ("sample_B_padded_20160501.hdf", "B"),
-        ("sample_B+_padded_20160601.hdf", "B+"),
-        ("A.h5", "A"),
-    ],
-)
-def test_a_sample_is_told_by_the_name(tmp_path, name, sample):
-    assert sample_of(tmp_path / name) == sample
-
-
-@pytest.mark.parametrize(
-    "name", ["sample.hdf", "Sample_20160501.hdf", "sample_A++_1.hdf", "AB.hdf"]
-)
-def test_a_name_without_a_sample_is_refused(name):
-    with pytest.raises(UserError, match=f"^{name}".replace("+", r"\+")):
-        sample_of(Path(name))

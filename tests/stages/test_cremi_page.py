@@ -16,10 +16,10 @@ import yaml
 from scipy import ndimage
 
 from datasets.served import serving
-from datasets.test_download_cremi import hdf5
+from datasets.test_download_files import hdf5
 from emseg.config import load
 from emseg.data import layouts
-from emseg.datasets import download
+from emseg.datasets import catalogue
 from emseg.models.rsunet import RSUNet
 from emseg.volumes import open_volume
 from stages.page import Session, count_stages, key_of, mode_of
@@ -81,9 +81,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Session:
         patch.setitem(layouts.SHAPES, "polarity", SHAPE)
         patch.setattr(layouts, "CREMI_SYNAPSES", dict.fromkeys(VOLUMES, 60.0))
         patch.setattr(layouts, "POLARITY_SYNAPSES", 30.0)
-        real = download.DATA_SETS["cremi"]
+        real = catalogue.ARCHIVES["cremi"]
         patch.setitem(
-            download.DATA_SETS, "cremi", replace(real, url=server.url.replace("snemi", "cremi"))
+            catalogue.ARCHIVES, "cremi", replace(real, url=server.url("cremi.zip"))
         )
         count_stages(patch, worked, scorer="score")
         for words in commands(PAGE):
@@ -94,7 +94,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Session:
 
 def small_archive(path: Path) -> bytes:
     """An archive of small volumes under the data set's names."""
-    data = download.DATA_SETS["cremi"]
+    data = catalogue.ARCHIVES["cremi"]
     with zipfile.ZipFile(path, "w") as archive:
         for name in (*data.images, *data.labels):
             archive.writestr(name, hdf5({"main": np.ones((4, 5, 6), np.uint8)}))

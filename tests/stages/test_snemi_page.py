@@ -18,7 +18,7 @@ from datasets.test_download import FILES, archive_of
 from emseg.config import load
 from emseg.config.leaves import CODE_READ
 from emseg.data import layouts
-from emseg.datasets import download
+from emseg.datasets import catalogue
 from emseg.decoding.agglomerate import agglomerate
 from emseg.kernels.symmetry import views
 from stages.page import Session, count_stages, key_of, mode_of
@@ -81,8 +81,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> SnemiSession:
         patch.chdir(session.folder)
         patch.setenv("NO_PROXY", "127.0.0.1")
         patch.setitem(layouts.SHAPES, "snemi", SHAPE)
-        real = download.DATA_SETS["snemi"]
-        patch.setitem(download.DATA_SETS, "snemi", replace(real, url=server.url, shape=SHAPE))
+        real = catalogue.ARCHIVES["snemi"]
+        patch.setitem(catalogue.ARCHIVES, "snemi", replace(real, url=server.url("snemi.zip"), shape=SHAPE))
         count_stages(patch, worked, scorer="count_overlaps")
         for words in commands(PAGE):
             session.done[key_of(words)] = session.follow(words, worked)

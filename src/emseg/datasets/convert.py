@@ -1,12 +1,13 @@
 """Volumes from the files of challenges, and files to hand in to one: the verb convert."""
 
-from dataclasses import dataclass
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from emseg.datasets.converted import Change, slabs, write_converted
-from emseg.datasets.cremi_files import BACKGROUND, CLEFTS, INVALID, RAW, sample_of
+from emseg.datasets.converted import read_slabs, write_converted
+from emseg.datasets.cremi_files import BACKGROUND, CLEFTS, INVALID, RAW
 from emseg.datasets.public_em import convert_public
 from emseg.datasets.submission import write_submission
 from emseg.errors import UserError, unknown_name
@@ -21,44 +22,48 @@ UNLABELLED = -1
 
 
 def convert(what: str, source: str, to: str, *, alignment: str | None = None) -> None:
-    """Nothing; `cremi` has made `im_<sample>.h5` and `syn_<sample>.h5` in the folder `to`.
+    """Makes volumes of files of challenges, or a file to hand in.
 
-    The source is an official file, or a folder of them (`.hdf`). `cremi-submission` makes of a
-    segmentation the file `to`, as the challenge takes it, through the record of the re-alignment
-    where there is one. `public-em` has made the seven volumes of dbMiM's pretraining, of what lies
-    below the folder `source`. UserError for any other, and for files that are none of these.
+    Args:
+        what: `cremi` makes `im_<sample>.h5` and `syn_<sample>.h5`; `cremi-submission` makes the
+            file that the challenge takes; `public-em` makes the volumes of dbMiM's pretraining.
+        source: an official file of CREMI or a folder of them (`.hdf`); a segmentation; a folder.
+        to: the folder of the volumes, or the file to hand in.
+        alignment: of a segmentation in a re-aligned stack, the record that leads it back.
+
+    Raises:
+        UserError: there is no such conversion, or the source is not what it should be.
     """
     if what not in CONVERSIONS:
         raise unknown_name("conversion", what, CONVERSIONS)
     if what == "cremi-submission":
-        record = None if alignment is None else Path(alignment)
-        write_submission(source, Path(to), record)
-        return
-    if alignment is not None:
+        write_submission(source, Path(to), None if alignment is None else Path(alignment))
+    elif alignment is not None:
         raise UserError("--alignment is for convert cremi-submission, which leads back by it")
-    if what == "public-em":
+    elif what == "public-em":
         convert_public(Path(source), Path(to))
-        return
-    _convert_samples(Path(source), Path(to))
+    else:
+        _convert_cremi(Path(source), Path(to))
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """What is in an official file: the image, cut to the clefts, and these where it has them."""
+def sample_of(path: Path) -> str:
+    """The sample that a file's name speaks of: A of sample_A_20160501.hdf, A+ of sample_A+_…"""
+    found = re.search(r"(?:^|_)([A-Z]\+?)(?:_|$)", path.stem)
+    if found is None:
+        raise UserError(
+            f"{path}: no sample in the name: it must be like sample_A_20160501.hdf or "
+            "sample_A+_20160601.hdf"
+        )
+    return found[1]
 
-    name: str
-    image: Volume
-    clefts: Volume | None
 
-
-def _convert_samples(source: Path, to: Path) -> None:
-    samples = [_open_sample(name, path) for name, path in _files(source).items()]
+def _convert_cremi(source: Path, to: Path) -> None:
+    samples = {name: _open_sample(path) for name, path in _files(source).items()}
     with working_in(to, "emseg convert"):
-        for sample in samples:
-            write_converted(to / f"im_{sample.name}.h5", sample.image, np.uint8)
-            if sample.clefts is not None:
-                numbering = _numbering(sample.clefts)
-                write_converted(to / f"syn_{sample.name}.h5", sample.clefts, np.int32, numbering)
+        for name, (image, clefts) in samples.items():
+            write_converted(to / f"im_{name}.h5", image, np.uint8)
+            if clefts is not None:
+                write_converted(to / f"syn_{name}.h5", clefts, np.int32, _numbering(clefts))
 
 
 def _files(source: Path) -> dict[str, Path]:
@@ -66,61 +71,59 @@ def _files(source: Path) -> dict[str, Path]:
     if not source.is_dir():
         require_there(parse_location(source))
         return {sample_of(source): source}
-    paths = sorted(source.glob("*.hdf"))
-    if not paths:
-        raise UserError(f"{source} holds no .hdf files (emseg download cremi-official {source})")
     files: dict[str, Path] = {}
-    for path in paths:
-        name = sample_of(path)
-        if name in files:
-            raise UserError(f"{files[name]} and {path} are both of sample {name}: convert one")
-        files[name] = path
+    for path in sorted(source.glob("*.hdf")):
+        other = files.setdefault(name := sample_of(path), path)
+        if other != path:
+            raise UserError(f"{other} and {path} are both of sample {name}: convert one")
+    if not files:
+        raise UserError(f"{source} holds no .hdf files (emseg download cremi-official {source})")
     return files
 
 
-def _open_sample(name: str, path: Path) -> _Sample:
-    image = open_volume(f"{path}:{RAW}")
-    if image.dtype != np.uint8 or image.channels is not None:
-        raise UserError(
-            f"{image.location} holds {image.dtype}: an official image is uint8, z, y, x"
-        )
+def _open_sample(path: Path) -> tuple[Volume, Volume | None]:
+    """The image, cut to the clefts, and these where the file has them."""
+    image = _opened(path, RAW, np.uint8)
     with open_hdf5(path) as file:
         labelled = CLEFTS in file
     if not labelled:
-        return _Sample(name, image, None)
-    clefts = open_volume(f"{path}:{CLEFTS}")
-    if clefts.dtype != np.uint64 or clefts.channels is not None:
-        raise UserError(f"{clefts.location} holds {clefts.dtype}: official clefts are uint64")
-    return _Sample(name, _cut(image, clefts), clefts)
-
-
-def _cut(image: Volume, clefts: Volume) -> Volume:
-    """The part of the image that the clefts lie in, by their offsets."""
+        return image, None
+    clefts = _opened(path, CLEFTS, np.uint64)
     if image.voxel_size is None or image.voxel_size != clefts.voxel_size:
         raise UserError(
             f"{clefts.location} has the resolution {clefts.voxel_size}, {image.location} "
             f"{image.voxel_size}: they must have one, the same"
         )
     away = np.subtract(clefts.offset or (0, 0, 0), image.offset or (0, 0, 0)) / image.voxel_size
-    start = [round(steps) for steps in away]
-    stop = [first + size for first, size in zip(start, clefts.shape, strict=True)]
+    start = np.round(away).astype(int)
+    stop = start + clefts.shape
     if not np.allclose(away, start, atol=1e-3):
         raise UserError(
             f"{clefts.location} begins {away.tolist()} voxels into {image.location}: they must "
             "be whole"
         )
-    if min(start) < 0 or (np.array(stop) > image.shape).any():
+    if start.min() < 0 or (stop > image.shape).any():
         raise UserError(
-            f"{clefts.location} reaches from voxel {start} to {stop} of "
+            f"{clefts.location} reaches from voxel {start.tolist()} to {stop.tolist()} of "
             f"{image.location}, which has {image.shape}"
         )
-    return image.crop(start, stop)
+    return image.crop(start.tolist(), stop.tolist()), clefts
 
 
-def _numbering(clefts: Volume) -> Change:
+def _opened(path: Path, key: str, dtype: type) -> Volume:
+    volume = open_volume(f"{path}:{key}")
+    if volume.dtype != dtype or volume.channels is not None:
+        raise UserError(
+            f"{volume.location} holds {volume.dtype}: official files have {dtype.__name__} here, "
+            "z, y, x"
+        )
+    return volume
+
+
+def _numbering(clefts: Volume) -> Callable[[np.ndarray], np.ndarray]:
     """Ids as the house has them: the clefts 1, 2, 3 … in order of theirs, 0 none, -1 unlabelled."""
     ids = np.zeros(0, np.uint64)
-    for _, slab in slabs(clefts, f"reading {Path(clefts.location).name}"):
+    for _, slab in read_slabs(clefts, f"reading {Path(clefts.location).name}"):
         ids = np.union1d(ids, slab[_is_cleft(slab)])
     say(f"{clefts.location}: {len(ids)} clefts")
 

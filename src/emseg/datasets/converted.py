@@ -1,5 +1,6 @@
-"""A volume made of the voxels of another, slab by slab, and not again while it is up to date."""
+"""Files made of the voxels of others, slab by slab, and not again while they are up to date."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -7,63 +8,90 @@ from typing import Any
 import numpy as np
 
 from emseg import __version__
-from emseg.datasets.submission import THICKNESS
 from emseg.errors import UserError
 from emseg.progress import say, track
-from emseg.volumes import Volume, identity, read_attributes
+from emseg.volumes import Volume, identity
 from emseg.volumes.atomic import replacing
-from emseg.volumes.hdf5 import write_hdf5
+from emseg.volumes.hdf5 import open_hdf5, write_hdf5
 from emseg.volumes.layout import make_layout
+from emseg.volumes.location import MAIN
 
 # Raised when the same source makes another file.
 VERSION = 1
+# Sections at a time: those of a stored chunk.
+THICKNESS = 16
 
-Change = Callable[[np.ndarray], np.ndarray]
+
+def slabs(depth: int, label: str) -> Iterator[tuple[int, int]]:
+    """The first section of each slab and the one after its last, with progress."""
+    starts = range(0, depth, THICKNESS)
+    for start in track(starts, total=len(starts), label=label, unit="slabs"):
+        yield start, min(start + THICKNESS, depth)
+
+
+def read_slabs(volume: Volume, label: str) -> Iterator[tuple[int, np.ndarray]]:
+    """The first section of each slab of a volume and its voxels (n, Y, X), with progress."""
+    for start, stop in slabs(volume.shape[0], label):
+        yield start, volume.read((start, 0, 0), (stop, *volume.shape[1:]))
+
+
+def is_current(path: Path, source: str, *, verb: str) -> bool:
+    """Whether a file is there and made of the source, of which a line says so.
+
+    Args:
+        path: the file.
+        source: what `convert` or `prepare` would make it of.
+        verb: which of them.
+
+    Raises:
+        UserError: neither made the file that is there.
+    """
+    if not path.exists():
+        return False
+    with open_hdf5(path) as file:
+        attributes = dict(file.attrs) | dict(getattr(file.get(MAIN), "attrs", {}))
+    made_of = attributes.get("converted_from", attributes.get("prepared_from"))
+    if made_of is None:
+        raise UserError(
+            f"{path} is there, and was not made by {verb}: move it away, or take another folder"
+        )
+    if made_of == source:
+        say(f"{path} is up to date")
+    return bool(made_of == source)
 
 
 def write_converted(
     path: Path,
     volume: Volume,
     dtype: type,
-    change: Change | None = None,
+    change: Callable[[np.ndarray], np.ndarray] | None = None,
     *,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Nothing; the changed volume is the data set `main` of the file, with its place in nm.
+    """Writes a changed volume as the data set `main`, with its place in nm, unless it is current.
 
-    What was made of the same source is left as it is, of another one it is replaced. UserError
-    for a file that was not made by this.
+    Args:
+        path: the HDF5 file; one that was made of another source is replaced.
+        volume: the source.
+        dtype: the type of what is stored.
+        change: makes the stored slab of that of the volume, None where they are the same.
+        attributes: more to be stored beside.
+
+    Raises:
+        UserError: there is a file that was not made by this.
     """
-    origin = {"version": VERSION, **identity(volume.location)}
-    if path.exists():
-        made_of = read_attributes(path).get("converted_from")
-        if made_of is None:
-            raise UserError(
-                f"{path} is there, and was not made by convert: move it away, or take another "
-                "folder"
-            )
-        if made_of == origin:
-            say(f"{path} is up to date")
-            return
+    source = {"version": VERSION, **identity(volume.location)}
+    if is_current(path, json.dumps(source), verb="convert"):
+        return
     layout = make_layout(
         volume.shape,
         dtype,
         axes=volume.axes,
         voxel_size=volume.voxel_size,
         offset=volume.offset,
-        attributes={**(attributes or {}), "converted_from": origin, "emseg": __version__},
+        attributes={**(attributes or {}), "converted_from": source, "emseg": __version__},
     )
-    parts = slabs(volume, f"writing {path.name}")
     with replacing(path) as partial:
-        changed = ((start, slab if change is None else change(slab)) for start, slab in parts)
-        write_hdf5(partial, changed, layout)
+        parts = read_slabs(volume, f"writing {path.name}")
+        write_hdf5(partial, ((at, change(slab) if change else slab) for at, slab in parts), layout)
     say(f"{path}: written")
-
-
-def slabs(volume: Volume, label: str) -> Iterator[tuple[int, np.ndarray]]:
-    """(start, voxels) of each slab along the first axis, with progress."""
-    depth, *plane = volume.shape
-    starts = range(0, depth, THICKNESS)
-    for start in track(starts, total=len(starts), label=label, unit="slabs"):
-        stop = min(start + THICKNESS, depth)
-        yield start, volume.read((start, 0, 0), (stop, *plane))

@@ -1,8 +1,7 @@
-"""Files as the CREMI challenge gives and takes them (https://cremi.org)."""
+"""What is in files of the CREMI challenge (https://cremi.org), and their synaptic sites."""
 
-import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,8 @@ import numpy as np
 from emseg.errors import UserError, unknown_name
 from emseg.volumes.atomic import replacing
 from emseg.volumes.damage import one_line
-from emseg.volumes.hdf5 import write_hdf5
 from emseg.volumes.hdf5_links import open_hdf5
 from emseg.volumes.hdf5_writing import writable_hdf5
-from emseg.volumes.layout import make_layout
 from emseg.volumes.location import Location, require_there
 from emseg.volumes.skeletons import ROUNDING
 from emseg.volumes.volume import Volume
@@ -126,48 +123,6 @@ def write_annotations(path: str | Path, annotations: Annotations) -> None:
                 group["comments/target_ids"] = np.array([*annotations.comments], np.uint64)
                 texts = [*annotations.comments.values()]
                 group.create_dataset("comments/comments", data=texts, dtype=text)
-
-
-def write_clefts(
-    path: Path,
-    slabs: Iterable[tuple[int, np.ndarray]],
-    *,
-    shape: Sequence[int],
-    offset: Sequence[float],
-) -> None:
-    """Writes cleft ids, 0 where there is none, as a file to be submitted, whole or not at all.
-
-    Slabs (start, ids) follow each other along z; `shape` (Z, Y, X) and `offset` (nm) are the
-    volume's. In the file background is 2^64 - 1.
-    """
-    layout = make_layout(
-        shape,
-        np.uint64,
-        axes="zyx",
-        voxel_size=RESOLUTION,
-        offset=offset,
-        attributes={},
-        dataset=CLEFTS,
-    )
-    named = (
-        (start, np.where(ids == 0, np.uint64(BACKGROUND), ids.astype(np.uint64)))
-        for start, ids in slabs
-    )
-    with replacing(path) as partial:
-        write_hdf5(partial, named, layout)
-        with writable_hdf5(partial) as file:
-            file.attrs["file_format"] = FILE_FORMAT
-
-
-def sample_of(path: Path) -> str:
-    """The sample that a file's name speaks of: A of sample_A_20160501.hdf, A+ of sample_A+_…"""
-    found = re.search(r"(?:^|_)([A-Z]\+?)(?:_|$)", path.stem)
-    if found is None:
-        raise UserError(
-            f"{path}: no sample in the name: it must be like sample_A_20160501.hdf or "
-            "sample_A+_20160601.hdf"
-        )
-    return found[1]
 
 
 def _annotations(group: h5py.Group) -> Annotations:

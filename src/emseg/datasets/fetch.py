@@ -1,48 +1,71 @@
-"""One public file fetched: resumed where it broke off, kept only when sound, its hash recorded."""
+"""One public file fetched: resumed where it broke off, there only when sound, its hash recorded."""
 
-import hashlib
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from string import hexdigits
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 from emseg.errors import UserError
 from emseg.progress import say
-from emseg.volumes.atomic import discard, publish, replacing
-
-Check = Callable[[Path], None]
+from emseg.volumes.atomic import discard, publish, replacing, writing
 
 
-def obtain(url: str, file: Path, *, check: Check, sha256: str | None) -> None:
-    """The file under its name, with its record beside it; what is not sound is not kept.
+def obtain(
+    url: str, file: Path, *, sha256: str | None, check: Callable[[Path], None] | None = None
+) -> None:
+    """Puts what a URL has under the file's name, and its SHA-256 into `<file>.sha256`.
 
-    `check` raises a UserError for a file that is not whole or not what it should be.
+    A file that is there is compared, not fetched. A transfer that breaks off leaves
+    `<file>.partial`, and the next call goes on from there.
+
+    Args:
+        url: the address.
+        file: the name; its folder is there.
+        sha256: what its hash must be, None for any.
+        check: raises a UserError for a file that is not whole, or not what it should be.
+
+    Raises:
+        UserError: no transfer, or what came is not sound or has another hash; it is then removed.
     """
     partial = file.with_name(f"{file.name}.partial")
-    # Else it was killed between the last byte and the tests that follow.
-    if not _passes(check, partial):
-        _fetch(url, partial, file)
+    fetched = not file.exists()
+    # It is whole where a process was killed between the last byte and what follows here.
+    if fetched and not (partial.exists() and check and _passes(check, partial)):
+        _transfer(url, partial, file)
     try:
-        check(partial)
-        check_hash(partial, file, sha256)
+        if check:
+            check(partial if fetched else file)
+        compare_hash(partial if fetched else file, file, sha256)
     except UserError:
-        discard(partial)
+        if fetched:
+            discard(partial)
         raise
-    publish(partial, file)
+    if fetched:
+        publish(partial, file)
 
 
-def check_hash(path: Path, file: Path, sha256: str | None) -> None:
-    """Compare with what is wanted and what was recorded; said, and recorded where nothing was.
+def compare_hash(path: Path, file: Path, sha256: str | None) -> None:
+    """Compares a hash with the wanted and the recorded one, and records it.
 
-    `path` holds the bytes, `file` is the name that they have or are to get.
+    Args:
+        path: has the bytes.
+        file: the name that they have or are to get.
+        sha256: the wanted hash, None for any.
+
+    Raises:
+        UserError: it is another one.
     """
-    with path.open("rb") as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()
-    known, record = recorded(file), _record_of(file)
-    if sha256 is not None and found != sha256.lower():
-        raise UserError(f"{file} has the SHA-256 {found}, not the wanted {sha256.lower()}")
-    if known is not None and found != known:
+    from pooch import file_hash
+
+    found, known, record = file_hash(path), recorded(file), _record_of(file)
+    if sha256 not in (None, found):
+        raise UserError(f"{file} has the SHA-256 {found}, not the wanted {sha256}")
+    if known not in (None, found):
         raise UserError(
             f"{file} has the SHA-256 {found}, an earlier one had {known} ({record}; remove "
             f"that file to take the new {'archive' if file.suffix == '.zip' else 'file'})"
@@ -63,13 +86,45 @@ def recorded(file: Path) -> str | None:
     return words[0]
 
 
+def checked_hash(sha256: str | None) -> str | None:
+    """The hash that the user gives, in small letters; UserError where it is none."""
+    if sha256 is not None and (len(sha256) != 64 or not set(sha256) <= set(hexdigits)):
+        raise UserError(f"--sha256 {sha256}: must be 64 hexadecimal digits")
+    return sha256 and sha256.lower()
+
+
+def check_zip(path: Path) -> None:
+    """Raises a UserError unless the checksums in a zip archive are those of its members."""
+    try:
+        with ZipFile(path) as file:
+            broken = file.testzip()
+    except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise UserError(f"{path} is not a valid zip archive: {error}; fetch it anew") from error
+    if broken is not None:
+        raise UserError(f"{path}: {broken} in it is damaged; fetch it anew")
+
+
+@contextmanager
+def unpacked(archive: Path, members: Sequence[str] | None = None) -> Iterator[Path]:
+    """A folder beside a zip archive with its members, or some of them, as long as it is needed."""
+    from pooch import Unzip, get_logger
+
+    get_logger().setLevel("WARNING")
+    folder = archive.with_name(f"{archive.name}.unpacked")
+    try:
+        with writing(folder):
+            discard(folder)
+            Unzip(members, folder.name)(str(archive.absolute()), "download", None)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _record_of(file: Path) -> Path:
     return file.with_name(f"{file.name}.sha256")
 
 
-def _passes(check: Check, partial: Path) -> bool:
-    if not partial.exists():
-        return False
+def _passes(check: Callable[[Path], None], partial: Path) -> bool:
     try:
         check(partial)
     except UserError:
@@ -77,44 +132,38 @@ def _passes(check: Check, partial: Path) -> bool:
     return True
 
 
-def _fetch(url: str, partial: Path, file: Path) -> None:
-    """Append to `partial` what it lacks of the file behind the URL."""
+def _transfer(url: str, partial: Path, file: Path) -> None:
+    """Appends to `partial` what it lacks of what the URL has."""
     from pooch import HTTPDownloader
 
-    with _hinting(url, partial, file), partial.open("ab") as opened:
-        done = opened.tell()
-
-        def begin(response: Any, **_: Any) -> None:
-            # All of it instead of the rest (200), or no such rest (416): what is here is no use.
-            if done and response.status_code in (200, 416):
-                say(f"the server does not go on from there (status {response.status_code})")
-                opened.truncate(0)
-
-        say(f"fetching {url}" + (f" from {done / 1e6:.1f} MB on" if done else ""))
-        # What the server compresses on the way has other lengths.
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
-        get = HTTPDownloader(
-            progressbar=sys.stderr.isatty(), headers=headers, hooks={"response": begin}
-        )
-        get(url, opened, None)
-
-
-@contextmanager
-def _hinting(url: str, partial: Path, file: Path) -> Iterator[None]:
-    """Turns what goes wrong with a transfer into a UserError with what can be done instead."""
+    done = partial.stat().st_size if partial.exists() else 0
+    say(f"fetching {url}" + (f" from {done / 1e6:.1f} MB on" if done else ""))
+    # What the server compresses on the way has other lengths.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
     try:
-        yield
+        with partial.open("ab") as opened:
+
+            def begin(response: Any, **_: Any) -> None:
+                # All of it instead of the rest (200), or no such rest (416).
+                if done and response.status_code in (200, 416):
+                    say(f"the server does not go on from there (status {response.status_code})")
+                    opened.truncate(0)
+
+            bar, hooks = sys.stderr.isatty(), {"response": begin}
+            HTTPDownloader(progressbar=bar, headers=headers, hooks=hooks)(url, opened, None)
     except (OSError, ValueError) as error:
-        response = getattr(error, "response", None)
-        why = type(error).__name__ if response is None else f"status {response.status_code}"
-        size = partial.stat().st_size if partial.exists() else 0
-        if not size:
-            discard(partial)
-        kept = (
-            f"; {size / 1e6:.1f} MB are kept, the same command goes on from there" if size else ""
-        )
-        unpack = f" && unzip {file.name}" if file.suffix == ".zip" else ""
-        raise UserError(
-            f"cannot fetch {url} ({why}){kept}; by hand: mkdir -p {file.parent} && "
-            f"cd {file.parent} && wget {url}{unpack}"
-        ) from error
+        raise _broken_off(url, partial, file, error) from error
+
+
+def _broken_off(url: str, partial: Path, file: Path, error: Exception) -> UserError:
+    response = getattr(error, "response", None)
+    why = type(error).__name__ if response is None else f"status {response.status_code}"
+    size = partial.stat().st_size if partial.exists() else 0
+    if not size:
+        discard(partial)
+    there = f"; {size / 1e6:.1f} MB are there, the same command goes on from there" if size else ""
+    unpack = f" && unzip {file.name}" if file.suffix == ".zip" else ""
+    return UserError(
+        f"cannot fetch {url} ({why}){there}; by hand: mkdir -p {file.parent} && "
+        f"cd {file.parent} && wget {url}{unpack}"
+    )

@@ -1,121 +1,77 @@
 """What is in files of volumes, data set by data set: the verb inspect."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from emseg.errors import UserError
 from emseg.progress import say
 from emseg.volumes.atomic import replacing
 from emseg.volumes.attributes import stored_offset, stored_voxel_size
-from emseg.volumes.axes import Arrangement, arrange
+from emseg.volumes.axes import arrange
 from emseg.volumes.damage import one_line
 from emseg.volumes.location import Location, parse_location, require_there
-from emseg.volumes.presence import Presence, presence
+from emseg.volumes.presence import presence
 from emseg.volumes.source import StoredSource, open_stored, stated_axes
 
-
-@dataclass(frozen=True)
-class DataSet:
-    """A stored array: its chunks, axes and place (nm, in their order) are None if it has none.
-
-    Axes are those it is read with; `axes_from` is where the file names them, None where it does
-    not, so that they are zyx. `stored` says how much of it is there, `others` which further files
-    it draws from.
-    """
-
-    file: str
-    key: str
-    shape: tuple[int, ...]
-    dtype: str
-    chunks: tuple[int, ...] | None
-    axes: str | None
-    axes_from: str | None
-    resolution: tuple[float, ...] | None
-    offset: tuple[float, ...] | None
-    stored: tuple[Presence, ...]
-    others: tuple[str, ...]
-
-    def __str__(self) -> str:
-        where = f"{self.file}:{self.key}" if self.key else self.file
-        size = " x ".join(f"{length:g}" for length in self.resolution or ())
-        offset = " x ".join(f"{length:g}" for length in self.offset or ())
-        chunks = " x ".join(map(str, self.chunks or ()))
-        stated = f" ({self.axes_from})" if self.axes_from else ""
-        # Of an array in one piece nothing is to be said where it is there.
-        stored = [str(part) for part in self.stored if part.parts != "voxels" or part.absent]
-        more = len(self.others) - 1
-        return ", ".join(
-            (
-                f"{where}: {' x '.join(map(str, self.shape)) or 'one value'}",
-                self.dtype,
-                f"chunks {chunks}" if chunks else "no chunks",
-                f"axes {self.axes}{stated}" if self.axes else "no axes of a volume",
-                f"resolution {size} nm" if size else "no resolution",
-                *([f"offset {offset} nm"] if offset else []),
-                *stored,
-                *[f"from {one}{f' and {more} more' * (more > 0)}" for one in self.others[:1]],
-            )
-        )
-
-
-@dataclass(frozen=True)
-class Unread:
-    """A file, or a data set, that cannot be read, and why."""
-
-    file: str
-    error: str
+Record = dict[str, Any]
 
 
 def inspect(*files: str, json: str | None = None) -> None:
-    """Nothing; a line on standard output for each data set of each HDF5, zarr or TIFF file.
+    """Prints a line for each data set of each HDF5, zarr or TIFF file.
 
-    A location with a key is that data set, or those below that group. `json` names a file that
-    gets the same as a list of records. What is missing or broken is passed over; at the end each
-    has a line on standard error, the last one's as a UserError.
+    What is missing or broken is passed over, and has a line on standard error at the end.
+
+    Args:
+        files: files or folders; with a key that data set, or those below that group.
+        json: a file that gets the same as a list of records.
+
+    Raises:
+        UserError: the line for the last one that cannot be read.
     """
     to = None if json is None else Path(json)
     if to is not None and to.suffix != ".json":
         raise UserError(f"--json {to}: the file to be written must end in .json")
-    found = []
-    for one in (one for file in files for one in _data_sets(file)):
-        found.append(one)
-        if isinstance(one, DataSet):
-            print(one, flush=True)
+    records = []
+    for record in (record for file in files for record in _records(file)):
+        records.append(record)
+        if "error" not in record:
+            print(_line(record), flush=True)
     if to is not None:
-        _write(found, to)
-    errors = [one.error for one in found if isinstance(one, Unread)]
+        _write(records, to)
+    errors = [record["error"] for record in records if "error" in record]
     for error in errors[:-1]:
         say(error)
     if errors:
         raise UserError(errors[-1])
 
 
-def _write(found: Sequence[DataSet | Unread], to: Path) -> None:
+def _write(records: list[Record], to: Path) -> None:
     with replacing(to) as partial:
-        partial.write_text(json.dumps([asdict(one) for one in found], indent=2) + "\n")
+        partial.write_text(json.dumps(records, indent=2, default=asdict) + "\n")
 
 
-def _data_sets(file: str) -> Iterator[DataSet | Unread]:
+def _records(file: str) -> Iterator[Record]:
     try:
         location = parse_location(file)
         keys = _keys(location)
     except UserError as error:
-        yield Unread(file, error.line())
+        yield {"file": file, "error": error.line()}
         return
     for key in keys:
         one = replace(location, key=key)
         try:
-            yield _described(one)
+            yield _record(one)
         except UserError as error:
-            yield Unread(str(one), error.line())
+            yield {"file": str(one), "error": error.line()}
 
 
 def _keys(location: Location) -> list[str]:
     require_there(location)
     with one_line(f"cannot open '{location.path}' as {location.format}"):
-        found = {"hdf5": _in_hdf5, "zarr": _in_zarr}.get(location.format, _alone)(location.path)
+        found = _all_keys(location)
     wanted = location.key
     below = [key for key in found if not wanted or key == wanted or key.startswith(f"{wanted}/")]
     if not found:
@@ -124,56 +80,80 @@ def _keys(location: Location) -> list[str]:
     return below or [open_stored(location).key]
 
 
-def _in_hdf5(path: Path) -> list[str]:
-    from emseg.volumes.hdf5_links import data_sets, open_hdf5
+def _all_keys(location: Location) -> list[str]:
+    # The libraries of other formats are not waited for.
+    if location.format == "hdf5":
+        from emseg.volumes.hdf5_links import data_sets, open_hdf5
 
-    with open_hdf5(path) as file:
-        keys, dangling = data_sets(file)
-    return keys + dangling
+        with open_hdf5(location.path) as file:
+            keys, dangling = data_sets(file)
+        return keys + dangling
+    if location.format == "zarr":
+        from emseg.volumes.ome_zarr import arrays
 
-
-def _in_zarr(path: Path) -> list[str]:
-    from emseg.volumes.ome_zarr import arrays
-
-    return list(arrays(path))
-
-
-def _alone(_: Path) -> list[str]:
-    """Of a TIFF file, or a folder of sections, which have no keys."""
+        return [*arrays(location.path)]
     return [""]
 
 
-def _described(location: Location) -> DataSet:
+def _record(location: Location) -> Record:
+    """What is known of a stored array; None for what it has not.
+
+    Axes are those it is read with; `axes_from` is where the file names them, None where it does
+    not, so that they are zyx. `stored` says how much of it is there, `others` which further files
+    it draws from. The place is in nm, in the order of the axes.
+    """
     array = open_stored(location)
-    seen = _arrangement(array)
-    return DataSet(
-        file=str(location.path),
-        key=array.key,
-        shape=tuple(array.shape),
-        dtype=str(array.dtype),
-        chunks=array.chunks,
-        axes=seen and seen.letters,
-        axes_from=seen and seen.stated,
-        resolution=seen and _place(stored_voxel_size, array, seen),
-        offset=seen and _place(stored_offset, array, seen),
-        stored=tuple(presence(location)),
-        others=() if location.path.is_dir() else tuple(map(str, array.files()[1:])),
-    )
+    return {
+        "file": str(location.path),
+        "key": array.key,
+        "shape": tuple(array.shape),
+        "dtype": str(array.dtype),
+        "chunks": array.chunks,
+        **dict.fromkeys(("axes", "axes_from", "resolution", "offset")),
+        **_seen(array),
+        "stored": presence(location),
+        "others": [] if location.path.is_dir() else [str(file) for file in array.files()[1:]],
+    }
 
 
-def _arrangement(array: StoredSource) -> Arrangement | None:
+def _seen(array: StoredSource) -> Record:
+    """Axes and place, as far as they can be made out."""
+    found: Record = {}
     if len(array.shape) < 2:
-        return None
+        return found
     try:
-        return arrange(array.shape, stated=stated_axes(array), where="")
+        seen = arrange(array.shape, stated=stated_axes(array), where="")
     except UserError:
-        return None
+        return found
+    found |= {"axes": seen.letters, "axes_from": seen.stated}
+    for name, read in (("resolution", stored_voxel_size), ("offset", stored_offset)):
+        try:
+            found[name] = read(array.attributes, where="", order=seen.spatial)
+        except UserError:
+            found[name] = None
+    return found
 
 
-def _place(
-    read: Callable[..., tuple[float, ...] | None], array: StoredSource, seen: Arrangement
-) -> tuple[float, ...] | None:
-    try:
-        return read(array.attributes, where="", order=seen.spatial)
-    except UserError:
-        return None
+def _line(record: Record) -> str:
+    where = f"{record['file']}:{record['key']}" if record["key"] else record["file"]
+    stated = f" ({record['axes_from']})" if record["axes_from"] else ""
+    size = record["resolution"]
+    parts = [
+        f"{where}: {_sizes(record['shape']) or 'one value'}",
+        record["dtype"],
+        f"chunks {_sizes(record['chunks'])}" if record["chunks"] else "no chunks",
+        f"axes {record['axes']}{stated}" if record["axes"] else "no axes of a volume",
+        f"resolution {_sizes(size)} nm" if size else "no resolution",
+    ]
+    if record["offset"]:
+        parts.append(f"offset {_sizes(record['offset'])} nm")
+    # Of an array in one piece nothing is to be said where it is there.
+    parts += [str(part) for part in record["stored"] if part.parts != "voxels" or part.absent]
+    if record["others"]:
+        first, *more = record["others"]
+        parts.append(f"from {first} and {len(more)} more" if more else f"from {first}")
+    return ", ".join(parts)
+
+
+def _sizes(numbers: Sequence[float]) -> str:
+    return " x ".join(f"{n:g}" if isinstance(n, float) else str(n) for n in numbers)

@@ -1,6 +1,7 @@
 """The public volumes that dbMiM is pretrained on, each in a file of its own."""
 
 import filecmp
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,79 +13,68 @@ from emseg.errors import UserError
 from emseg.runs.lock import working_in
 from emseg.volumes import Volume, open_volume
 
-_ISBI = "https://downloads.imagej.net/ISBI-2012-challenge.zip (unpacked below it)"
-
 
 @dataclass(frozen=True)
-class Stack:
+class PublicImage:
     """A public image (uint8; shape and nm in z, y, x), the file it is found in, and where from."""
 
     name: str
     file: str
-    shape: tuple[int, int, int]
-    voxel_size: tuple[float, float, float]
     source: str
     fetch: str
+    shape: tuple[int, int, int]
+    voxel_size: tuple[float, float, float]
     key: str = ""
 
 
-# CREMI, ISBI 2012 and SNEMI3D: the mixture "publicEM" (ydchen0806/dbMiM).
-STACKS = (
-    *(
-        Stack(
-            name=f"cremi_{sample}",
-            file=f"sample_{sample}_20160501.hdf",
-            shape=(125, 1250, 1250),
-            voxel_size=(40, 4, 4),
-            source=f"CREMI 2016, sample {sample}",
-            fetch="emseg download cremi-official",
-            key=RAW,
-        )
-        for sample in "ABC"
-    ),
-    *(
-        Stack(
-            name=f"isbi2012_{part}",
-            file=f"{part}-volume.tif",
-            shape=(30, 512, 512),
-            voxel_size=(50, 4, 4),
-            source=f"ISBI 2012, {part} volume",
-            fetch=_ISBI,
-        )
-        for part in ("train", "test")
-    ),
-    *(
-        Stack(
-            name=f"snemi3d_{part}",
-            file=f"{part}-input.tif",
-            shape=(100, 1024, 1024),
-            voxel_size=(30, 6, 6),
-            source=f"SNEMI3D, {part} input",
-            fetch="emseg download snemi",
-        )
-        for part in ("train", "test")
-    ),
+def _cremi(sample: str) -> PublicImage:
+    file, source = f"sample_{sample}_20160501.hdf", f"CREMI 2016, sample {sample}"
+    fetch, shape = "emseg download cremi-official", (125, 1250, 1250)
+    return PublicImage(f"cremi_{sample}", file, source, fetch, shape, (40, 4, 4), RAW)
+
+
+def _isbi(part: str) -> PublicImage:
+    file, source = f"{part}-volume.tif", f"ISBI 2012, {part} volume"
+    fetch = "https://downloads.imagej.net/ISBI-2012-challenge.zip (unpacked below it)"
+    return PublicImage(f"isbi2012_{part}", file, source, fetch, (30, 512, 512), (50, 4, 4))
+
+
+def _snemi(part: str) -> PublicImage:
+    file, source = f"{part}-input.tif", f"SNEMI3D, {part} input"
+    fetch, shape = "emseg download snemi", (100, 1024, 1024)
+    return PublicImage(f"snemi3d_{part}", file, source, fetch, shape, (30, 6, 6))
+
+
+# The mixture "publicEM" (ydchen0806/dbMiM).
+IMAGES = (
+    *map(_cremi, "ABC"),
+    *map(_isbi, ("train", "test")),
+    *map(_snemi, ("train", "test")),
 )
 
 
 def convert_public(source: Path, to: Path) -> None:
-    """Nothing; `<name>.h5` is in the folder `to` for each stack that lies below `source`.
+    """Writes `<name>.h5` for each image that is found.
 
-    Files are found by their names, down to two folders deep. UserError where one is there twice
-    with other bytes, or is another volume, and once all others are written: which ones are missing
-    and where they are had.
+    Args:
+        source: where files are looked for by their names, down to two folders deep.
+        to: the folder of the volumes.
+
+    Raises:
+        UserError: a file is there twice with other bytes, or is another volume; and, once all
+            others are written, which ones are missing and where they are had.
     """
     if not source.is_dir():
         raise UserError(
             f"{source} is no folder: it is to hold the files of CREMI, ISBI and SNEMI3D"
         )
-    found = {stack: _find(stack.file, source) for stack in STACKS}
-    volumes = {stack: _open(stack, path) for stack, path in found.items() if path is not None}
+    found = {image: _find(image.file, source) for image in IMAGES}
+    volumes = {image: _open(image, path) for image, path in found.items() if path is not None}
     with working_in(to, "emseg convert"):
-        for stack, volume in volumes.items():
-            kept = {"source": stack.source}
-            write_converted(to / f"{stack.name}.h5", volume, np.uint8, attributes=kept)
-        missing = [stack for stack in STACKS if stack not in volumes]
+        for image, volume in volumes.items():
+            about = {"source": image.source}
+            write_converted(to / f"{image.name}.h5", volume, np.uint8, attributes=about)
+        missing = [image for image in IMAGES if image not in volumes]
         if missing:
             raise UserError(_wanted(missing, source))
 
@@ -98,20 +88,20 @@ def _find(name: str, source: Path) -> Path | None:
     return paths[0] if paths else None
 
 
-def _open(stack: Stack, path: Path) -> Volume:
-    location = f"{path}:{stack.key}" if stack.key else path
-    volume = open_volume(location, voxel_size=stack.voxel_size)
-    if (volume.shape, volume.dtype, volume.channels) != (stack.shape, np.uint8, None):
+def _open(image: PublicImage, path: Path) -> Volume:
+    location = f"{path}:{image.key}" if image.key else path
+    volume = open_volume(location, voxel_size=image.voxel_size)
+    if (volume.shape, volume.dtype, volume.channels) != (image.shape, np.uint8, None):
         raise UserError(
-            f"{volume.location}: {volume.shape} of {volume.dtype} is not {stack.source}, which is "
-            f"{stack.shape} of uint8: move it away (synthetic ones have the same names)"
+            f"{volume.location}: {volume.shape} of {volume.dtype} is not {image.source}, which is "
+            f"{image.shape} of uint8: move it away (synthetic ones have the same names)"
         )
     return volume
 
 
-def _wanted(missing: list[Stack], source: Path) -> str:
+def _wanted(missing: Sequence[PublicImage], source: Path) -> str:
     ways: dict[str, list[str]] = {}
-    for stack in missing:
-        ways.setdefault(stack.fetch, []).append(stack.file)
-    told = "; ".join(f"{', '.join(files)} from {fetch}" for fetch, files in ways.items())
-    return f"{len(missing)} of {len(STACKS)} volumes are missing below {source}: {told}"
+    for image in missing:
+        ways.setdefault(image.fetch, []).append(image.file)
+    listed = "; ".join(f"{', '.join(files)} from {fetch}" for fetch, files in ways.items())
+    return f"{len(missing)} of {len(IMAGES)} volumes are missing below {source}: {listed}"
