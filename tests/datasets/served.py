@@ -40,6 +40,8 @@ class _Handler(BaseHTTPRequestHandler):
         sent = rest[: server.most]
         self.send_response(server.status or status)
         self.send_header("Content-Length", str(len(rest)))
+        if status == 416:
+            self.send_header("Content-Range", f"bytes */{len(body)}")
         self.end_headers()
         self.wfile.write(sent)
         server.seen.append((status, asked, len(sent)))

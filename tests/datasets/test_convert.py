@@ -126,7 +126,7 @@ def test_what_is_there_of_the_same_source_is_not_made_again(refused, monkeypatch
         ({"offset": (0, 0, 8)}, "reaches from voxel [0, 0, 2] to [37, 20, 26]"),
         ({"offset": (-40, 0, 0)}, "reaches from voxel [-1, 0, 0]"),
         ({"offset": (0, 0, 2)}, "begins [0.0, 0.0, 0.5] voxels into"),
-        ({"clefts": np.zeros(SHAPE, np.uint32)}, "holds uint32: official files have uint64"),
+        ({"clefts": np.zeros(SHAPE, np.uint32)}, "of uint32 is not official clefts"),
         ({"shape": (37, 20, 20)}, "which has (37, 20, 20)"),
     ],
 )
@@ -154,7 +154,7 @@ def test_other_refuseds_are_one_line(refused):
     assert "emseg convert cremi SOURCE DIR" in refused("convert", "cremi", "a")
     with h5py.File("sample_B_1.hdf", "w") as file:
         file["volumes/raw"] = np.zeros(SHAPE, np.uint16)
-    assert "holds uint16: official files have uint8" in refused(
+    assert "of uint16 is not an official image" in refused(
         "convert", "cremi", "sample_B_1.hdf", "out"
     )
     with h5py.File("sample_B_1.hdf", "w") as file:

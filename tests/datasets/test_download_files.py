@@ -104,7 +104,7 @@ def test_the_cremi_volumes_have_any_shape_that_their_labels_have(cremi, capsys):
 @pytest.mark.parametrize(
     ("name", "array", "told"),
     [
-        ("syn_B", np.ones(CREMI_SHAPES["A"], np.uint16), "which is (4, 22, 20) of integers"),
+        ("syn_B", np.ones(CREMI_SHAPES["A"], np.uint16), "which is (4, 22, 20) of integer"),
         ("syn_A", np.ones(CREMI_SHAPES["A"], np.float32), "of float32 is not"),
         ("im_A+", np.ones(CREMI_SHAPES["A+"], np.uint16), "which is three axes of uint8"),
         ("im_A", np.ones(3, np.uint8), "has 1 ax"),

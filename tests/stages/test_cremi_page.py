@@ -82,9 +82,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Session:
         patch.setattr(layouts, "CREMI_SYNAPSES", dict.fromkeys(VOLUMES, 60.0))
         patch.setattr(layouts, "POLARITY_SYNAPSES", 30.0)
         real = catalogue.ARCHIVES["cremi"]
-        patch.setitem(
-            catalogue.ARCHIVES, "cremi", replace(real, url=server.url("cremi.zip"))
-        )
+        patch.setitem(catalogue.ARCHIVES, "cremi", replace(real, url=server.url("cremi.zip")))
         count_stages(patch, worked, scorer="score")
         for words in commands(PAGE):
             tutorial = f"{POLARITY} " if POLARITY in words else ""

@@ -82,7 +82,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> SnemiSession:
         patch.setenv("NO_PROXY", "127.0.0.1")
         patch.setitem(layouts.SHAPES, "snemi", SHAPE)
         real = catalogue.ARCHIVES["snemi"]
-        patch.setitem(catalogue.ARCHIVES, "snemi", replace(real, url=server.url("snemi.zip"), shape=SHAPE))
+        patch.setitem(
+            catalogue.ARCHIVES, "snemi", replace(real, url=server.url("snemi.zip"), shape=SHAPE)
+        )
         count_stages(patch, worked, scorer="count_overlaps")
         for words in commands(PAGE):
             session.done[key_of(words)] = session.follow(words, worked)

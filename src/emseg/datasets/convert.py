@@ -8,12 +8,13 @@ import numpy as np
 
 from emseg.datasets.converted import read_slabs, write_converted
 from emseg.datasets.cremi_files import BACKGROUND, CLEFTS, INVALID, RAW
+from emseg.datasets.expected import open_expected
 from emseg.datasets.public_em import convert_public
 from emseg.datasets.submission import write_submission
 from emseg.errors import UserError, unknown_name
 from emseg.progress import say
 from emseg.runs.lock import working_in
-from emseg.volumes import Volume, open_volume
+from emseg.volumes import Volume
 from emseg.volumes.hdf5 import open_hdf5
 from emseg.volumes.location import parse_location, require_there
 
@@ -83,12 +84,12 @@ def _files(source: Path) -> dict[str, Path]:
 
 def _open_sample(path: Path) -> tuple[Volume, Volume | None]:
     """The image, cut to the clefts, and these where the file has them."""
-    image = _opened(path, RAW, np.uint8)
+    image = open_expected(f"{path}:{RAW}", np.uint8, what="an official image")
     with open_hdf5(path) as file:
         labelled = CLEFTS in file
     if not labelled:
         return image, None
-    clefts = _opened(path, CLEFTS, np.uint64)
+    clefts = open_expected(f"{path}:{CLEFTS}", np.uint64, what="official clefts")
     if image.voxel_size is None or image.voxel_size != clefts.voxel_size:
         raise UserError(
             f"{clefts.location} has the resolution {clefts.voxel_size}, {image.location} "
@@ -108,16 +109,6 @@ def _open_sample(path: Path) -> tuple[Volume, Volume | None]:
             f"{image.location}, which has {image.shape}"
         )
     return image.crop(start.tolist(), stop.tolist()), clefts
-
-
-def _opened(path: Path, key: str, dtype: type) -> Volume:
-    volume = open_volume(f"{path}:{key}")
-    if volume.dtype != dtype or volume.channels is not None:
-        raise UserError(
-            f"{volume.location} holds {volume.dtype}: official files have {dtype.__name__} here, "
-            "z, y, x"
-        )
-    return volume
 
 
 def _numbering(clefts: Volume) -> Callable[[np.ndarray], np.ndarray]:

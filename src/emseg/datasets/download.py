@@ -15,13 +15,15 @@ from emseg.datasets.catalogue import (
     PublicFile,
     instructions,
 )
+from emseg.datasets.expected import open_expected
 from emseg.datasets.fetch import check_zip, checked_hash, obtain, recorded, unpacked
 from emseg.errors import UserError, unknown_name
 from emseg.progress import say
 from emseg.runs.lock import working_in
 from emseg.volumes import open_volume
 from emseg.volumes.atomic import publish, writing
-from emseg.volumes.hdf5 import Hdf5Array
+
+VOLUME = "the data set's volume"
 
 
 def download(name: str, folder: str | None = None, *, sha256: str | None = None) -> None:
@@ -62,8 +64,7 @@ def _download_files(files: Sequence[PublicFile], to: Path) -> None:
                 wanted = None  # It is the user's.
             with writing(to):
                 file.parent.mkdir(parents=True, exist_ok=True)
-            check = partial(_check_file, keys=public.keys) if public.keys else None
-            obtain(public.url, file, sha256=wanted, check=check)
+            obtain(public.url, file, sha256=wanted, check=partial(_check_file, keys=public.keys))
 
 
 def _download_archive(name: str, data: Archive, to: Path, sha256: str | None) -> None:
@@ -125,35 +126,15 @@ def _members(data: Archive, archive: Path, to: Path) -> dict[str, str]:
 def _check_volumes(data: Archive, paths: Mapping[str, Path]) -> None:
     shapes: dict[str, tuple[int, ...]] = {}
     for name, path in paths.items():
-        volume = open_volume(path)
-        shapes[name] = volume.shape
-        image, wanted = name in data.images, data.shape
-        if not image and wanted is None:
-            wanted = shapes.get(data.images[data.labels.index(name)])
-        _check_kind(str(path), volume.shape, volume.dtype, wanted, image=image)
-        if volume.channels is not None:
-            raise UserError(f"{path} has channels, which the data set's volume has not")
+        image, shape = name in data.images, data.shape
+        if not image and shape is None:
+            shape = shapes.get(data.images[data.labels.index(name)])
+        dtype = np.uint8 if image else np.integer
+        shapes[name] = open_expected(path, dtype, what=VOLUME, shape=shape).shape
 
 
 def _check_file(path: Path, keys: Sequence[str]) -> None:
-    arrays = [Hdf5Array(path, key) for key in keys]
-    for at, array in enumerate(arrays):
-        wanted = arrays[0].shape if at else None
-        _check_kind(f"{path}:{array.key}", array.shape, array.dtype, wanted, image=at == 0)
-
-
-def _check_kind(
-    where: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    wanted: tuple[int, ...] | None,
-    *,
-    image: bool,
-) -> None:
-    fine = dtype == np.uint8 if image else dtype.kind in "ui"
-    if not fine or len(shape) != 3 or wanted not in (None, shape):
-        raise UserError(
-            f"{where}: {shape} of {dtype} is not the data set's volume, which is "
-            f"{wanted or 'three axes'} of {'uint8' if image else 'integers'}: move it away, or "
-            "see what was fetched"
-        )
+    shape, dtype = None, np.uint8
+    for key in keys:
+        shape = open_expected(f"{path}:{key}", dtype, what=VOLUME, shape=shape).shape
+        dtype = np.integer  # labels, after the image

@@ -16,7 +16,7 @@ from emseg.volumes.atomic import discard, publish, replacing, writing
 
 
 def obtain(
-    url: str, file: Path, *, sha256: str | None, check: Callable[[Path], None] | None = None
+    url: str, file: Path, *, sha256: str | None, check: Callable[[Path], object] | None = None
 ) -> None:
     """Puts what a URL has under the file's name, and its SHA-256 into `<file>.sha256`.
 
@@ -27,52 +27,22 @@ def obtain(
         url: the address.
         file: the name; its folder is there.
         sha256: what its hash must be, None for any.
-        check: raises a UserError for a file that is not whole, or not what it should be.
+        check: raises a UserError for a file that is not what it should be.
 
     Raises:
         UserError: no transfer, or what came is not sound or has another hash; it is then removed.
     """
-    partial = file.with_name(f"{file.name}.partial")
     fetched = not file.exists()
-    # It is whole where a process was killed between the last byte and what follows here.
-    if fetched and not (partial.exists() and check and _passes(check, partial)):
-        _transfer(url, partial, file)
+    if fetched:
+        _transfer(url, file)
     try:
-        if check:
-            check(partial if fetched else file)
-        compare_hash(partial if fetched else file, file, sha256)
+        if check is not None:
+            check(file)
+        _compare_hash(file, sha256)
     except UserError:
         if fetched:
-            discard(partial)
+            discard(file)
         raise
-    if fetched:
-        publish(partial, file)
-
-
-def compare_hash(path: Path, file: Path, sha256: str | None) -> None:
-    """Compares a hash with the wanted and the recorded one, and records it.
-
-    Args:
-        path: has the bytes.
-        file: the name that they have or are to get.
-        sha256: the wanted hash, None for any.
-
-    Raises:
-        UserError: it is another one.
-    """
-    from pooch import file_hash
-
-    found, known, record = file_hash(path), recorded(file), _record_of(file)
-    if sha256 not in (None, found):
-        raise UserError(f"{file} has the SHA-256 {found}, not the wanted {sha256}")
-    if known not in (None, found):
-        raise UserError(
-            f"{file} has the SHA-256 {found}, an earlier one had {known} ({record}; remove "
-            f"that file to take the new {'archive' if file.suffix == '.zip' else 'file'})"
-        )
-    say(f"{file}: SHA-256 {found}")
-    with replacing(record) as partial:
-        partial.write_text(f"{found}  {file.name}\n")  # as sha256sum writes and reads it
 
 
 def recorded(file: Path) -> str | None:
@@ -124,18 +94,28 @@ def _record_of(file: Path) -> Path:
     return file.with_name(f"{file.name}.sha256")
 
 
-def _passes(check: Callable[[Path], None], partial: Path) -> bool:
-    try:
-        check(partial)
-    except UserError:
-        return False
-    return True
+def _compare_hash(file: Path, sha256: str | None) -> None:
+    """Compares the file's hash with the wanted and the recorded one, and records it."""
+    from pooch import file_hash
+
+    found, known, record = file_hash(file), recorded(file), _record_of(file)
+    if sha256 not in (None, found):
+        raise UserError(f"{file} has the SHA-256 {found}, not the wanted {sha256}")
+    if known not in (None, found):
+        raise UserError(
+            f"{file} has the SHA-256 {found}, an earlier one had {known} ({record}; remove "
+            f"that file to take the new {'archive' if file.suffix == '.zip' else 'file'})"
+        )
+    say(f"{file}: SHA-256 {found}")
+    with replacing(record) as partial:
+        partial.write_text(f"{found}  {file.name}\n")  # as sha256sum writes and reads it
 
 
-def _transfer(url: str, partial: Path, file: Path) -> None:
-    """Appends to `partial` what it lacks of what the URL has."""
+def _transfer(url: str, file: Path) -> None:
+    """Fetches the file, going on from what an earlier transfer left in `<file>.partial`."""
     from pooch import HTTPDownloader
 
+    partial = file.with_name(f"{file.name}.partial")
     done = partial.stat().st_size if partial.exists() else 0
     say(f"fetching {url}" + (f" from {done / 1e6:.1f} MB on" if done else ""))
     # What the server compresses on the way has other lengths.
@@ -145,14 +125,23 @@ def _transfer(url: str, partial: Path, file: Path) -> None:
 
             def begin(response: Any, **_: Any) -> None:
                 # All of it instead of the rest (200), or no such rest (416).
-                if done and response.status_code in (200, 416):
+                useless = response.status_code in (200, 416) and not _is_whole(response, done)
+                if done and useless:
                     say(f"the server does not go on from there (status {response.status_code})")
                     opened.truncate(0)
 
             bar, hooks = sys.stderr.isatty(), {"response": begin}
             HTTPDownloader(progressbar=bar, headers=headers, hooks=hooks)(url, opened, None)
     except (OSError, ValueError) as error:
-        raise _broken_off(url, partial, file, error) from error
+        if not _is_whole(getattr(error, "response", None), done):
+            raise _broken_off(url, partial, file, error) from error
+    publish(partial, file)
+
+
+def _is_whole(response: Any, done: int) -> bool:
+    """Whether the server says that all of it is here: a process was killed after the last byte."""
+    asked_beyond = response is not None and response.status_code == 416
+    return asked_beyond and response.headers.get("Content-Range") == f"bytes */{done}"
 
 
 def _broken_off(url: str, partial: Path, file: Path, error: Exception) -> UserError:

@@ -9,9 +9,9 @@ import numpy as np
 
 from emseg.datasets.converted import write_converted
 from emseg.datasets.cremi_files import RAW
+from emseg.datasets.expected import open_expected
 from emseg.errors import UserError
 from emseg.runs.lock import working_in
-from emseg.volumes import Volume, open_volume
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,17 @@ def convert_public(source: Path, to: Path) -> None:
             f"{source} is no folder: it is to hold the files of CREMI, ISBI and SNEMI3D"
         )
     found = {image: _find(image.file, source) for image in IMAGES}
-    volumes = {image: _open(image, path) for image, path in found.items() if path is not None}
+    volumes = {
+        image: open_expected(
+            f"{path}:{image.key}" if image.key else path,
+            np.uint8,
+            what=image.source,
+            shape=image.shape,
+            voxel_size=image.voxel_size,
+        )
+        for image, path in found.items()
+        if path is not None
+    }
     with working_in(to, "emseg convert"):
         for image, volume in volumes.items():
             about = {"source": image.source}
@@ -86,17 +96,6 @@ def _find(name: str, source: Path) -> Path | None:
         if not filecmp.cmp(paths[0], path, shallow=False):
             raise UserError(f"{paths[0]} and {path} have one name, but differ: keep one")
     return paths[0] if paths else None
-
-
-def _open(image: PublicImage, path: Path) -> Volume:
-    location = f"{path}:{image.key}" if image.key else path
-    volume = open_volume(location, voxel_size=image.voxel_size)
-    if (volume.shape, volume.dtype, volume.channels) != (image.shape, np.uint8, None):
-        raise UserError(
-            f"{volume.location}: {volume.shape} of {volume.dtype} is not {image.source}, which is "
-            f"{image.shape} of uint8: move it away (synthetic ones have the same names)"
-        )
-    return volume
 
 
 def _wanted(missing: Sequence[PublicImage], source: Path) -> str:
