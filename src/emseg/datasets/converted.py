@@ -12,6 +12,7 @@ from emseg.errors import UserError
 from emseg.progress import say, track
 from emseg.volumes import Volume, identity
 from emseg.volumes.atomic import replacing
+from emseg.volumes.damage import one_line
 from emseg.volumes.hdf5 import open_hdf5, write_hdf5
 from emseg.volumes.layout import make_layout
 from emseg.volumes.location import MAIN
@@ -48,16 +49,18 @@ def is_current(path: Path, source: str, *, verb: str) -> bool:
     """
     if not path.exists():
         return False
-    with open_hdf5(path) as file:
-        attributes = dict(file.attrs) | dict(getattr(file.get(MAIN), "attrs", {}))
-    made_of = attributes.get("converted_from", attributes.get("prepared_from"))
+    with one_line(f"cannot read '{path}'"), open_hdf5(path) as file:
+        made_of = file.attrs.get("prepared_from")
+        if MAIN in file:
+            made_of = file[MAIN].attrs.get("converted_from")
     if made_of is None:
         raise UserError(
             f"{path} is there, and was not made by {verb}: move it away, or take another folder"
         )
-    if made_of == source:
+    current = str(made_of) == source
+    if current:
         say(f"{path} is up to date")
-    return bool(made_of == source)
+    return current
 
 
 def write_converted(

@@ -134,7 +134,7 @@ def _check_volumes(data: Archive, paths: Mapping[str, Path]) -> None:
 
 
 def _check_file(path: Path, keys: Sequence[str]) -> None:
-    shape, dtype = None, np.uint8
-    for key in keys:
+    shape: tuple[int, ...] | None = None
+    for at, key in enumerate(keys):
+        dtype = np.integer if at else np.uint8
         shape = open_expected(f"{path}:{key}", dtype, what=VOLUME, shape=shape).shape
-        dtype = np.integer  # labels, after the image

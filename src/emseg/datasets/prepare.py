@@ -68,16 +68,13 @@ def _prepare_archive(to: Path, sha256: str | None) -> None:
             return
         obtain(URL, archive, sha256=sha256, check=check_zip)
         source = f"{archive.name}, SHA-256 {recorded(archive)}"
-        stale = {
-            v: path for v, path in paths.items() if not is_current(path, source, verb="prepare")
-        }
-        if not stale:
-            return
-        with unpacked(archive) as files:
-            stacks = find_stacks(files)
-            chosen = {path: _choose(stacks, volume, archive) for volume, path in stale.items()}
-            for path, (images, labels) in chosen.items():
-                _make(path, images, labels, source)
+        stale = [one for one in paths if not is_current(paths[one], source, verb="prepare")]
+        if stale:
+            with unpacked(archive) as files:
+                stacks = find_stacks(files)
+                chosen = {volume: _choose(stacks, volume, archive) for volume in stale}
+                for volume, (images, labels) in chosen.items():
+                    _make(paths[volume], images, labels, source)
 
 
 def _choose(stacks: dict[str, Volume], volume: str, archive: Path) -> tuple[Volume, Volume]:
@@ -133,7 +130,7 @@ def _prepare_exported(to: Path) -> None:
 
 
 def _only_stack(folder: Path) -> Volume:
-    stacks = find_stacks(folder)
+    stacks = {name: one for name, one in find_stacks(folder).items() if "/" not in name}
     if len(stacks) != 1:
         raise UserError(
             f"{folder} is to hold one stack of sections (PNG or TIFF), not "
