@@ -61,17 +61,17 @@ def check_publishable(
         raise UserError(f"sweep.name is {FILES}, and {where} writes files of that name: change it")
     fixed = decoding.get("fragments") == "sections" and "fragments" not in grid
     if not (fixed and {*ARGUMENTS.values()} <= decoding.keys()):
-        raise UserError(f"{where} is for decoding=agglomerate_sections, whose arguments it tells")
+        raise UserError(f"{where} is for decoding=agglomerate_sections: its columns are of that")
     if None in (decoding.get("biases"), *grid.get("biases", ())):
         raise UserError(
-            f"{where} tells biases: decoding.biases and the grid's are [0, 0, 0] for none"
+            f"{where} has columns of biases: decoding.biases and the grid's are [0, 0, 0] for none"
         )
     for score in SCORES.values():
         if score not in scores:
             raise unknown_name("score", score, scores, where=f"{where}, from evaluation.metrics")
     if selected or {*axes} != {"zyx"}:
         raise UserError(
-            f"{where} tells biases along z, y and x: it takes volumes stored zyx, and no "
+            f"{where} has columns of biases along z, y and x: it takes volumes stored zyx, and no "
             "inference.model.select_channel or head"
         )
 

@@ -23,7 +23,7 @@ URL = "https://software.rc.fas.harvard.edu/lichtman/vast/AC3AC4Package.zip"
 # Sections of the published volumes: the recipes' ranges are in them.
 SECTIONS = {"ac3": 256, "ac4": 100}
 VOXEL_SIZE = (30.0, 6.0, 6.0)
-# How names tell labels from images, and images from all else.
+# What is in the names of labels, and in those of images.
 LABELS = ("seg", "label", "daniel", "neuron")
 IMAGES = ("_em", "raw", "input", "image")
 PARTS = ("train", "unlabelled", "test")

@@ -9,7 +9,7 @@ from emseg.volumes import Volume, open_volume
 from emseg.volumes.location import require_regular
 from emseg.volumes.sections import group_by_number, is_section
 
-# Sections to tell an order by; more of them say the same.
+# Sections that are compared; more of them give the same order.
 _LOOKED_AT = 6
 
 

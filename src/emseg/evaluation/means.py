@@ -17,7 +17,7 @@ Row = dict[str, Any]
 def means_of(rows: Sequence[Row], columns: Sequence[str], scores: Sequence[str]) -> list[Row]:
     """The mean scores of the rows that agree in the columns, as they come, with their number `n`.
 
-    Rows that tell of a failure have no scores, and do not count.
+    Rows of a failure have no scores, and do not count.
     """
     groups: dict[str, list[Row]] = {}
     for row in rows:
