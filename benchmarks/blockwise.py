@@ -32,16 +32,17 @@ import numpy as np
 
 from emseg.blocks.grid import grid
 from emseg.config import build, check_targets, load
+from emseg.datasets.dbmim_tables import MEASURED, WHOLE, check_publishable, measured, published
 from emseg.decoding.decoder_forms import blockwise_of
 from emseg.decoding.section_fragments import region_of
 from emseg.errors import UserError
+from emseg.evaluation.means import Row, best_of, means_of, write_table
 from emseg.runs.artifacts import write_json
 from emseg.runs.folder_store import FolderStore
 from emseg.stages.decode_job import DecodeJob, decoder_input, labels_by_value
 from emseg.stages.scores import build_metrics, score, score_names
 from emseg.stages.sweep import Combination, combinations
-from emseg.stages.sweep_dbmim import MEASURED, WHOLE, check_publishable, measured, published
-from emseg.stages.sweep_rows import Row, best_of, flat, means_of, write_table
+from emseg.stages.sweep_rows import flat
 from emseg.stages.test import Session, decode_job, infer_sources, rehearsed_sources
 from emseg.stages.trial import with_parameters
 from emseg.stages.truth import read_truth
@@ -119,7 +120,14 @@ def predicted_samples(arguments: argparse.Namespace) -> tuple[list[Sample], Stud
     session = Session(loaded, force=False, verify=False, command="benchmarks/blockwise.py")
     sources = rehearsed_sources(session)
     metrics = build_metrics(root.evaluation.metrics)
-    check_publishable(root, sources, score_names(metrics))
+    check_publishable(
+        root.decoding,
+        root.sweep.grid,
+        name=root.sweep.name,
+        scores=score_names(metrics),
+        axes=[source.image.axes for source in sources],
+        selected=root.inference.model.selected is not None,
+    )
     found, _ = combinations(root.sweep, root.decoding, ())
     with ExitStack() as locks:
         predictions = infer_sources(session, arguments.checkpoint, sources, locks)

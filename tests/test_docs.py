@@ -6,6 +6,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from emseg.config import check_targets, dump, load
 from emseg.config.choices import conf_folder, list_groups
 from emseg.config.schema import Root, System
 from emseg.config.schema_data import VolumeConfig as Volume
-from emseg.stages import verbs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -89,11 +89,9 @@ def anchors(text: str) -> set[str]:
 
 def files(text: str) -> list[str]:
     """What inline code names as a file or folder of the repository."""
-    folders = {path.name for path in REPOSITORY.iterdir() if path.is_dir()} - {
-        "outputs",
-        "datasets",
-    }
+    folders = {path.name for path in REPOSITORY.iterdir() if path.is_dir()}
     folders |= {path.name for path in (REPOSITORY / "src" / "emseg").iterdir()}
+    folders -= {"outputs", "datasets"}  # the user's own
     named = [code for code in inline(text) if re.fullmatch(r"[\w.-]+(/[\w.-]*)+", code)]
     return [code for code in named if code.split("/")[0] in folders and code not in GROUPS]
 
@@ -138,8 +136,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     reached: list[str] = []
     monkeypatch.setattr(stages, "run", lambda loaded, mode, **rest: reached.append(mode))
     monkeypatch.setattr(stages, "check", lambda loaded, mode, **rest: [])  # there are no volumes
-    for verb in cli.VERBS:
-        signature = inspect.signature(getattr(verbs, verb))
+    for verb, (module, *_) in cli.VERBS.items():
+        signature = inspect.signature(getattr(import_module(module), verb))
 
         def stand_in(
             *words: str, verb: str = verb, signature: Any = signature, **flags: str
@@ -147,7 +145,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             signature.bind(*words, **flags)
             reached.append(verb)
 
-        monkeypatch.setattr(verbs, verb, stand_in)
+        monkeypatch.setattr(f"{module}.{verb}", stand_in)
     return reached
 
 

@@ -14,7 +14,7 @@ import pytest
 from emseg import stopping
 from emseg.cli import main
 from emseg.errors import UserError
-from emseg.stages import verbs
+from emseg.stages import demo
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def ended(
     """The exit code and the lines of `emseg demo` that does something else."""
 
     def end(function: Callable[[], object]) -> tuple[int, list[str]]:
-        monkeypatch.setattr(verbs, "demo", function)
+        monkeypatch.setattr(demo, "demo", function)
         code = main(["demo"])
         return code, capsys.readouterr().err.splitlines()
 

@@ -30,7 +30,7 @@ SOURCE = REPOSITORY / "src"
 COMPOSING = {"cli", "config", "stages"}
 CONFIG_LIBRARIES = {"hydra", "omegaconf", "yaml"}
 TORCH_FREE = (
-    *("kernels", "volumes", "blocks", "synthetic", "decoding", "evaluation"),
+    *("kernels", "volumes", "blocks", "synthetic", "decoding", "evaluation", "datasets"),
     *("errors", "faults", "progress", "stopping"),
 )
 

@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -39,8 +40,12 @@ examples:
 
 
 class Verb(NamedTuple):
-    """How a verb is written, how many words it takes, and its flags, which have a value each."""
+    """How a verb is written, how many words it takes, and its flags, which have a value each.
 
+    Its function has the verb's name, and stands in the module.
+    """
+
+    module: str
     usage: str
     least: int
     most: int
@@ -48,23 +53,37 @@ class Verb(NamedTuple):
 
 
 VERBS = {
-    "demo": Verb("emseg demo", 0, 0),
-    "synth": Verb("emseg synth LAYOUT DIR", 2, 2),
-    "download": Verb("emseg download DATASET [DIR] [--sha256 HASH]", 1, 2, ("--sha256",)),
+    "demo": Verb("emseg.stages.demo", "emseg demo", 0, 0),
+    "synth": Verb("emseg.datasets.synth", "emseg synth LAYOUT DIR", 2, 2),
+    "download": Verb(
+        "emseg.datasets.download",
+        "emseg download DATASET [DIR] [--sha256 HASH]",
+        1,
+        2,
+        ("--sha256",),
+    ),
     "prepare": Verb(
+        "emseg.datasets.prepare",
         "emseg prepare ac3ac4 [DIR] [--sha256 HASH], or emseg prepare kasthuri15 [DIR]",
         1,
         2,
         ("--sha256",),
     ),
     "convert": Verb(
+        "emseg.datasets.convert",
         "emseg convert cremi SOURCE DIR, or emseg convert public-em SOURCE DIR, or "
         "emseg convert cremi-submission SEGMENTATION FILE.hdf [--alignment RECORD]",
         3,
         3,
         ("--alignment",),
     ),
-    "inspect": Verb("emseg inspect FILE … [--json FILE.json]", 1, sys.maxsize, ("--json",)),
+    "inspect": Verb(
+        "emseg.datasets.inspect",
+        "emseg inspect FILE … [--json FILE.json]",
+        1,
+        sys.maxsize,
+        ("--json",),
+    ),
 }
 
 
@@ -267,7 +286,7 @@ def _check_inputs(arguments: argparse.Namespace) -> None:
 
 
 def _run_verb(verb: str, words: list[str]) -> None:
-    usage, least, most, flags = VERBS[verb]
+    module, usage, least, most, flags = VERBS[verb]
     if words in (["--help"], ["-h"]):
         print(f"usage: {usage}")
         return
@@ -278,6 +297,4 @@ def _run_verb(verb: str, words: list[str]) -> None:
         del rest[at : at + 2]
     if not least <= len(rest) <= most or any(word.startswith("-") for word in rest):
         raise UserError(f"'{' '.join(words)}' is not what {verb} takes: {usage}")
-    from emseg.stages import verbs
-
-    getattr(verbs, verb)(*rest, **given)
+    getattr(import_module(module), verb)(*rest, **given)

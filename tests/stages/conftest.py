@@ -1,7 +1,6 @@
 """A tiny experiment, trained once for all tests of the stages after training."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,21 +85,6 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     count_stages(monkeypatch, done, scorer="count_overlaps")
     monkeypatch.setattr(test, "write_overview", lambda *_, **__: None)
     return done
-
-
-@pytest.fixture
-def mistake(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Calls convert and hands back its one line of error."""
-
-    def call(*words: str) -> str:
-        capsys.readouterr()
-        assert main(["convert", *words]) == 2
-        told = capsys.readouterr()
-        lines = told.err.splitlines()
-        assert told.out == "" and lines[-1].startswith("emseg: ")
-        return lines[-1]
-
-    return call
 
 
 def write(path: Path, array: np.ndarray) -> None:

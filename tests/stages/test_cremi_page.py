@@ -15,14 +15,14 @@ import torch
 import yaml
 from scipy import ndimage
 
+from datasets.served import serving
+from datasets.test_download_files import hdf5
 from emseg.config import load
+from emseg.datasets import catalogue
 from emseg.models.rsunet import RSUNet
-from emseg.stages import download
 from emseg.synthetic import layouts
 from emseg.volumes import open_volume
 from stages.page import Session, count_stages, key_of, mode_of
-from stages.served import serving
-from stages.test_download_cremi import hdf5
 from test_docs import REPOSITORY, commands, fences
 from test_package import just
 
@@ -81,10 +81,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Session:
         patch.setitem(layouts.SHAPES, "polarity", SHAPE)
         patch.setattr(layouts, "CREMI_SYNAPSES", dict.fromkeys(VOLUMES, 60.0))
         patch.setattr(layouts, "POLARITY_SYNAPSES", 30.0)
-        real = download.DATA_SETS["cremi"]
-        patch.setitem(
-            download.DATA_SETS, "cremi", replace(real, url=server.url.replace("snemi", "cremi"))
-        )
+        real = catalogue.ARCHIVES["cremi"]
+        patch.setitem(catalogue.ARCHIVES, "cremi", replace(real, url=server.url("cremi.zip")))
         count_stages(patch, worked, scorer="score")
         for words in commands(PAGE):
             tutorial = f"{POLARITY} " if POLARITY in words else ""
@@ -94,7 +92,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Session:
 
 def small_archive(path: Path) -> bytes:
     """An archive of small volumes under the data set's names."""
-    data = download.DATA_SETS["cremi"]
+    data = catalogue.ARCHIVES["cremi"]
     with zipfile.ZipFile(path, "w") as archive:
         for name in (*data.images, *data.labels):
             archive.writestr(name, hdf5({"main": np.ones((4, 5, 6), np.uint8)}))

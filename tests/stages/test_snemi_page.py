@@ -13,15 +13,15 @@ import optuna
 import pytest
 import yaml
 
+from datasets.served import serving
+from datasets.test_download import FILES, archive_of
 from emseg.config import load
 from emseg.config.leaves import CODE_READ
+from emseg.datasets import catalogue
 from emseg.decoding.agglomerate import agglomerate
 from emseg.kernels.symmetry import views
-from emseg.stages import download
 from emseg.synthetic import layouts
 from stages.page import Session, count_stages, key_of, mode_of
-from stages.served import serving
-from stages.test_download import FILES, archive_of
 from test_docs import REPOSITORY, commands, fences
 from test_package import just
 
@@ -81,8 +81,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> SnemiSession:
         patch.chdir(session.folder)
         patch.setenv("NO_PROXY", "127.0.0.1")
         patch.setitem(layouts.SHAPES, "snemi", SHAPE)
-        real = download.DATA_SETS["snemi"]
-        patch.setitem(download.DATA_SETS, "snemi", replace(real, url=server.url, shape=SHAPE))
+        real = catalogue.ARCHIVES["snemi"]
+        patch.setitem(
+            catalogue.ARCHIVES, "snemi", replace(real, url=server.url("snemi.zip"), shape=SHAPE)
+        )
         count_stages(patch, worked, scorer="count_overlaps")
         for words in commands(PAGE):
             session.done[key_of(words)] = session.follow(words, worked)

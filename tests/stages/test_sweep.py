@@ -202,7 +202,7 @@ def test_the_config_as_it_stands_is_scored_beside_the_grid(two, decoded):
             ("sweep.grid={threshold: [0.5]}", "sweep.tables=dbmim"),
             "sweep.tables=dbmim is for decoding=agglomerate_sections",
         ),
-        ((*PUBLISHED, "decoding.biases=null"), "sweep.tables=dbmim tells biases: decoding.biases"),
+        ((*PUBLISHED, "decoding.biases=null"), "columns of biases: decoding.biases"),
         ((*PUBLISHED, "sweep.name=cremi_segmentation"), "sweep.name is cremi_segmentation, "),
         (PUBLISHED, "score 'n_pred' in sweep.tables=dbmim, from evaluation.metrics"),
         (

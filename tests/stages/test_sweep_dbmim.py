@@ -8,9 +8,9 @@ import pytest
 from skimage.metrics import adapted_rand_error, variation_of_information
 
 from emseg.config import load
+from emseg.datasets.dbmim_tables import summarized, variant_name
 from emseg.stages import sweep_rows
 from emseg.stages.decode_job import DecodeJob, labels_of
-from emseg.stages.sweep_dbmim import summarized, variant_name
 from emseg.volumes import open_volume
 from reference.affinity import affinities_by_voxel
 from stages.conftest import OFFSETS

@@ -8,9 +8,10 @@ from cc3d import connected_components
 from scipy.ndimage import binary_dilation
 
 from emseg.cli import main
-from emseg.config import choices, load
+from emseg.config import load
 from emseg.config.choices import tutorials_folder
 from emseg.errors import UserError
+from emseg.stages import demo
 from emseg.stages.sources import open_sources
 from emseg.synthetic import layouts
 from emseg.synthetic.synthesize import synthesize
@@ -39,7 +40,7 @@ def test_demo_trains_tunes_tests_and_prints_the_yardstick(tmp_path, monkeypatch,
     tutorial["tune"] |= {"n_trials": 1}
     (tmp_path / "tutorials").mkdir()
     (tmp_path / "tutorials" / "demo.yaml").write_text(yaml.safe_dump(tutorial))
-    monkeypatch.setattr(choices, "tutorials_folder", lambda: tmp_path / "tutorials")
+    monkeypatch.setattr(demo, "tutorials_folder", lambda: tmp_path / "tutorials")
 
     assert main(["demo"]) == 0
     printed = capsys.readouterr().out
@@ -147,17 +148,8 @@ def test_polarity_layout_has_two_sides_a_synapse_that_meet_at_the_cleft():
             assert (binary_dilation(sides[0]) & sides[1]).any()
 
 
-def test_nisb_itself_is_fetched_by_hand_with_the_command_told(capsys):
-    assert main(["download", "nisb", "my data"]) == 2
-    line = capsys.readouterr().err
-    assert line.count("\n") == 1
-    assert "aws s3 sync s3://nisb/base 'my data' --endpoint-url" in line
-    assert "--no-sign-request" in line and not Path("my data").exists()
-
-
-@pytest.mark.parametrize("words", [["synth", "snemo", "x"], ["download", "snemo"]])
-def test_an_unknown_data_set_is_named_with_the_nearest(words, capsys):
-    assert main(words) == 2
+def test_an_unknown_layout_is_named_with_the_nearest(capsys):
+    assert main(["synth", "snemo", "x"]) == 2
     assert "'snemo'" in (error := capsys.readouterr().err) and "did you mean 'snemi'" in error
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from emseg.datasets.inspect import inspect
 from emseg.errors import UserError
-from emseg.stages.inspect import inspect
 from emseg.volumes import identity, open_volume
 from emseg.volumes.skeletons import is_skeletons, read_skeletons
 from volumes.mutations import MAKERS, damaged

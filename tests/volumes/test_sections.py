@@ -114,7 +114,7 @@ def test_what_is_no_stack_is_one_line():
         ("sizes", "'sizes/2.png' is uint8 (8, 7), '0.png' beside it uint8 (9, 7)"),
         ("twice", "'01.png' and '1.png' are both section 1"),
         ("types", "'types/2.tif' is uint16"),
-        ("palette", "'palette/2.png' has pixels of the kind P"),
+        ("palette", "'palette/2.png' is uint8 (9, 7, 3)"),
         ("stacks", "'stacks/0.tif' holds 12 pages of yx: a folder of sections has one image in"),
         ("broken", "cannot read the image 'broken/2.png'"),
         ("gone", "'gone' names no volume"),

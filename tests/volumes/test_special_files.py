@@ -10,10 +10,9 @@ import pytest
 import zarr
 
 from emseg.cli import main
+from emseg.datasets.alignment import read_alignment
 from emseg.errors import UserError
 from emseg.volumes import identity, open_volume
-from emseg.volumes.alignment import read_alignment
-from emseg.volumes.cremi import read_annotations
 from emseg.volumes.presence import presence
 from emseg.volumes.skeletons import read_skeletons
 
@@ -77,7 +76,6 @@ USES = [
     (skeletons, "a.swc"),
     (identity, "a.swc"),
     (read_alignment, "a.json"),
-    (read_annotations, "a.hdf"),
 ]
 COMMANDS = [
     (command("inspect", "NAME"), "a.h5"),

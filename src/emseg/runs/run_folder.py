@@ -3,18 +3,15 @@
 import os
 import platform
 import subprocess
-import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from emseg import __version__
+from emseg import __version__, progress
 from emseg.errors import UserError
-from emseg.runs.lock import locked
-from emseg.volumes.atomic import check_writable, replacing, writing
+from emseg.volumes.atomic import replacing, writing
 
 OUTPUTS = Path("outputs")
 # Tells the processes that rank 0 starts which folder it has made.
@@ -78,17 +75,6 @@ def results_of(run: Path, step: int) -> Path:
     return run / f"results_step={step}"
 
 
-@contextmanager
-def working_in(folder: Path, what: str) -> Iterator[None]:
-    """Within it no other verb fills the folder, which is made if need be.
-
-    UserError, also for a folder that cannot be written to.
-    """
-    check_writable(folder)
-    with locked(folder / "emseg", what, tell=say):
-        yield
-
-
 def write_config(run: Path, text: str) -> None:
     """Put the config into the folder as `config.yaml`, whole or not at all."""
     with replacing(run / "config.yaml") as partial:
@@ -111,7 +97,7 @@ def log_start(run: Path, *, command: str, seed: int) -> None:
 
 def say(message: str, *, run: Path | None = None) -> None:
     """Tell the user on standard error, and keep it in the run's log."""
-    print(f"emseg: {message}", file=sys.stderr, flush=True)
+    progress.say(message)
     if run is not None:
         _log(run, [message])
 

@@ -3,14 +3,17 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from emseg import __version__
 from emseg.config import build
 from emseg.config.schema_sweep import SweepConfig
+from emseg.datasets.dbmim_tables import AFFINITY_SCORES, check_publishable, published_tables
 from emseg.decoding import sweep_of
 from emseg.errors import UserError, unknown_name
+from emseg.evaluation.means import Row, best_of, means_of, with_values, write_table
 from emseg.progress import track
 from emseg.runs.artifacts import write_json
 from emseg.runs.run_folder import say
@@ -19,18 +22,7 @@ from emseg.stages.rehearsal import try_decoders
 from emseg.stages.scores import build_metrics, score_names
 from emseg.stages.session import Session, decode_job, rehearsed_sources
 from emseg.stages.sources import Source, require_truth
-from emseg.stages.sweep_dbmim import AFFINITY_SCORES, check_publishable, publish
-from emseg.stages.sweep_rows import (
-    ABOUT,
-    Book,
-    Row,
-    Swept,
-    best_of,
-    flat,
-    means_of,
-    with_values,
-    write_table,
-)
+from emseg.stages.sweep_rows import ABOUT, Book, Swept, flat
 from emseg.stages.test import infer_sources
 from emseg.stages.trial import Task, with_parameters
 
@@ -63,7 +55,7 @@ def sweep(session: Session, checkpoint: Path) -> dict[str, Any]:
         write_table(folder / f"{config.name}_metrics.csv", rows)
         write_json(folder / f"{config.name}_summary.json", summary)
         if config.tables is not None:
-            publish(rows, root, sources, own=own, checkpoint=checkpoint, folder=folder)
+            _publish(rows, session, sources, own=own, checkpoint=checkpoint, folder=folder)
     for name in config.best:
         say(f"best by {name}: {_shown(summary[f'best_by_{name}'])}")
     say(f"as configured: {_shown(summary['configured'])}")
@@ -130,7 +122,14 @@ def _check(session: Session, sources: Sequence[Source], chosen: Sequence[Combina
     require_truth(sources, "a sweep")
     names = score_names(build_metrics(root.evaluation.metrics, allow=allow))
     if root.sweep.tables is not None:
-        check_publishable(root, sources, names)
+        check_publishable(
+            root.decoding,
+            root.sweep.grid,
+            name=root.sweep.name,
+            scores=names,
+            axes=[source.image.axes for source in sources],
+            selected=root.inference.model.selected is not None,
+        )
         names += AFFINITY_SCORES
     for name in root.sweep.best:
         if name not in names:
@@ -171,6 +170,39 @@ def _summary(
         "failures": [row for row in rows if "failure" in row],
         "emseg": __version__,
     }
+
+
+def _publish(
+    rows: Sequence[Row],
+    session: Session,
+    sources: Sequence[Source],
+    *,
+    own: Row,
+    checkpoint: Path,
+    folder: Path,
+) -> None:
+    root = session.loaded.root
+    samples = [
+        {
+            "sample": source.name,
+            "image": source.image.location,
+            "label": source.label and source.label.location,
+            "first": list(source.first),
+            "shape": list(source.image.shape),
+        }
+        for source in sources
+    ]
+    settings = {
+        "checkpoint": str(checkpoint),
+        "window": asdict(root.inference.window),
+        "border_mask": asdict(root.evaluation.border_mask),
+    }
+    tables = published_tables(
+        rows, root.decoding, root.sweep.grid, own=own, samples=samples, settings=settings
+    )
+    for name, content in tables.items():
+        write = write_table if name.endswith(".csv") else write_json
+        write(folder / name, content)
 
 
 def _shown(mean: Row | None) -> str:

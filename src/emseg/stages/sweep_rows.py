@@ -1,21 +1,18 @@
 """The rows of a sweep: one for each volume and combination, kept as they are made."""
 
-import csv
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from emseg.config import build
 from emseg.config.schema import BorderMask
 from emseg.errors import UserError
 from emseg.evaluation.affinity_overlap import affinity_overlap
+from emseg.evaluation.means import Row
 from emseg.runs.artifacts import contents, fingerprint, write_json
 from emseg.stages.decode_job import decoder_input
 from emseg.stages.trial import (
@@ -26,9 +23,7 @@ from emseg.stages.trial import (
     with_parameters,
 )
 from emseg.stages.truth import read_truth
-from emseg.volumes.atomic import replacing
 
-Row = dict[str, Any]
 # The argument that the decoder sweeps over in one pass, and its values.
 Swept = tuple[str, list[float]] | None
 # What a row has beside arguments and scores.
@@ -85,47 +80,6 @@ def flat(arguments: Mapping[str, Any]) -> Row:
         listed = isinstance(value, list | tuple)
         found |= {f"{key}.{at}": one for at, one in enumerate(value)} if listed else {key: value}
     return found
-
-
-def means_of(rows: Sequence[Row], columns: Sequence[str], scores: Sequence[str]) -> list[Row]:
-    """The mean scores of the rows that agree in the columns, as they come, with their number `n`.
-
-    Rows that tell of a failure have no scores, and do not count.
-    """
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        if "failure" not in row:
-            groups.setdefault(json.dumps([row.get(name) for name in columns]), []).append(row)
-    return [
-        {name: group[0][name] for name in columns if name in group[0]}
-        | {"n": len(group)}
-        | {score: float(np.mean([row[score] for row in group])) for score in scores}
-        for group in groups.values()
-    ]
-
-
-def best_of(means: Sequence[Row], score: str, way: str, *, n: int) -> Row | None:
-    """The first of the best means of `n` rows; None where there is none that is a number."""
-    sound = [mean for mean in means if mean["n"] == n and not np.isnan(mean[score])]
-    choose = min if way == "minimize" else max
-    return choose(sound, key=lambda mean: mean[score]) if sound else None
-
-
-def with_values(means: Sequence[Row], values: Row, *, n: int) -> Row | None:
-    """The mean of `n` rows that has these values in its columns; None where there is none."""
-    found = (mean for mean in means if mean["n"] == n and values.items() <= mean.items())
-    return next(found, None)
-
-
-def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """The rows as CSV, with the columns of all of them, whole or not at all."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    text = StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    with replacing(path) as partial:
-        partial.write_text(text.getvalue())
 
 
 def _rows(task: Task, arguments: Mapping[str, Any], swept: Swept, *, affinities: bool) -> list[Row]:

@@ -153,7 +153,8 @@ def _pixels(file: Path) -> np.ndarray:
         return read_page(file)
     with _picture(file) as image:
         try:
-            return np.asarray(image)
+            # Palettes are each image's own: only their colours mean the same in all.
+            return np.asarray(image if image.mode in _GREY else image.convert("RGB"))
         except (OSError, ValueError, SyntaxError) as error:
             raise UserError(f"cannot read the image '{file}': {error}") from error
 
@@ -162,13 +163,6 @@ def _picture(file: Path) -> Any:
     from PIL import Image
 
     try:
-        image = Image.open(file)
+        return Image.open(file)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"cannot read the image '{file}': {error}") from error
-    if image.mode not in (*_GREY, "RGB"):
-        image.close()
-        raise UserError(
-            f"'{file}' has pixels of the kind {image.mode} (palette or transparency): save it as "
-            "grey values or RGB"
-        )
-    return image

@@ -1,8 +1,7 @@
 """The record of a re-alignment: where each section of an aligned stack lay in the original one."""
 
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +30,14 @@ class Placed:
     matrix: tuple[tuple[float, float], tuple[float, float]] = IDENTITY
 
     def __post_init__(self) -> None:
-        numbers = [*self.shift, *self.matrix[0], *self.matrix[1]]
-        if not all(math.isfinite(number) for number in numbers):
-            raise UserError(f"{numbers} must be finite")
-        if abs(_area(self.matrix)) < SMALLEST_AREA:
+        if not abs(self.area) >= SMALLEST_AREA:
             raise UserError(f"the matrix {[*map(list, self.matrix)]} cannot be inverted")
+
+    @property
+    def area(self) -> float:
+        """What the area of a pixel is multiplied by, negative in a mirror image."""
+        (a, b), (c, d) = self.matrix
+        return a * d - b * c
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Alignment:
     sections: tuple[Placed, ...]
 
     def __post_init__(self) -> None:
-        if len(self.shape) != 3 or min(self.shape) < 1:
+        if min(self.shape) < 1:
             raise UserError(f"'shape' is {list(self.shape)}: three sizes of 1 or more, z, y, x")
         first: dict[int, int] = {}
         for at, placed in enumerate(self.sections):
@@ -58,20 +60,22 @@ class Alignment:
                     f"sections[{at}] shows section {placed.section} of an original that has "
                     f"{self.shape[0]} (from 0)"
                 )
-            if placed.section in first:
+            if first.setdefault(placed.section, at) != at:
                 raise UserError(
                     f"sections[{first[placed.section]}] and sections[{at}] both show section "
                     f"{placed.section} of the original"
                 )
-            first[placed.section] = at
 
 
 def read_alignment(path: str | Path) -> Alignment:
-    """The alignment in a JSON file; UserError, which names the entry, for anything else.
+    """The alignment in a JSON file.
 
     `{"shape": [z, y, x], "sections": [...]}` with an entry for each section of the aligned stack:
     `{"section": k, "shift": [dy, dx]}` or `{"section": k, "affine": [[a, b, dy], [c, d, dx]]}`,
     where (y, x) of the aligned section is (a y + b x + dy, c y + d x + dx) in section k.
+
+    Raises:
+        UserError: the file is anything else; the line names the entry.
     """
     path = Path(path)
     try:
@@ -83,12 +87,14 @@ def read_alignment(path: str | Path) -> Alignment:
         raise UserError(f"the alignment {path} is not JSON: {error}") from error
     try:
         _check_keys(record, ("shape", "sections"), "the record")
-        shape = _numbers(record["shape"], 3, "'shape'", whole=True)
+        shape = _numbers(record["shape"], (3,), "'shape'", whole=True).tolist()
         if not isinstance(record["sections"], list):
             raise UserError("'sections' is to be a list, with an entry for each aligned section")
-        sections = [_placed(entry, at) for at, entry in enumerate(record["sections"])]
+        sections = [
+            _placed(entry, f"sections[{at}]") for at, entry in enumerate(record["sections"])
+        ]
         return Alignment(tuple(shape), tuple(sections))
-    except (UserError, OverflowError) as error:
+    except UserError as error:
         raise UserError(f"the alignment {path}: {error}") from error
 
 
@@ -114,7 +120,7 @@ def realign(
     if stack.shape != alignment.shape:
         raise ValueError(f"an original of {stack.shape} is not the record's {alignment.shape}")
     aligned = np.empty((len(alignment.sections), *size), stack.dtype)
-    y, x = _grid(size)
+    y, x = np.ogrid[: size[0], : size[1]]
     for out, placed in zip(aligned, alignment.sections, strict=True):
         (a, b), (c, d) = placed.matrix
         dy, dx = placed.shift
@@ -135,23 +141,15 @@ def restore(
     if len(labels) != len(alignment.sections):
         raise ValueError(f"{len(labels)} sections are not the record's {len(alignment.sections)}")
     restored = np.full((stop - start, *alignment.shape[1:]), fill, labels.dtype)
-    y, x = _grid(alignment.shape[1:])
+    y, x = np.ogrid[: alignment.shape[1], : alignment.shape[2]]
     for section, placed in zip(labels, alignment.sections, strict=True):
         if start <= placed.section < stop:
             # The inverse written out: exact for shifts, flips and quarter turns.
             (a, b), (c, d) = placed.matrix
-            area, v, u = _area(placed.matrix), y - placed.shift[0], x - placed.shift[1]
-            rows, columns = (d * v - b * u) / area, (a * u - c * v) / area
+            v, u = y - placed.shift[0], x - placed.shift[1]
+            rows, columns = (d * v - b * u) / placed.area, (a * u - c * v) / placed.area
             restored[placed.section - start] = _nearest(section, rows, columns, fill)
     return restored
-
-
-def _area(matrix: Sequence[Sequence[float]]) -> float:
-    return matrix[0][0] * matrix[1][1] - matrix[0][1] * matrix[1][0]
-
-
-def _grid(size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    return np.arange(size[0])[:, np.newaxis], np.arange(size[1])[np.newaxis]
 
 
 def _nearest(section: np.ndarray, rows: np.ndarray, columns: np.ndarray, fill: int) -> np.ndarray:
@@ -163,26 +161,23 @@ def _nearest(section: np.ndarray, rows: np.ndarray, columns: np.ndarray, fill: i
     return found
 
 
-def _placed(entry: Any, at: int) -> Placed:
-    where = f"sections[{at}]"
+def _placed(entry: Any, where: str) -> Placed:
     way = "affine" if isinstance(entry, dict) and "affine" in entry else "shift"
     _check_keys(entry, ("section", way), where, others=("shift", "affine"))
-    (section,) = _numbers([entry["section"]], 1, f"'section' of {where}", whole=True)
+    section = int(_numbers(entry["section"], (), f"'section' of {where}", whole=True))
     if way == "shift":
-        dy, dx = _numbers(entry["shift"], 2, f"'shift' of {where}")
-        matrix: Any = IDENTITY
-    else:
-        if not isinstance(entry["affine"], list) or len(entry["affine"]) != 2:
-            raise UserError(f"'affine' of {where} must be two rows of three numbers")
-        rows = [_numbers(row, 3, f"each row of 'affine' of {where}") for row in entry["affine"]]
-        matrix, (dy, dx) = tuple((row[0], row[1]) for row in rows), (row[2] for row in rows)
+        dy, dx = _numbers(entry[way], (2,), f"'shift' of {where}").tolist()
+        return Placed(section, (dy, dx))
+    (a, b, dy), (c, d, dx) = _numbers(entry[way], (2, 3), f"'affine' of {where}").tolist()
     try:
-        return Placed(section, (dy, dx), matrix)
+        return Placed(section, (dy, dx), ((a, b), (c, d)))
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
 
 
-def _check_keys(record: Any, needed: Sequence[str], where: str, others: Sequence[str] = ()) -> None:
+def _check_keys(
+    record: Any, needed: Collection[str], where: str, others: Collection[str] = ()
+) -> None:
     if not isinstance(record, dict):
         names = " and ".join(map(repr, needed))
         raise UserError(f"{where} must be an object with {names}, not {json.dumps(record)}")
@@ -194,11 +189,16 @@ def _check_keys(record: Any, needed: Sequence[str], where: str, others: Sequence
             raise UserError(f"{where} lacks '{key}'")
 
 
-def _numbers(values: Any, count: int, what: str, *, whole: bool = False) -> list[Any]:
-    kinds = (int,) if whole else (int, float)
-    fine = isinstance(values, list) and all(type(value) in kinds for value in values)
-    if not fine or len(values) != count:
+def _numbers(value: Any, shape: tuple[int, ...], what: str, *, whole: bool = False) -> np.ndarray:
+    """The finite numbers as an array of this shape."""
+    try:
+        found = np.array(value)
+    except ValueError:  # ragged
+        found = np.array(None)
+    if found.shape != shape or found.dtype.kind not in ("i" if whole else "if"):
         kind = "whole number" if whole else "number"
-        said = json.dumps(values[0] if count == 1 else values)
-        raise UserError(f"{what} must be {count} {kind}{'s' * (count > 1)}, not {said}")
-    return values
+        wanted = " x ".join(map(str, shape)) + f" {kind}s" if shape else f"a {kind}"
+        raise UserError(f"{what} must be {wanted}, not {json.dumps(value)}")
+    if not np.isfinite(found).all():
+        raise UserError(f"{what} must be finite, not {json.dumps(value)}")
+    return found

@@ -4,18 +4,13 @@ What describes its other ways to segment (`min_boundary`, `score_mode`, `rag_qua
 `z_threshold`, `xy_threshold`) is left out, and so are times that a sweep does not take apart.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from emseg import __version__
-from emseg.config.schema import Root
 from emseg.decoding.section_fragments import GRID_SPACING
 from emseg.errors import UserError, unknown_name
-from emseg.runs.artifacts import write_json
-from emseg.stages.sources import Source
-from emseg.stages.sweep_rows import Row, best_of, means_of, with_values, write_table
+from emseg.evaluation.means import Row, best_of, means_of, with_values
 
 FILES = "cremi_segmentation"
 AFFINITY_SCORES = ("affinity_dice", "affinity_iou")
@@ -29,7 +24,7 @@ SCORES = {
     **{name: name for name in ("voi_split", "voi_merge", "voi_sum", "n_pred", "n_gt", "n_voxels")},
 }
 WHOLE = ("n_pred", "n_gt", "n_voxels")
-# Of these it tells the mean over the samples.
+# The columns whose mean over the samples it has.
 MEASURED = (
     *("adapted_rand_error", "rand_fscore", "rand_precision", "rand_recall"),
     *("voi_split", "voi_merge", "voi_sum", *AFFINITY_SCORES, "postprocess_sec"),
@@ -39,69 +34,101 @@ CALIBRATION = tuple(f"calibration_{name}" for name in ("bias_z", "bias_y", "bias
 FRAGMENTS = {"seed_distance": GRID_SPACING, "boundary_threshold": 0.5}
 
 
-def check_publishable(root: Root, sources: Sequence[Source], scores: Sequence[str]) -> None:
-    """Nothing, or a UserError for a config whose sweep lacks something that the tables tell."""
+def check_publishable(
+    decoding: Mapping[str, Any],
+    grid: Mapping[str, Sequence[Any]],
+    *,
+    name: str,
+    scores: Collection[str],
+    axes: Collection[str],
+    selected: bool,
+) -> None:
+    """Refuses a sweep that lacks something that the tables have a column for.
+
+    Args:
+        decoding: the decoder's arguments.
+        grid: the values that are tried, by argument.
+        name: `sweep.name`.
+        scores: the names of the scores that a row will have.
+        axes: the axes of each volume.
+        selected: whether some of the network's channels are chosen.
+
+    Raises:
+        UserError: it lacks something; the line names it.
+    """
     where = "sweep.tables=dbmim"
-    if root.sweep.name == FILES:
+    if name == FILES:
         raise UserError(f"sweep.name is {FILES}, and {where} writes files of that name: change it")
-    fixed = root.decoding.get("fragments") == "sections" and "fragments" not in root.sweep.grid
-    if not (fixed and {*ARGUMENTS.values()} <= root.decoding.keys()):
-        raise UserError(f"{where} is for decoding=agglomerate_sections, whose arguments it tells")
-    if None in (root.decoding.get("biases"), *root.sweep.grid.get("biases", ())):
+    fixed = decoding.get("fragments") == "sections" and "fragments" not in grid
+    if not (fixed and {*ARGUMENTS.values()} <= decoding.keys()):
+        raise UserError(f"{where} is for decoding=agglomerate_sections: its columns are of that")
+    if None in (decoding.get("biases"), *grid.get("biases", ())):
         raise UserError(
-            f"{where} tells biases: decoding.biases and the grid's are [0, 0, 0] for none"
+            f"{where} has columns of biases: decoding.biases and the grid's are [0, 0, 0] for none"
         )
-    for name in SCORES.values():
-        if name not in scores:
-            raise unknown_name("score", name, scores, where=f"{where}, from evaluation.metrics")
-    if root.inference.model.selected is not None or any(s.image.axes != "zyx" for s in sources):
+    for score in SCORES.values():
+        if score not in scores:
+            raise unknown_name("score", score, scores, where=f"{where}, from evaluation.metrics")
+    if selected or {*axes} != {"zyx"}:
         raise UserError(
-            f"{where} tells biases along z, y and x: it takes volumes stored zyx, and no "
+            f"{where} has columns of biases along z, y and x: it takes volumes stored zyx, and no "
             "inference.model.select_channel or head"
         )
 
 
-def publish(
+def published_tables(
     rows: Sequence[Row],
-    root: Root,
-    sources: Sequence[Source],
+    decoding: Mapping[str, Any],
+    grid: Mapping[str, Sequence[Any]],
     *,
     own: Row,
-    checkpoint: Path,
-    folder: Path,
+    samples: Sequence[Row],
+    settings: Row,
 ) -> dict[str, Any]:
-    """The summary, with the rows of a sweep written as its files into the folder.
+    """The content of each file by its name, tables and JSON.
 
     `cremi_segmentation_records.json` and `cremi_segmentation_metrics.csv` (the rows),
     `cremi_affinity_stats.csv` (a row for each sample and calibration) and
     `cremi_segmentation_summary.json`: its settings, means by combination (`per_backend_threshold`)
     and by threshold alone (`per_threshold`), `best_by_voi_sum` and `best_by_adapted_rand` over the
-    combinations that all samples have, and `configured`, the config's own. `own` are its columns.
+    combinations that all samples have, and `configured`, the config's own.
+
+    Args:
+        rows: the rows of the sweep.
+        decoding: the decoder's arguments.
+        grid: the values that were tried, by argument.
+        own: the columns of the config's own combination.
+        samples: what is to be said of each sample.
+        settings: what else the summary begins with.
     """
-    searched = {key.partition(".")[0] for key in root.sweep.grid}
+    searched = {key.partition(".")[0] for key in grid}
 
     def combination(row: Row) -> Row:
         names = (name for name in row if name == "sample" or name.partition(".")[0] in searched)
-        return published({name: row[name] for name in names}, root.decoding)
+        return published({name: row[name] for name in names}, decoding)
 
     records = [combination(row) | measured(row) for row in rows if "failure" not in row]
     about = ("sample", "affinity_variant", *CALIBRATION, *AFFINITY_SCORES)
     overlaps = [{name: row[name] for name in about} for row in records]
     affinities = [row for at, row in enumerate(overlaps) if row not in overlaps[:at]]
-    summary = _settings(root, checkpoint) | {
+    summary = settings | {
+        "decoding": decoding,
+        "grid": grid,
+        "emseg": __version__,
         "num_records": len(records),
-        "sample_records": [_told(one) for one in sources],
+        "sample_records": samples,
         "affinity_records": affinities,
         "failures": [
             combination(row) | {"error": row["failure"]} for row in rows if "failure" in row
         ],
-        **summarized(records, own=published(own, root.decoding), n=len(sources)),
+        **summarized(records, own=published(own, decoding), n=len(samples)),
     }
-    write_json(folder / f"{FILES}_records.json", records)
-    write_table(folder / f"{FILES}_metrics.csv", records)
-    write_table(folder / "cremi_affinity_stats.csv", affinities)
-    write_json(folder / f"{FILES}_summary.json", summary)
-    return summary
+    return {
+        f"{FILES}_records.json": records,
+        f"{FILES}_metrics.csv": records,
+        "cremi_affinity_stats.csv": affinities,
+        f"{FILES}_summary.json": summary,
+    }
 
 
 def published(row: Row, decoding: Mapping[str, Any]) -> Row:
@@ -156,28 +183,4 @@ def summarized(records: Sequence[Row], *, own: Row, n: int) -> dict[str, Any]:
         "best_by_voi_sum": best_of(means, "voi_sum", "minimize", n=n),
         "best_by_adapted_rand": best_of(means, "adapted_rand_error", "minimize", n=n),
         "configured": with_values(means, own, n=n),
-    }
-
-
-def _settings(root: Root, checkpoint: Path) -> dict[str, Any]:
-    return {
-        "checkpoint": str(checkpoint),
-        "window": asdict(root.inference.window),
-        "border_mask": asdict(root.evaluation.border_mask),
-        "decoding": root.decoding,
-        "grid": root.sweep.grid,
-        "emseg": __version__,
-    }
-
-
-def _told(source: Source) -> Row:
-    label = source.label and source.label.location
-    shape = list(source.image.shape)
-    first = list(source.first)
-    return {
-        "sample": source.name,
-        "image": source.image.location,
-        "label": label,
-        "first": first,
-        "shape": shape,
     }

@@ -12,7 +12,7 @@ import tifffile
 from emseg.cli import main
 from emseg.config import load
 from emseg.config.choices import tutorials_folder
-from emseg.stages import public_em
+from emseg.datasets import public_em
 from emseg.stages.sources import open_sources
 from emseg.volumes import open_volume, read_attributes, write_volume
 
@@ -34,13 +34,12 @@ PLACES = {
 
 
 @pytest.fixture(autouse=True)
-def small(tmp_path, monkeypatch):
+def small(here, monkeypatch):
     """Stacks of other shapes each, as files in several folders."""
-    monkeypatch.chdir(tmp_path)
     stacks = tuple(
-        replace(stack, shape=(3 + number, 8, 9)) for number, stack in enumerate(public_em.STACKS)
+        replace(stack, shape=(3 + number, 8, 9)) for number, stack in enumerate(public_em.IMAGES)
     )
-    monkeypatch.setattr(public_em, "STACKS", stacks)
+    monkeypatch.setattr(public_em, "IMAGES", stacks)
     for stack in stacks:
         put(stack)
     return stacks
@@ -66,7 +65,7 @@ def put(stack, array=None, folder=None):
 
 def test_the_real_stacks_are_those_of_the_mixture(monkeypatch):
     monkeypatch.undo()
-    told = {stack.name: (stack.shape, stack.voxel_size) for stack in public_em.STACKS}
+    told = {stack.name: (stack.shape, stack.voxel_size) for stack in public_em.IMAGES}
     cremi, isbi = ((125, 1250, 1250), (40, 4, 4)), ((30, 512, 512), (50, 4, 4))
     snemi = ((100, 1024, 1024), (30, 6, 6))
     assert told == dict(zip(NAMES, [cremi] * 3 + [isbi] * 2 + [snemi] * 2, strict=True))

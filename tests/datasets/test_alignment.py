@@ -7,8 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from emseg.errors import UserError
-from emseg.volumes.alignment import (
+from emseg.datasets.alignment import (
     Alignment,
     Placed,
     read_alignment,
@@ -16,6 +15,7 @@ from emseg.volumes.alignment import (
     restore,
     write_alignment,
 )
+from emseg.errors import UserError
 
 SHAPE = (4, 9, 11)
 STACK = np.random.default_rng(0).integers(1, 200, SHAPE).astype(np.uint8)
@@ -166,7 +166,7 @@ ONE = {"section": 1, "shift": [0, 0]}
             {"shape": SHAPE, "sections": [ONE | {"section": 1.0}]},
             "'section' of sections[0] must be",
         ),
-        ({"shape": SHAPE, "sections": [ONE | {"section": True}]}, "1 whole number, not true"),
+        ({"shape": SHAPE, "sections": [ONE | {"section": True}]}, "a whole number, not true"),
         ({"shape": SHAPE, "sections": [ONE | {"section": 4}]}, "sections[0] shows section 4"),
         ({"shape": SHAPE, "sections": [ONE | {"section": -1}]}, "has 4 (from 0)"),
         (
@@ -178,11 +178,11 @@ ONE = {"section": 1, "shift": [0, 0]}
         ({"shape": SHAPE, "sections": [ONE | {"shift": [math.nan, 2]}]}, "must be finite"),
         (
             {"shape": SHAPE, "sections": [{"section": 1, "affine": [[1, 0, 0]]}]},
-            "'affine' of sections[0] must be two rows",
+            "'affine' of sections[0] must be 2 x 3 numbers",
         ),
         (
             {"shape": SHAPE, "sections": [{"section": 1, "affine": [[1, 0], [0, 1]]}]},
-            "each row of 'affine' of sections[0] must be 3 numbers",
+            "'affine' of sections[0] must be 2 x 3 numbers",
         ),
         (
             {"shape": SHAPE, "sections": [{"section": 1, "affine": [[1, 2, 0], [2, 4, 0]]}]},

@@ -6,48 +6,66 @@ from pathlib import Path
 import cc3d
 import numpy as np
 
+from emseg.datasets.alignment import Alignment, read_alignment, restore
+from emseg.datasets.converted import slabs
+from emseg.datasets.cremi_files import (
+    BACKGROUND,
+    CLEFTS,
+    FILE_FORMAT,
+    INVALID,
+    RAW,
+    RESOLUTION,
+)
 from emseg.errors import UserError
-from emseg.progress import track
+from emseg.progress import say
 from emseg.runs.lock import locked
-from emseg.runs.run_folder import say
 from emseg.volumes import Volume, check_writable, open_volume
-from emseg.volumes.alignment import Alignment, read_alignment, restore
-from emseg.volumes.cremi import INVALID, RAW, RESOLUTION, write_clefts
-from emseg.volumes.hdf5 import open_hdf5
+from emseg.volumes.atomic import replacing
+from emseg.volumes.hdf5 import open_hdf5, write_hdf5
+from emseg.volumes.hdf5_writing import writable_hdf5
+from emseg.volumes.layout import make_layout
 from emseg.volumes.location import output_format
 
-# Sections at a time: those of a stored chunk.
-THICKNESS = 16
 # Every sample that is scored.
 SAMPLE_SHAPE = (125, 1250, 1250)
 
 
 def write_submission(segmentation: str, to: Path, record: Path | None) -> None:
-    """Writes the segmentation's clefts as `volumes/labels/clefts` of `to`, whole or not at all.
+    """Writes the segmentation's clefts as `volumes/labels/clefts`, whole or not at all.
 
     Segments are clefts, and the pieces of a mask (joined by faces, edges or corners, in the
-    segmentation's own stack). With the `record` of a re-alignment they are led back to the
-    original. UserError for a prediction, for ids that mean something else in the challenge, for
-    another resolution or order of axes, and for a record of other sections.
+    segmentation's own stack).
+
+    Args:
+        segmentation: where it is.
+        to: the file to hand in.
+        record: that of the re-alignment by which the clefts are led back to the original.
+
+    Raises:
+        UserError: the segmentation is a prediction, has ids that mean something else in the
+            challenge, another resolution or order of axes; or the record is of other sections.
     """
     volume = _open(segmentation)
-    _check_target(to, volume)
+    _check_target(to)
     alignment = None if record is None else read_alignment(record)
-    if alignment is not None and len(alignment.sections) != volume.shape[0]:
-        raise UserError(
-            f"the alignment {record} has {len(alignment.sections)} sections, {volume.location} "
-            f"has {volume.shape[0]}"
-        )
-    if alignment is not None and any(volume.offset or ()):
-        raise UserError(
-            f"{volume.location} begins at {list(volume.offset or ())} nm: a record leads whole "
-            "re-aligned volumes back, no parts of one"
-        )
+    if alignment is not None:
+        _check_whole(volume, alignment, record)
+    shape = volume.shape if alignment is None else alignment.shape
+    layout = make_layout(
+        shape,
+        np.uint64,
+        axes="zyx",
+        voxel_size=RESOLUTION,
+        offset=(volume.offset if alignment is None else None) or (0.0, 0.0, 0.0),
+        attributes={},
+        dataset=CLEFTS,
+    )
     with locked(to, "emseg convert", tell=say):
         clefts, count = _clefts(volume)
-        shape = volume.shape if alignment is None else alignment.shape
-        offset = (volume.offset if alignment is None else None) or (0.0, 0.0, 0.0)
-        write_clefts(to, _slabs(clefts, shape, alignment, to.name), shape=shape, offset=offset)
+        with replacing(to) as partial:
+            write_hdf5(partial, _slabs(clefts, shape[0], alignment, to.name), layout)
+            with writable_hdf5(partial) as file:
+                file.attrs["file_format"] = FILE_FORMAT
         say(f"{to}: {count} clefts in {' x '.join(map(str, shape))} voxels")
         if tuple(shape) != SAMPLE_SHAPE:
             say(f"the challenge's samples have {' x '.join(map(str, SAMPLE_SHAPE))}")
@@ -72,17 +90,28 @@ def _open(segmentation: str) -> Volume:
     return volume
 
 
-def _check_target(to: Path, volume: Volume) -> None:
+def _check_target(to: Path) -> None:
     if output_format(to) != "hdf5":
         raise UserError(f"cannot write '{to}': what is handed in ends in .hdf, .h5 or .hdf5")
-    if to.exists() and not _handed_in(to):
-        raise UserError(f"{to} is there, and was not made by convert: take another name")
+    if to.exists():
+        with open_hdf5(to) as file:
+            ours = file.attrs.get("file_format") and [*file] == ["volumes"] and RAW not in file
+        if not ours:
+            raise UserError(f"{to} is there, and was not made by convert: take another name")
     check_writable(to.parent)
 
 
-def _handed_in(path: Path) -> bool:
-    with open_hdf5(path) as file:
-        return bool(file.attrs.get("file_format")) and [*file] == ["volumes"] and RAW not in file
+def _check_whole(volume: Volume, alignment: Alignment, record: Path | None) -> None:
+    if len(alignment.sections) != volume.shape[0]:
+        raise UserError(
+            f"the alignment {record} has {len(alignment.sections)} sections, {volume.location} "
+            f"has {volume.shape[0]}"
+        )
+    if any(volume.offset or ()):
+        raise UserError(
+            f"{volume.location} begins at {list(volume.offset or ())} nm: a record leads whole "
+            "re-aligned volumes back, no parts of one"
+        )
 
 
 def _clefts(volume: Volume) -> tuple[np.ndarray, int]:
@@ -107,12 +136,9 @@ def _clefts(volume: Volume) -> tuple[np.ndarray, int]:
 
 
 def _slabs(
-    clefts: np.ndarray, shape: tuple[int, ...], alignment: Alignment | None, name: str
+    clefts: np.ndarray, depth: int, alignment: Alignment | None, name: str
 ) -> Iterator[tuple[int, np.ndarray]]:
-    starts = range(0, shape[0], THICKNESS)
-    for start in track(starts, total=len(starts), label=f"writing {name}", unit="slabs"):
-        stop = min(start + THICKNESS, shape[0])
-        if alignment is None:
-            yield start, clefts[start:stop]
-        else:
-            yield start, restore(clefts, alignment, start, stop)
+    """Slabs in the ids of the challenge."""
+    for start, stop in slabs(depth, f"writing {name}"):
+        part = restore(clefts, alignment, start, stop) if alignment else clefts[start:stop]
+        yield start, np.where(part == 0, np.uint64(BACKGROUND), part.astype(np.uint64))

@@ -1,4 +1,4 @@
-"""A server of public files, as bad as it is told to be."""
+"""A server of public files, as bad as a test wants it."""
 
 import threading
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one file as told, others by their names, and notes what was asked for and sent."""
+    """Serves one file, others by their names, and notes what was asked for and sent."""
 
     def __init__(self, body: bytes) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -16,9 +16,12 @@ class Server(ThreadingHTTPServer):
         self.others: dict[str, bytes] = {}
         self.seen: list[tuple[int, str | None, int]] = []
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/snemi.zip"
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{name}"
+
+    def serve(self, body: bytes) -> None:
+        """From here on this file, whole."""
+        self.body, self.most = body, len(body)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -37,6 +40,8 @@ class _Handler(BaseHTTPRequestHandler):
         sent = rest[: server.most]
         self.send_response(server.status or status)
         self.send_header("Content-Length", str(len(rest)))
+        if status == 416:
+            self.send_header("Content-Range", f"bytes */{len(body)}")
         self.end_headers()
         self.wfile.write(sent)
         server.seen.append((status, asked, len(sent)))

@@ -10,9 +10,8 @@ import pytest
 import tifffile
 
 from emseg.cli import main
-from emseg.stages import download
+from emseg.datasets import catalogue
 from emseg.volumes import open_volume
-from stages.served import serving
 
 SHAPE = (6, 40, 48)
 FILES = ("train-input.tif", "train-labels.tif", "test-input.tif")
@@ -38,36 +37,20 @@ def archive_of(arrays: dict[str, np.ndarray], path: Path, **more: str) -> bytes:
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with serving(archive_of(volumes(), tmp_path / "served.zip")) as running:
-        known = download.DataSet(running.url, str(HERE), SHAPE, (FILES[0], FILES[2]), FILES[1:2])
-        monkeypatch.setitem(download.DATA_SETS, "snemi", known)
-        yield running
-
-
-@pytest.fixture
-def refused(capsys):
-    """Calls the verb and hands back its one line of error."""
-
-    def call(*words):
-        capsys.readouterr()
-        assert main(["download", "snemi", *words]) == 2
-        told = capsys.readouterr()
-        lines = told.err.splitlines()
-        assert told.out == "" and all(line.startswith("emseg: ") for line in lines)
-        return lines[-1]
-
-    return call
+def snemi(server, monkeypatch):
+    server.serve(archive_of(volumes(), Path("served.zip")))
+    images, labels = (FILES[0], FILES[2]), FILES[1:2]
+    known = catalogue.Archive(server.url("snemi.zip"), str(HERE), SHAPE, images, labels)
+    monkeypatch.setitem(catalogue.ARCHIVES, "snemi", known)
+    return server
 
 
 def there(folder=HERE):
     return {path.name for path in folder.iterdir()}
 
 
-def test_a_data_set_is_fetched_once_and_its_hash_stays_beside_it(server, capsys):
-    digest = hashlib.sha256(server.body).hexdigest()
+def test_a_data_set_is_fetched_once_and_its_hash_stays_beside_it(snemi, capsys):
+    digest = hashlib.sha256(snemi.body).hexdigest()
     assert main(["download", "snemi"]) == 0
     assert digest in capsys.readouterr().err
     assert there() == WANTED
@@ -79,28 +62,28 @@ def test_a_data_set_is_fetched_once_and_its_hash_stays_beside_it(server, capsys)
         assert "holds it already" in capsys.readouterr().err
     (HERE / "snemi.zip").unlink()  # it may go, once it is unpacked
     assert main(["download", "snemi", "--sha256", digest]) == 0
-    assert server.seen == [(200, None, len(server.body))]
+    assert snemi.seen == [(200, None, len(snemi.body))]
 
 
-def test_another_folder_and_a_file_that_was_fetched_by_hand(server):
+def test_another_folder_and_a_file_that_was_fetched_by_hand(snemi):
     Path("mine").mkdir()
-    Path("mine/snemi.zip").write_bytes(server.body)
+    Path("mine/snemi.zip").write_bytes(snemi.body)
     assert main(["download", "snemi", "mine"]) == 0
-    assert there(Path("mine")) == WANTED and server.seen == []
+    assert there(Path("mine")) == WANTED and snemi.seen == []
 
 
-def test_what_broke_off_goes_on_from_there(server, refused):
-    whole, kept = len(server.body), []
+def test_what_broke_off_goes_on_from_there(snemi, refused):
+    whole, kept = len(snemi.body), []
     for most in (whole // 3, whole // 4):
-        server.most = most
-        line = refused()
-        assert "the same command goes on from there" in line and server.url in line
+        snemi.most = most
+        line = refused("download", "snemi")
+        assert "the same command goes on from there" in line and snemi.url("snemi.zip") in line
         assert there() == {"snemi.zip.partial"}
         kept.append((HERE / "snemi.zip.partial").stat().st_size)
-    server.most = whole
+    snemi.most = whole
     assert main(["download", "snemi"]) == 0
     assert 0 < kept[0] < kept[1] < whole
-    assert server.seen == [
+    assert snemi.seen == [
         (200, None, whole // 3),
         (206, f"bytes={kept[0]}-", whole // 4),
         (206, f"bytes={kept[1]}-", whole - kept[1]),
@@ -108,83 +91,82 @@ def test_what_broke_off_goes_on_from_there(server, refused):
     assert there() == WANTED
 
 
-def test_a_server_that_knows_no_range_sends_it_all_again(server, refused):
-    server.most = 9000
-    refused()
+def test_a_server_that_knows_no_range_sends_it_all_again(snemi, refused):
+    snemi.most = 9000
+    refused("download", "snemi")
     kept = (HERE / "snemi.zip.partial").stat().st_size
-    server.most, server.ranges = len(server.body), False
+    snemi.most, snemi.ranges = len(snemi.body), False
     assert main(["download", "snemi"]) == 0
-    assert kept > 0 and server.seen[-1] == (200, f"bytes={kept}-", len(server.body))
-    assert (HERE / "snemi.zip").read_bytes() == server.body and there() == WANTED
+    assert kept > 0 and snemi.seen[-1] == (200, f"bytes={kept}-", len(snemi.body))
+    assert (HERE / "snemi.zip").read_bytes() == snemi.body and there() == WANTED
 
 
-def test_killed_after_the_last_byte_nothing_is_asked_for(server):
+def test_killed_after_the_last_byte_nothing_is_sent_again(snemi):
     HERE.mkdir(parents=True)
-    (HERE / "snemi.zip.partial").write_bytes(server.body)
+    (HERE / "snemi.zip.partial").write_bytes(snemi.body)
     assert main(["download", "snemi"]) == 0
-    assert server.seen == [] and there() == WANTED
+    assert snemi.seen == [(416, f"bytes={len(snemi.body)}-", 0)] and there() == WANTED
 
 
-def test_a_part_of_a_larger_file_does_not_stand_in_the_way(server, refused):
+def test_a_part_of_a_larger_file_does_not_stand_in_the_way(snemi, refused):
     HERE.mkdir(parents=True)
-    (HERE / "snemi.zip.partial").write_bytes(bytes(len(server.body) + 5))
-    assert "status 416" in refused()
+    (HERE / "snemi.zip.partial").write_bytes(bytes(len(snemi.body) + 5))
+    assert "status 416" in refused("download", "snemi")
     assert main(["download", "snemi"]) == 0 and there() == WANTED
 
 
-def test_a_damaged_archive_is_not_kept(server, refused):
-    good = server.body
+def test_a_damaged_archive_is_not_kept(snemi, refused):
+    good = snemi.body
     at = len(good) // 2
-    server.body = good[:at] + bytes(byte ^ 255 for byte in good[at : at + 40]) + good[at + 40 :]
-    assert "fetch it anew" in refused()
+    snemi.body = good[:at] + bytes(byte ^ 255 for byte in good[at : at + 40]) + good[at + 40 :]
+    assert "fetch it anew" in refused("download", "snemi")
     assert there() == set()
-    server.body = b"<html>moved</html>"
-    assert "no sound zip archive" in refused()
+    snemi.body = b"<html>moved</html>"
+    assert "is not a valid zip archive" in refused("download", "snemi")
     assert there() == set()
     # One that the user has put there is the user's.
     (HERE / "snemi.zip").write_bytes(good[:at])
-    assert "no sound zip archive" in refused()
+    assert "is not a valid zip archive" in refused("download", "snemi")
     assert there() == {"snemi.zip"}
 
 
-def test_another_hash_than_the_wanted_or_the_recorded_one(server, refused):
-    assert "64 hexadecimal digits" in refused("--sha256", "abc")
+def test_another_hash_than_the_wanted_or_the_recorded_one(snemi, refused):
+    assert "64 hexadecimal digits" in refused("download", "snemi", "--sha256", "abc")
     for words in (["--sha256"], ["--sha256=abc"], ["--sha", "abc"]):
-        assert "emseg download DATASET [DIR] [--sha256 HASH]" in refused(*words)
-    assert server.seen == []
-    assert f"not the wanted {'0' * 64}" in refused("--sha256", "0" * 64)
+        assert "emseg download DATASET [DIR] [--sha256 HASH]" in refused(
+            "download", "snemi", *words
+        )
+    assert snemi.seen == []
+    assert f"not the wanted {'0' * 64}" in refused("download", "snemi", "--sha256", "0" * 64)
     assert there() == set()
     assert main(["download", "snemi"]) == 0
-    digest = hashlib.sha256(server.body).hexdigest()
-    server.body = archive_of(volumes(seed=1), Path("other.zip"))
-    server.most = len(server.body)
+    digest = hashlib.sha256(snemi.body).hexdigest()
+    snemi.serve(archive_of(volumes(seed=1), Path("other.zip")))
     for name in (*FILES, "snemi.zip"):
         (HERE / name).unlink()
-    line = refused()
+    line = refused("download", "snemi")
     assert digest in line and "snemi.zip.sha256" in line
     assert there() == {"snemi.zip.sha256"}
     (HERE / "snemi.zip.sha256").write_text("")
-    assert "snemi.zip.sha256 is empty" in refused()
+    assert "snemi.zip.sha256 is empty" in refused("download", "snemi")
     (HERE / "snemi.zip.sha256").unlink()
     assert main(["download", "snemi"]) == 0
-    assert f"not the wanted {digest}" in refused("--sha256", digest)
+    assert f"not the wanted {digest}" in refused("download", "snemi", "--sha256", digest)
 
 
-def test_an_archive_of_other_names_is_refused_with_what_it_holds(server, refused):
+def test_an_archive_of_other_names_is_refused_with_what_it_holds(snemi, refused):
     arrays = {f"image/{name.upper()}": array for name, array in volumes().items()}
-    server.body = archive_of(arrays, Path("other.zip"), **{"AC3/notes.txt": "x"})
-    server.most = len(server.body)
-    line = refused()
+    snemi.serve(archive_of(arrays, Path("other.zip"), **{"AC3/notes.txt": "x"}))
+    line = refused("download", "snemi")
     assert (
         "image/TRAIN-INPUT.TIF" in line and "AC3/notes.txt" in line and "unpack it by hand" in line
     )
     assert there() == {"snemi.zip", "snemi.zip.sha256"}
 
 
-def test_volumes_are_taken_from_wherever_they_lie_in_the_archive(server, refused):
+def test_volumes_are_taken_from_wherever_they_lie_in_the_archive(snemi, refused):
     arrays = {f"SNEMI/{name[:4]}/{name}": array for name, array in volumes().items()}
-    server.body = archive_of(arrays, Path("deep.zip"), **{"__MACOSX/._train-input.tif": "x"})
-    server.most = len(server.body)
+    snemi.serve(archive_of(arrays, Path("deep.zip"), **{"__MACOSX/._train-input.tif": "x"}))
     assert main(["download", "snemi"]) == 0 and there() == WANTED
     for name, array in volumes().items():
         np.testing.assert_array_equal(open_volume(HERE / name)[...], array)
@@ -193,7 +175,7 @@ def test_volumes_are_taken_from_wherever_they_lie_in_the_archive(server, refused
     twice = {"old/test-input.tif": arrays["SNEMI/test/test-input.tif"]}
     archive_of(volumes() | twice, HERE / "snemi.zip")
     (HERE / "snemi.zip.sha256").unlink()
-    assert "snemi.zip has test-input.tif and old/test-input.tif" in refused()
+    assert "snemi.zip has test-input.tif and old/test-input.tif" in refused("download", "snemi")
     assert there() == {"snemi.zip", "snemi.zip.sha256"}
 
 
@@ -205,32 +187,30 @@ def test_volumes_are_taken_from_wherever_they_lie_in_the_archive(server, refused
         ("train-labels.tif", np.zeros(SHAPE, np.float32), "of float32"),
     ],
 )
-def test_volumes_of_another_kind_are_refused(server, refused, name, array, told):
-    server.body = archive_of(volumes() | {name: array}, Path("other.zip"))
-    server.most = len(server.body)
-    line = refused()
+def test_volumes_of_another_kind_are_refused(snemi, refused, name, array, told):
+    snemi.serve(archive_of(volumes() | {name: array}, Path("other.zip")))
+    line = refused("download", "snemi")
     assert name in line and told in line
     assert there() == {"snemi.zip", "snemi.zip.sha256"}
     # Nor is what lies there already overwritten.
     tifffile.imwrite(HERE / name, array)
-    assert "move it away" in refused()
+    assert "move it away" in refused("download", "snemi")
 
 
-def test_more_than_the_volumes_stays_in_the_archive(server, capsys):
-    server.body = archive_of(volumes(), Path("more.zip"), **{"__MACOSX/.x": "", "../evil": ""})
-    server.most = len(server.body)
+def test_more_than_the_volumes_stays_in_the_archive(snemi, capsys):
+    snemi.serve(archive_of(volumes(), Path("more.zip"), **{"__MACOSX/.x": "", "../evil": ""}))
     assert main(["download", "snemi"]) == 0
     assert "left in datasets/SNEMI/snemi.zip: " in capsys.readouterr().err
     assert there() == WANTED and not Path("datasets/evil").exists()
 
 
-def test_without_the_server_it_says_what_to_do_by_hand(server, refused):
+def test_without_the_server_it_says_what_to_do_by_hand(snemi, refused):
     by_hand = "mkdir -p datasets/SNEMI && cd datasets/SNEMI && wget"
-    server.status = 503
-    line = refused()
+    snemi.status = 503
+    line = refused("download", "snemi")
     assert "status 503" in line and by_hand in line and "unzip snemi.zip" in line
-    server.shutdown()
-    server.server_close()
-    line = refused()
+    snemi.shutdown()
+    snemi.server_close()
+    line = refused("download", "snemi")
     assert "ConnectionError" in line and by_hand in line
     assert there() == set()

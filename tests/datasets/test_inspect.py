@@ -13,11 +13,6 @@ from emseg.cli import main
 from emseg.volumes import write_volume
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture
 def official():
     """A file as the CREMI challenge has it."""

@@ -1,5 +1,6 @@
 """The convert verb: official files of CREMI become volumes."""
 
+import re
 from pathlib import Path
 
 import h5py
@@ -7,17 +8,14 @@ import numpy as np
 import pytest
 
 from emseg.cli import main
-from emseg.stages import convert, submission
+from emseg.datasets import convert
+from emseg.datasets.converted import THICKNESS
+from emseg.errors import UserError
 from emseg.volumes import open_volume, write_volume
 
 BACKGROUND, INVALID = 0xFFFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFE
-SHAPE = (2 * submission.THICKNESS + 5, 20, 24)
+SHAPE = (2 * THICKNESS + 5, 20, 24)
 IDS = (8, 2**40, 3)
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def clefts_of(shape=SHAPE):
@@ -65,6 +63,15 @@ def test_an_official_file_becomes_an_image_and_its_clefts():
     np.testing.assert_array_equal(labels, expected)
 
 
+def test_an_official_file_is_read_in_place():
+    image = official("a.hdf", clefts=clefts_of(), offset=(40, 16, 24), shape=(40, 40, 50))
+    raw, clefts = (open_volume(f"a.hdf:volumes/{key}") for key in ("raw", "labels/clefts"))
+    assert (raw.axes, raw.voxel_size, clefts.voxel_size) == ("zyx", (40, 4, 4), (40, 4, 4))
+    assert clefts.offset == (40, 16, 24)
+    np.testing.assert_array_equal(raw[...], image)
+    np.testing.assert_array_equal(clefts[...], clefts_of())
+
+
 @pytest.mark.parametrize("raw_offset", [None, (-80.0, 0.0, 4.0)])
 def test_a_padded_image_is_cut_to_its_labels(raw_offset):
     offset = (120.0, 20.0, 44.0)
@@ -95,7 +102,7 @@ def test_a_folder_of_them_and_held_out_ones_without_labels():
     np.testing.assert_array_equal(open_volume("out/im_A+.h5")[...], image)
 
 
-def test_what_is_there_of_the_same_source_is_not_made_again(mistake, monkeypatch, capsys):
+def test_what_is_there_of_the_same_source_is_not_made_again(refused, monkeypatch, capsys):
     official("sample_A_20160501.hdf", clefts=clefts_of())
     words = ["convert", "cremi", "sample_A_20160501.hdf", "out"]
     assert main(words) == 0
@@ -109,7 +116,7 @@ def test_what_is_there_of_the_same_source_is_not_made_again(mistake, monkeypatch
     # What came from elsewhere, the re-aligned volumes say, is somebody's.
     others = np.zeros(SHAPE, np.uint8)
     write_volume("out/im_A.h5", others, axes="zyx", voxel_size=None, attributes={})
-    assert "out/im_A.h5 is there, and was not made by convert" in mistake(*words[1:])
+    assert "out/im_A.h5 is there, and was not made by convert" in refused("convert", *words[1:])
     np.testing.assert_array_equal(open_volume("out/im_A.h5")[...], others)
     # What breaks off leaves the old one.
     official("sample_A_20160501.hdf", clefts=clefts_of())
@@ -128,33 +135,59 @@ def test_what_is_there_of_the_same_source_is_not_made_again(mistake, monkeypatch
         ({"offset": (0, 0, 8)}, "reaches from voxel [0, 0, 2] to [37, 20, 26]"),
         ({"offset": (-40, 0, 0)}, "reaches from voxel [-1, 0, 0]"),
         ({"offset": (0, 0, 2)}, "begins [0.0, 0.0, 0.5] voxels into"),
-        ({"clefts": np.zeros(SHAPE, np.uint32)}, "holds uint32: official clefts are uint64"),
+        ({"clefts": np.zeros(SHAPE, np.uint32)}, "of uint32 is not official clefts"),
         ({"shape": (37, 20, 20)}, "which has (37, 20, 20)"),
     ],
 )
-def test_files_that_are_not_official_are_refused(mistake, made, told):
+def test_files_that_are_not_official_are_refused(refused, made, told):
     name = made.pop("name", "sample_A_1.hdf")
     official(name, **{"clefts": clefts_of()} | made)
-    assert told in mistake("cremi", name, "out")
+    assert told in refused("convert", "cremi", name, "out")
     assert not Path("out").exists()
 
 
-def test_other_mistakes_are_one_line(mistake):
+def test_other_refuseds_are_one_line(refused):
     official("a/sample_A_1.hdf")
     official("a/sample_A_padded_1.hdf")
     Path("empty").mkdir()
-    assert "both of sample A" in mistake("cremi", "a", "out")
-    assert "holds no .hdf files" in mistake("cremi", "empty", "out")
-    assert "did you mean 'a/sample_A_1.hdf'" in mistake("cremi", "a/sample_A_2.hdf", "out")
-    assert "unknown conversion 'cremy'; did you mean 'cremi'" in mistake("cremy", "a", "out")
-    line = mistake("cremi", "a", "out", "--alignment", "b.json")
+    assert "both of sample A" in refused("convert", "cremi", "a", "out")
+    assert "holds no .hdf files" in refused("convert", "cremi", "empty", "out")
+    assert "did you mean 'a/sample_A_1.hdf'" in refused(
+        "convert", "cremi", "a/sample_A_2.hdf", "out"
+    )
+    assert "unknown conversion 'cremy'; did you mean 'cremi'" in refused(
+        "convert", "cremy", "a", "out"
+    )
+    line = refused("convert", "cremi", "a", "out", "--alignment", "b.json")
     assert "--alignment is for convert cremi-submission" in line
-    assert "emseg convert cremi SOURCE DIR" in mistake("cremi", "a")
+    assert "emseg convert cremi SOURCE DIR" in refused("convert", "cremi", "a")
     with h5py.File("sample_B_1.hdf", "w") as file:
         file["volumes/raw"] = np.zeros(SHAPE, np.uint16)
-    assert "holds uint16: an official image is uint8" in mistake("cremi", "sample_B_1.hdf", "out")
+    assert "of uint16 is not an official image" in refused(
+        "convert", "cremi", "sample_B_1.hdf", "out"
+    )
     with h5py.File("sample_B_1.hdf", "w") as file:
         file["volumes/raw"] = np.zeros(SHAPE, np.uint8)
         file["volumes/labels/clefts"] = clefts_of()
-    assert "has the resolution None" in mistake("cremi", "sample_B_1.hdf", "out")
+    assert "has the resolution None" in refused("convert", "cremi", "sample_B_1.hdf", "out")
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "sample"),
+    [
+        ("sample_A_20160501.hdf", "A"),
+        ("sample_C+_20160601.hdf", "C+"),
+        ("sample_B_padded_20160501.hdf", "B"),
+        ("sample_B+_padded_20160601.hdf", "B+"),
+        ("A.h5", "A"),
+    ],
+)
+def test_a_sample_is_told_by_the_name(name, sample):
+    assert convert.sample_of(Path(name)) == sample
+
+
+@pytest.mark.parametrize("name", ["Sample_20160501.hdf", "sample_A++_1.hdf", "AB.hdf"])
+def test_a_name_without_a_sample_is_refused(name):
+    with pytest.raises(UserError, match=f"^{re.escape(name)}"):
+        convert.sample_of(Path(name))

@@ -8,17 +8,12 @@ import pytest
 from scipy import ndimage
 
 from emseg.cli import main
-from emseg.stages import submission
+from emseg.datasets.alignment import Alignment, Placed, realign, write_alignment
+from emseg.datasets.converted import THICKNESS
 from emseg.volumes import write_volume
-from emseg.volumes.alignment import Alignment, Placed, realign, write_alignment
 
 BACKGROUND = 0xFFFFFFFFFFFFFFFF
-SHAPE = (2 * submission.THICKNESS + 5, 20, 24)
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+SHAPE = (2 * THICKNESS + 5, 20, 24)
 
 
 def segment(labels, name="seg.h5", *, voxel_size=(40, 4, 4), axes="zyx", **more):
@@ -122,42 +117,44 @@ def test_a_mask_is_parted_before_it_is_led_back():
         (np.ones(SHAPE, np.uint8), {"voxel_size": (40, 8, 8)}, "a resolution of (40.0, 8.0, 8.0)"),
     ],
 )
-def test_what_is_no_segmentation_of_the_challenge_is_refused(mistake, array, more, told):
+def test_what_is_no_segmentation_of_the_challenge_is_refused(refused, array, more, told):
     if more.get("axes") == "czyx":
         more = more | {"voxel_size": (40, 4, 4)}
     segment(array, **more)
-    assert told in mistake("cremi-submission", "seg.h5", "A+.hdf")
+    assert told in refused("convert", "cremi-submission", "seg.h5", "A+.hdf")
     assert [path.name for path in Path().iterdir()] == ["seg.h5"]
 
 
-def test_what_stands_in_the_way_of_a_submission_is_told(mistake):
+def test_what_stands_in_the_way_of_a_submission_is_told(refused):
     segment(np.ones(SHAPE, np.uint8))
     before = Path("seg.h5").read_bytes()
-    assert "seg.h5 is there, and was not" in mistake("cremi-submission", "seg.h5", "seg.h5")
-    assert "ends in .hdf" in mistake("cremi-submission", "seg.h5", "A+.zarr")
-    assert "cannot write 'A+.tif'" in mistake("cremi-submission", "seg.h5", "A+.tif")
-    assert "did you mean 'seg.h5'" in mistake("cremi-submission", "sge.h5", "A+.hdf")
+    assert "seg.h5 is there, and was not" in refused(
+        "convert", "cremi-submission", "seg.h5", "seg.h5"
+    )
+    assert "ends in .hdf" in refused("convert", "cremi-submission", "seg.h5", "A+.zarr")
+    assert "cannot write 'A+.tif'" in refused("convert", "cremi-submission", "seg.h5", "A+.tif")
+    assert "did you mean 'seg.h5'" in refused("convert", "cremi-submission", "sge.h5", "A+.hdf")
     words = ["cremi-submission", "seg.h5", "A+.hdf", "--alignment", "a.json"]
-    assert "cannot read the alignment a.json" in mistake(*words)
+    assert "cannot read the alignment a.json" in refused("convert", *words)
     write_alignment("a.json", Alignment((9, 9, 9), (Placed(0, (0, 0)),)))
-    assert "a.json has 1 sections, seg.h5:main has 37" in mistake(*words)
+    assert "a.json has 1 sections, seg.h5:main has 37" in refused("convert", *words)
     assert Path("seg.h5").read_bytes() == before and not Path("A+.hdf").exists()
 
 
-def test_a_part_of_a_realigned_volume_is_not_led_back(mistake):
+def test_a_part_of_a_realigned_volume_is_not_led_back(refused):
     segment(np.eye(9, dtype=np.uint8)[np.newaxis], offset=(0, 16, 16))
     write_alignment("a.json", Alignment((1, 9, 9), (Placed(0, (0, 0)),)))
-    line = mistake("cremi-submission", "seg.h5", "A+.hdf", "--alignment", "a.json")
+    line = refused("convert", "cremi-submission", "seg.h5", "A+.hdf", "--alignment", "a.json")
     assert "begins at [0.0, 16.0, 16.0] nm: a record leads whole" in line
     assert not Path("A+.hdf").exists()
 
 
-def test_what_convert_has_not_made_is_not_replaced(mistake):
+def test_what_convert_has_not_made_is_not_replaced(refused):
     segment(np.eye(9, dtype=np.uint8)[np.newaxis])
     with h5py.File("raw.hdf", "w") as file:
         file["volumes/raw"] = np.arange(9, dtype=np.uint8)
     before = Path("raw.hdf").read_bytes()
-    line = mistake("cremi-submission", "seg.h5", "raw.hdf")
+    line = refused("convert", "cremi-submission", "seg.h5", "raw.hdf")
     assert "raw.hdf is there, and was not made by convert" in line
     assert Path("raw.hdf").read_bytes() == before
     for _ in range(2):  # its own is

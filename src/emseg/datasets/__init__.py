@@ -1,0 +1,1 @@
+"""What is public: data sets downloaded, prepared, converted; files handed in; published tables."""

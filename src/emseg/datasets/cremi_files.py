@@ -1,0 +1,9 @@
+"""What is where in files of the CREMI challenge (https://cremi.org)."""
+
+RAW, NEURONS = "volumes/raw", "volumes/labels/neuron_ids"
+CLEFTS = "volumes/labels/clefts"
+# What stands for no cleft, and for a place where nobody can say.
+BACKGROUND, INVALID = 2**64 - 1, 2**64 - 2
+# Nanometres of a voxel (z, y, x) of every sample.
+RESOLUTION = (40.0, 4.0, 4.0)
+FILE_FORMAT = "0.2"

@@ -1,0 +1,159 @@
+"""What is in files of volumes, data set by data set: the verb inspect."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from emseg.errors import UserError
+from emseg.progress import say
+from emseg.volumes.atomic import replacing
+from emseg.volumes.attributes import stored_offset, stored_voxel_size
+from emseg.volumes.axes import arrange
+from emseg.volumes.damage import one_line
+from emseg.volumes.location import Location, parse_location, require_there
+from emseg.volumes.presence import presence
+from emseg.volumes.source import StoredSource, open_stored, stated_axes
+
+Record = dict[str, Any]
+
+
+def inspect(*files: str, json: str | None = None) -> None:
+    """Prints a line for each data set of each HDF5, zarr or TIFF file.
+
+    What is missing or broken is passed over, and has a line on standard error at the end.
+
+    Args:
+        files: files or folders; with a key that data set, or those below that group.
+        json: a file that gets the same as a list of records.
+
+    Raises:
+        UserError: the line for the last one that cannot be read.
+    """
+    to = None if json is None else Path(json)
+    if to is not None and to.suffix != ".json":
+        raise UserError(f"--json {to}: the file to be written must end in .json")
+    records = []
+    for record in (record for file in files for record in _records(file)):
+        records.append(record)
+        if "error" not in record:
+            print(_line(record), flush=True)
+    if to is not None:
+        _write(records, to)
+    errors = [record["error"] for record in records if "error" in record]
+    for error in errors[:-1]:
+        say(error)
+    if errors:
+        raise UserError(errors[-1])
+
+
+def _write(records: list[Record], to: Path) -> None:
+    with replacing(to) as partial:
+        partial.write_text(json.dumps(records, indent=2, default=asdict) + "\n")
+
+
+def _records(file: str) -> Iterator[Record]:
+    try:
+        location = parse_location(file)
+        keys = _keys(location)
+    except UserError as error:
+        yield {"file": file, "error": error.line()}
+        return
+    for key in keys:
+        one = replace(location, key=key)
+        try:
+            yield _record(one)
+        except UserError as error:
+            yield {"file": str(one), "error": error.line()}
+
+
+def _keys(location: Location) -> list[str]:
+    require_there(location)
+    with one_line(f"cannot open '{location.path}' as {location.format}"):
+        found = _all_keys(location)
+    wanted = location.key
+    below = [key for key in found if not wanted or key == wanted or key.startswith(f"{wanted}/")]
+    if not found:
+        raise UserError(f"'{location.path}' holds no data set")
+    # Another name of one that is listed, or none, which is refused with the names there are.
+    return below or [open_stored(location).key]
+
+
+def _all_keys(location: Location) -> list[str]:
+    # The libraries of other formats are not waited for.
+    if location.format == "hdf5":
+        from emseg.volumes.hdf5_links import data_sets, open_hdf5
+
+        with open_hdf5(location.path) as file:
+            keys, dangling = data_sets(file)
+        return keys + dangling
+    if location.format == "zarr":
+        from emseg.volumes.ome_zarr import arrays
+
+        return [*arrays(location.path)]
+    return [""]
+
+
+def _record(location: Location) -> Record:
+    """What is known of a stored array; None for what it has not.
+
+    Axes are those it is read with; `axes_from` is where the file names them, None where it does
+    not, so that they are zyx. `stored` says how much of it is there, `others` which further files
+    it draws from. The place is in nm, in the order of the axes.
+    """
+    array = open_stored(location)
+    return {
+        "file": str(location.path),
+        "key": array.key,
+        "shape": tuple(array.shape),
+        "dtype": str(array.dtype),
+        "chunks": array.chunks,
+        **dict.fromkeys(("axes", "axes_from", "resolution", "offset")),
+        **_seen(array),
+        "stored": presence(location),
+        "others": [] if location.path.is_dir() else [str(file) for file in array.files()[1:]],
+    }
+
+
+def _seen(array: StoredSource) -> Record:
+    """Axes and place, as far as they can be made out."""
+    found: Record = {}
+    if len(array.shape) < 2:
+        return found
+    try:
+        seen = arrange(array.shape, stated=stated_axes(array), where="")
+    except UserError:
+        return found
+    found |= {"axes": seen.letters, "axes_from": seen.stated}
+    for name, read in (("resolution", stored_voxel_size), ("offset", stored_offset)):
+        try:
+            found[name] = read(array.attributes, where="", order=seen.spatial)
+        except UserError:
+            found[name] = None
+    return found
+
+
+def _line(record: Record) -> str:
+    where = f"{record['file']}:{record['key']}" if record["key"] else record["file"]
+    stated = f" ({record['axes_from']})" if record["axes_from"] else ""
+    size = record["resolution"]
+    parts = [
+        f"{where}: {_sizes(record['shape']) or 'one value'}",
+        record["dtype"],
+        f"chunks {_sizes(record['chunks'])}" if record["chunks"] else "no chunks",
+        f"axes {record['axes']}{stated}" if record["axes"] else "no axes of a volume",
+        f"resolution {_sizes(size)} nm" if size else "no resolution",
+    ]
+    if record["offset"]:
+        parts.append(f"offset {_sizes(record['offset'])} nm")
+    # Of an array in one piece nothing is to be said where it is there.
+    parts += [str(part) for part in record["stored"] if part.parts != "voxels" or part.absent]
+    if record["others"]:
+        first, *more = record["others"]
+        parts.append(f"from {first} and {len(more)} more" if more else f"from {first}")
+    return ", ".join(parts)
+
+
+def _sizes(numbers: Sequence[float]) -> str:
+    return " x ".join(f"{n:g}" if isinstance(n, float) else str(n) for n in numbers)

@@ -1,0 +1,185 @@
+"""The volumes of SSNS-Net's recipes, made of what their owners publish: the verb prepare."""
+
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from emseg.datasets.catalogue import instructions
+from emseg.datasets.converted import is_current, slabs
+from emseg.datasets.cremi_files import NEURONS, RAW
+from emseg.datasets.fetch import check_zip, checked_hash, obtain, recorded, unpacked
+from emseg.datasets.section_stacks import contrasts, find_stacks, grey, ids
+from emseg.errors import UserError, unknown_name
+from emseg.progress import say
+from emseg.runs.lock import working_in
+from emseg.volumes import Volume, identity
+from emseg.volumes.atomic import replacing
+from emseg.volumes.hdf5 import write_hdf5
+from emseg.volumes.hdf5_writing import writable_hdf5
+from emseg.volumes.layout import make_layout
+
+FOLDER = "datasets/ssns"
+URL = "https://software.rc.fas.harvard.edu/lichtman/vast/AC3AC4Package.zip"
+# Sections of the published volumes: the recipes' ranges are in them.
+SECTIONS = {"ac3": 256, "ac4": 100}
+VOXEL_SIZE = (30.0, 6.0, 6.0)
+# What is in the names of labels, and in those of images.
+LABELS = ("seg", "label", "daniel", "neuron")
+IMAGES = ("_em", "raw", "input", "image")
+PARTS = ("train", "unlabelled", "test")
+
+
+def prepare(name: str, folder: str | None = None, *, sha256: str | None = None) -> None:
+    """Makes volumes as HDF5 files like CREMI's: `volumes/raw` and `volumes/labels/neuron_ids`.
+
+    They are uint8 and uint32, axes zyx, 30 x 6 x 6 nm. Files of the same source are left as they
+    are. Labels lie in the order of the images or in the reverse one: in which their borders stand
+    out more.
+
+    Args:
+        name: `ac3ac4`, which is fetched as `emseg download` does; or `kasthuri15`, of the section
+            images in `<folder>/kasthuri15/<part>` (train, unlabelled, test), `raw` and, where
+            there are labels, `labels`.
+        folder: where the volumes go, None for `datasets/ssns`.
+        sha256: what the hash of the archive must be, None for any.
+
+    Raises:
+        UserError: a file was not made by this, or archive or images are not what they should be.
+    """
+    to = Path(folder or FOLDER)
+    if name == "ac3ac4":
+        _prepare_archive(to, checked_hash(sha256))
+    elif name != "kasthuri15":
+        raise unknown_name("data set", name, ("ac3ac4", "kasthuri15"))
+    elif sha256 is not None:
+        raise UserError("--sha256 is for the archive of prepare ac3ac4")
+    else:
+        _prepare_exported(to)
+
+
+def _prepare_archive(to: Path, sha256: str | None) -> None:
+    archive, paths = to / Path(URL).name, {volume: to / f"{volume}.h5" for volume in SECTIONS}
+    with working_in(to, "emseg prepare"):
+        for path in paths.values():
+            is_current(path, "", verb="prepare")  # Others' files are refused before any transfer.
+        complete = all(path.exists() for path in paths.values())
+        if complete and not archive.exists() and sha256 in (None, recorded(archive)):
+            say(f"ac3ac4: {to} holds it already")
+            return
+        obtain(URL, archive, sha256=sha256, check=check_zip)
+        source = f"{archive.name}, SHA-256 {recorded(archive)}"
+        stale = [one for one in paths if not is_current(paths[one], source, verb="prepare")]
+        if stale:
+            with unpacked(archive) as files:
+                stacks = find_stacks(files)
+                chosen = {volume: _choose(stacks, volume, archive) for volume in stale}
+                for volume, (images, labels) in chosen.items():
+                    _make(paths[volume], images, labels, source)
+
+
+def _choose(stacks: dict[str, Volume], volume: str, archive: Path) -> tuple[Volume, Volume]:
+    """The images and the labels of a volume, by the names of the stacks and their sections."""
+    depth = SECTIONS[volume]
+    whole = [at for at, one in stacks.items() if _volume_of(at) == volume and one.shape[0] == depth]
+    labels = [name for name in whole if _is_named(name, LABELS)]
+    images = [name for name in whole if name not in labels]
+    if len(images) > 1:
+        images = [name for name in images if _is_named(name, IMAGES)]
+    for kind, found in (("images", images), ("labels", labels)):
+        if len(found) != 1:
+            held = "; ".join(f"{name} ({stacks[name].shape[0]})" for name in found or stacks)
+            raise UserError(
+                f"{archive} has {len(found) or 'no'} stacks of {depth} sections that may be the "
+                f"{kind} of {volume.upper()}, but {held or 'no images'}"
+            )
+    return stacks[images[0]], stacks[labels[0]]
+
+
+def _volume_of(name: str) -> str | None:
+    # The innermost folder that says it: the outermost may well name both.
+    for part in reversed(PurePosixPath(name).parts):
+        named = [volume for volume in SECTIONS if volume in part.lower()]
+        if len(named) == 1:
+            return named[0]
+    return None
+
+
+def _is_named(name: str, words: tuple[str, ...]) -> bool:
+    last = "/".join(PurePosixPath(name).parts[-2:]).lower()
+    return any(word in last for word in words)
+
+
+def _prepare_exported(to: Path) -> None:
+    exports = {part: to / "kasthuri15" / part for part in PARTS}
+    there = {part: folder for part, folder in exports.items() if (folder / "raw").is_dir()}
+    if not there:
+        raise instructions("kasthuri15", str(to))
+    found = {
+        part: [_only_stack(folder / kind) for kind in ("raw", "labels") if (folder / kind).is_dir()]
+        for part, folder in there.items()
+    }
+    with working_in(to, "emseg prepare"):
+        for part, (images, *labels) in found.items():
+            path = to / f"kasthuri15_{part}.h5"
+            source = ", ".join(str(identity(one.location)) for one in (images, *labels))
+            if not is_current(path, source, verb="prepare"):
+                _make(path, images, labels[0] if labels else None, source)
+        missing = [f"{folder}/raw" for part, folder in exports.items() if part not in there]
+        if missing:
+            say(f"kasthuri15: nothing made of {', '.join(missing)}, which is not there")
+
+
+def _only_stack(folder: Path) -> Volume:
+    stacks = {name: one for name, one in find_stacks(folder).items() if "/" not in name}
+    if len(stacks) != 1:
+        raise UserError(
+            f"{folder} is to hold one stack of sections (PNG or TIFF), not "
+            f"{'; '.join(stacks) or 'none'}"
+        )
+    return next(iter(stacks.values()))
+
+
+def _make(path: Path, images: Volume, labels: Volume | None, source: str) -> None:
+    say(f"{path.stem}: images {images.location}, labels {labels.location if labels else 'none'}")
+    reverse = labels is not None and _is_reversed(path.stem, images, labels)
+    with replacing(path) as partial:
+        _store(partial, RAW, images)
+        if labels is not None:
+            _store(partial, NEURONS, labels, reverse=reverse)
+        with writable_hdf5(partial) as file:
+            file.attrs["prepared_from"] = source
+    say(f"{path}: written")
+
+
+def _is_reversed(name: str, images: Volume, labels: Volume) -> bool:
+    """Whether the labels lie in the reverse of the images' order, by what is seen."""
+    if labels.shape != images.shape:
+        raise UserError(
+            f"{images.location} has the shape {images.shape}, its labels {labels.location} "
+            f"{labels.shape}"
+        )
+    forward, backward = contrasts(images, labels)
+    reverse = backward > forward
+    say(
+        f"{name}: labels taken in {'the reverse of ' if reverse else ''}the images' order, where "
+        f"their borders stand out by {max(forward, backward):.0f} grey values (the other way "
+        f"round by {min(forward, backward):.0f})"
+    )
+    return reverse
+
+
+def _store(file: Path, key: str, stack: Volume, *, reverse: bool = False) -> None:
+    read, dtype = (grey, np.uint8) if key == RAW else (ids, np.uint32)
+    order = range(stack.shape[0])[:: -1 if reverse else 1]
+    layout = make_layout(
+        stack.shape,
+        dtype,
+        axes="zyx",
+        voxel_size=VOXEL_SIZE,
+        offset=None,
+        attributes={},
+        dataset=key,
+    )
+    parts = slabs(len(order), f"writing {key}")
+    voxels = ((first, np.stack([read(stack, z) for z in order[first:end]])) for first, end in parts)
+    write_hdf5(file, voxels, layout)

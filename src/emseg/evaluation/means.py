@@ -1,0 +1,55 @@
+"""Rows of scores: their means over volumes, the best of these, and all of them as a table."""
+
+import csv
+import json
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emseg.volumes.atomic import replacing
+
+Row = dict[str, Any]
+
+
+def means_of(rows: Sequence[Row], columns: Sequence[str], scores: Sequence[str]) -> list[Row]:
+    """The mean scores of the rows that agree in the columns, as they come, with their number `n`.
+
+    Rows of a failure have no scores, and do not count.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if "failure" not in row:
+            groups.setdefault(json.dumps([row.get(name) for name in columns]), []).append(row)
+    return [
+        {name: group[0][name] for name in columns if name in group[0]}
+        | {"n": len(group)}
+        | {score: float(np.mean([row[score] for row in group])) for score in scores}
+        for group in groups.values()
+    ]
+
+
+def best_of(means: Sequence[Row], score: str, way: str, *, n: int) -> Row | None:
+    """The first of the best means of `n` rows; None where there is none that is a number."""
+    sound = [mean for mean in means if mean["n"] == n and not np.isnan(mean[score])]
+    choose = min if way == "minimize" else max
+    return choose(sound, key=lambda mean: mean[score]) if sound else None
+
+
+def with_values(means: Sequence[Row], values: Row, *, n: int) -> Row | None:
+    """The mean of `n` rows that has these values in its columns; None where there is none."""
+    found = (mean for mean in means if mean["n"] == n and values.items() <= mean.items())
+    return next(found, None)
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """The rows as CSV, with the columns of all of them, whole or not at all."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with replacing(path) as partial:
+        partial.write_text(text.getvalue())
