@@ -77,8 +77,9 @@ def test_a_mask_of_ones_needs_no_loss_that_takes_it(loss: nn.Module) -> None:
     found, _ = ask_loss(loss, logits, target, torch.ones_like(target, dtype=torch.bool), None)
     assert found == loss(logits, target)
     assert parts_of_fit(loss, 3, all_known=True) == []
-    with pytest.raises(UserError, match="takes no argument 'mask'"):
-        parts_of_fit(loss, 3)
+    for refused, channels in ((loss, 3), (nn.CrossEntropyLoss(), 1)):
+        with pytest.raises(UserError, match="takes no argument 'mask'"):
+            parts_of_fit(refused, channels)
 
 
 def test_losses_in_a_sum_may_be_theirs() -> None:

@@ -1,15 +1,12 @@
-"""Networks of MONAI between our channels, with the sizes of images that they take."""
+"""Networks of MONAI, with the sizes of images that they take.
+
+Each makes logits `(N, out_channels, Z, Y, X)` of images `(N, in_channels, Z, Y, X)`, and says its
+`stride` or `volume_size` (`emseg.models.stride.check_input`).
+"""
 
 from collections.abc import Sequence
 
-from monai.networks.nets import (
-    UNETR,
-    BasicUNet,
-    DynUNet,
-    SegResNet,
-    SegResNetDS,
-    SwinUNETR,
-)
+from monai.networks.nets import UNETR, BasicUNet, DynUNet, SegResNet, SegResNetDS, SwinUNETR
 from torch import nn
 
 from emseg.errors import UserError
@@ -38,8 +35,7 @@ def unetr(
     wait for one.
 
     Args:
-        in_channels: of the image.
-        out_channels: of the logits.
+        in_channels, out_channels: of images and logits.
         volume_size: voxels along z, y, x, multiples of 16: positions are learned for each token.
         feature_size: channels of the decoder's finest level.
         hidden_size: of the transformer's tokens, a multiple of `num_heads`.
@@ -84,8 +80,7 @@ def swin_unetr(
     """A Swin UNETR (Hatamizadeh et al. 2022, arXiv 2201.01266); every axis is halved five times.
 
     Args:
-        in_channels: of the image.
-        out_channels: of the logits.
+        in_channels, out_channels: of images and logits.
         feature_size: channels of the finest level, a multiple of 12.
         depths: transformer blocks of each of the four stages.
         num_heads: of the attention of each stage.
@@ -111,16 +106,13 @@ def segresnet(
     *,
     init_filters: int = 32,
     blocks_down: Sequence[int] = (1, 2, 2, 4),
-    dropout: float | None = None,
 ) -> nn.Module:
     """A SegResNet (Myronenko 2018, arXiv 1810.11654); all axes are halved between its levels.
 
     Args:
-        in_channels: of the image.
-        out_channels: of the logits.
+        in_channels, out_channels: of images and logits.
         init_filters: channels of the finest level, a multiple of 8; twice as many on each other.
         blocks_down: residual blocks of each level on the way down; one on the way up.
-        dropout: of the first convolution's channels, None for none.
     """
     net = SegResNet(
         in_channels=in_channels,
@@ -128,7 +120,6 @@ def segresnet(
         init_filters=init_filters,
         blocks_down=tuple(blocks_down),
         blocks_up=(1,) * (len(blocks_down) - 1),
-        dropout_prob=dropout,
     )
     net.stride = (2 ** (len(blocks_down) - 1),) * 3
     return net
@@ -146,8 +137,7 @@ def segresnet_ds(
     """MONAI's second SegResNet (`SegResNetDS`): axes are halved once their voxels are as long.
 
     Args:
-        in_channels: of the image.
-        out_channels: of the logits.
+        in_channels, out_channels: of images and logits.
         resolution: of the images along z, y, x; only the ratios count.
         init_filters: channels of the finest level; twice as many on each other.
         blocks_down: residual blocks of each level on the way down; one on the way up.
@@ -180,8 +170,7 @@ def dynunet(
     """The U-Net of nnU-Net (Isensee et al. 2021, arXiv 1904.08128), MONAI's `DynUNet`.
 
     Args:
-        in_channels: of the image.
-        out_channels: of the logits.
+        in_channels, out_channels: of images and logits.
         width: channels of each level, finest first, three or more.
         down_factors: how much coarser (z, y, x) each level is than the one before.
         depth_2d: how many levels, from the finest, convolve with 1 x 3 x 3, others with 3 x 3 x 3.
@@ -214,17 +203,14 @@ def basic_unet(
     out_channels: int,
     *,
     features: tuple[int, int, int, int, int, int] = (32, 32, 64, 128, 256, 32),
-    dropout: float = 0.0,
 ) -> nn.Module:
     """A plain U-Net of five levels (Falk et al. 2019), MONAI's `BasicUNet`; all axes are halved.
 
     Args:
-        in_channels: of the image.
-        out_channels: of the logits.
+        in_channels, out_channels: of images and logits.
         features: channels of the five levels, finest first, and of what the logits are made of.
-        dropout: of all convolutions.
     """
-    net = BasicUNet(3, in_channels, out_channels, features=features, dropout=dropout)
+    net = BasicUNet(3, in_channels, out_channels, features=features)
     # MONAI fills up what it cannot halve: such borders differ from those of whole windows.
     net.stride = (16, 16, 16)
     return net
