@@ -32,6 +32,7 @@ CHOICES = {
     "loss/mse_theirs": "_target_: torch.nn.MSELoss\n",
     "loss/bce_theirs": "_target_: torch.nn.BCEWithLogitsLoss\n",
     "loss/dice_theirs": "_target_: monai.losses.DiceLoss\nsigmoid: true\n",
+    "loss/dice_ce_theirs": "_target_: monai.losses.DiceCELoss\nsigmoid: true\n",
     "loss/bce_of_probabilities": "_target_: torch.nn.BCELoss\n",
     "optimization/scheduler/plateau": "_target_: torch.optim.lr_scheduler.ReduceLROnPlateau\n",
     "optimization/scheduler/steps": "_target_: torch.optim.lr_scheduler.StepLR\nstep_size: 2\n",
@@ -57,11 +58,12 @@ def ended(*words: str) -> int:
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["loss=dice_theirs"], ["loss: DiceLoss takes no argument 'mask'"]),
+        (["loss=dice_ce_theirs"], ["loss: DiceCELoss takes no argument 'mask'"]),
         (["loss=bce_of_probabilities"], ["loss: BCELoss fails"]),
         (["loss.channel_weights=[1,2]"], ["loss.channel_weights has 2 entries for 3 channels"]),
         (["model=valid"], ["model: Conv3d makes [2, 6, 6] of patches of [4, 8, 8]"]),
         (["model=flat"], ["model: Conv2d fails on patches of [4, 8, 8]"]),
+        (["model=mednext_s"], ["patch_size [4, 8, 8] is not divisible by the network's stride"]),
         (["model=more"], ["model: MoreChannels makes [2, 4, 4, 8, 8]", "not 3 channels"]),
         (["model=pair"], ["model: Pair makes tuple", "not 3 channels"]),
         (["optimization/scheduler=plateau"], ["optimization.scheduler: ReduceLROnPlateau"]),
@@ -81,7 +83,12 @@ def test_the_check_says_what_training_would(
 
 
 @pytest.mark.parametrize(
-    "words", [["loss=mse_theirs"], ["loss=bce_theirs", "optimization/scheduler=steps"]]
+    "words",
+    [
+        ["loss=mse_theirs"],
+        ["loss=dice_theirs"],
+        ["loss=bce_theirs", "optimization/scheduler=steps"],
+    ],
 )
 def test_what_the_check_calls_sound_trains(words: list[str]) -> None:
     for name, dtype in (("raw", np.uint8), ("labels", np.uint32)):

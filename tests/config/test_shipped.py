@@ -18,15 +18,20 @@ experiment_name: shipped
 data: {train: {image: a.h5, label: b.h5}, test: {image: a.h5, label: b.h5}}
 optimization: {max_epochs: 10}
 """
-# What a loss of named heads is chosen with, and an optimizer of named parts.
+UNETR_PATCH = "data.dataloader.patch_size=[32,160,160]"
+MASKED = ["model=masked_vit", "loss=masked_reconstruction", "objective=masked", UNETR_PATCH]
+# What a network of some sizes alone is chosen with, a loss of named heads, an optimizer of parts.
 BESIDE = {
-    ("optimization/optimizer", "adamw_finetune"): ["model=unetr_aniso_em"],
-    **{
-        ("objective", choice): ["model=masked_vit", "loss=masked_reconstruction"]
-        for choice in ("masked", "masked_adaptive", "masked_patchwise")
-    },
-    ("model", "masked_vit"): ["objective=masked", "loss=masked_reconstruction"],
-    ("loss", "masked_reconstruction"): ["objective=masked", "model=masked_vit"],
+    ("optimization/optimizer", "adamw_finetune"): ["model=unetr_aniso_em", UNETR_PATCH],
+    ("objective", "masked"): MASKED,
+    ("objective", "masked_adaptive"): [*MASKED, "objective=masked_adaptive"],
+    ("objective", "masked_patchwise"): [*MASKED, "objective=masked_patchwise"],
+    ("model", "masked_vit"): MASKED,
+    ("model", "unetr_aniso"): [UNETR_PATCH],
+    ("model", "unetr_aniso_em"): [UNETR_PATCH],
+    ("model", "unetr"): ["data.dataloader.patch_size=[96,96,96]"],
+    ("model", "swin_unetr"): ["data.dataloader.patch_size=[32,224,224]"],
+    ("loss", "masked_reconstruction"): MASKED,
     ("loss", "aff_sdt"): ["target=aff9_sdt"],
     ("loss", "aff_sdt_heads"): ["target=aff9_sdt_heads"],
 }

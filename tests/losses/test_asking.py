@@ -2,7 +2,15 @@
 
 import pytest
 import torch
-from monai.losses import DiceLoss, FocalLoss, MaskedDiceLoss
+from monai.losses import (
+    DiceCELoss,
+    DiceLoss,
+    FocalLoss,
+    GeneralizedDiceLoss,
+    MaskedDiceLoss,
+    SSIMLoss,
+    TverskyLoss,
+)
 from torch import Tensor, nn
 
 from emseg.errors import UserError
@@ -40,6 +48,40 @@ def test_what_is_not_known_changes_nothing(loss: nn.Module) -> None:
     assert ask_loss(loss, logits, elsewhere, ~mask, None)[0] != before
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        DiceLoss(sigmoid=True),
+        DiceLoss(sigmoid=True, batch=True, squared_pred=True),
+        TverskyLoss(sigmoid=True, alpha=0.3, beta=0.7),
+        GeneralizedDiceLoss(sigmoid=True),
+        nn.BCEWithLogitsLoss(reduction="sum"),
+    ],
+)
+def test_overlaps_are_those_of_the_known_part(loss: nn.Module) -> None:
+    logits, target, _ = drawn()
+    logits.requires_grad_()
+    mask = torch.zeros(SHAPE, dtype=torch.bool)
+    mask[..., :4] = True
+    found, _ = ask_loss(loss, logits, target, mask, None)
+    wanted = loss(logits[..., :4], target[..., :4])
+    torch.testing.assert_close(found, wanted)
+    gradients = [torch.autograd.grad(one, logits)[0] for one in (found, wanted)]
+    torch.testing.assert_close(*gradients)
+    assert parts_of_fit(loss, 3) == []
+
+
+@pytest.mark.parametrize("loss", [DiceCELoss(sigmoid=True), DiceLoss(softmax=True), SSIMLoss(3)])
+def test_a_mask_of_ones_needs_no_loss_that_takes_it(loss: nn.Module) -> None:
+    logits, target = torch.rand(2, 1, 3, 12, 12, 12, generator=torch.Generator().manual_seed(0))
+    found, _ = ask_loss(loss, logits, target, torch.ones_like(target, dtype=torch.bool), None)
+    assert found == loss(logits, target)
+    assert parts_of_fit(loss, 3, all_known=True) == []
+    for refused, channels in ((loss, 3), (nn.CrossEntropyLoss(), 1)):
+        with pytest.raises(UserError, match="takes no argument 'mask'"):
+            parts_of_fit(refused, channels)
+
+
 def test_losses_in_a_sum_may_be_theirs() -> None:
     weights = {"mse": 2.0, "bce": 1.0}
     loss = WeightedSum(
@@ -75,7 +117,7 @@ def of_three(logits: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, ...]
 @pytest.mark.parametrize(
     ("loss", "parts"),
     [
-        (DiceLoss(sigmoid=True), ["DiceLoss takes no argument 'mask'", "loss=dice"]),
+        (DiceLoss(), ["DiceLoss takes no argument 'mask'", "loss=dice"]),
         (nn.MSELoss(reduction="sum"), ["MSELoss takes no argument 'mask'"]),
         (nn.CrossEntropyLoss(), ["CrossEntropyLoss takes no argument 'mask'"]),
         (nn.BCELoss(), ["BCELoss fails", "between 0 and 1"]),

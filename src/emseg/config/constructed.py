@@ -80,12 +80,12 @@ def _check_leaf(loaded: Loaded, kind: str) -> None:
 
 def _model(loaded: Loaded, facts: dict[str, Any]) -> Any:
     asked = {key: facts[key] for key in ("out_channels", "heads")}
-    with _without_values():
+    with without_values():
         return build(loaded.root.model, kind="model", allow=loaded.allow, in_channels=1, **asked)
 
 
 @contextmanager
-def _without_values() -> Iterator[None]:
+def without_values() -> Iterator[None]:
     """Tensors made in here are of the meta device, and nothing is drawn to fill them.
 
     Drawn there, PyTorch imports its compiler first, which takes longer than all else here.
@@ -99,7 +99,11 @@ def _without_values() -> Iterator[None]:
         def __torch_function__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
-            return args[0] if func in fills else func(*args, **(kwargs or {}))
+            if func in fills:
+                return args[0]
+            # Of this a constructor wants the numbers (MONAI's SwinUNETR).
+            there = {"device": "cpu"} if func is torch.linspace else {}
+            return func(*args, **there, **(kwargs or {}))
 
     with torch.device("meta"), Unfilled():
         yield

@@ -1,5 +1,6 @@
 """Which windows to predict a volume in, where nobody has said it."""
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from emseg.inference.windows import window_grid
 GROWTH = 2.0
 # Voxels of a window above which it grows no more: a batch should not take minutes on a CPU.
 MOST_VOXELS = 1 << 21
-# Networks hold 4 (MedNeXt, superhuman) to 11 (RSUNet) float32 tensors as large as their largest
-# while they predict, measured on a CPU; more means smaller windows than there is room for.
+# Networks hold 3 (Swin UNETR) to 11 (RSUNet) float32 tensors as large as their largest while they
+# predict, measured on a CPU; more means smaller windows than there is room for.
 TENSORS = 12
 _STEPS = 16
 
@@ -101,23 +102,17 @@ def bytes_per_voxel(net: nn.Module, in_channels: int, size: Sequence[int]) -> in
         if isinstance(output, torch.Tensor):
             largest = max(largest, output.numel())
 
-    hooks = [module.register_forward_hook(note) for module in net.modules()]
-    state = {
-        name: torch.empty_like(tensor, device="meta")
-        for name, tensor in [*net.named_parameters(), *net.named_buffers()]
-    }
+    measured = copy.deepcopy(net).to("meta")
+    for module in measured.modules():
+        module.register_forward_hook(note)
     try:
         with torch.no_grad():
-            image = torch.empty((1, in_channels, *size), device="meta")
-            torch.func.functional_call(net, state, (image,))
+            measured(torch.empty((1, in_channels, *size), device="meta"))
     except Exception as error:  # A network of others may need values, which a meta tensor lacks.
         raise UserError(
             "inference.window.window_size: this model cannot be measured to choose a window "
             f"({type(error).__name__}: {error}); set it, to {list(size)} for the training patch"
         ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
     return 4 * TENSORS * -(-largest // math.prod(size))
 
 

@@ -10,19 +10,28 @@ from torch import Tensor, nn
 from emseg.errors import UserError
 from emseg.losses.ranks import masked_mean
 
+# A logit of probability 0, to the last bit.
+IMPOSSIBLE = -1e4
+
 
 def ask_loss(
     loss: Callable[..., Any], logits: Tensor, target: Tensor, mask: Tensor, image: Tensor | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The total and its named parts, of a loss that gives one or both.
 
-    A loss gets by name what its signature has of `mask` (B, C, Z, Y, X), true where the target is
-    known, and `image`, which the network saw. One without `mask`, of another library, must give an
-    error for every entry, as those with `reduction` can: the mean is taken where the mask is true.
-    Raises `UserError` where it does not.
+    Args:
+        loss: gets by name what its signature has of `mask` and `image`. One without `mask`, of
+            another library, is taken where the mask is true (`_where_known`).
+        logits: of the network, and `target`, what they should be, (B, C, Z, Y, X).
+        target: as the logits.
+        mask: true where the target is known, (B, C, Z, Y, X).
+        image: what the network saw, (B, C_in, Z, Y, X).
+
+    Raises:
+        UserError: a loss without `mask` would count what is not known.
     """
     if not asks_for(loss, "mask"):
-        return masked_mean(_entries(loss, logits.float(), target.float()), mask), {}
+        return _where_known(loss, logits.float(), target.float(), mask), {}
     seen = {"image": image} if asks_for(loss, "image") else {}
     return with_parts(loss(logits, target, mask=mask, **seen))
 
@@ -62,23 +71,50 @@ def with_parts(
     return result if isinstance(result, tuple) else (result, {})
 
 
-def _entries(loss: Callable[..., Any], logits: Tensor, target: Tensor) -> Tensor:
-    """The loss of each entry, of one that takes logits and target alone."""
+def _where_known(loss: Callable[..., Any], logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """The loss where the mask is true, of one that takes logits and target alone.
+
+    Where it gives an error for every entry, as those with `reduction` can, that is their mean.
+    Else what is not known becomes probability 0 with target 0, if such voxels count for nothing, as
+    in overlaps (Dice, Tversky): a channel of which nothing is known is then one without objects.
+    """
+    entries = _entries(loss, logits, target)
+    if isinstance(entries, Tensor) and entries.shape == logits.shape:
+        return masked_mean(entries, mask)
+    if not mask.all():
+        if not _ignores_absent(loss, logits):
+            raise UserError(
+                f"loss: {_name(loss)} takes no argument 'mask' and cannot leave out voxels of "
+                "which nothing is known; choose a loss that has one (loss=dice, loss=bce_dice), or "
+                "one of your own of logits, target and mask"
+            )
+        logits, target = torch.where(mask, logits, IMPOSSIBLE), torch.where(mask, target, 0)
+    result: Tensor = loss(logits, target)
+    return result
+
+
+def _entries(loss: Callable[..., Any], logits: Tensor, target: Tensor) -> Any:
+    """What the loss gives where it takes no mean, if it can do without."""
     reduction = getattr(loss, "reduction", None)
-    if isinstance(loss, nn.Module) and reduction == "mean":
-        loss.reduction = "none"
+    if not (isinstance(loss, nn.Module) and reduction == "mean"):
+        return loss(logits, target)
+    loss.reduction = "none"
     try:
-        entries = loss(logits, target)
+        return loss(logits, target)
     finally:
-        if isinstance(loss, nn.Module) and reduction == "mean":
-            loss.reduction = reduction
-    if not isinstance(entries, Tensor) or entries.shape != logits.shape:
-        raise UserError(
-            f"loss: {_name(loss)} takes no argument 'mask' and gives no error for each voxel: "
-            "those of which nothing is known would count; choose a loss that has one (loss=dice, "
-            "loss=bce_dice), or one of your own of logits, target and mask"
-        )
-    return entries
+        loss.reduction = reduction
+
+
+def _ignores_absent(loss: Callable[..., Any], like: Tensor) -> bool:
+    """Whether voxels of probability 0 with target 0 count for nothing, tried on a toy."""
+    channels, side = like.shape[1], 12
+    logits = torch.linspace(-2, 2, channels * side**3, device=like.device)
+    logits = logits.view(1, channels, side, side, side)
+    more = torch.nn.functional.pad(logits, (0, 2), value=IMPOSSIBLE)
+    with torch.no_grad():
+        few, many = (loss(toy, (toy > 0).float()) for toy in (logits, more))
+    # Nothing counts for a loss that is 0 where half is wrong: cross entropy of a single class.
+    return bool(few.any()) and torch.allclose(few, many)
 
 
 def _name(loss: Callable[..., Any]) -> str:

@@ -1,7 +1,6 @@
 """The residual symmetric U-Net of Lee et al. 2017 (arXiv 1706.00120)."""
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Literal
 
 import torch.nn.functional as F
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from emseg.errors import UserError
 from emseg.models.head_parts import check_heads
 from emseg.models.residual import Activation, ConvBlock, Norm, SeparateHeads, preactivation
+from emseg.models.stride import stride_of_levels
 
 
 class RSUNet(nn.Module):
@@ -53,11 +53,11 @@ class RSUNet(nn.Module):
         separate_heads: bool = False,
     ) -> None:
         super().__init__()
-        _check(width, down_factors, depth_2d, kernel_2d, num_groups)
+        self.stride = stride_of_levels(width, down_factors, depth_2d=depth_2d)
+        _check(kernel_2d, num_groups)
         if separate_heads:
             check_heads(heads, out_channels, deep_supervision)
         factors = [tuple(factor) for factor in down_factors]
-        self.stride = tuple(prod(axis) for axis in zip(*factors, strict=True))
         flat = (kernel_2d[0], kernel_2d[1], kernel_2d[2])
         kernels = [flat] * depth_2d + [(3, 3, 3)] * (len(width) - depth_2d)
 
@@ -122,27 +122,7 @@ def _initialise(net: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def _check(
-    width: Sequence[int],
-    down_factors: Sequence[Sequence[int]],
-    depth_2d: int,
-    kernel_2d: Sequence[int],
-    num_groups: int,
-) -> None:
-    if len(width) < 2 or min(width) < 1:
-        raise UserError(f"model.width is {list(width)}; it needs two or more positive numbers")
-    if len(down_factors) != len(width) - 1:
-        raise UserError(
-            f"model.down_factors has {len(down_factors)} entries; {len(width)} widths need "
-            f"{len(width) - 1}, one between each two levels"
-        )
-    for factor in down_factors:
-        if len(factor) != 3 or min(factor) < 1:
-            raise UserError(
-                f"model.down_factors holds {list(factor)}; an entry is three numbers of at least 1"
-            )
-    if not 0 <= depth_2d <= len(width):
-        raise UserError(f"model.depth_2d is {depth_2d}; allowed: 0 to {len(width)}, the levels")
+def _check(kernel_2d: Sequence[int], num_groups: int) -> None:
     if len(kernel_2d) != 3 or any(k < 1 or k % 2 == 0 for k in kernel_2d):
         raise UserError(f"model.kernel_2d is {list(kernel_2d)}; it needs three odd numbers")
     if num_groups < 1:

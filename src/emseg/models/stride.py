@@ -1,6 +1,7 @@
 """The sizes that a network can take."""
 
 from collections.abc import Sequence
+from math import prod
 
 from torch import nn
 
@@ -10,10 +11,16 @@ from emseg.errors import UserError
 def check_input(
     size: Sequence[int], net: nn.Module, *, key: str = "data.dataloader.patch_size"
 ) -> None:
-    """Nothing, where the network takes images of this size (voxels).
+    """Check that the network takes images of this size.
 
-    That is its `volume_size` alone where it has one, multiples of its `stride` where it has that;
-    another size is a `UserError` that names `key`, where it was set.
+    Args:
+        size: of an image, voxels along each axis.
+        net: takes its `volume_size` alone where it has one, and multiples of its `stride` where
+            it has that, so large that no instance norm is left with a single voxel.
+        key: where the size was set.
+
+    Raises:
+        UserError: another size; it names `key` and the nearest sizes.
     """
     fixed, stride = getattr(net, "volume_size", None), getattr(net, "stride", None)
     if fixed is not None and tuple(size) != tuple(fixed):
@@ -21,8 +28,17 @@ def check_input(
             f"{key} {list(size)} must be model.volume_size {list(fixed)}: the network takes images "
             "of that size alone"
         )
-    if stride is not None:
-        check_patch(size, stride, key=key)
+    # What a layer of torch calls its stride may be of two axes.
+    if stride is None or len(stride) != len(size):
+        return
+    check_patch(size, stride, key=key)
+    normed = any(isinstance(module, nn.InstanceNorm3d) for module in net.modules())
+    if normed and tuple(size) == tuple(stride):
+        z, y, x = size
+        raise UserError(
+            f"{key} {list(size)} is a single voxel at the network's coarsest level, of which "
+            f"instance norm leaves nothing; nearest: {[z, y, 2 * x]} or {[2 * z, y, x]}"
+        )
 
 
 def check_patch(
@@ -42,3 +58,35 @@ def check_patch(
             f"{key} {list(patch_size)} is not divisible by the network's "
             f"stride {list(stride)}; nearest: {advice}"
         )
+
+
+def stride_of_levels(
+    width: Sequence[int], down_factors: Sequence[Sequence[int]], *, depth_2d: int, least: int = 2
+) -> tuple[int, int, int]:
+    """The stride of a network with one level for each of `width`, and factors between them.
+
+    Args:
+        width: channels of each level, finest first.
+        down_factors: how much coarser (z, y, x) each level is than the one before.
+        depth_2d: how many of the levels, from the finest, convolve within the plane alone.
+        least: how many levels there must be.
+
+    Raises:
+        UserError: any of them does not fit the others.
+    """
+    if len(width) < least or min(width) < 1:
+        raise UserError(f"model.width is {list(width)}; it needs {least} or more positive numbers")
+    if len(down_factors) != len(width) - 1:
+        raise UserError(
+            f"model.down_factors has {len(down_factors)} entries; {len(width)} widths need "
+            f"{len(width) - 1}, one between each two levels"
+        )
+    for factor in down_factors:
+        if len(factor) != 3 or min(factor) < 1:
+            raise UserError(
+                f"model.down_factors holds {list(factor)}; an entry is three numbers of at least 1"
+            )
+    if not 0 <= depth_2d <= len(width):
+        raise UserError(f"model.depth_2d is {depth_2d}; allowed: 0 to {len(width)}, the levels")
+    z, y, x = (prod(axis) for axis in zip(*down_factors, strict=True))
+    return z, y, x

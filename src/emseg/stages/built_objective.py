@@ -10,7 +10,6 @@ from emseg.config.construction import resolve
 from emseg.config.schema import Optimization, Root
 from emseg.data.targets import Target
 from emseg.errors import UserError, unknown_name
-from emseg.models.stride import check_input
 from emseg.stages.devices import Devices
 from emseg.stages.facts import require_facts, trained_facts
 from emseg.stages.going_on import require_resumable
@@ -45,7 +44,6 @@ def build_objective(
     root, allow = loaded.root, loaded.allow
     schedule, patch_size = root.optimization, root.data.dataloader.patch_size
     net = build_network(root, target, in_channels=facts["in_channels"], allow=allow)
-    check_input(patch_size, net)
     metadata = {
         **({} if target is None else target_facts(target)),
         **facts,

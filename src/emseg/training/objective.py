@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from emseg.errors import UserError
 from emseg.losses.asking import asks_for
+from emseg.models.stride import check_input
 from emseg.training.outputs import require_outputs
 
 Batch = Mapping[str, Tensor]
@@ -77,6 +78,7 @@ class Objective(pl.LightningModule):
 
     def check(self, patch_size: Sequence[int], *, in_channels: int, channels: int) -> None:
         """Nothing, or a UserError for what would fail in the first step, with no voxel read."""
+        check_input(patch_size, self.net)
         self.loss_parts(channels)
         if not self.hides_patches:
             require_outputs(self.net, patch_size, in_channels=in_channels, channels=channels)

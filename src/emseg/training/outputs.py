@@ -10,7 +10,14 @@ from emseg.errors import UserError
 
 
 def levels_of(outputs: Tensor | list[Tensor]) -> list[Tensor]:
-    """What a network makes, finest first, of one level or several."""
+    """What a network makes, `(N, C, Z, Y, X)` of each level, finest first.
+
+    Args:
+        outputs: of one level, or of several: a list, or all of one size in one tensor
+            `(N, levels, C, Z, Y, X)`, as MONAI's DynUNet makes them.
+    """
+    if isinstance(outputs, Tensor) and outputs.ndim == 6:
+        return list(outputs.unbind(1))
     return outputs if isinstance(outputs, list) else [outputs]
 
 
@@ -26,8 +33,8 @@ def require_outputs(
         with torch.no_grad():
             image = torch.zeros(2, in_channels, *patch, device="meta")
             levels = levels_of(copy.deepcopy(net).to("meta")(image))
-    except (UserError, NotImplementedError):
-        return  # of patches of the wrong size training says more
+    except NotImplementedError:
+        return
     # A network may be anybody's.
     except Exception as error:
         raise UserError(

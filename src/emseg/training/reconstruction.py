@@ -30,7 +30,7 @@ class Reconstruction(Objective):
         return fit(self.loss, levels_of(self(seen)), views)
 
     def loss_parts(self, channels: int) -> list[str]:
-        return parts_of_fit(self.loss, channels)
+        return parts_of_fit(self.loss, channels, all_known=True)
 
     def pictures(self, batch: Batch) -> list[Tensor]:
         """The image, what the network sees, and what it makes of that."""

@@ -13,8 +13,8 @@ from emseg.training.outputs import levels_of
 
 # Of deep supervision: what each auxiliary loss weighs of the next finer one's weight.
 AUXILIARY_DECAY = 0.5
-# What losses are tried on.
-TOY = (8, 8, 8)
+# What losses are tried on: larger than the window of a structural similarity.
+TOY = (12, 12, 12)
 
 
 class Supervised(Objective):
@@ -57,10 +57,20 @@ def fit(loss: Callable[..., Any], outputs: Sequence[Tensor], batch: Batch) -> Lo
     return total, parts
 
 
-def parts_of_fit(loss: Callable[..., Any], channels: int) -> list[str]:
-    """The names of a loss's parts, for a network of so many channels."""
+def parts_of_fit(loss: Callable[..., Any], channels: int, *, all_known: bool = False) -> list[str]:
+    """The names of a loss's parts, for a network of so many channels.
+
+    Args:
+        loss: as `ask_loss` takes it, tried on a toy.
+        channels: of the network's logits.
+        all_known: whether the target is known everywhere, whatever the data.
+
+    Raises:
+        UserError: training could not call the loss.
+    """
     toy = torch.linspace(-2, 2, channels * prod(TOY)).view(1, channels, *TOY)
     target, mask = (toy > 0).float(), toy.isfinite()
+    mask[..., 0] = all_known
     return try_loss(loss, toy, lambda logits: ask_loss(loss, logits, target, mask, toy[:, :1]))
 
 

@@ -1,0 +1,216 @@
+"""Networks of MONAI, with the sizes of images that they take.
+
+Each makes logits `(N, out_channels, Z, Y, X)` of images `(N, in_channels, Z, Y, X)`, and says its
+`stride` or `volume_size` (`emseg.models.stride.check_input`).
+"""
+
+from collections.abc import Sequence
+
+from monai.networks.nets import UNETR, BasicUNet, DynUNet, SegResNet, SegResNetDS, SwinUNETR
+from torch import nn
+
+from emseg.errors import UserError
+from emseg.models.stride import stride_of_levels
+
+Axes = tuple[int, int, int]
+
+# Voxels along each axis of what a UNETR takes for a token.
+TOKEN = 16
+
+
+def unetr(
+    in_channels: int,
+    out_channels: int,
+    *,
+    volume_size: Axes = (96, 96, 96),
+    feature_size: int = 16,
+    hidden_size: int = 768,
+    mlp_dim: int = 3072,
+    num_heads: int = 12,
+    dropout: float = 0.0,
+) -> nn.Module:
+    """A UNETR (Hatamizadeh et al. 2022, arXiv 2103.10504), for images of `volume_size` alone.
+
+    Its transformer's unused cross attention gets no gradient: training on several devices would
+    wait for one.
+
+    Args:
+        in_channels, out_channels: of images and logits.
+        volume_size: voxels along z, y, x, multiples of 16: positions are learned for each token.
+        feature_size: channels of the decoder's finest level.
+        hidden_size: of the transformer's tokens, a multiple of `num_heads`.
+        mlp_dim: of the layer inside each of its 12 blocks.
+        num_heads: of its attention.
+        dropout: of its layers.
+
+    Raises:
+        UserError: a `volume_size` that tokens do not fill.
+    """
+    if any(size < TOKEN or size % TOKEN for size in volume_size):
+        raise UserError(
+            f"model.volume_size is {list(volume_size)}; it must be a multiple of {TOKEN}, a token "
+            "of this network, on every axis"
+        )
+    net = UNETR(
+        in_channels,
+        out_channels,
+        volume_size,
+        feature_size=feature_size,
+        hidden_size=hidden_size,
+        mlp_dim=mlp_dim,
+        num_heads=num_heads,
+        dropout_rate=dropout,
+    )
+    for name, weight in net.named_parameters():
+        weight.requires_grad_("cross_attn" not in name)
+    net.volume_size = volume_size
+    return net
+
+
+def swin_unetr(
+    in_channels: int,
+    out_channels: int,
+    *,
+    feature_size: int = 48,
+    depths: Sequence[int] = (2, 2, 2, 2),
+    num_heads: Sequence[int] = (3, 6, 12, 24),
+    window_size: Axes = (7, 7, 7),
+    checkpointing: bool = False,
+) -> nn.Module:
+    """A Swin UNETR (Hatamizadeh et al. 2022, arXiv 2201.01266); every axis is halved five times.
+
+    Args:
+        in_channels, out_channels: of images and logits.
+        feature_size: channels of the finest level, a multiple of 12.
+        depths: transformer blocks of each of the four stages.
+        num_heads: of the attention of each stage.
+        window_size: tokens along z, y, x that attend to each other.
+        checkpointing: compute activations again in the backward pass: less memory, more time.
+    """
+    net = SwinUNETR(
+        in_channels,
+        out_channels,
+        feature_size=feature_size,
+        depths=depths,
+        num_heads=num_heads,
+        window_size=window_size,
+        use_checkpoint=checkpointing,
+    )
+    net.stride = (32, 32, 32)
+    return net
+
+
+def segresnet(
+    in_channels: int,
+    out_channels: int,
+    *,
+    init_filters: int = 32,
+    blocks_down: Sequence[int] = (1, 2, 2, 4),
+) -> nn.Module:
+    """A SegResNet (Myronenko 2018, arXiv 1810.11654); all axes are halved between its levels.
+
+    Args:
+        in_channels, out_channels: of images and logits.
+        init_filters: channels of the finest level, a multiple of 8; twice as many on each other.
+        blocks_down: residual blocks of each level on the way down; one on the way up.
+    """
+    net = SegResNet(
+        in_channels=in_channels,
+        out_channels=out_channels,
+        init_filters=init_filters,
+        blocks_down=tuple(blocks_down),
+        blocks_up=(1,) * (len(blocks_down) - 1),
+    )
+    net.stride = (2 ** (len(blocks_down) - 1),) * 3
+    return net
+
+
+def segresnet_ds(
+    in_channels: int,
+    out_channels: int,
+    *,
+    resolution: Sequence[float] = (30, 6, 6),
+    init_filters: int = 32,
+    blocks_down: Sequence[int] = (1, 2, 2, 4, 4),
+    deep_supervision: bool = True,
+) -> nn.Module:
+    """MONAI's second SegResNet (`SegResNetDS`): axes are halved once their voxels are as long.
+
+    Args:
+        in_channels, out_channels: of images and logits.
+        resolution: of the images along z, y, x; only the ratios count.
+        init_filters: channels of the finest level; twice as many on each other.
+        blocks_down: residual blocks of each level on the way down; one on the way up.
+        deep_supervision: logits of every decoder level in training, finest first.
+    """
+    net = SegResNetDS(
+        in_channels=in_channels,
+        out_channels=out_channels,
+        init_filters=init_filters,
+        norm="instance",  # batches of volumes are too small for MONAI's batch norm
+        blocks_down=tuple(blocks_down),
+        dsdepth=len(blocks_down) - 1 if deep_supervision else 1,
+        resolution=tuple(resolution),
+    )
+    z, y, x = (int(step) for step in net.shape_factor())
+    net.stride = (z, y, x)
+    return net
+
+
+def dynunet(
+    in_channels: int,
+    out_channels: int,
+    *,
+    width: Sequence[int] = (32, 64, 128, 256, 320),
+    down_factors: Sequence[Sequence[int]] = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2)),
+    depth_2d: int = 2,
+    residual: bool = False,
+    deep_supervision: bool = True,
+) -> nn.Module:
+    """The U-Net of nnU-Net (Isensee et al. 2021, arXiv 1904.08128), MONAI's `DynUNet`.
+
+    Args:
+        in_channels, out_channels: of images and logits.
+        width: channels of each level, finest first, three or more.
+        down_factors: how much coarser (z, y, x) each level is than the one before.
+        depth_2d: how many levels, from the finest, convolve with 1 x 3 x 3, others with 3 x 3 x 3.
+        residual: residual blocks on the way down.
+        deep_supervision: logits of every decoder level in training, `(N, levels, C, Z, Y, X)`,
+            finest first, coarser ones enlarged to the image's size.
+
+    Raises:
+        UserError: `width`, `down_factors` and `depth_2d` do not fit each other.
+    """
+    stride = stride_of_levels(width, down_factors, depth_2d=depth_2d, least=3)
+    net = DynUNet(
+        3,
+        in_channels,
+        out_channels,
+        kernel_size=[(1, 3, 3)] * depth_2d + [(3, 3, 3)] * (len(width) - depth_2d),
+        strides=[(1, 1, 1), *down_factors],
+        upsample_kernel_size=down_factors,
+        filters=width,
+        res_block=residual,
+        deep_supervision=deep_supervision,
+        deep_supr_num=len(width) - 2,
+    )
+    net.stride = stride
+    return net
+
+
+def basic_unet(
+    in_channels: int,
+    out_channels: int,
+    *,
+    features: tuple[int, int, int, int, int, int] = (32, 32, 64, 128, 256, 32),
+) -> nn.Module:
+    """A plain U-Net of five levels (Falk et al. 2019), MONAI's `BasicUNet`; all axes are halved.
+
+    Args:
+        in_channels, out_channels: of images and logits.
+        features: channels of the five levels, finest first, and of what the logits are made of.
+    """
+    net = BasicUNet(3, in_channels, out_channels, features=features)
+    # MONAI fills up what it cannot halve: such borders differ from those of whole windows.
+    net.stride = (16, 16, 16)
+    return net
