@@ -121,7 +121,7 @@ def test_sizes_that_obey_the_stride_run_and_no_others_are_taken(data: st.DataObj
             net(torch.zeros(1, 1, *off, device="meta"))
 
 
-@pytest.mark.parametrize("name", set(STRIDES) - {"segresnet"})
+@pytest.mark.parametrize("name", sorted({*STRIDES} - {"segresnet"}))
 def test_a_single_voxel_has_no_instance_norm(name: str) -> None:
     net, stride = ON_META[name], STRIDES[name]
     with pytest.raises(UserError, match="patch_size .* a single voxel .* instance norm"):
