@@ -23,7 +23,7 @@ from test_package import just
 PAGE = (REPOSITORY / "docs" / "nisb.md").read_text()
 TUTORIAL = "tutorials/neuron_nisb/base_banis.yaml"
 NAME, STUDY = "nisb_base_banis", "nisb_base_banis_cc_tuning"
-SHAPE = (40, 36, 32)
+SHAPE = (48, 40, 40)
 
 SMALL = {
     "all": "model.width=2 system.num_workers=0 optimization.precision=32-true",
@@ -82,7 +82,7 @@ def test_the_page_has_these_commands_and_no_other(page: Session) -> None:
 def test_training_keeps_the_last_the_best_and_every_nth(page: Session) -> None:
     line = "system.num_gpus=4, but this machine has 0: going on with the CPU"
     assert line in page.done[TRAIN_ON_FOUR].err and "num_gpus" not in page.done[TRAIN].err
-    assert "trained on seed0 (40x36x32), seed1 (40x36x32); validated on seed100 (40x36x32)" in (
+    assert "trained on seed0 (48x40x40), seed1 (48x40x40); validated on seed100 (48x40x40)" in (
         page.done[TRAIN].err
     )
     for run, batch in zip(sorted((page.folder / "outputs" / NAME).iterdir()), (4, 2), strict=True):

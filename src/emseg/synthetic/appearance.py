@@ -11,7 +11,7 @@ from emseg.synthetic.neurites import Neurites
 
 CYTOPLASM, MEMBRANE, MITOCHONDRION = 168.0, 48.0, 98.0
 TONE, DARKER = 18.0, 55.0  # how neurites differ; some are darker by a good deal
-MEMBRANE_NM = 17.0  # from its middle to where it has faded out
+MEMBRANE_NM = 16.5  # from its middle to where it has faded out
 SECTION_NM = 14.0  # a membrane this far above or below still shows, as it stands obliquely
 VESICLE_NM = 16.0  # radius
 VESICLES_PER_UM3 = 3000  # of boutons
@@ -76,8 +76,8 @@ def draw_vesicles(
         voxel_size: (3,), nm.
         rng: decides where they are.
     """
-    centres = np.argwhere(within)
-    centres = centres[rng.random(len(centres)) < chance] * voxel_size
+    chosen = within & (rng.random(within.shape, np.float32) < chance)
+    centres = np.argwhere(chosen) * voxel_size
     rim = 7.0
     radii = np.full(len(centres), VESICLE_NM + rim)
     for box, depth in balls_in(image.shape, centres, radii, voxel_size=voxel_size):

@@ -13,7 +13,7 @@ CONTACT_NM = 110.0  # radius of the patch of membrane that a synapse takes
 CLEFT_NM = 16.0  # depth of the cleft mask on either side of the contact
 SIDE_NM = 75.0  # depth of the pre- and post-synaptic masks beyond the cleft
 SMALLEST = 12  # voxels that each of the four parts must have
-TRIES_PER_SYNAPSE = 12
+TRIES = 50  # for each synapse
 VESICLES_PER_UM3 = 7000  # of a pre-synaptic side
 
 
@@ -49,20 +49,20 @@ def place_synapses(
     apart = 2 * math.hypot(CONTACT_NM, CLEFT_NM + SIDE_NM)
     contacts = _contacts(labels, np.argsort(voxel_size, kind="stable")[:2])
     sites = np.empty((0, 3))
-    tries = min(wanted * TRIES_PER_SYNAPSE, len(contacts))
-    for site, beyond in contacts[rng.choice(len(contacts), tries, replace=False)]:
-        if len(sites) == wanted:
-            break
-        if (np.linalg.norm(sites - site * voxel_size, axis=1) < apart).any():
-            continue
-        pair = rng.permutation([labels[tuple(site)], labels[tuple(beyond)]])
-        if _place(image, labels, synapses, site, pair, voxel_size, rng):
-            sites = np.vstack([sites, site * voxel_size])
+    # One from each slab along the first axis: what is held back for a test has some too.
+    for slab in np.array_split(contacts, wanted) if wanted else []:
+        for site, beyond in rng.permutation(slab)[:TRIES]:
+            if (np.linalg.norm(sites - site * voxel_size, axis=1) < apart).any():
+                continue
+            pair = rng.permutation([labels[tuple(site)], labels[tuple(beyond)]])
+            if _place(image, labels, synapses, site, pair, voxel_size, rng):
+                sites = np.vstack([sites, site * voxel_size])
+                break
     return synapses
 
 
 def _contacts(labels: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """(N, 2, 3): pairs of voxels along `axes` that are in two neurites."""
+    """(N, 2, 3): pairs of voxels along `axes` that are in two neurites, by the first axis."""
     found = []
     for axis in axes:
         moved = np.moveaxis(labels, axis, 0)
@@ -70,7 +70,8 @@ def _contacts(labels: np.ndarray, axes: np.ndarray) -> np.ndarray:
         place = np.argwhere((here != beyond) & (here > 0) & (beyond > 0))
         site = np.insert(place[:, 1:], axis, place[:, 0], axis=1)
         found.append(np.stack([site, site + (np.arange(3) == axis)], axis=1))
-    return np.concatenate(found)
+    pairs = np.concatenate(found)
+    return pairs[pairs[:, 0, 0].argsort(kind="stable")]
 
 
 def _place(
