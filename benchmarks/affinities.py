@@ -57,7 +57,7 @@ def made_labels(shape: Sequence[int], data: str | None) -> tuple[np.ndarray, str
             labels, origin = stored["volumes/labels/neuron_ids"][-shape[0] :], "pinky40"
     else:
         # Not at the top: what it brings would slow the start of each measured process.
-        from emseg.data.synthetic import synthesize
+        from emseg.synthetic.synthesize import synthesize
 
         small = tuple(min(size, 256) for size in shape)
         labels, origin = synthesize(small, seed=0).labels, "synthetic"

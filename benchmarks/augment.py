@@ -32,7 +32,7 @@ from emseg.data.augment import OneOf, Pipeline, Sample, Transform
 from emseg.data.dataset import PatchDataset
 from emseg.data.labelled import LabelledVolume
 from emseg.data.sampling import RejectSampling
-from emseg.data.synthetic import synthesize
+from emseg.synthetic.synthesize import synthesize
 from emseg.training.datamodule import SampleStream
 from emseg.volumes import from_array
 

@@ -33,13 +33,13 @@ import numpy as np
 from emseg.blocks.grid import grid
 from emseg.config import build, check_targets, load
 from emseg.datasets.dbmim_tables import MEASURED, WHOLE, check_publishable, measured, published
+from emseg.decoding.decoder_forms import blockwise_of
 from emseg.decoding.section_fragments import region_of
-from emseg.decoding.sweep import blockwise_of
 from emseg.errors import UserError
 from emseg.evaluation.means import Row, best_of, means_of, write_table
-from emseg.stages.artifacts import write_json
+from emseg.runs.artifacts import write_json
+from emseg.runs.folder_store import FolderStore
 from emseg.stages.decode_job import DecodeJob, decoder_input, labels_by_value
-from emseg.stages.folder_store import FolderStore
 from emseg.stages.scores import build_metrics, score, score_names
 from emseg.stages.sweep import Combination, combinations
 from emseg.stages.sweep_rows import flat

@@ -22,10 +22,10 @@ import h5py
 import numpy as np
 from skimage.metrics import adapted_rand_error, variation_of_information
 
-from emseg.data.synthetic import synthesize
 from emseg.evaluation import contingency
 from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.evaluation.voi import voi
+from emseg.synthetic.synthesize import synthesize
 
 ROUNDS = 3
 SHAPE, QUICK = (100, 1024, 1024), (32, 256, 256)

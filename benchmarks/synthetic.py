@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from emseg.data.synthetic import synthesize
+from emseg.synthetic.synthesize import synthesize
 
 ROUNDS = 3
 
@@ -19,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a small volume")
     shape = (32, 128, 128) if parser.parse_args().quick else (100, 512, 512)
-    first = synthesize(shape, seed=0)  # compiles
+    first = synthesize(shape, seed=0)
     seconds = []
     for _ in range(ROUNDS):
         start = time.perf_counter()

@@ -11,7 +11,7 @@ from engines import emseg_decoder, waterz_decoder
 
 from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.evaluation.voi import voi
-from emseg.stages.artifacts import FORMAT_VERSION
+from emseg.runs.artifacts import FORMAT_VERSION
 from emseg.volumes import open_volume, write_volume
 
 Parameters = dict[str, Any]

@@ -27,7 +27,7 @@ from engines import LONG, ROUNDS, alone
 from trials import Parameters, full_trials, prepare_study
 
 from emseg.blocks.child import ChildWorker
-from emseg.config.schema_data import Volume
+from emseg.config.schema_data import VolumeConfig
 from emseg.stages.decode_job import DecodeJob
 from emseg.stages.sources import open_sources
 from emseg.stages.trial import Task, score_curve, warm_up
@@ -101,7 +101,7 @@ def drawn() -> list[Parameters]:
 def task(folder: Path, metric: str) -> Task:
     """What tune hands to its trials, for the volume in a folder of `prepare_study`."""
     labels = str(folder / "labels.h5")
-    (source,) = open_sources({"made": Volume(image=labels, label=labels)}, split="test")
+    (source,) = open_sources({"made": VolumeConfig(image=labels, label=labels)}, split="test")
     return Task(DecodeJob(folder / "prediction.h5", LEAF, None), source, METRICS, metric)
 
 

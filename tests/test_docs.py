@@ -17,7 +17,7 @@ from emseg import cli, stages
 from emseg.config import check_targets, dump, load
 from emseg.config.choices import conf_folder, list_groups
 from emseg.config.schema import Root, System
-from emseg.config.schema_data import Volume
+from emseg.config.schema_data import VolumeConfig as Volume
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")

@@ -14,9 +14,9 @@ from bad_input.spoilt import CHECKPOINT
 from emseg.config import Loaded, build, load
 from emseg.config.schema import System
 from emseg.errors import UserError
+from emseg.stages.built_objective import begun_from, build_objective, check_resumable
 from emseg.stages.devices import resolve_devices
 from emseg.stages.network import load_trained
-from emseg.stages.objective import begun_from, build_objective, check_resumable
 from emseg.training import checkpoints
 from emseg.training.checkpoints import read_checkpoint
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from emseg.blocks.child import ChildCrash, ChildWorker
-from emseg.decoding.sweep import sweep_of
+from emseg.decoding.decoder_forms import sweep_of
 from emseg.errors import UserError
 
 

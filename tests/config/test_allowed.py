@@ -113,7 +113,7 @@ def test_kinds_of_others_are_allowed_under_any_of_their_names(target: str) -> No
         "emseg.cli.main",
         "emseg.load_run",
         "emseg.stages.run",
-        "emseg.stages.runs.subprocess.run",
+        "emseg.runs.run_folder.subprocess.run",
         "emseg.volumes.write_volume",
         "emseg.volumes.atomic.discard",
         "emseg.blocks.child.in_child",

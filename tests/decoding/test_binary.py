@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as arrays
 from emseg.blocks.store import MemoryStore
 from emseg.decoding import sweep_of
 from emseg.decoding.binary import binary, binary_blocks
-from emseg.decoding.sweep import blockwise_of
+from emseg.decoding.decoder_forms import blockwise_of
 from emseg.errors import UserError
 from emseg.volumes import from_array
 

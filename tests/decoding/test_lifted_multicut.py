@@ -14,7 +14,7 @@ from emseg.decoding.multicut import multicut
 from emseg.decoding.supervoxels import given_supervoxels
 from emseg.errors import UserError
 from emseg.kernels.affinity import affinities, erode_labels, shift_edges
-from emseg.kernels.region_graph import SUM_UNIT
+from emseg.kernels.region_edges import SUM_UNIT
 from reference.multicut import distant_contacts
 
 LONG = [*UNITS, (2, 0, 0), (0, -6, 0), (0, 3, 5)]

@@ -11,7 +11,7 @@ from emseg.decoding.cut_solvers import solve
 from emseg.decoding.multicut import SWEEP, multicut, multicut_sweep
 from emseg.errors import UserError
 from emseg.kernels.affinity import affinities, erode_labels, shift_edges
-from emseg.kernels.region_graph import EDGE, SUM_UNIT
+from emseg.kernels.region_edges import EDGE, SUM_UNIT
 from reference.multicut import energy, hang_together, least_energy
 
 UNITS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]

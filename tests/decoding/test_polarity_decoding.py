@@ -4,10 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from emseg.data import layouts
 from emseg.data.polarity import Polarity
 from emseg.decoding.polarity import polarity
 from emseg.errors import UserError
+from emseg.synthetic import layouts
 from emseg.volumes import open_volume
 from reference.polarity import directed_synapses
 

@@ -6,7 +6,7 @@ from scipy.ndimage import gaussian_filter
 
 from emseg.decoding.waterz_child import waterz_partitions
 from emseg.kernels.agglomeration import mean_scores, merge_regions, quantile_scores, roots_below
-from emseg.kernels.region_graph import EDGE, find_edges
+from emseg.kernels.region_edges import EDGE, find_edges
 from reference.agglomeration import bin_of, merges, quantile_of, samples_of, score_of, whole
 
 FUNCTIONS = ["mean", "aff15_his256", "aff50_his256", "aff85_his256", "hist_quant_50"]

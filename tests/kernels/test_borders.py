@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from emseg.kernels.borders import spread
+from emseg.kernels.marked_pixels import spread
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))
 

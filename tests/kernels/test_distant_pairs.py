@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from emseg.kernels.distant_pairs import distant_edges
-from emseg.kernels.region_graph import SUM_UNIT
+from emseg.kernels.region_edges import SUM_UNIT
 from kernels.drawn_affinities import LEVELS, keys_of, values_of
 from reference.multicut import distant_contacts
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
-from emseg.kernels.intensity import add_noise, blur, look_up
+from emseg.kernels.intensity_levels import add_noise, blur, look_up
 
 SEEDS = st.integers(0, 2**32 - 1)
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from emseg.kernels.region_graph import EDGE, SUM_UNIT, find_edges
+from emseg.kernels.region_edges import EDGE, SUM_UNIT, find_edges
 from kernels.drawn_affinities import LEVELS, Drawn, boxes, drawn_affinities, keys_of
 from reference.agglomeration import UNIT, bin_of, region_graph, whole
 

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 
 from emseg.config.schema import Space, Tune
-from emseg.config.schema_data import Volume
+from emseg.config.schema_data import VolumeConfig
 from emseg.decoding.affinity_cc import affinity_cc
 from emseg.decoding.agglomerate import agglomerate
 from emseg.errors import UserError
@@ -17,9 +17,9 @@ from emseg.stages import study
 from emseg.stages import trial as stage
 from emseg.stages.decode import decode
 from emseg.stages.decode_job import DecodeJob, decode_facts, labels_by_value, labels_of
-from emseg.stages.kept import Kept
 from emseg.stages.sources import open_sources
 from emseg.stages.trial import Task, score_curve
+from emseg.stages.value_cache import ValueCache
 from emseg.volumes import open_volume, write_volume
 from stages.nearest_facts import FACTS
 
@@ -112,11 +112,11 @@ def test_what_cannot_be_calibrated_is_refused(logits, kind, changes, message):
 
 @pytest.fixture
 def task(logits, monkeypatch):
-    monkeypatch.setattr(stage, "_KEPT", Kept())
+    monkeypatch.setattr(stage, "_CACHED", ValueCache())
     truth = np.indices(SHAPE).sum(0).astype(np.uint32) // 9 + 1
     for name, array in (("raw.h5", truth.astype(np.uint8)), ("labels.h5", truth)):
         write_volume(name, array, axes="zyx", voxel_size=(40, 4, 4), attributes={})
-    volume = {"im": Volume(image="raw.h5", label="labels.h5")}
+    volume = {"im": VolumeConfig(image="raw.h5", label="labels.h5")}
     [source] = open_sources(volume, split="test", lone_name="im")
     metrics = {"voi": {"_target_": "emseg.evaluation.voi.voi"}}
     own = job(AGGLOMERATE, biases=[0, 0, 0], thresholds=0.5)

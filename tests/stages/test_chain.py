@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import zarr
 
-from emseg.config.schema_data import Volume
+from emseg.config.schema_data import VolumeConfig
+from emseg.runs.artifacts import find_current
 from emseg.stages import decode as decoding
 from emseg.stages import evaluate as evaluation
-from emseg.stages.artifacts import find_current
 from emseg.stages.decode import decode
 from emseg.stages.decode_job import DecodeJob
 from emseg.stages.evaluate import evaluate
@@ -138,7 +138,7 @@ def decoded(**options):
 
 
 def source():
-    return open_sources({"im": Volume(image="im.h5", label="truth.h5")}, split="test")
+    return open_sources({"im": VolumeConfig(image="im.h5", label="truth.h5")}, split="test")
 
 
 def scored(**options):

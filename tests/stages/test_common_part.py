@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import zarr
 
-from emseg.config.schema_data import Data, Volume
+from emseg.config.schema_data import Data, VolumeConfig
 from emseg.errors import UserError
 from emseg.stages.evaluate import evaluate
 from emseg.stages.overview import write_overview
@@ -54,7 +54,7 @@ def world(source):
 
 
 def opened(split, **volume):
-    (source,) = open_sources({"": Volume(**volume)}, split=split)
+    (source,) = open_sources({"": VolumeConfig(**volume)}, split=split)
     return source
 
 
@@ -97,7 +97,7 @@ def test_a_split_is_of_what_is_shared():
     part("im.h5")
     part("lab.h5", (4, 0, 0))
     config = Data(
-        train={"": Volume(image="im.h5", label="lab.h5")},
+        train={"": VolumeConfig(image="im.h5", label="lab.h5")},
         split_train_range=(0.0, 0.5),
         split_val_range=(0.5, 1.0),
     )

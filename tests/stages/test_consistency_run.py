@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from emseg.cli import main
-from emseg.stages.objective import inherit_regions
+from emseg.stages.built_objective import inherit_regions
 from emseg.training.checkpoints import net_weights, read_checkpoint
 from stages.tiny_tutorial import DEMO, TINY, weights, write_volumes
 

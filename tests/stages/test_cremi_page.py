@@ -18,9 +18,9 @@ from scipy import ndimage
 from datasets.served import serving
 from datasets.test_download_files import hdf5
 from emseg.config import load
-from emseg.data import layouts
 from emseg.datasets import catalogue
 from emseg.models.rsunet import RSUNet
+from emseg.synthetic import layouts
 from emseg.volumes import open_volume
 from stages.page import Session, count_stages, key_of, mode_of
 from test_docs import REPOSITORY, commands, fences

@@ -13,7 +13,7 @@ import pytest
 
 from emseg.cli import VERBS, main
 from emseg.config import load
-from emseg.data import layouts
+from emseg.synthetic import layouts
 from emseg.training.checkpoints import read_checkpoint
 from stages.page import Session, count_stages, key_of, mode_of
 from test_docs import REPOSITORY, commands, fences

@@ -7,10 +7,10 @@ import pytest
 
 from emseg.decoding import supervoxels
 from emseg.errors import UserError
+from emseg.runs.folder_store import FolderStore
 from emseg.stages import decode as stage
 from emseg.stages.decode import decode
 from emseg.stages.decode_job import DecodeJob, labels_of
-from emseg.stages.folder_store import FolderStore
 from emseg.volumes import open_volume, write_volume
 from stages.nearest_facts import FACTS
 

@@ -7,10 +7,10 @@ import h5py
 import numpy as np
 import pytest
 
+from emseg.runs.earlier import earlier, make_latest
 from emseg.stages import decode as stage
 from emseg.stages.decode import decode
 from emseg.stages.decode_job import DecodeJob
-from emseg.stages.earlier import earlier, make_latest
 from emseg.volumes import open_volume, read_attributes, write_volume
 from stages.nearest_facts import FACTS
 

@@ -11,9 +11,9 @@ import pytest
 
 from emseg.blocks.grid import Block
 from emseg.errors import UserError
+from emseg.runs.folder_store import FolderStore
+from emseg.runs.records import find_record
 from emseg.stages.decode_job import DecodeJob, open_prediction
-from emseg.stages.folder_store import FolderStore
-from emseg.stages.records import find_record
 from emseg.stages.study_file import check_study_file, open_study
 from emseg.stages.sweep_rows import Book
 from emseg.volumes import PartialVolume, open_volume, write_volume

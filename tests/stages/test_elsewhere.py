@@ -14,7 +14,7 @@ from scipy.special import logit
 
 from emseg.cli import main
 from emseg.config.choices import compose_choices, conf_folder
-from emseg.config.schema_inference import Prediction
+from emseg.config.schema_inference import PredictionConfig
 from emseg.decoding.polarity import polarity
 from emseg.errors import UserError
 from emseg.kernels.affinity import affinities, shift_edges
@@ -184,7 +184,7 @@ def test_every_decoder_of_affinities(decoder, select, channels):
     ours(levels(offsets), offsets=offsets)
     leaf = compose_choices([conf_folder()], {"decoding": decoder})["decoding"]
     in_zarr("a.zarr", "affs", levels(offsets, side="source"), axes=["c", "z", "y", "x"])
-    prediction = Prediction(values="probability", offsets=offsets, edge_side="source")
+    prediction = PredictionConfig(values="probability", offsets=offsets, edge_side="source")
     wanted = labels_of(DecodeJob(Path("own_prediction.h5"), leaf, select))
     found = labels_of(DecodeJob(Path("a.zarr/affs"), leaf, select, said=prediction))
     assert len(np.unique(found)) > 2
@@ -198,14 +198,14 @@ def test_decoders_of_other_maps_need_no_offsets():
     values = np.random.default_rng(0).random((3, *SHAPE), np.float32)
     with h5py.File("maps.h5", "w") as file:
         file["cleft"], file["sides"] = values[0], values
-    said = Prediction(values="probability")
+    said = PredictionConfig(values="probability")
     leaf = {"_target_": "emseg.decoding.binary.binary", "threshold": 0.3}
     found = labels_of(DecodeJob(Path("maps.h5:cleft"), leaf, None, said=said))
     np.testing.assert_array_equal(found, values[0] > np.float32(0.3))
     leaf = {"_target_": "emseg.decoding.polarity.polarity"}
     with pytest.raises(UserError, match=r"set inference.prediction.resolution=.*prediction.axes="):
         labels_of(DecodeJob(Path("maps.h5:sides"), leaf, None, said=said))
-    said = Prediction(values="probability", axes="czyx", resolution=(30.0, 6.0, 6.0))
+    said = PredictionConfig(values="probability", axes="czyx", resolution=(30.0, 6.0, 6.0))
     found = labels_of(DecodeJob(Path("maps.h5:sides"), leaf, None, said=said))
     wanted = polarity(values, voxel_size=(30, 6, 6))
     np.testing.assert_array_equal(found, wanted)
@@ -256,7 +256,7 @@ def test_what_cannot_be_so_is_refused(values, changes, told):
         file["main"] = values
         file["main"].attrs.update(stated)
     facts = {"values": "probability", "offsets": NEAREST} | changes
-    job = DecodeJob(Path("a.h5"), LEAF, None, said=Prediction(**facts))
+    job = DecodeJob(Path("a.h5"), LEAF, None, said=PredictionConfig(**facts))
     for force in (False, True):
         with pytest.raises(UserError, match=told) as error:
             stage.decode(job, segmentation=Path("s.h5"), force=force, verify=False)
@@ -266,10 +266,10 @@ def test_what_cannot_be_so_is_refused(values, changes, told):
 
 def test_our_own_prediction_is_not_contradicted():
     ours(levels())
-    own, said = Path("own_prediction.h5"), Prediction(edge_side="source")
+    own, said = Path("own_prediction.h5"), PredictionConfig(edge_side="source")
     with pytest.raises(UserError, match="edge_side is source, own_prediction.h5 itself says dest"):
         labels_of(DecodeJob(own, LEAF, None, said=said))
-    said = Prediction(edge_side="destination", offsets=NEAREST)
+    said = PredictionConfig(edge_side="destination", offsets=NEAREST)
     labels_of(DecodeJob(own, LEAF, None, said=said))
 
 

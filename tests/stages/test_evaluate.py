@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from emseg.config.schema import BorderMask
-from emseg.config.schema_data import Volume
+from emseg.config.schema_data import VolumeConfig
 from emseg.errors import UserError
 from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.evaluation.cremi import cremi_score
@@ -51,7 +51,7 @@ def records():
 
 
 def test_a_second_configuration_adds_a_record(halves, capsys):
-    given = sources(a=Volume(image="im.h5", label="truth.h5"))
+    given = sources(a=VolumeConfig(image="im.h5", label="truth.h5"))
     first = run(given)
     assert first == {"a": dict.fromkeys(first["a"], pytest.approx(1))} | first
     assert first["a"]["adapted_rand_skimage"] == 0
@@ -72,7 +72,7 @@ def test_a_second_configuration_adds_a_record(halves, capsys):
 def test_a_record_tells_what_was_judged(halves):
     attributes = {"format_version": 1, "fingerprint": "f", "decoding": {"threshold": 1}, "step": 4}
     write_volume("seg.h5", halves, axes="zyx", voxel_size=None, attributes=attributes)
-    run(sources(a=Volume(image="im.h5", label="truth.h5")))
+    run(sources(a=VolumeConfig(image="im.h5", label="truth.h5")))
     (record,) = records().values()
     assert record["metrics"] == {"rand": RAND}
     told = record["segmentations"]["a"]
@@ -84,8 +84,8 @@ def test_a_record_tells_what_was_judged(halves):
 def test_several_volumes_have_a_mean(halves):
     halves[0] = 3
     write(Path("other.h5"), halves)
-    one = Volume(image="im.h5", label="truth.h5")
-    bare = Volume(image="im.h5")
+    one = VolumeConfig(image="im.h5", label="truth.h5")
+    bare = VolumeConfig(image="im.h5")
     paths = {"a": Path("seg.h5"), "b": Path("other.h5"), "bare": Path("seg.h5")}
     scores = run(sources(a=one, b=one, bare=bare), paths)
     assert [*scores] == ["a", "b", "mean"]
@@ -95,7 +95,7 @@ def test_several_volumes_have_a_mean(halves):
 
 def test_a_mean_skips_nothing_and_tells_of_what_is_not_finite(halves, capsys):
     write(Path("empty.h5"), np.zeros_like(halves))
-    one = Volume(image="im.h5", label="truth.h5")
+    one = VolumeConfig(image="im.h5", label="truth.h5")
     names = {"a": "seg", "b": "empty", "c": "seg"}
     paths = {name: Path(f"{file}.h5") for name, file in names.items()}
     node = {"cleft": {"_target_": "emseg.evaluation.cremi_distance.cremi_distance"}}
@@ -115,13 +115,13 @@ def test_a_mean_skips_nothing_and_tells_of_what_is_not_finite(halves, capsys):
 def test_a_missing_voxel_size_is_named_before_any_prediction(halves):
     write_volume("bare.h5", halves, axes="zyx", voxel_size=None, attributes={})
     node = {"cleft": {"_target_": "emseg.evaluation.cremi_distance.cremi_distance"}}
-    try_metrics(node | {"rand": RAND}, sources(a=Volume(image="im.h5", label="truth.h5")))
+    try_metrics(node | {"rand": RAND}, sources(a=VolumeConfig(image="im.h5", label="truth.h5")))
     with pytest.raises(UserError, match=r"set data\.test\.resolution"):
-        try_metrics(node, sources(a=Volume(image="bare.h5", label="bare.h5")))
+        try_metrics(node, sources(a=VolumeConfig(image="bare.h5", label="bare.h5")))
 
 
 def test_no_label_no_evaluation(halves, capsys):
-    assert run(sources(a=Volume(image="im.h5"))) == {}
+    assert run(sources(a=VolumeConfig(image="im.h5"))) == {}
     assert "evaluation skipped" in capsys.readouterr().err
     assert not Path("metrics.json").exists()
 
@@ -129,7 +129,7 @@ def test_no_label_no_evaluation(halves, capsys):
 def test_infinite_and_missing_numbers_survive(halves, monkeypatch):
     wild = {"up": math.inf, "down": -math.inf, "none": math.nan, "one": 1.0}
     monkeypatch.setattr(stage, "score", lambda *_, **__: dict(wild))
-    given = sources(a=Volume(image="im.h5", label="truth.h5"))
+    given = sources(a=VolumeConfig(image="im.h5", label="truth.h5"))
     for _ in range(2):  # computed, then read back
         scores = run(given)["a"]
         assert math.isnan(scores.pop("none"))
@@ -139,7 +139,7 @@ def test_infinite_and_missing_numbers_survive(halves, monkeypatch):
 
 
 def test_what_is_left_out_at_borders_makes_another_record(halves):
-    (given,) = sources(a=Volume(image="im.h5", label="truth.h5"))
+    (given,) = sources(a=VolumeConfig(image="im.h5", label="truth.h5"))
     halves[:, :, 2] = 7
     write(Path("seg.h5"), halves)
     assert run([given])["a"]["adapted_rand_skimage"] > 0
@@ -154,7 +154,7 @@ def test_the_unlabelled_counts_in_no_metric(halves):
     write(Path("seg.h5"), halves)
     halves[:, 0], halves[:, 1] = 5, 0
     write(Path("truth.h5"), halves)
-    given = sources(a=Volume(image="im.h5", label="truth.h5", unlabelled=5))
+    given = sources(a=VolumeConfig(image="im.h5", label="truth.h5", unlabelled=5))
     cremi = "emseg.evaluation.cremi.cremi_score"
     nodes = {"a": {"_target_": cremi}, "b": {"_target_": cremi, "gt0": "ignored"}}
     found = run(given, metrics=nodes)["a"]
@@ -166,7 +166,7 @@ def test_the_unlabelled_counts_in_no_metric(halves):
 
 
 def test_a_metric_that_looks_at_labels_gets_them(halves):
-    given = sources(a=Volume(image="im.h5", label="truth.h5"))
+    given = sources(a=VolumeConfig(image="im.h5", label="truth.h5"))
     node = {"_target_": "stages.test_score.labels_wanted"}
     scores = run(given, metrics={"own": node, "voi": VOI}, allow=["stages"])["a"]
     assert scores == {"voxels": 2.0 * halves.size, "size": 30, **dict.fromkeys(VOI_NAMES, 0)}
@@ -183,7 +183,7 @@ def test_a_metric_that_looks_at_labels_gets_them(halves):
 def test_refused_segmentations(halves, segmentation, attributes, told):
     write_volume("seg.h5", segmentation, axes="zyx", voxel_size=None, attributes=attributes)
     with pytest.raises(UserError, match=told):
-        run(sources(a=Volume(image="im.h5", label="truth.h5")))
+        run(sources(a=VolumeConfig(image="im.h5", label="truth.h5")))
     assert not Path("metrics.json").exists()
 
 
@@ -191,7 +191,7 @@ def test_refused_segmentations(halves, segmentation, attributes, told):
 def test_a_metrics_file_that_is_not_ours_stays(halves, text):
     Path("metrics.json").write_text(text)
     with pytest.raises(UserError, match=r"metrics\.json"):
-        run(sources(a=Volume(image="im.h5", label="truth.h5")))
+        run(sources(a=VolumeConfig(image="im.h5", label="truth.h5")))
     assert Path("metrics.json").read_text() == text
 
 

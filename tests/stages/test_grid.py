@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from emseg.stages.grid import Grid, unlike_training
+from emseg.stages.voxel_grid import Grid, unlike_training
 from emseg.volumes import from_array
 
 

@@ -236,3 +236,13 @@ def test_percentiles_are_those_of_the_volume_that_is_predicted(experiment):
     experiment.emseg("infer", f"data.intensity_range=[{low},{high}]", *words)
     again = open_volume(experiment.results / "test_im_prediction.h5")[...]
     np.testing.assert_array_equal(values, again)
+
+
+def test_nothing_is_left_of_a_prediction_that_cannot_begin(experiment, capsys):
+    stored = torch.load(experiment.checkpoint, weights_only=True)
+    for tensor in stored["state_dict"].values():
+        tensor.fill_(1e30)
+    torch.save(stored, experiment.checkpoint)
+    assert experiment.emseg("infer") == 2
+    assert "plane 0 is not finite" in capsys.readouterr().err
+    assert not [*experiment.run.glob("results_step=*/*prediction*")]

@@ -12,7 +12,7 @@ import optuna
 import pytest
 import yaml
 
-from emseg.data import layouts
+from emseg.synthetic import layouts
 from emseg.volumes import write_volume
 from reference.components import flood_components
 from reference.erl import nerl

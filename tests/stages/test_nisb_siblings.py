@@ -11,7 +11,7 @@ from emseg.cli import main
 from emseg.config import load
 from emseg.config.choices import tutorials_folder
 from emseg.config.schema import Root
-from emseg.data import layouts
+from emseg.synthetic import layouts
 from emseg.volumes import open_volume
 
 FOLDER = tutorials_folder() / "neuron_nisb"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emseg.config.schema_data import Volume
+from emseg.config.schema_data import VolumeConfig
 from emseg.stages import overview
 from emseg.stages.overview import label_colours, write_overview
 from emseg.stages.sources import open_sources
@@ -32,7 +32,7 @@ def volumes(tmp_path, monkeypatch):
 
 
 def draw(names, *, predictions=None, segmentations=None, label="lab.h5"):
-    one = Volume(image="im.h5", label=label)
+    one = VolumeConfig(image="im.h5", label=label)
     sources = open_sources(dict.fromkeys(names, one), split="test")
     files = {"predictions": predictions or {}, "segmentations": segmentations or {}}
     write_overview(Path("overview.png"), sources, **files)

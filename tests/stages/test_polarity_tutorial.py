@@ -10,8 +10,8 @@ import pytest
 
 from emseg.cli import main
 from emseg.config.choices import tutorials_folder
-from emseg.data import layouts
 from emseg.data.polarity import Polarity
+from emseg.synthetic import layouts
 from emseg.volumes import open_volume, write_volume
 
 TUTORIAL = str(tutorials_folder() / "syn_polarity.yaml")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emseg.config.schema_data import Volume
+from emseg.config.schema_data import VolumeConfig
 from emseg.errors import UserError
 from emseg.evaluation.erl import nerl
 from emseg.stages import scores as stage
@@ -68,7 +68,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def sources(folder: Path, **more: object):
-    volume = Volume(image="image.h5", path=str(folder), skeletons="skeletons.npz", **more)
+    volume = VolumeConfig(image="image.h5", path=str(folder), skeletons="skeletons.npz", **more)
     return open_sources({"": volume}, split="test", lone_name="cube")
 
 
@@ -125,7 +125,7 @@ def test_what_is_missing_is_named(folder: Path) -> None:
     rest = {"folder": folder, "force": False, "verify": False}
     with pytest.raises(UserError, match=r"adapted_rand needs truth: set data.test.label"):
         evaluate(paths, sources(folder), metrics=METRICS | RAND, **rest)
-    labelled = Volume(image="image.h5", label="segmentation.h5", path=str(folder))
+    labelled = VolumeConfig(image="image.h5", label="segmentation.h5", path=str(folder))
     [bare] = open_sources({"": labelled}, split="test", lone_name="cube")
     with pytest.raises(UserError, match=r"nerl needs skeletons: set data.test.skeletons"):
         evaluate(paths, [bare], metrics=METRICS, **rest)
@@ -134,7 +134,7 @@ def test_what_is_missing_is_named(folder: Path) -> None:
 def test_what_is_missing_is_named_before_any_prediction(folder: Path) -> None:
     with pytest.raises(UserError, match=r"adapted_rand needs truth: set data.test.label"):
         try_metrics(METRICS | RAND, sources(folder))
-    labelled = Volume(image="image.h5", label="segmentation.h5", path=str(folder))
+    labelled = VolumeConfig(image="image.h5", label="segmentation.h5", path=str(folder))
     with pytest.raises(UserError, match=r"nerl needs skeletons: set data.test.skeletons"):
         try_metrics(METRICS, open_sources({"": labelled}, split="test", lone_name="cube"))
     (folder / "skeletons.npz").write_bytes(b"broken")

@@ -17,10 +17,10 @@ from datasets.served import serving
 from datasets.test_download import FILES, archive_of
 from emseg.config import load
 from emseg.config.leaves import CODE_READ
-from emseg.data import layouts
 from emseg.datasets import catalogue
 from emseg.decoding.agglomerate import agglomerate
 from emseg.kernels.symmetry import views
+from emseg.synthetic import layouts
 from stages.page import Session, count_stages, key_of, mode_of
 from test_docs import REPOSITORY, commands, fences
 from test_package import just

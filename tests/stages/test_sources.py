@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emseg.config.schema_data import Volume
+from emseg.config.schema_data import VolumeConfig as Volume
 from emseg.errors import UserError
 from emseg.stages.sources import open_sources, within
 from emseg.volumes import write_volume
@@ -90,7 +90,10 @@ def test_refused_names_and_patterns():
     write("lab_1.h5")
     for volumes, told in (
         ({}, "names no volume"),
-        ({"": Volume(image="*/cube.h5")}, "one/cube.h5 and two/cube.h5 are both called 'cube'"),
+        (
+            {"": Volume(image="*/cube.h5")},
+            "one/cube.h5 and two/cube.h5 are both called 'cube'",
+        ),
         ({"": Volume(image="*/cube.h5", name="x")}, "'x' for the 2 files"),
         ({"": Volume(image="*/cube.h5", label="lab_*.h5")}, "2 images, but 1 files"),
         ({"": Volume(image="none_*.h5")}, "no file matches none_*.h5"),

@@ -7,8 +7,8 @@ import torch
 
 from emseg.config import load
 from emseg.config.choices import tutorials_folder
-from emseg.data import layouts
 from emseg.inference.windows import window_grid
+from emseg.synthetic import layouts
 from emseg.training.checkpoints import net_weights, read_checkpoint
 from stages.page import Session, count_stages, mode_of
 from test_docs import REPOSITORY, commands

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from emseg.config.schema import Space, Tune
-from emseg.config.schema_data import Volume
+from emseg.config.schema_data import VolumeConfig
 from emseg.errors import UserError
 from emseg.stages import study as stage
 from emseg.stages.decode_job import DecodeJob
@@ -68,7 +68,7 @@ def write_prediction(**facts: Any) -> None:
 
 
 def run(leaf, seed=0, **settings):
-    (source,) = open_sources({"a": Volume(image="im.h5", label="im.h5")}, split="test")
+    (source,) = open_sources({"a": VolumeConfig(image="im.h5", label="im.h5")}, split="test")
     job = DecodeJob(Path("p.h5"), leaf, None, (TOYS,))
     task = Task(job, source, {"size": {"_target_": f"{TOYS}.size"}}, "size")
     defaults = {"study_name": "s", "metric": "size", "n_startup_trials": 100, "n_trials": 4}

@@ -10,7 +10,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from emseg.config.schema import Space, Tune
-from emseg.config.schema_data import Volume
+from emseg.config.schema_data import VolumeConfig
 from emseg.decoding.agglomerate import agglomerate
 from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.evaluation.erl import nerl
@@ -18,9 +18,9 @@ from emseg.evaluation.voi import voi
 from emseg.stages import study
 from emseg.stages import trial as stage
 from emseg.stages.decode_job import DecodeJob, labels_of
-from emseg.stages.kept import Kept
 from emseg.stages.sources import open_sources
 from emseg.stages.trial import Task, score_curve, with_parameters
+from emseg.stages.value_cache import ValueCache
 from emseg.volumes import write_volume
 from stages.nearest_facts import FACTS
 
@@ -54,7 +54,7 @@ SETS = [
 @pytest.fixture
 def task(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stage, "_KEPT", Kept())
+    monkeypatch.setattr(stage, "_CACHED", ValueCache())
     rng = np.random.default_rng(0)
     noise = gaussian_filter(rng.standard_normal((3, *SHAPE)), (0, 0.5, 1, 1))
     values = (1 / (1 + np.exp(-3 * noise / noise.std()))).astype(np.float32)
@@ -63,7 +63,7 @@ def task(tmp_path, monkeypatch):
     for name, array in (("raw.h5", truth.astype(np.uint8)), ("labels.h5", truth)):
         write_volume(name, array, axes="zyx", voxel_size=(30, 6, 6), attributes={})
     [source] = open_sources(
-        {"im": Volume(image="raw.h5", label="labels.h5")}, split="test", lone_name="im"
+        {"im": VolumeConfig(image="raw.h5", label="labels.h5")}, split="test", lone_name="im"
     )
     job = DecodeJob(Path("im_prediction.h5"), LEAF, None)
     return lambda key, metric: Task(job, source, {key: METRICS[key]}, metric)
@@ -174,7 +174,7 @@ def along_skeletons(task, monkeypatch):
     np.savez("lines.npz", **lines)
     one = task("voi", "voi_sum")
     [source] = open_sources(
-        {"im": Volume(image="raw.h5", skeletons="lines.npz")}, split="test", lone_name="im"
+        {"im": VolumeConfig(image="raw.h5", skeletons="lines.npz")}, split="test", lone_name="im"
     )
     for name in ("labels_of", "labels_by_value"):
         monkeypatch.setattr(stage, name, None)
@@ -217,7 +217,7 @@ def test_waterz_keeps_its_fragments_to_itself(task):
 
 
 def test_what_does_not_fit_any_more_is_made_again():
-    kept, made = Kept(), []
+    kept, made = ValueCache(), []
 
     def get(key, size=4):
         return kept.get(key, lambda: made.append(key) or key, size=lambda _: size, limit=10)

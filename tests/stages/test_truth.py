@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emseg.config.schema import BorderMask, Evaluation
-from emseg.config.schema_data import Volume as VolumeConfig
+from emseg.config.schema_data import VolumeConfig
 from emseg.data.labelled import read_labels
 from emseg.errors import UserError
 from emseg.evaluation import contingency

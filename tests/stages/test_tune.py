@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from emseg.config import load
-from emseg.config.schema_data import Volume
+from emseg.config.schema_data import VolumeConfig as Volume
 from emseg.stages.tune import share_voxels
 
 OTHER = ["tune.data.test.image=train.h5", "tune.data.test.label=train_labels.h5"]
@@ -73,9 +73,21 @@ def test_other_volumes_are_predicted_apart(experiment, work, capfd):
         (Volume(image="a.h5", path="p"), Volume(image="a.h5", path="q"), False),
         (Volume(image="a.h5", range=(0, 9)), Volume(image="a.h5"), True),
         (Volume(image="a.h5", range=(0, 9)), Volume(image="a.h5", range=(8, 12)), True),
-        (Volume(image="a.h5", range=(0, 9)), Volume(image="a.h5", range=(9, 12)), False),
-        (Volume(image="a.h5", range=(0.5, 1.0)), Volume(image="a.h5", range=(0.0, 0.5)), False),
-        (Volume(image="a.h5", range=(0.5, 1.0)), Volume(image="a.h5", range=(0, 3)), True),
+        (
+            Volume(image="a.h5", range=(0, 9)),
+            Volume(image="a.h5", range=(9, 12)),
+            False,
+        ),
+        (
+            Volume(image="a.h5", range=(0.5, 1.0)),
+            Volume(image="a.h5", range=(0.0, 0.5)),
+            False,
+        ),
+        (
+            Volume(image="a.h5", range=(0.5, 1.0)),
+            Volume(image="a.h5", range=(0, 3)),
+            True,
+        ),
     ],
 )
 def test_tuning_and_test_data_may_meet_in_a_part(tuned, tested, shared):

@@ -10,11 +10,11 @@ from scipy.ndimage import binary_dilation
 from emseg.cli import main
 from emseg.config import load
 from emseg.config.choices import tutorials_folder
-from emseg.data import layouts
-from emseg.data.synthetic import synthesize
 from emseg.errors import UserError
 from emseg.stages import demo
 from emseg.stages.sources import open_sources
+from emseg.synthetic import layouts
+from emseg.synthetic.synthesize import synthesize
 from emseg.volumes import open_volume
 from emseg.volumes.skeletons import read_skeletons
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emseg.decoding.sweep import Sweep
+from emseg.decoding.decoder_forms import Sweep
 from emseg.errors import UserError
 
 

@@ -30,6 +30,7 @@ def test_plain_refuses_what_no_file_holds(value):
         ({"resolution": [30, 6, 6]}, (30, 6, 6)),
         ({"voxel_size": [30, 6, 6], "unit": "nm"}, (30, 6, 6)),
         ({"resolution": [0.03, 0.006, 0.006], "unit": "um"}, (30, 6, 6)),
+        ({"element_size_um": [0.03, 0.006, 0.006]}, (30, 6, 6)),
         ({"resolution": [1, 2, 3], "units": ["nm", "nanometer", "micrometer"]}, (1, 2, 3000)),
         ({"resolution": [1, 1, 1], "unit": "pixel"}, None),
         ({"resolution": [1, 1, 1], "unit": None}, None),

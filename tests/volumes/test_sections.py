@@ -54,6 +54,18 @@ def test_pixels_keep_their_type(kind, dtype):
     np.testing.assert_array_equal(volume[...], array)
 
 
+def test_a_picture_is_one_section():
+    export("cube/{}[1].png")
+    Path("cube/01.png").write_bytes(Path("cube/3[1].png").read_bytes())
+    volume = open_volume("cube/3[1].png")
+    np.testing.assert_array_equal(volume[...], RAW[3:4])
+    np.testing.assert_array_equal(open_volume(volume.location)[...], RAW[3:4])
+    Image.fromarray(RAW[3]).save("cube/a.jpg", quality=100, subsampling=0)
+    assert abs(open_volume("cube/a.jpg")[...].astype(int) - RAW[3]).max() < 8
+    with pytest.raises(UserError, match="unknown section images 'b.png'"):
+        open_volume("cube/b.png")
+
+
 def test_one_of_several_stacks_in_a_folder_is_named_by_a_pattern():
     export("cube/raw_{:02d}.png")
     export("cube/seg_{:02d}.png", RAW + 1)
@@ -98,7 +110,7 @@ def test_what_is_no_stack_is_one_line():
     export("broken/{}.png", RAW[:2])
     Path("broken/2.png").write_text("no image")
     for folder, told in (
-        ("empty", "without section images (.png, .tif, .tiff)"),
+        ("empty", "without section images (.png, .jpg, .jpeg, .tif, .tiff)"),
         ("sizes", "'sizes/2.png' is uint8 (8, 7), '0.png' beside it uint8 (9, 7)"),
         ("twice", "'01.png' and '1.png' are both section 1"),
         ("types", "'types/2.tif' is uint16"),
@@ -113,10 +125,12 @@ def test_what_is_no_stack_is_one_line():
 
 
 @pytest.mark.parametrize(
-    "name", ["a.nii", "a.nii.gz", "a.mrc", "a.raw", "a.n5", "a.czi", "a.mat", "a.npy", "a.png"]
+    "name", ["a.nii", "a.nii.gz", "a.mrc", "a.raw", "a.n5", "a.czi", "a.mat", "a.npy"]
 )
 def test_other_formats_are_answered_with_those_there_are(name):
-    with pytest.raises(UserError, match=r"names no volume.*\.h5.*\.zarr.*\.tif.*folder of section"):
+    with pytest.raises(
+        UserError, match=r"names no volume.*\.h5.*\.zarr.*\.tif.*\.png.*folder of section"
+    ):
         open_volume(name)
     export(f"{name}/0.png")
     if name == "a.n5":

@@ -16,7 +16,7 @@ import numpy as np
 from emseg.blocks.grid import Block
 from emseg.blocks.store import Facts, Store
 from emseg.errors import UserError
-from emseg.kernels.seams import earliest, unite_pairs
+from emseg.kernels.numbering import earliest, unite_pairs
 
 # A label is an int32 index in all that follows.
 MOST_LABELS = 2**31 - 2

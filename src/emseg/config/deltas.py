@@ -5,11 +5,11 @@ import re
 from dataclasses import fields
 from typing import Any
 
-from emseg.config.schema_data import Volume
+from emseg.config.schema_data import VolumeConfig
 from emseg.errors import UserError
 
 SPLITS = ("train", "val", "test", "unlabelled")
-_VOLUME_KEYS = {item.name for item in fields(Volume)}
+_VOLUME_KEYS = {item.name for item in fields(VolumeConfig)}
 
 
 def merge(

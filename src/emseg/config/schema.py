@@ -10,7 +10,7 @@ from typing import Any, Literal
 from emseg.config.limits import is_name, require, require_positive
 from emseg.config.schema_data import Data
 from emseg.config.schema_inference import Inference
-from emseg.config.schema_sweep import Sweep
+from emseg.config.schema_sweep import SweepConfig
 
 Leaf = dict[str, Any]
 
@@ -33,7 +33,7 @@ class System:
 
 
 @dataclass(kw_only=True)
-class Ema:
+class EmaConfig:
     """The moving average of the weights: the live ones for `warmup_steps`, then `decay`."""
 
     enabled: bool = False
@@ -58,7 +58,7 @@ class Optimization:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     gradient_clip_val: float | None = 1.0
     accumulate_grad_batches: int = 1
-    ema: Ema = field(default_factory=Ema)
+    ema: EmaConfig = field(default_factory=EmaConfig)
     optimizer: Leaf = field(default_factory=dict)
     scheduler: Leaf = field(default_factory=dict)
 
@@ -220,7 +220,7 @@ class Root:
     decoding: Leaf = field(default_factory=dict)
     evaluation: Evaluation = field(default_factory=Evaluation)
     tune: Tune = field(default_factory=Tune)
-    sweep: Sweep = field(default_factory=Sweep)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     monitor: Monitor = field(default_factory=Monitor)
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ AXIS_ORDERS = [
 
 
 @dataclass(kw_only=True)
-class Volume:
+class VolumeConfig:
     """One volume; `path` is the root that image, label, mask and skeletons are relative to.
 
     `range` is along `range_axis`, by default the first that is stored. Beside 0, `background` is an
@@ -67,7 +67,7 @@ class Dataloader:
 
 
 @dataclass(kw_only=True)
-class RejectSampling:
+class RejectSamplingConfig:
     """Patches of fewer than `size_thres` foreground voxels are drawn anew with probability `p`."""
 
     size_thres: int = 0
@@ -85,10 +85,10 @@ class Data:
     Patches of `unlabelled` are what an objective=consistency learns from beside those of `train`.
     """
 
-    train: dict[str, Volume] = field(default_factory=dict)
-    val: dict[str, Volume] = field(default_factory=dict)
-    test: dict[str, Volume] = field(default_factory=dict)
-    unlabelled: dict[str, Volume] = field(default_factory=dict)
+    train: dict[str, VolumeConfig] = field(default_factory=dict)
+    val: dict[str, VolumeConfig] = field(default_factory=dict)
+    test: dict[str, VolumeConfig] = field(default_factory=dict)
+    unlabelled: dict[str, VolumeConfig] = field(default_factory=dict)
     split_train_range: Range = None
     split_val_range: Range = None
     intensity_range: tuple[float, float] | None = None
@@ -97,7 +97,7 @@ class Data:
     preload: bool = True
     target_context: bool = False
     relabel_crops: bool = False
-    reject_sampling: RejectSampling = field(default_factory=RejectSampling)
+    reject_sampling: RejectSamplingConfig = field(default_factory=RejectSamplingConfig)
     dataloader: Dataloader = field(default_factory=Dataloader)
 
     def __post_init__(self) -> None:

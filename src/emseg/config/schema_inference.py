@@ -58,7 +58,7 @@ class InferenceModel:
 
 
 @dataclass(kw_only=True)
-class Prediction:
+class PredictionConfig:
     """What `--input` of decode holds, where its file does not say so: a prediction made elsewhere.
 
     `offsets` (voxels, stored axes) are one for each channel, 0, 0, 0 for what is no affinity.
@@ -112,7 +112,7 @@ class Inference:
     activation: Literal["sigmoid", "scale_sigmoid", "none"] = "sigmoid"
     output_dtype: Literal["float32", "float16", "uint8"] = "float32"
     model: InferenceModel = field(default_factory=InferenceModel)
-    prediction: Prediction = field(default_factory=Prediction)
+    prediction: PredictionConfig = field(default_factory=PredictionConfig)
     test_time_augmentation: TestTimeAugmentation = field(default_factory=TestTimeAugmentation)
 
     def __post_init__(self) -> None:

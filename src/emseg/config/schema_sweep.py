@@ -7,7 +7,7 @@ from emseg.config.limits import is_name, require
 
 
 @dataclass(kw_only=True)
-class Sweep:
+class SweepConfig:
     """Every combination of the values in `grid`, whose keys are arguments of the decoder.
 
     `best` names the scores by whose mean over the volumes combinations are chosen; `name` begins

@@ -11,7 +11,7 @@ from emseg.data.augment_checks import check_interval, check_probability
 from emseg.data.augment_intensity import apply_curve, draw_power, grey
 from emseg.data.augment_sections import draw_sections
 from emseg.errors import UserError, unknown_name
-from emseg.kernels.intensity import blur
+from emseg.kernels.intensity_levels import blur
 
 Rectangle = tuple[slice, slice]
 Scope = Literal["volume", "section", "mixed"]

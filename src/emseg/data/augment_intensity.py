@@ -13,7 +13,7 @@ from scipy.special import ndtri
 
 from emseg.data.augment import Sample, Size, Transform
 from emseg.data.augment_checks import check_interval, check_probability
-from emseg.kernels.intensity import add_noise, look_up
+from emseg.kernels.intensity_levels import add_noise, look_up
 
 LEVELS = np.arange(256, dtype=np.float32) / np.float32(255)
 Box = tuple[Sequence[int], Sequence[int]]

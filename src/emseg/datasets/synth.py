@@ -3,9 +3,8 @@
 from contextlib import nullcontext
 from pathlib import Path
 
-from emseg.data.layouts import LAYOUTS, write_layout
-from emseg.progress import say
-from emseg.runs.lock import working_in
+from emseg.runs.run_folder import say, working_in
+from emseg.synthetic.layouts import LAYOUTS, write_layout
 
 
 def synth(layout: str, folder: str) -> None:

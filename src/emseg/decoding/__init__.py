@@ -3,6 +3,6 @@
 A decoder is a function `(prediction, *, its arguments, offsets, edge_side) -> labels`.
 """
 
-from emseg.decoding.sweep import Sweep, sweep_of
+from emseg.decoding.decoder_forms import Sweep, sweep_of
 
 __all__ = ["Sweep", "sweep_of"]

@@ -10,10 +10,10 @@ import numpy as np
 from emseg.blocks.grid import Block, grid
 from emseg.blocks.seams import face_facts, number_blocks
 from emseg.blocks.store import Store
+from emseg.decoding.decoder_forms import Blockwise, Sweep
 from emseg.decoding.edge_flags import cores, edge_flags, open_mask, read_mask, sides
 from emseg.decoding.edges import AxisEdge, axis_edges, check_prediction, check_values
 from emseg.decoding.node_sweep import node_components
-from emseg.decoding.sweep import Blockwise, Sweep
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide
 from emseg.kernels.components import edge_components

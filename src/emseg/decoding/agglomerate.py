@@ -10,6 +10,7 @@ import numpy as np
 from emseg.blocks.grid import Block
 from emseg.blocks.store import MemoryStore, Store
 from emseg.decoding.branches import BranchRules
+from emseg.decoding.decoder_forms import Blockwise, Sharing, Sweep
 from emseg.decoding.edges import check_prediction
 from emseg.decoding.merging import MergeFunction
 from emseg.decoding.region_graph import RegionGraph
@@ -20,7 +21,6 @@ from emseg.decoding.segments import (
     supervoxels,
     waterz_segments,
 )
-from emseg.decoding.sweep import Blockwise, Sharing, Sweep
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide
 from emseg.volumes import Volume

@@ -6,9 +6,9 @@ import numpy as np
 
 from emseg.blocks.grid import Block, grid
 from emseg.blocks.store import Store
+from emseg.decoding.decoder_forms import Blockwise, Sweep
 from emseg.decoding.edge_flags import check_threshold, ordered
 from emseg.decoding.edges import check_prediction, check_values, largest_off
-from emseg.decoding.sweep import Blockwise, Sweep
 from emseg.errors import UserError
 from emseg.volumes import Volume
 

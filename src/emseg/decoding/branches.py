@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emseg.decoding.sections import Sections, overlaps_of
+from emseg.decoding.section_facts import Sections, overlaps_of
 from emseg.errors import UserError
-from emseg.kernels.branches import flatten, unite_alike, unite_buddies
-from emseg.kernels.region_graph import SUM_UNIT
-from emseg.kernels.seams import unite_pairs
+from emseg.kernels.branch_unions import flatten, unite_alike, unite_buddies
+from emseg.kernels.numbering import unite_pairs
+from emseg.kernels.region_edges import SUM_UNIT
 
 
 @dataclass(frozen=True, kw_only=True)

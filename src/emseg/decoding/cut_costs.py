@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from emseg.errors import UserError
-from emseg.kernels.region_graph import SUM_UNIT
+from emseg.kernels.region_edges import SUM_UNIT
 
 # Probabilities keep away from 0 and 1, where costs have no end.
 LEAST_PROBABILITY = 0.001
@@ -24,7 +24,7 @@ def check_beta(betas: Sequence[float]) -> list[float]:
 def cut_costs(edges: np.ndarray, beta: float) -> np.ndarray:
     """The cost of cutting each edge, float64 (E,): above 0 for one that is rather not to be cut.
 
-    `edges` is an array of `emseg.kernels.region_graph.EDGE`. With p = 1 - the mean affinity,
+    `edges` is an array of `emseg.kernels.region_edges.EDGE`. With p = 1 - the mean affinity,
     brought from [0, 1] into [0.001, 0.999], a cost is log((1 - p) / p) + log((1 - beta) / beta),
     times the number of pairs of voxels over the largest of those.
     """

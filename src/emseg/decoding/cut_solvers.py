@@ -40,7 +40,7 @@ def solve(
 ) -> np.ndarray:
     """Segments of the fragments 0 to `count` (int64; 0 is by itself) at the least energy found.
 
-    `edges` and `lifted` are arrays of `emseg.kernels.region_graph.EDGE`, sorted by (u, v), u < v,
+    `edges` and `lifted` are arrays of `emseg.kernels.region_edges.EDGE`, sorted by (u, v), u < v,
     none in both. A segment hangs together over `edges`; all whose ends are of different segments,
     lifted ones too, cost what the `costs` say, and the sum is to be small. `greedy_additive` joins
     the dearest edge again and again, `kernighan_lin` then moves fragments between segments; of the

@@ -9,12 +9,12 @@ import numpy as np
 
 from emseg.decoding.cut_costs import check_beta, cut_costs, segment_table
 from emseg.decoding.cut_solvers import Solver, bioimage, check_solver, solve
+from emseg.decoding.decoder_forms import Sharing, Sweep
 from emseg.decoding.distance_fragments import fragments_and_graph
 from emseg.decoding.edges import check_prediction, check_values, probabilities
 from emseg.decoding.multicut import section_rules
 from emseg.decoding.ranges import LongEdge, near_and_long
 from emseg.decoding.region_graph import RegionGraph, added_up
-from emseg.decoding.sweep import Sharing, Sweep
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide
 from emseg.kernels.distant_pairs import distant_edges

@@ -9,10 +9,10 @@ import numpy as np
 
 from emseg.decoding.cut_costs import check_beta, cut_costs, segment_table
 from emseg.decoding.cut_solvers import Solver, bioimage, check_solver, solve
+from emseg.decoding.decoder_forms import Sharing, Sweep
 from emseg.decoding.distance_fragments import SectionRules, fragments_and_graph
 from emseg.decoding.edges import axis_edges, check_prediction, check_values
 from emseg.decoding.region_graph import RegionGraph
-from emseg.decoding.sweep import Sharing, Sweep
 from emseg.kernels.affinity import EdgeSide
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from emseg.blocks.grid import Block
 from emseg.blocks.seams import Numbering
 from emseg.blocks.store import Facts, Store
-from emseg.decoding.sections import Sections
+from emseg.decoding.section_facts import Sections
 from emseg.kernels.edge_sums import add_up, order_of, rename_edges
-from emseg.kernels.region_graph import EDGE, find_edges
+from emseg.kernels.region_edges import EDGE, find_edges
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Histograms:
 class RegionGraph:
     """Which fragments touch, over which affinities, and how large they are.
 
-    `edges` is an array of `emseg.kernels.region_graph.EDGE`, sorted by (u, v), u < v. `sizes` int64
+    `edges` is an array of `emseg.kernels.region_edges.EDGE`, sorted by (u, v), u < v. `sizes` int64
     are voxels per fragment, entry 0 the background's. Where they were asked for, `histograms` hold
     all affinities of each contact, and `sections` what the fragments are in each section.
     """

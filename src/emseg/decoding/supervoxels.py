@@ -22,10 +22,10 @@ from emseg.blocks.seams import Numbering, face_facts, number_blocks
 from emseg.blocks.store import Facts, MemoryStore, Store
 from emseg.decoding.edges import AxisEdge, check_values, edges_of, limits, probabilities
 from emseg.decoding.region_graph import RegionGraph, assemble, block_facts
+from emseg.decoding.section_facts import assemble_sections, section_facts
 from emseg.decoding.section_fragments import region_of, section_fragments
-from emseg.decoding.sections import assemble_sections, section_facts
-from emseg.kernels.region_graph import EDGE, find_edges
-from emseg.kernels.seams import relabel
+from emseg.kernels.numbering import relabel
+from emseg.kernels.region_edges import EDGE, find_edges
 from emseg.kernels.watershed import flood
 from emseg.progress import phase, track
 from emseg.volumes import Volume

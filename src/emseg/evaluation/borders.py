@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from emseg.errors import UserError, unknown_name
-from emseg.kernels.borders import spread
+from emseg.kernels.marked_pixels import spread
 
 
 def border_mask(

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from emseg.errors import UserError
-from emseg.kernels.runs import add_runs, count_nodes
+from emseg.kernels.run_lengths import add_runs, count_nodes
 from emseg.volumes.skeletons import Skeletons
 
 TOLERANCES = (0.0, 5.0, 20.0, 50.0, 100.0, math.inf)

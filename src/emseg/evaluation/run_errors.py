@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from emseg.evaluation.erl import node_overlaps
-from emseg.kernels.runs import count_nodes
+from emseg.kernels.run_lengths import count_nodes
 from emseg.volumes.skeletons import Skeletons
 
 Place = tuple[float, float, float]

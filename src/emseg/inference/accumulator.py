@@ -17,7 +17,7 @@ from emseg.kernels.symmetry import Offset
 OutputDtype = Literal["float32", "float16", "uint8"]
 
 
-class Accumulator:
+class WindowSum:
     """The rolling weighted sum of windows, from which finished planes are taken in order.
 
     `offsets` are those of the channels (zero: no affinity), `first` is the plane to begin with.

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from emseg.errors import UserError, unknown_name
-from emseg.inference.accumulator import Accumulator, OutputDtype
+from emseg.inference.accumulator import OutputDtype, WindowSum
 from emseg.inference.activations import PROBABILITIES, Activation, activation_function, distances
 from emseg.inference.blending import Blending
 from emseg.inference.tta import Ensemble, Forward, merged_views
@@ -71,7 +71,7 @@ def predict(
     forward = _activated(net, activate, (channels, *grid.window), device, autocast_dtype)
     if tta is not None:
         forward = merged_views(forward, tta, window=grid.window, offsets=edges, edge_side=edge_side)
-    sums = Accumulator(
+    sums = WindowSum(
         grid,
         blending=blending,
         offsets=edges,
@@ -172,7 +172,7 @@ def _load(
 
 @torch.inference_mode()
 def _blocks(
-    sums: Accumulator,
+    sums: WindowSum,
     forward: Forward,
     load: Callable[[list[Window]], torch.Tensor],
     batch_size: int,
@@ -208,7 +208,7 @@ def _ahead(items: Iterable[Item], load: Callable[[Item], Loaded]) -> Iterator[tu
             yield item, loading.result()
 
 
-def _collected(blocks: Iterable[tuple[int, np.ndarray]], sums: Accumulator) -> np.ndarray:
+def _collected(blocks: Iterable[tuple[int, np.ndarray]], sums: WindowSum) -> np.ndarray:
     first = sums.next
     depth, *section = sums.grid.shape
     result = np.empty((len(sums.sums), depth - first, *section), sums.dtype)

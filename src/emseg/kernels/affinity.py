@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
-from numba import njit
+
+from emseg.kernels.compiled import kernel
 
 EdgeSide = Literal["source", "destination"]
 
@@ -96,7 +97,7 @@ def _require_int32(labels: np.ndarray) -> None:
         raise TypeError(f"labels are int32 (Z, Y, X), not {labels.dtype} {labels.shape}")
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _fill_affinities(labels, partners, values, mask):
     depth, height, width = labels.shape
     for channel in range(len(partners)):
@@ -116,7 +117,7 @@ def _fill_affinities(labels, partners, values, mask):
                     valid[x] = (here[x] != -1) & (there[x] != -1)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _erode(labels, ids, radius, eroded):
     depth, height, width = labels.shape
     # The smallest and the largest id of each column of the box. The smallest is found as uint32,

@@ -4,12 +4,9 @@ Nearly all of its time goes into waiting for memory, at places that have nothing
 other: what is not needed at once is asked for before.
 """
 
-# numba's cache on disk looks at this file alone: with a change in one of the files that it takes
-# functions from, the cached code is old until this one changes too.
-
 import numpy as np
-from numba import njit
 
+from emseg.kernels.compiled import kernel
 from emseg.kernels.heap import FIRST, pop, push
 from emseg.kernels.histograms import join, quantile_bin
 from emseg.kernels.merge_arrays import (
@@ -38,7 +35,7 @@ from emseg.kernels.neighbours import (
     room_to_grow,
 )
 from emseg.kernels.prefetch import prefetch
-from emseg.kernels.region_graph import SUM_UNIT
+from emseg.kernels.region_edges import SUM_UNIT
 
 _LOW = np.uint64(0xFFFFFFFF)
 
@@ -81,7 +78,7 @@ def merge_regions(
     return int(progress["popped"])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _merge(
     edges, queue, again, heap, graph, histograms, quantile, levels, until, moved, places,
     progress, parents, heights,
@@ -189,7 +186,7 @@ def _merge(
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _look_ahead(queue, at, edges, states, links, regions, halves):
     # Step by step, so that each step finds what the one before asked for a while ago.
     if at + 32 >= len(queue):
@@ -217,7 +214,7 @@ def _look_ahead(queue, at, edges, states, links, regions, halves):
             prefetch(halves, regions[two].start)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _look_ahead_in_heap(heap, end, again, states, edges, links):
     if end < FIRST + 9:
         return
@@ -230,7 +227,7 @@ def _look_ahead_in_heap(heap, end, again, states, edges, links):
     prefetch(links, edge)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _ask_for(moved, small, large, links, regions, halves):
     into = regions[large]
     for half in moved:
@@ -248,7 +245,7 @@ def _ask_for(moved, small, large, links, regions, halves):
             prefetch(halves, third.start + 8)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def mean_scores(edges, levels):
     """One minus the mean affinity of each edge, float32: what `merge_regions` begins with."""
     scores = np.empty(len(edges), np.float32)
@@ -257,7 +254,7 @@ def mean_scores(edges, levels):
     return scores
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _mean_score(total, count, levels):
     # A sum in 1 / SUM_UNIT and its count are exact, and every rounding here is monotonous: the
     # score of two contacts together is never below both of theirs.
@@ -268,7 +265,7 @@ def _mean_score(total, count, levels):
     return score
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def quantile_scores(starts, bins, weights, quantile):
     """One minus the quantile of each edge's histogram, float32, for `merge_regions` to begin."""
     scores = np.empty(len(starts) - 1, np.float32)
@@ -289,12 +286,12 @@ def quantile_scores(starts, bins, weights, quantile):
     return scores
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _score_of_bin(place):
     return np.float32((255.5 - place) / 256)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def roots_below(parents, heights, threshold):
     """Per fragment the smallest fragment of its region once all scores below `threshold` merged."""
     roots = np.empty_like(parents)

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
-from numba import njit
+
+from emseg.kernels.compiled import kernel
 
 # Bits of a flag voxel: its own edge along axis 0, 1, 2 is on.
 EDGE_BITS = (1, 2, 4)
@@ -88,7 +89,7 @@ def renumber(labels: np.ndarray, *, min_size: int = 0) -> np.ndarray:
     return dense
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _set_flags(first, second, third, limit, flags):
     depth, height, width = flags.shape
     for z in range(depth):
@@ -102,7 +103,7 @@ def _set_flags(first, second, third, limit, flags):
                 )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _root(parents, voxel):
     # A parent is stored as its index + 1, so that 0 says background.
     while parents[voxel] != voxel + 1:
@@ -112,7 +113,7 @@ def _root(parents, voxel):
     return voxel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _join(parents, before, here):
     # `before` precedes `here` in C order; either may have been background until now.
     if parents[before] == 0:
@@ -128,7 +129,7 @@ def _join(parents, before, here):
         parents[one] = two + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _unite(flags, forward, parents, first, last):
     _, height, width = flags.shape
     none = np.zeros(width, np.uint8)
@@ -164,7 +165,7 @@ def _unite(flags, forward, parents, first, last):
                         _join(parents, row + x - height * width, row + x)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _look_at_row(own, on_y, on_z, before_y, before_z, back_x, runs, needs):
     needs[0] = ((on_y[0] >> 1) & 1) | ((on_z[0] & 1) << 1)
     runs[0] = 2 if own[0] | needs[0] else 0
@@ -186,7 +187,7 @@ def _look_at_row(own, on_y, on_z, before_y, before_z, back_x, runs, needs):
             runs[i] |= (along_x[i] >> 1) & 2
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _unite_seam(edges, parents, plane):
     height, width = edges.shape
     for y in range(height):
@@ -196,7 +197,7 @@ def _unite_seam(edges, parents, plane):
                 _join(parents, row + x - height * width, row + x)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _rank(parents):
     # A parent always precedes its children, so it holds its final label when they ask for it.
     rank = 0
@@ -209,7 +210,7 @@ def _rank(parents):
             parents[voxel] = parents[parent - 1]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _drop_small(labels, numbers, min_size):
     for label in labels:
         numbers[label] += 1
@@ -217,7 +218,7 @@ def _drop_small(labels, numbers, min_size):
         numbers[label] = -1 if numbers[label] < min_size else 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _number(labels, numbers, dense):
     # In `numbers`: 0 not met yet, -1 dropped, else the new number.
     count = 0

@@ -1,14 +1,15 @@
 """Counting pairs of ids, whatever the ids are."""
 
 import numpy as np
-from numba import njit
+
+from emseg.kernels.compiled import kernel
 
 # Odd multipliers with bits all over: neighbouring ids land far apart in the table.
 _SPREAD_ONE = np.uint64(0x9E3779B97F4A7C15)
 _SPREAD_TWO = np.uint64(0xC2B2AE3D27D4EB4F)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_pairs(truth, segmentation, ignored, ignores, table, used):
     """How often each pair of ids occurs at one place: (table, how many of its rows are used).
 
@@ -37,7 +38,7 @@ def count_pairs(truth, segmentation, ignored, ignores, table, used):
     return table, used
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def add_equal_pairs(keys, counts, second_bits, place_bits):
     """The counts of equal pairs added up: (first, second, sums), int64, in the order of the keys.
 
@@ -64,7 +65,7 @@ def add_equal_pairs(keys, counts, second_bits, place_bits):
     return first, second, sums
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _add(table, one, two, count):
     # Linear probing; 1 when the pair is new.
     last = np.uint64(len(table) - 1)

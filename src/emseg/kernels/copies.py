@@ -1,7 +1,8 @@
 """Copies of turned arrays."""
 
 import numpy as np
-from numba import njit
+
+from emseg.kernels.compiled import kernel
 
 # Pixels of a square that is copied at once: one of the two arrays is walked along its columns, and
 # what the square takes of it must stay in the nearest cache. A number that the compiler knows.
@@ -45,7 +46,7 @@ def _copy_stack(array: np.ndarray, into: np.ndarray) -> None:
     _copy_tiles(flat, start, *steps, into)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _copy_tiles(flat, start, step_z, step_y, step_x, out):
     depth, height, width = out.shape
     step = np.uint64(step_x)

@@ -3,7 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numba import njit
+
+from emseg.kernels.compiled import kernel
 
 
 def number_pieces(parents: np.ndarray) -> int:
@@ -75,7 +76,7 @@ def _coarse_levels(limits: np.ndarray) -> tuple[np.ndarray, int]:
     return np.searchsorted(limits, steps, side="left").astype(np.int32), shift
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _number_pieces(parents):
     count = 0
     for voxel in range(len(parents)):
@@ -89,7 +90,7 @@ def _number_pieces(parents):
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _level(value, limits, table, shift):
     # The number of limits below the value.
     level = table[value >> shift]
@@ -98,7 +99,7 @@ def _level(value, limits, table, shift):
     return level
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _gather_plane(values, forward, z, limits, table, shift, pieces, mask, edges, groups):
     _, height, width = pieces.shape
     low, high = limits[0], limits[-1]
@@ -138,7 +139,7 @@ def _gather_plane(values, forward, z, limits, table, shift, pieces, mask, edges,
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sort_edges(found, groups, edges, ends):
     for at in range(len(found)):
         to = ends[groups[at]]
@@ -146,7 +147,7 @@ def _sort_edges(found, groups, edges, ends):
         ends[groups[at]] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _root(roots, piece):
     while roots[piece] != piece:
         roots[piece] = roots[roots[piece]]
@@ -154,7 +155,7 @@ def _root(roots, piece):
     return piece
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _join_edges(roots, edges):
     for at in range(len(edges)):
         one, two = _root(roots, np.int64(edges[at, 0])), _root(roots, np.int64(edges[at, 1]))
@@ -164,7 +165,7 @@ def _join_edges(roots, edges):
             roots[one] = two
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _roots_of(roots, pieces):
     found = np.empty(len(pieces), np.int64)
     for at in range(len(pieces)):

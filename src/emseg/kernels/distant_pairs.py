@@ -1,13 +1,13 @@
 """Which labels are linked over pairs of voxels that lie further apart than neighbours."""
 
 import numpy as np
-from numba import njit
 
+from emseg.kernels.compiled import kernel
 from emseg.kernels.pair_keys import place_of, twice_as_long
-from emseg.kernels.region_graph import EDGE, SUM_UNIT
+from emseg.kernels.region_edges import EDGE, SUM_UNIT
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def distant_edges(labels, values, levels, partner):
     """The pairs of different labels at v and v + `partner`: an array of EDGE, as they were met.
 
@@ -32,7 +32,7 @@ def distant_edges(labels, values, levels, partner):
     return edges[:n]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _add_row(row, other, values, levels, dx, keys, ids, edges, n):
     """How many edges there are after a row's pairs were added; there is room for as many more."""
     before, place = np.uint64(0), 0

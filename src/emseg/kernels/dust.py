@@ -1,9 +1,9 @@
 """Small segments join a neighbour."""
 
-from numba import njit
+from emseg.kernels.compiled import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def join_small(contacts, order, sizes, below, joined):
     """Joins the two segments of each contact, taken in `order`, where one has too few voxels.
 

@@ -1,9 +1,9 @@
 """Edges of region graphs renamed, sorted and added up; arrays of EDGE."""
 
-from numba import njit
+from emseg.kernels.compiled import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def rename_edges(edges, ids):
     """Edges between the labels u and v become those between ids[u] and ids[v], u <= v."""
     for edge in edges:
@@ -11,7 +11,7 @@ def rename_edges(edges, ids):
         edge.u, edge.v = min(one, two), max(one, two)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def order_of(edges, ends, by_v, order):
     """Fills `order`, int32, with the places of the edges sorted by (u, v); stable.
 
@@ -35,7 +35,7 @@ def order_of(edges, ends, by_v, order):
         ends[u] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def add_up(edges, order, added, places):
     """How many pairs of labels there are: `added` has one edge for each, the sum of its edges.
 
@@ -59,7 +59,7 @@ def add_up(edges, order, added, places):
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _add_to_next(counts):
     for place in range(1, len(counts)):
         counts[place] += counts[place - 1]

@@ -3,12 +3,12 @@
 Each place has eight below it: they fill one cache line, and all are seen in a few steps.
 """
 
-from numba import njit
+from emseg.kernels.compiled import kernel
 
 FIRST = 7
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def push(heap, end, key):
     """Adds a key to a heap that ends before `end`; it then ends one place further."""
     place = end
@@ -20,7 +20,7 @@ def push(heap, end, key):
     heap[place] = key
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def pop(heap, end):
     """Takes the first key out of a heap that ends before `end` + 1; it then ends before `end`."""
     # The last goes where the first was, and down.

@@ -1,7 +1,8 @@
 """Histograms of 256 bins that are joined while regions merge, and their quantiles."""
 
 import numpy as np
-from numba import njit
+
+from emseg.kernels.compiled import kernel
 
 # A histogram: a list of its samples while those are few, else a row of counts.
 HISTOGRAM = np.dtype(
@@ -11,7 +12,7 @@ SAMPLE = np.dtype([("next", np.int32), ("bin", np.int32), ("weight", np.int32)])
 _LISTED = 32
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def make_histograms(starts, bins, weights, histograms, samples):
     """Fills `histograms` and `samples`; the samples from starts[e] to starts[e + 1] are e's."""
     for sample in range(len(samples)):
@@ -23,7 +24,7 @@ def make_histograms(starts, bins, weights, histograms, samples):
         histogram.length, histogram.row = starts[edge + 1] - starts[edge], -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def join(histograms, samples, rows, unused, n_unused, one, other):
     """Adds the other histogram to the one; returns how many of the `rows` are then `unused`.
 
@@ -55,7 +56,7 @@ def join(histograms, samples, rows, unused, n_unused, one, other):
     return n_unused
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def quantile_bin(histogram, samples, rows, quantile, total):
     """The bin of the sample whose rank is `quantile` percent of the `total` of all weights."""
     wanted, below = quantile * total // 100 + 1, 0
@@ -82,7 +83,7 @@ def quantile_bin(histogram, samples, rows, quantile, total):
     return 255  # not reached: the weights add up to the total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _pour(histogram, samples, rows, row):
     sample = histogram.head
     for _ in range(histogram.length):

@@ -7,8 +7,8 @@ random faster. Room that is not used takes no memory.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from emseg.kernels.compiled import kernel
 from emseg.kernels.histograms import HISTOGRAM, SAMPLE, make_histograms
 from emseg.kernels.neighbours import REGION, fill_halves, make_regions, pack
 
@@ -30,7 +30,7 @@ class Graph(NamedTuple):
     free: np.ndarray
 
 
-class Histograms(NamedTuple):
+class HistogramArrays(NamedTuple):
     """Those of all edges, see `histograms`; none where scores are means."""
 
     edges: np.ndarray
@@ -77,7 +77,7 @@ def histograms_of(starts, bins, weights, quantile):
     edges = np.empty(len(starts) - 1 if quantile else 0, HISTOGRAM)
     samples = np.empty(len(bins) if quantile else 0, SAMPLE)
     make_histograms(starts, bins, weights, edges, samples)
-    return Histograms(edges, samples, np.empty((0, 256), np.uint32), np.empty(0, np.int32))
+    return HistogramArrays(edges, samples, np.empty((0, 256), np.uint32), np.empty(0, np.int32))
 
 
 def with_more_rows(histograms, progress):
@@ -92,7 +92,7 @@ def with_more_rows(histograms, progress):
     return histograms._replace(rows=rows, unused=unused)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fill_links(edges, scores, starts, weights, quantile, links):
     """Fills the links of edges that nothing is folded into yet."""
     for edge in range(len(edges)):

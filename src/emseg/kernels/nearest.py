@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
+
+from emseg.kernels.compiled import kernel
 
 # Columns that are in work together: a line of the cache.
 _COLUMNS = 64
@@ -41,7 +42,7 @@ def distances_outside(
     return np.sqrt(found, out=found)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _find_first(sites, first):
     """Per slab and row the place of the first site at the slab's start or after it."""
     depth, height, width = sites.shape
@@ -57,7 +58,7 @@ def _find_first(sites, first):
                         break
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _measure(ours, theirs, first, steps, size, found):
     depth, height, width = ours.shape
     last = np.full((depth, height), _BEFORE, np.int32)
@@ -104,7 +105,7 @@ def _measure(ours, theirs, first, steps, size, found):
                     count += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _step_along_rows(ours, theirs, begin, end, first, last, steps):
     depth, height, _ = ours.shape
     # A row in work: `steps` is far apart from column to column.
@@ -131,7 +132,7 @@ def _step_along_rows(ours, theirs, begin, end, first, last, steps):
                 steps[x - begin, at] = line[x - begin] | (_ASKED if asked else 0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _section(row, size, vertex, value, start, squares):
     """Sets the squares along a column of a section, from the steps along its rows."""
     for y in range(len(row)):
@@ -140,7 +141,7 @@ def _section(row, size, vertex, value, start, squares):
     _envelope(squares, size[1], vertex, value, start)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _envelope(squares, size, vertex, value, start):
     """Sets the squares along a line to their least sums with the squares of the way there."""
     count = 0

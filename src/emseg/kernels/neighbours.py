@@ -6,7 +6,8 @@ and -1 in those that are empty.
 """
 
 import numpy as np
-from numba import njit
+
+from emseg.kernels.compiled import kernel
 
 # A region: where its halves begin, how many have room there, how many there are, and the region's
 # smallest fragment. One that went into another has room -1, and for its start the other's number.
@@ -18,7 +19,7 @@ REGION = np.dtype(
 LISTED = 16
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def make_regions(edges, regions):
     """Begins with a region per fragment; returns how many halves have to have room."""
     for number in range(len(regions)):
@@ -37,7 +38,7 @@ def make_regions(edges, regions):
     return end
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fill_halves(edges, regions, halves):
     """Writes both halves of all edges where `make_regions` found room for them."""
     for region in regions:
@@ -50,7 +51,7 @@ def fill_halves(edges, regions, halves):
         insert(regions[two], halves, one, edge)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def region_of(regions, fragment):
     """The number of the region that a fragment's region is part of by now."""
     number = np.int64(fragment)
@@ -62,13 +63,13 @@ def region_of(regions, fragment):
     return number
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def home_of(neighbour, room):
     """The place in a table of `room` from which on a neighbour is looked for."""
     return (neighbour * 0x9E3779B1 >> 15) & (room - 1)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def find(region, halves, neighbour):
     """Where in `halves` the region has a neighbour; in a table that lacks it, a place for it."""
     if region.room <= LISTED:
@@ -82,7 +83,7 @@ def find(region, halves, neighbour):
     return region.start + place
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def insert(region, halves, neighbour, edge):
     """Adds a neighbour, for which there is room."""
     if region.room <= LISTED:
@@ -92,7 +93,7 @@ def insert(region, halves, neighbour, edge):
     region.degree += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def remove(region, halves, neighbour):
     """Takes out a neighbour that the region has."""
     gap = find(region, halves, neighbour)
@@ -113,7 +114,7 @@ def remove(region, halves, neighbour):
     halves[region.start + gap] = -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def rename_in_list(region, halves, old, new):
     """Makes the neighbour `old` of a region with a list the neighbour `new`, or takes it out.
 
@@ -133,7 +134,7 @@ def rename_in_list(region, halves, old, new):
     return to_old if last == to_new else to_new
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def rename_in_table(region, halves, old, new, edge):
     """What `rename_in_list` does, for a region with a table; `edge` is the one to `old`."""
     remove(region, halves, old)
@@ -145,7 +146,7 @@ def rename_in_table(region, halves, old, new, edge):
     return -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def move_out(regions, number, into, halves, free, moved):
     """Makes region `number` a part of `into`; returns how many of its halves go to `moved`.
 
@@ -163,7 +164,7 @@ def move_out(regions, number, into, halves, free, moved):
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def is_full(region, more):
     """Whether a region has no room for `more` neighbours."""
     if region.room <= LISTED:
@@ -171,7 +172,7 @@ def is_full(region, more):
     return 4 * (region.degree + more) > 3 * region.room
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def grow(region, halves, free, end):
     """Gives a region twice the room, before `end` or else from there on; returns the new end.
 
@@ -199,13 +200,13 @@ def grow(region, halves, free, end):
     return end
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def room_to_grow(more):
     """How much is enough behind the end for a region to grow until it has so many neighbours."""
     return 8 * more + 64
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def pack(regions, halves, free, packed):
     """Moves all that is in use to the start of `packed`; returns the end."""
     free[:] = -1
@@ -218,14 +219,14 @@ def pack(regions, halves, free, packed):
     return end
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _give_back(halves, free, start, room):
     if room:
         power = _power(room)
         halves[start], free[power] = free[power], start
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _power(room):
     power = 0
     while room >> (power + 1):

@@ -1,10 +1,11 @@
 """A hash table of pairs of labels: what number each has."""
 
 import numpy as np
-from numba import njit
+
+from emseg.kernels.compiled import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def place_of(keys, key):
     """Where `key` is in `keys`, or where it belongs: there keys[place] is 0.
 
@@ -20,7 +21,7 @@ def place_of(keys, key):
     return place
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def twice_as_long(keys, ids):
     """(keys, ids), int32 numbers at the places of their keys, in a table of twice the length."""
     new_keys, new_ids = np.zeros(2 * len(keys), np.uint64), np.empty(2 * len(keys), np.int32)

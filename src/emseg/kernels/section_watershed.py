@@ -1,12 +1,12 @@
 """Watershed fragments of one section, grown from the middles of what its boundaries leave."""
 
 import numpy as np
-from numba import njit
 
+from emseg.kernels.compiled import kernel
 from emseg.kernels.heap import FIRST, pop, push
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def flood_section(boundary, spacing, labels):
     """How many fragments a section has; `labels` uint32 (Y, X) is filled with them, from 1.
 
@@ -26,7 +26,7 @@ def flood_section(boundary, spacing, labels):
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def seed_grid(labels, spacing):
     """How many seeds a section gets that are single pixels, `spacing` apart, in `labels`."""
     height, width = labels.shape
@@ -38,7 +38,7 @@ def seed_grid(labels, spacing):
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def grow_seeds(boundary, labels):
     """Grows what `labels`, uint32 (Y, X), has beside 0 over all of a section, as `flood_section`.
 
@@ -47,7 +47,7 @@ def grow_seeds(boundary, labels):
     _grow(boundary, labels, np.empty(labels.size, np.int32))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _grow(boundary, labels, order):
     height, width = boundary.shape
     heap = np.empty(FIRST + height * width + 8, np.uint64)
@@ -77,7 +77,7 @@ def _grow(boundary, labels, order):
             met, end = _meet(y + 1, x, bits, order, heap, met, end)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def number_by_first(labels, ids, first, sizes):
     """How many labels there are, after those of `labels` (Z, Y, X) became 1, 2, … by first voxels.
 
@@ -100,7 +100,7 @@ def number_by_first(labels, ids, first, sizes):
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _next_to_none(labels, y, x):
     """Whether one of the four neighbours has no label; others would only wait in the queue."""
     height, width = labels.shape
@@ -109,7 +109,7 @@ def _next_to_none(labels, y, x):
     return above == 0 or below == 0 or left == 0 or right == 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _meet(y, x, bits, order, heap, met, end):
     # Boundaries are not negative, so that their bits order as they do.
     order[met] = y * bits.shape[1] + x
@@ -117,7 +117,7 @@ def _meet(y, x, bits, order, heap, met, end):
     return met + 1, end + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _squared_distances(boundary):
     """int64 (Y, X): pixels below 0.5 to the nearest other one, squared; the same everywhere where
     there is no other. (Felzenszwalb and Huttenlocher, Theory of Computing 2012.)"""
@@ -141,7 +141,7 @@ def _squared_distances(boundary):
     return steps
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _envelope(steps, far, vertex, start, line):
     count = 0
     for x in range(len(steps)):
@@ -166,7 +166,7 @@ def _envelope(steps, far, vertex, start, line):
         line[x] = far * far if count == 0 else steps[top] * steps[top] + (x - top) * (x - top)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _seed_maxima(heights, labels, stack):
     """How many plateaus of `heights` above 0 have no higher neighbour; they are labelled."""
     rows, columns = heights.shape

@@ -1,7 +1,8 @@
 """Images and labels read at displaced places: the one gather behind every smooth deformation."""
 
 import numpy as np
-from numba import njit
+
+from emseg.kernels.compiled import kernel
 
 UNSEEN = -1
 
@@ -60,7 +61,7 @@ def spline_field(rows: np.ndarray, points: np.ndarray, columns: np.ndarray) -> n
     return field
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _spline_field(rows, points, columns, field):
     across = np.empty(columns.shape[1], np.float32)
     for f in range(len(field)):
@@ -88,7 +89,7 @@ def _half(image: np.ndarray) -> np.float32:
     return np.float32(0.5 if image.dtype == np.uint8 else 0.0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _warp_sections(image, labels, matrices, field, first, half, warped, moved):
     channels, _, height, width = image.shape
     depth, rows, columns = moved.shape
@@ -123,7 +124,7 @@ def _warp_sections(image, labels, matrices, field, first, half, warped, moved):
                     _bilinear_or_unseen(image[c, first + z], sy, sx, half, warped[c, z, y])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _split(sy, sx, width, corner):
     """Places become the pixel up and left of them, in `corner`, and what is beyond it."""
     for x in range(len(corner)):
@@ -133,7 +134,7 @@ def _split(sy, sx, width, corner):
         sx[x] -= np.float32(left)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _nearest(flat, width, corner, wy, wx, out):
     for x in range(len(out)):
         down, right = wy[x] >= np.float32(0.5), wx[x] >= np.float32(0.5)
@@ -141,7 +142,7 @@ def _nearest(flat, width, corner, wy, wx, out):
         out[x] = flat[np.uint32(corner[x] + np.int32(down) * np.int32(width) + np.int32(right))]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _bilinear(flat, width, corner, wy, wx, half, out):
     one, row = np.uint32(1), np.uint32(width)
     for x in range(len(out)):
@@ -152,7 +153,7 @@ def _bilinear(flat, width, corner, wy, wx, half, out):
         out[x] = above + wy[x] * (below - above) + half
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _nearest_or_unseen(section, sy, sx, out):
     height, width = section.shape
     for x in range(len(out)):
@@ -162,7 +163,7 @@ def _nearest_or_unseen(section, sy, sx, out):
             out[x] = UNSEEN
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _bilinear_or_unseen(section, sy, sx, half, out):
     height, width = section.shape
     for x in range(len(out)):
@@ -172,7 +173,7 @@ def _bilinear_or_unseen(section, sy, sx, half, out):
             out[x] = 0
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _between(section, sy, sx):
     up, left = int(sy), int(sx)
     wy, wx = sy - np.float32(up), sx - np.float32(left)
@@ -183,7 +184,7 @@ def _between(section, sy, sx):
     return above + wy * (below - above)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _warp_volume(image, labels, matrix, field, half, warped, moved):
     channels, sections, height, width = image.shape
     depth, rows, columns = moved.shape

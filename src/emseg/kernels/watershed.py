@@ -6,14 +6,15 @@ alone, so that blocks find the same edges as the whole volume does.
 """
 
 import numpy as np
-from numba import njit
+
+from emseg.kernels.compiled import kernel
 
 # Bits of a voxel's flags. 1, 2, 4: joined to the voxel before it along axis 0, 1, 2. 8, 16, 32: it
 # chose the voxel after it, whose own bit that becomes (three places lower). 64: not background.
 _FOREGROUND = 64
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def flood(
     edges0,
     edges1,
@@ -99,12 +100,12 @@ def flood(
     return count, first, sizes, legal
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _row(edges, at, z, y, extent, none):
     return edges[z + at[0], y + at[1], at[2] : at[2] + len(none)]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _flag_row(before0, before1, after0, after1, along, low, high, top, flags):
     # No branches, one type: the compiler makes vector instructions of it.
     illegal = np.int32(0)
@@ -134,7 +135,7 @@ def _flag_row(before0, before1, after0, after1, along, low, high, top, flags):
     return illegal == 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _take_choices(here, behind, has_behind):
     rows, columns = here.shape
     for y in range(rows):
@@ -151,7 +152,7 @@ def _take_choices(here, behind, has_behind):
             row[x] |= (row[x - 1] >> 3) & 4
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _note_faces(inside, lead, at_face, plane, joined0, joined1, joined2):
     # Pairs that lead out of the block are noted, and join nothing in it.
     rows, columns = inside.shape
@@ -170,7 +171,7 @@ def _note_faces(inside, lead, at_face, plane, joined0, joined1, joined2):
             inside[y, 0] &= 0xFB
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _label_row(flags, flags_up, flags_below, own, up, below, parents, count):
     label = np.uint32(0)
     before = np.uint8(0)
@@ -199,7 +200,7 @@ def _label_row(flags, flags_up, flags_below, own, up, below, parents, count):
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _unite(parents, one, two):
     # The smaller root stays: it is the one that was met first.
     if one == two:
@@ -217,7 +218,7 @@ def _unite(parents, one, two):
     return two
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _rank(parents, count):
     # A parent precedes its children, so it holds its rank when they ask for it.
     rank = 0
@@ -230,7 +231,7 @@ def _rank(parents, count):
     return rank
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _finish(labels, ranks, first, sizes):
     depth, height, width = labels.shape
     seen = 0

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from emseg.models.group_norm import GroupNorm
-from emseg.models.heads import check_heads
+from emseg.models.head_parts import check_heads
 from emseg.models.mednext_weights import LEVELS, grown_kernels, renamed
 
 Size = Literal["S", "B", "M", "L"]

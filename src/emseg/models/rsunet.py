@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emseg.errors import UserError
-from emseg.models.heads import check_heads
+from emseg.models.head_parts import check_heads
 from emseg.models.residual import Activation, ConvBlock, Norm, SeparateHeads, preactivation
 
 

@@ -45,7 +45,7 @@ def run(
 
         train(loaded, checkpoint=checkpoint, command=command)
         return
-    from emseg.stages.runs import require_one_process
+    from emseg.runs.run_folder import require_one_process
     from emseg.stages.session import Session
     from emseg.stages.test import decode_all, evaluate_all, infer_all, test_all
 

@@ -14,10 +14,10 @@ import numpy as np
 from emseg import __version__
 from emseg.blocks.grid import grid, slab_shape
 from emseg.config import build
-from emseg.decoding.sweep import blockwise_of
+from emseg.decoding.decoder_forms import blockwise_of
 from emseg.errors import UserError
 from emseg.progress import phase, track
-from emseg.stages.artifacts import (
+from emseg.runs.artifacts import (
     FORMAT_VERSION,
     check_format,
     contents,
@@ -25,6 +25,10 @@ from emseg.stages.artifacts import (
     find_current,
     fingerprint,
 )
+from emseg.runs.earlier import earlier_name, make_latest, old_place, tidy
+from emseg.runs.folder_store import FolderStore
+from emseg.runs.run_folder import say
+from emseg.stages.absent_chunks import tell_absent
 from emseg.stages.decode_job import (
     DecodeJob,
     as_it_is,
@@ -36,11 +40,7 @@ from emseg.stages.decode_job import (
     labels_of,
     open_prediction,
 )
-from emseg.stages.earlier import earlier_name, make_latest, old_place, tidy
 from emseg.stages.elsewhere import check_elsewhere
-from emseg.stages.folder_store import FolderStore
-from emseg.stages.runs import say
-from emseg.stages.stored import tell_absent
 from emseg.volumes import (
     PartialVolume,
     Volume,

@@ -12,15 +12,15 @@ import numpy as np
 from emseg.blocks.memory import GIB, memory_within
 from emseg.config import build
 from emseg.config.leaves import CODE_READ, NO_RESULT
-from emseg.config.schema_inference import Prediction
+from emseg.config.schema_inference import PredictionConfig
+from emseg.decoding.decoder_forms import sweep_of
 from emseg.decoding.stored_values import usual_scale
-from emseg.decoding.sweep import sweep_of
 from emseg.errors import UserError
-from emseg.stages.artifacts import check_format
+from emseg.runs.artifacts import check_format
+from emseg.runs.run_folder import say
 from emseg.stages.channels import asked_facts, calibrated_channels, chosen_channels
 from emseg.stages.elsewhere import agreed, open_elsewhere
 from emseg.stages.prediction_attributes import check_attributes
-from emseg.stages.runs import say
 from emseg.volumes import Volume, identity, open_volume, read_attributes
 from emseg.volumes.content import content_now, stored_content
 from emseg.volumes.places import check_on_grid
@@ -41,7 +41,7 @@ class DecodeJob:
     select: Sequence[int] | str | None
     allow: tuple[str, ...] = ()
     memory: float | None = None
-    said: Prediction = field(default_factory=Prediction)
+    said: PredictionConfig = field(default_factory=PredictionConfig)
     content: str | None = None
 
     @property

@@ -5,14 +5,13 @@ from pathlib import Path
 
 from emseg.config import load
 from emseg.config.choices import tutorials_folder
-from emseg.data.baseline import raw_watershed
-from emseg.data.layouts import write_layout
 from emseg.evaluation.adapted_rand import adapted_rand
-from emseg.progress import say
-from emseg.runs.lock import working_in
+from emseg.runs.run_folder import say, working_in
 from emseg.stages.session import Session
 from emseg.stages.train import train
 from emseg.stages.tune import tune_decoder
+from emseg.synthetic.baseline import raw_watershed
+from emseg.synthetic.layouts import write_layout
 from emseg.volumes import open_volume
 
 COMMAND = "emseg demo"

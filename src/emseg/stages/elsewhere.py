@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from emseg.config.schema_inference import Prediction
+from emseg.config.schema_inference import PredictionConfig
 from emseg.decoding.stored_values import as_decoders_take_it, check_stored_values, usual_scale
 from emseg.errors import UserError
-from emseg.stages.artifacts import fingerprint
-from emseg.stages.grid import TOLERANCE
+from emseg.runs.artifacts import fingerprint
+from emseg.stages.voxel_grid import TOLERANCE
 from emseg.volumes import Volume, identity, open_volume
 from emseg.volumes.attributes import plain, stored_voxel_size
 from emseg.volumes.location import MAIN, parse_location
@@ -30,7 +30,7 @@ _EXAMPLES = {
 _ASKED = {"offsets": "offsets", "edge_side": "edge_side", "voxel_size": "resolution"}
 
 
-def open_elsewhere(path: Path, said: Prediction, *, asked: Sequence[str]) -> Volume:
+def open_elsewhere(path: Path, said: PredictionConfig, *, asked: Sequence[str]) -> Volume:
     """The prediction (C, Z, Y, X), lazily, with the attributes of one of ours.
 
     Its file and the config, which must not contradict it, say what it holds. What neither says,
@@ -87,7 +87,7 @@ def check_elsewhere(predicted: Volume, channels: Sequence[int]) -> None:
 
 def agreed(
     attributes: Mapping[str, Any],
-    said: Prediction,
+    said: PredictionConfig,
     *,
     where: str | Path,
     scale: float | None = None,

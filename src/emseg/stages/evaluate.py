@@ -10,10 +10,10 @@ import numpy as np
 
 from emseg import __version__
 from emseg.errors import UserError
-from emseg.stages.artifacts import check_format, contents, fingerprint, same_contents
-from emseg.stages.earlier import TOLD
-from emseg.stages.records import NAME, add_record, find_record, scores_of
-from emseg.stages.runs import say
+from emseg.runs.artifacts import check_format, contents, fingerprint, same_contents
+from emseg.runs.earlier import TOLD
+from emseg.runs.records import NAME, add_record, find_record, scores_of
+from emseg.runs.run_folder import say
 from emseg.stages.scores import Scores, asks, build_metrics, counts_suffice, score
 from emseg.stages.sources import Source, cut
 from emseg.stages.truth import count_overlaps, read_truth, segments_at, truth_facts

@@ -6,8 +6,8 @@ from pathlib import Path
 from emseg.config.schema import Root
 from emseg.errors import UserError
 from emseg.faults import UNWRITABLE, is_gpu_full
+from emseg.runs.run_folder import process_rank
 from emseg.stages.devices import Devices
-from emseg.stages.runs import process_rank
 from emseg.stages.trainer import make_trainer
 from emseg.stopping import Stopped, noting_signals
 from emseg.training.checkpoint_file import plain_numbers

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emseg.errors import UserError
+from emseg.runs.earlier import make_latest
+from emseg.runs.run_folder import results_of, run_of
 from emseg.stages.decode import current_segmentation
-from emseg.stages.earlier import make_latest
-from emseg.stages.runs import results_of, run_of
 from emseg.stages.session import Session, decode_job
 from emseg.stages.sources import Source
 

@@ -20,17 +20,14 @@ from emseg.inference.tta import Ensemble, merged_views
 from emseg.inference.window_choice import Windows
 from emseg.kernels.symmetry import views
 from emseg.models.stride import check_input
-from emseg.stages.artifacts import FORMAT_VERSION, contents, find_current, fingerprint, supersede
+from emseg.runs.artifacts import FORMAT_VERSION, contents, find_current, fingerprint, supersede
+from emseg.runs.run_folder import say
 from emseg.stages.devices import Devices, resolve_devices
 from emseg.stages.network import Trained, target_facts
-from emseg.stages.runs import say
+from emseg.stages.prediction_attributes import values_of
+from emseg.stages.recorded_windows import in_words, least_windows, recorded_windows, windows_of
 from emseg.stages.sources import Source
-from emseg.stages.windows import in_words, least_windows, recorded_windows, windows_of
 from emseg.volumes import PartialVolume, Volume, default_chunks, identity
-
-# What the numbers of a prediction are, by the activation that made them.
-VALUES = {"sigmoid": "probability", "scale_sigmoid": "scaled", "none": "logit"}
-DISTANCE = "distance"
 
 
 def current_prediction(
@@ -87,8 +84,13 @@ def infer(source: Source, trained: Trained, root: Root, *, folder: Path) -> Path
         offset=image.offset,
         attributes=_attributes(source, trained, root, windows),
     )
-    done = partial.done()
-    predict_image(image, trained, root, windows=windows, write=partial.write, first_plane=done)
+    try:
+        done = partial.done()
+        predict_image(image, trained, root, windows=windows, write=partial.write, first_plane=done)
+    except UserError:
+        if not partial.done():
+            partial.discard()
+        raise
     partial.finish()
     supersede(path)
     say(f"prediction: {path}")
@@ -243,15 +245,6 @@ def _attributes(source: Source, trained: Trained, root: Root, windows: Windows) 
         "window_chosen": windows.chosen,
         "emseg": __version__,
     }
-
-
-def values_of(activation: str, channels: list[str] | None) -> str | list[str]:
-    """What the numbers are: one word for all channels alike, else one for each."""
-    value = VALUES[activation]
-    if channels is None or activation == "none":
-        return value
-    each = [DISTANCE if one == "tanh" else value for one in channels]
-    return each if len(set(each)) > 1 else each[0]
 
 
 def check_settings(trained: Trained, root: Root) -> None:

@@ -11,10 +11,10 @@ from torch import nn
 from emseg.config import load
 from emseg.config.schema import Root
 from emseg.errors import UserError
+from emseg.runs.run_folder import run_of, say
 from emseg.stages.channels import head_channels, nearest_channels
 from emseg.stages.infer import check_image, predict_image, unlike_intensities
 from emseg.stages.network import Trained, load_trained, target_facts
-from emseg.stages.runs import run_of, say
 from emseg.volumes import Volume, from_array
 
 

@@ -14,7 +14,7 @@ from emseg.config.schema import Root
 from emseg.data.targets import Target
 from emseg.errors import UserError
 from emseg.stages.facts import trained_facts
-from emseg.stages.grid import Grid
+from emseg.stages.voxel_grid import Grid
 from emseg.training.checkpoints import load_weights, net_weights, read_checkpoint
 
 # More steps than any training has; a name of a folder has so many digits at most.

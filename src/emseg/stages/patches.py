@@ -6,7 +6,7 @@ from typing import Any
 
 from emseg.config import Loaded, build
 from emseg.config.schema import Root
-from emseg.config.schema_data import Data, Volume
+from emseg.config.schema_data import Data, VolumeConfig
 from emseg.data.augment import Pipeline
 from emseg.data.crops import check_fit, crop_of
 from emseg.data.dataset import PatchDataset
@@ -202,7 +202,7 @@ def _refuse_labels(config: Data) -> None:
             raise UserError(f"data.{key} is {value}, and the objective has no use for labels")
 
 
-def _opened(volumes: Mapping[str, Volume], split: str, *, labelled: bool) -> list[Source]:
+def _opened(volumes: Mapping[str, VolumeConfig], split: str, *, labelled: bool) -> list[Source]:
     if not labelled:
         volumes = {key: replace(one, label=None, mask=None) for key, one in volumes.items()}
     return open_sources(volumes, split=split)

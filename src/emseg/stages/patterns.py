@@ -5,9 +5,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from emseg.config.schema_data import Volume as VolumeConfig
+from emseg.config.schema_data import VolumeConfig
 from emseg.errors import UserError
-from emseg.volumes.location import parse_location
+from emseg.volumes.location import PICTURES, parse_location
 from emseg.volumes.source import open_source
 
 # File stems that say nothing of what is in the file; the folder above is asked instead.
@@ -49,14 +49,14 @@ def expand(key: str, volume: VolumeConfig, split: str) -> list[tuple[str, Volume
 
 
 def _is_section(location: str) -> bool:
-    if location.lower().endswith(".png"):
+    if location.lower().endswith(PICTURES):
         return True
     found = parse_location(location)
     return found.format == "tiff" and len(open_source(found).shape) == 2
 
 
 def _is_pattern(location: str) -> bool:
-    if location.lower().endswith(".png"):
+    if location.lower().endswith(PICTURES):
         return glob.has_magic(location) and not Path(location.partition(":")[0]).is_dir()
     path = parse_location(location).path
     return glob.has_magic(str(path)) and not path.exists()
@@ -93,7 +93,7 @@ def _wild_parts(pattern: str, name: str) -> tuple[str, ...]:
 
 
 def _found(pattern: str) -> list[str]:
-    if pattern.lower().endswith(".png"):
+    if pattern.lower().endswith(PICTURES):
         return sorted(glob.glob(pattern))  # noqa: PTH207
     # The key inside a file (`vol_*.h5:raw`) is no part of the file's name.
     location = parse_location(pattern)

@@ -7,9 +7,21 @@ from emseg.errors import UserError
 from emseg.volumes import Volume
 
 EDGE_SIDES = (None, "destination", "source")
-VALUES = ("probability", "scaled", "logit", "distance")
+# What the numbers of a prediction are, by the activation that made them.
+_VALUES = {"sigmoid": "probability", "scale_sigmoid": "scaled", "none": "logit"}
+_DISTANCE = "distance"
+VALUES = (*_VALUES.values(), _DISTANCE)
 # Of no use to most decoders.
 OPTIONAL = ("activation", "heads")
+
+
+def values_of(activation: str, channels: list[str] | None) -> str | list[str]:
+    """What the numbers are: one word for all channels alike, else one for each."""
+    value = _VALUES[activation]
+    if channels is None or activation == "none":
+        return value
+    each = [_DISTANCE if one == "tanh" else value for one in channels]
+    return each if len(set(each)) > 1 else each[0]
 
 
 def check_attributes(predicted: Volume) -> None:

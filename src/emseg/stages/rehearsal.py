@@ -11,8 +11,8 @@ from emseg.config.schema_inference import Inference
 from emseg.data.labelled import check_labels
 from emseg.decoding.calibration import calibration_of
 from emseg.stages.channels import are_logits, asked_facts, chosen_channels
-from emseg.stages.infer import values_of
 from emseg.stages.network import target_facts
+from emseg.stages.prediction_attributes import values_of
 from emseg.stages.scores import build_metrics, score_names
 from emseg.stages.sources import Source
 from emseg.volumes.places import check_on_grid

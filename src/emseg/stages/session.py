@@ -7,8 +7,8 @@ from pathlib import Path
 
 from emseg.config import Loaded
 from emseg.runs.lock import locked
+from emseg.runs.run_folder import say
 from emseg.stages.decode_job import DecodeJob
-from emseg.stages.runs import say
 from emseg.stages.sources import Source, open_sources
 
 

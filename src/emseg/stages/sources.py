@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from emseg.config.schema import BorderMask
-from emseg.config.schema_data import Volume as VolumeConfig
+from emseg.config.schema_data import VolumeConfig
 from emseg.data.labelled import LabelledVolume, check_shapes
 from emseg.data.sampling import resolve_range
 from emseg.errors import UserError
+from emseg.runs.run_folder import process_rank, say
+from emseg.stages.absent_chunks import refuse_hollow, tell_absent
 from emseg.stages.patterns import expand, telling_name
-from emseg.stages.runs import process_rank, say
-from emseg.stages.stored import refuse_hollow, tell_absent
 from emseg.volumes import Volume, open_volume
 from emseg.volumes.location import parse_location
 from emseg.volumes.places import (

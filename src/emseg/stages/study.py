@@ -14,8 +14,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from emseg.blocks.child import ChildCrash, ChildWorker
 from emseg.config.schema import Tune
 from emseg.errors import UserError
-from emseg.stages.artifacts import contents, fingerprint
-from emseg.stages.runs import say
+from emseg.runs.artifacts import contents, fingerprint
+from emseg.runs.run_folder import say
 from emseg.stages.space import Search, own_values, split_space, start_of, suggest
 from emseg.stages.study_file import open_study, sound
 from emseg.stages.trial import (

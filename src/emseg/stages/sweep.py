@@ -9,16 +9,16 @@ from typing import Any
 
 from emseg import __version__
 from emseg.config import build
-from emseg.config.schema_sweep import Sweep
+from emseg.config.schema_sweep import SweepConfig
 from emseg.datasets.dbmim_tables import AFFINITY_SCORES, check_publishable, published_tables
 from emseg.decoding import sweep_of
 from emseg.errors import UserError, unknown_name
 from emseg.evaluation.means import Row, best_of, means_of, with_values, write_table
 from emseg.progress import track
-from emseg.stages.artifacts import write_json
+from emseg.runs.artifacts import write_json
+from emseg.runs.run_folder import say
 from emseg.stages.decode_job import as_it_is
 from emseg.stages.rehearsal import try_decoders
-from emseg.stages.runs import say
 from emseg.stages.scores import build_metrics, score_names
 from emseg.stages.session import Session, decode_job, rehearsed_sources
 from emseg.stages.sources import Source, require_truth
@@ -89,7 +89,7 @@ def _rows(
 
 
 def combinations(
-    config: Sweep, decoding: Mapping[str, Any], allow: Sequence[str]
+    config: SweepConfig, decoding: Mapping[str, Any], allow: Sequence[str]
 ) -> tuple[list[Combination], Row]:
     """The grid, what the decoder sweeps over itself apart, and the columns of the config's own.
 

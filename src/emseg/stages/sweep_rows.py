@@ -13,7 +13,7 @@ from emseg.config.schema import BorderMask
 from emseg.errors import UserError
 from emseg.evaluation.affinity_overlap import affinity_overlap
 from emseg.evaluation.means import Row
-from emseg.stages.artifacts import contents, fingerprint, write_json
+from emseg.runs.artifacts import contents, fingerprint, write_json
 from emseg.stages.decode_job import decoder_input
 from emseg.stages.trial import (
     Task,

@@ -11,17 +11,17 @@ from emseg.config.schema import Root
 from emseg.data.targets import Target
 from emseg.errors import UserError
 from emseg.runs.lock import locked
-from emseg.stages.devices import Devices, resolve_devices, slow_precision, stand_resolved
-from emseg.stages.first_look import LONGEST_TRIAL, first_lines, hours_line, try_step
-from emseg.stages.fit import fit
-from emseg.stages.grid import common_grid, unlike_training
-from emseg.stages.objective import (
+from emseg.runs.run_folder import log_start, process_rank, run_of, say, start_run, write_config
+from emseg.stages.built_objective import (
     begun_from,
     build_objective,
     check_checkpoints,
     check_resumable,
     objective_of,
 )
+from emseg.stages.devices import Devices, resolve_devices, slow_precision, stand_resolved
+from emseg.stages.first_look import LONGEST_TRIAL, first_lines, hours_line, try_step
+from emseg.stages.fit import fit
 from emseg.stages.patches import (
     Patches,
     Sources,
@@ -30,8 +30,8 @@ from emseg.stages.patches import (
     make_patches,
     open_training,
 )
-from emseg.stages.runs import log_start, process_rank, run_of, say, start_run, write_config
 from emseg.stages.sources import Source
+from emseg.stages.voxel_grid import common_grid, unlike_training
 from emseg.training.datamodule import PatchDataModule
 from emseg.training.objective import Objective
 

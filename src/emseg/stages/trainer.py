@@ -12,11 +12,11 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from emseg.config.schema import Root
+from emseg.runs.run_folder import say
 from emseg.stages.devices import Devices
-from emseg.stages.runs import say
 from emseg.training.callbacks import ImagePanels, TrainingProgress, checkpoint_callbacks
 from emseg.training.ema import Ema
-from emseg.training.sampling import SamplingStatistics
+from emseg.training.foreground_share import SamplingStatistics
 from emseg.training.saving import EndOnSignal, WholeCheckpoints
 
 # What Lightning warns of although it is as it should be, or nothing that a user can change.

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from emseg.config import build
-from emseg.decoding.sweep import Sweep, sweep_of
+from emseg.decoding.decoder_forms import Sweep, sweep_of
 from emseg.errors import unknown_name
 from emseg.evaluation import Contingency, contingency
-from emseg.stages.artifacts import fingerprint
+from emseg.runs.artifacts import fingerprint
 from emseg.stages.decode_job import (
     DecodeJob,
     decode_facts,
@@ -22,7 +22,6 @@ from emseg.stages.decode_job import (
     labels_of,
     prediction_facts,
 )
-from emseg.stages.kept import Kept
 from emseg.stages.scores import (
     Scores,
     build_metrics,
@@ -33,6 +32,7 @@ from emseg.stages.scores import (
 )
 from emseg.stages.sources import Source
 from emseg.stages.truth import read_truth, truth_facts
+from emseg.stages.value_cache import ValueCache
 from emseg.volumes import Volume
 from emseg.volumes.skeletons import Skeletons
 
@@ -41,7 +41,7 @@ Curve = list[tuple[float | None, float]]
 
 
 # In the process of the trials, which lives as long as they do: predictions, truths and fragments.
-_KEPT = Kept()
+_CACHED = ValueCache()
 
 
 @dataclass(frozen=True)
@@ -245,4 +245,4 @@ def _bytes_of(parts: tuple[Any, ...]) -> int:
 def _kept(
     job: DecodeJob, about: dict[str, Any], make: Callable[[], Any], size: Callable[[Any], int]
 ) -> Any:
-    return _KEPT.get(fingerprint("tune", about), make, size=size, limit=job.memory_bytes // 4)
+    return _CACHED.get(fingerprint("tune", about), make, size=size, limit=job.memory_bytes // 4)

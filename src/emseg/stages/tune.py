@@ -10,11 +10,11 @@ import yaml
 
 from emseg.config import Loaded
 from emseg.config.schema import Tune
-from emseg.config.schema_data import Volume
+from emseg.config.schema_data import VolumeConfig
 from emseg.errors import UserError
+from emseg.runs.run_folder import run_of, say
 from emseg.stages.decode_job import as_it_is
 from emseg.stages.rehearsal import try_decoders, try_metrics
-from emseg.stages.runs import run_of, say
 from emseg.stages.scores import better_when, build_metrics
 from emseg.stages.session import Session, decode_job, rehearsed_sources, test_sources
 from emseg.stages.sources import Source, require_truth
@@ -115,13 +115,13 @@ def _shown(leaf: Mapping[str, Any], config: Tune) -> str:
     return ", ".join(f"{key}={value}" for key, value in values.items())
 
 
-def share_voxels(one: Mapping[str, Volume], other: Mapping[str, Volume]) -> bool:
+def share_voxels(one: Mapping[str, VolumeConfig], other: Mapping[str, VolumeConfig]) -> bool:
     """True when a part of an image stands in both, as far as names and ranges tell."""
     pairs = [(a, b) for a in one.values() for b in other.values()]
     return any((a.path, a.image) == (b.path, b.image) and _meet(a, b) for a, b in pairs)
 
 
-def _meet(one: Volume, other: Volume) -> bool:
+def _meet(one: VolumeConfig, other: VolumeConfig) -> bool:
     first, second = one.range, other.range
     if first is None or second is None or one.range_axis != other.range_axis:
         return True

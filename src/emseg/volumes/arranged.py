@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emseg.volumes.source import Source
+from emseg.volumes.source import StoredArray
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Arranged:
     have the length 1 and are not seen.
     """
 
-    stored: Source
+    stored: StoredArray
     order: tuple[int | None, ...]
 
     @property
@@ -35,7 +35,7 @@ class Arranged:
         return _in_order(self.stored[tuple(parts)], self.order)
 
 
-def arranged(source: Source, order: Sequence[int | None]) -> Source:
+def arranged(source: StoredArray, order: Sequence[int | None]) -> StoredArray:
     """The source with its axes in this order; an array in memory stays one, as a view."""
     order = tuple(order)
     if order == tuple(range(len(source.shape))):

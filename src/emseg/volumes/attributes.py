@@ -23,7 +23,7 @@ NANOMETRES = {
 }
 
 # The names under which attributes say where a volume lies.
-PLACE = (*NAMING, "resolution", "voxel_size", "offset", "unit", "units")
+PLACE = (*NAMING, "resolution", "voxel_size", "element_size_um", "offset", "unit", "units")
 
 
 def plain(value: Any) -> Any:
@@ -55,11 +55,14 @@ def stored_voxel_size(
 ) -> tuple[float, ...] | None:
     """The voxel size in nm and stored-axis order from the attributes, or None.
 
-    That is `resolution` or `voxel_size`, of the spatial axes or of all, or the `scale` of COSEM's
-    `transform`. A unit beside it (`unit` or `units`) counts; without one, the numbers are nm.
+    That is `resolution` or `voxel_size`, of the spatial axes or of all, ImageJ's `element_size_um`,
+    or the `scale` of COSEM's `transform`. A unit beside the first two (`unit` or `units`) counts;
+    without one, the numbers are nm.
     `order` has the stored number of each spatial axis, None for one that is not stored.
     """
-    values, units = _place_values(attributes, ("resolution", "voxel_size"), "scale")
+    values, units = _place_values(
+        attributes, ("resolution", "voxel_size", "element_size_um"), "scale"
+    )
     numbers = _in_nanometres(values, units, "voxel size", order, where)
     return None if numbers is None else checked_voxel_size(numbers, where=where)
 
@@ -104,6 +107,8 @@ def _place_values(
     """The numbers under the first of the names that is there, and their units."""
     for name in names:
         if attributes.get(name) is not None:
+            if name.endswith("_um"):
+                return attributes[name], "um"
             return attributes[name], attributes.get("units", attributes.get("unit", "nm"))
     transform = attributes.get("transform")
     if not isinstance(transform, Mapping) or transform.get(in_transform) is None:

@@ -35,7 +35,7 @@ def stamp(
     format.
     """
     named = sorted({*attributes} - {CONTENT})
-    told = {name: attributes.get(name) for name in {*named, *PLACE}}
+    told = {name: attributes[name] for name in named}
     about = [list(shape), np.dtype(dtype).newbyteorder("=").str, told, list(rows)]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     return {"sha256": digest, "thickness": thickness, "attributes": named}
@@ -68,6 +68,6 @@ def content_now(location: str | Path) -> str | None:
     ]
     named = {name: source.attributes.get(name) for name in told["attributes"]}
     facts = {"shape": source.shape, "dtype": source.dtype, "attributes": named}
-    # Place is looked for under all its names, so that another one is seen too.
+    # Place is looked for under all its names, so that one that was added is seen too.
     place = {name: source.attributes[name] for name in PLACE if name in source.attributes}
     return stamp(rows, thickness, **facts | {"attributes": place | named})["sha256"]

@@ -21,6 +21,9 @@ _FORMATS: dict[str, Format] = {
     ".tiff": "tiff",
 }
 
+# Images of one section each.
+PICTURES = (".png", ".jpg", ".jpeg")
+
 # The data set that is written, and that is taken where a file holds several and none is named.
 MAIN = "main"
 
@@ -42,7 +45,8 @@ def parse_location(location: str | Path) -> Location:
 
     A key follows the file after a colon or a slash: `a.h5:volumes/raw`, `a.zarr/img`. A folder of
     no such suffix, or a pattern of folders, is one of section images, their pattern its key:
-    `sections`, `sections:raw_*.tif`. UserError for any other suffix.
+    `sections`, `sections:raw_*.tif`; `a.png` is one with one section. UserError for any other
+    suffix.
     """
     text = str(location)
     folder, _, pattern = text.partition(":")
@@ -52,9 +56,11 @@ def parse_location(location: str | Path) -> Location:
         path = Path(text[:end])
         if end and path.suffix.lower() in _FORMATS:
             return Location(path, text[end + 1 :].strip("/"), _FORMATS[path.suffix.lower()])
+    if text.lower().endswith(PICTURES):
+        return Location(Path(text).parent, Path(text).name, "sections")
     raise UserError(
-        f"'{text}' names no volume: a file must end in one of {', '.join(_FORMATS)}, or be a "
-        "folder of section images (.png, .tif)"
+        f"'{text}' names no volume: a file must end in one of "
+        f"{', '.join([*_FORMATS, *PICTURES])}, or be a folder of section images"
     )
 
 

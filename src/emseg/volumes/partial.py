@@ -117,10 +117,14 @@ class PartialVolume:
 
             with replacing(self.path, old_to=old_to) as temporary:
                 write_hdf5(temporary, self._slabs(), layout)
+        self.discard()
+        return self.path
+
+    def discard(self) -> None:
+        """Removes what was written; a prediction or segmentation that is finished stays."""
         with writing(self.path):
             discard(self._folder)
             discard(self._ledger)
-        return self.path
 
     @property
     def _depth(self) -> int:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from emseg.errors import UserError, unknown_name
+from emseg.volumes.location import PICTURES
 
-SUFFIXES = (".png", ".tif", ".tiff")
+SUFFIXES = (*PICTURES, ".tif", ".tiff")
 _DIGITS = re.compile(r"(\d+)")
 # Modes of Pillow whose pixels are one number each.
 _GREY = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L")
@@ -21,8 +22,8 @@ _LISTED = 6
 class SectionFolder:
     """The section images of a folder as one array (z, y, x), or (z, y, x, c) of colours.
 
-    `key` is the pattern of their names, "" for all; each is a PNG or a TIFF of one page. Where
-    numbers are missing between the first and the last, `attributes` list them.
+    `key` is the pattern of their names, "" for all; each is a PNG, a JPEG or a TIFF of one page.
+    Where numbers are missing between the first and the last, `attributes` list them.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -101,7 +102,7 @@ def _chosen(folder: Path, key: str) -> tuple[str, list[Path]]:
             f"'{folder}' is a folder without section images ({', '.join(SUFFIXES)}), and no volume"
         )
     if key:
-        matching = [name for name in names if fnmatch(name, key)]
+        matching = [name for name in names if name == key or fnmatch(name, key)]
         if not matching:
             raise unknown_name("section images", key, _shown(names), where=f"'{folder}'")
         return key, [folder / name for name in sorted(matching, key=_natural)]
@@ -133,11 +134,11 @@ def _gaps(files: Sequence[Path]) -> list[int]:
 
 def _header(file: Path) -> tuple[tuple[int, ...], str]:
     """Shape and type of an image, none of whose pixels is read."""
-    if file.suffix.lower() != ".png":
+    if file.suffix.lower() not in PICTURES:
         from emseg.volumes.tiff import page_header
 
         return page_header(file)
-    with _png(file) as image:
+    with _picture(file) as image:
         size = (image.height, image.width)
         if image.mode in _GREY:
             kind = {"1": "bool", "L": "uint8", "I": "int32", "F": "float32"}.get(image.mode)
@@ -146,11 +147,11 @@ def _header(file: Path) -> tuple[tuple[int, ...], str]:
 
 
 def _pixels(file: Path) -> np.ndarray:
-    if file.suffix.lower() != ".png":
+    if file.suffix.lower() not in PICTURES:
         from emseg.volumes.tiff import read_page
 
         return read_page(file)
-    with _png(file) as image:
+    with _picture(file) as image:
         try:
             # Palettes are each image's own: only their colours mean the same in all.
             return np.asarray(image if image.mode in _GREY else image.convert("RGB"))
@@ -158,7 +159,7 @@ def _pixels(file: Path) -> np.ndarray:
             raise UserError(f"cannot read the image '{file}': {error}") from error
 
 
-def _png(file: Path) -> Any:
+def _picture(file: Path) -> Any:
     from PIL import Image
 
     try:

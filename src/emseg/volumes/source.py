@@ -11,7 +11,7 @@ from emseg.volumes.damage import one_line
 from emseg.volumes.location import Location, require_there
 
 
-class Source(Protocol):
+class StoredArray(Protocol):
     """What a volume reads from: an array in memory (gives views) or a file (gives new arrays)."""
 
     @property
@@ -23,7 +23,7 @@ class Source(Protocol):
     def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray: ...
 
 
-class StoredSource(Source, Protocol):
+class StoredSource(StoredArray, Protocol):
     """A source in a file: the key that was found, the attributes and the chunks stored there.
 
     `named_axes` is what names its axes outside of its attributes, by where it stands.
@@ -59,7 +59,7 @@ def open_stored(location: Location) -> StoredSource:
         return _open(location)
 
 
-def check_array(source: Source, *, where: str) -> None:
+def check_array(source: StoredArray, *, where: str) -> None:
     """Nothing, or UserError for an array without voxels or of anything but numbers."""
     if source.dtype.kind not in "biuf":
         raise UserError(f"{where} holds {source.dtype}, not numbers")

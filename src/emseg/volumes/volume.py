@@ -13,7 +13,7 @@ from emseg.volumes.arranged import arranged
 from emseg.volumes.attributes import checked_voxel_size, stored_offset, stored_voxel_size
 from emseg.volumes.axes import Arrangement, arrange
 from emseg.volumes.location import parse_location
-from emseg.volumes.source import Source, check_array, open_source, stated_axes
+from emseg.volumes.source import StoredArray, check_array, open_source, stated_axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Volume:
     voxel_size: tuple[float, ...] | None
     offset: tuple[float, ...] | None
     attributes: dict[str, Any] = field(repr=False)
-    _source: Source = field(repr=False)
+    _source: StoredArray = field(repr=False)
     _channel_axis: int | None = field(repr=False)
     _first: tuple[int, ...] = field(default=(0, 0, 0), repr=False)
     _chosen: tuple[int, ...] | None = field(default=None, repr=False)
@@ -239,5 +239,5 @@ def read_attributes(location: str | Path) -> dict[str, Any]:
     return open_source(parse_location(location)).attributes
 
 
-def _spatial_shape(source: Source, arrangement: Arrangement) -> tuple[int, ...]:
+def _spatial_shape(source: StoredArray, arrangement: Arrangement) -> tuple[int, ...]:
     return tuple(1 if axis is None else source.shape[axis] for axis in arrangement.spatial)

@@ -17,7 +17,7 @@ from emseg.inference.window_choice import (
     shared,
 )
 from emseg.inference.windows import window_grid
-from emseg.stages.artifacts import SUFFIXES, existing
+from emseg.runs.artifacts import SUFFIXES, existing
 from emseg.stages.devices import resolve_devices
 from emseg.stages.network import Trained
 from emseg.volumes import Volume, read_attributes

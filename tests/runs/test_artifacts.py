@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from emseg.errors import UserError
-from emseg.stages import artifacts
-from emseg.stages.artifacts import existing, find_current, fingerprint, supersede
+from emseg.runs import artifacts
+from emseg.runs.artifacts import existing, find_current, fingerprint, supersede
 from emseg.volumes import write_volume
 
 FACTS = {"threshold": 0.5, "window": [8, 16, 16], "mask": None}

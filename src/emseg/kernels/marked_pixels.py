@@ -1,10 +1,11 @@
 """What lies near a marked pixel of its section."""
 
 import numpy as np
-from numba import njit
+
+from emseg.kernels.compiled import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def spread(marked, reaches):
     """Where a marked pixel is near: bool (Z, Y, X), as `marked`; sections do not see each other.
 

@@ -3,7 +3,7 @@
 import math
 
 from emseg.errors import UserError
-from emseg.stages.runs import process_rank, say
+from emseg.runs.run_folder import process_rank, say
 from emseg.volumes import Volume
 from emseg.volumes.presence import presence
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from emseg.stages.artifacts import existing
+from emseg.runs.artifacts import existing
 from emseg.volumes import read_attributes
 from emseg.volumes.atomic import discard, writing
 

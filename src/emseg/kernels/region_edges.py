@@ -1,8 +1,8 @@
 """Region graph of a labelled block: which fragments touch, and what lies between them."""
 
 import numpy as np
-from numba import njit
 
+from emseg.kernels.compiled import kernel
 from emseg.kernels.pair_keys import place_of, twice_as_long
 from emseg.kernels.prefetch import prefetch
 
@@ -35,7 +35,7 @@ _CONTACT = np.dtype(
 )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def find_edges(labels, edges0, edges1, edges2, at, axes, levels, count, limit, with_bins):
     """(edges, contacts) of the labels of a block, edges in the order in which they were met.
 
@@ -79,7 +79,7 @@ def find_edges(labels, edges0, edges1, edges2, at, axes, levels, count, limit, w
     return edges[:n], notes[:met]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _touching(own, up, below, axes, contacts):
     """How many contacts a row has with the voxels before it; those come to be in `contacts`."""
     count, before = 0, own[0]
@@ -97,7 +97,7 @@ def _touching(own, up, below, axes, contacts):
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _look_up_values(contacts, row0, row1, row2, at, levels):
     for contact in contacts:
         if contact.axis == 0:
@@ -108,7 +108,7 @@ def _look_up_values(contacts, row0, row1, row2, at, levels):
             contact.value = _level(levels, row2[contact.x + at[2, 2]])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _look_up_edges(contacts, near, keys, ids, edges, n, far):
     """Finds or makes the edge of each contact; returns how many there are, and keys in `keys`."""
     for place in range(len(contacts)):
@@ -138,7 +138,7 @@ def _look_up_edges(contacts, near, keys, ids, edges, n, far):
     return n, far
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _add(contacts, edges):
     for contact in contacts:
         edge, value = edges[contact.edge], contact.value
@@ -147,13 +147,13 @@ def _add(contacts, edges):
         edge.sum += np.int64(np.float64(value) * SUM_UNIT + 0.5)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _note_bins(contacts, notes):
     for place in range(len(contacts)):
         edge, value = np.int64(contacts[place].edge), contacts[place].value
         notes[place] = 256 * edge + min(np.int64(value * np.float32(256)), 255)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _level(levels, value):
     return value if levels is None else levels[value]

@@ -1,7 +1,8 @@
 """Which skeletons run through which segments, and how far: one pass over nodes and over edges."""
 
 import numpy as np
-from numba import njit
+
+from emseg.kernels.compiled import kernel
 
 
 def count_nodes(owner: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -27,7 +28,7 @@ def add_runs(
     return run, splits, omitted
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _count_nodes(owner, segments):
     pair = np.empty(len(owner), np.int64)
     # Open addressing; a slot holds the pair's number + 1, 0 none.
@@ -44,7 +45,7 @@ def _count_nodes(owner, segments):
         slots = _spread(2 * len(slots), owners, names, count)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _count_while_room(owner, segments, at, count, slots, owners, names, nodes, pair):
     known = -1
     while at < len(owner):
@@ -64,7 +65,7 @@ def _count_while_room(owner, segments, at, count, slots, owners, names, nodes, p
     return at, count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _slot(slots, owners, names, owner, name):
     mixed = np.uint64(name) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(owner)
     mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -75,14 +76,14 @@ def _slot(slots, owners, names, owner, name):
     return slot
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _twice(array):
     longer = np.zeros(2 * len(array), array.dtype)
     longer[: len(array)] = array
     return longer
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _spread(size, owners, names, count):
     slots = np.zeros(size, np.int64)
     for number in range(count):
@@ -90,7 +91,7 @@ def _spread(size, owners, names, count):
     return slots
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _add_runs(edges, lengths, segments, pair, run):
     splits = omitted = 0
     for edge in range(len(edges)):

@@ -1,10 +1,11 @@
 """One numbering for labels that were given block by block."""
 
 import numpy as np
-from numba import njit
+
+from emseg.kernels.compiled import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def unite_pairs(parents, ones, twos):
     """Unites ones[i] with twos[i], for all i, in a forest: `parents`, roots being their own."""
     for pair in range(len(ones)):
@@ -21,7 +22,7 @@ def unite_pairs(parents, ones, twos):
             parents[one] = two
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def earliest(parents, first):
     """Makes every parent its root; returns per root the smallest `first` of its tree, else -1."""
     found = np.full(len(parents), -1, np.int64)
@@ -33,7 +34,7 @@ def earliest(parents, first):
     return found
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def relabel(labels, table, out):
     """out[i] = table[labels[i]] for one-dimensional arrays; `out` may be `labels` itself."""
     for voxel in range(len(labels)):

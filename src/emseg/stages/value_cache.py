@@ -1,4 +1,4 @@
-"""Values that are kept for as long as there is room."""
+"""Values cached while memory allows."""
 
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 Value = TypeVar("Value")
 
 
-class Kept:
-    """What was made before, by key; what was asked for longest ago goes when room gets short."""
+class ValueCache:
+    """What was made before, by key; the value asked for longest ago goes when memory gets short."""
 
     def __init__(self) -> None:
         self._values: dict[Hashable, tuple[Any, int]] = {}
@@ -15,7 +15,7 @@ class Kept:
     def get(
         self, key: Hashable, make: Callable[[], Value], *, size: Callable[[Value], int], limit: int
     ) -> Value:
-        """The value of `key`, made unless it is there; kept if all fit `limit` bytes with it."""
+        """The value of `key`, made unless it is there; cached if all fit `limit` bytes with it."""
         if key in self._values:
             value, taken = self._values.pop(key)
         else:

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from emseg.data.layouts import write_layout
 from emseg.errors import UserError
+from emseg.synthetic.layouts import write_layout
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from emseg.errors import UserError
+from emseg.runs.artifacts import FORMAT_VERSION, check_format, for_json, write_json
+from emseg.runs.earlier import latest_name, listed
 from emseg.runs.lock import MOMENT, locked
-from emseg.stages.artifacts import FORMAT_VERSION, check_format, for_json, write_json
-from emseg.stages.earlier import latest_name, listed
-from emseg.stages.runs import say
-from emseg.stages.scores import Scores
+from emseg.runs.run_folder import say
 from emseg.volumes.location import require_regular
 
 NAME = "metrics.json"
@@ -51,7 +50,7 @@ def add_record(folder: Path, key: str, record: Record | None, latest: Iterable[P
             write_json(path, kept)
 
 
-def scores_of(record: Any) -> dict[str, Scores] | None:
+def scores_of(record: Any) -> dict[str, dict[str, float]] | None:
     """The scores by volume of a record; None where it holds something else."""
     try:
         return {

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from emseg.data.synthetic import SyntheticVolume, synthesize
 from emseg.errors import unknown_name
+from emseg.synthetic.synthesize import SyntheticVolume, synthesize
 from emseg.volumes import check_writable, write_volume
 from emseg.volumes.atomic import replacing
 from emseg.volumes.hdf5_writing import writable_hdf5
@@ -46,7 +46,7 @@ SPLITS = ("train", "val", "test")
 
 
 def write_layout(layout: str, folder: Path, *, seed: int = 0) -> None:
-    """Nothing; `folder` holds the data set: one of `LAYOUTS`, the same for one seed.
+    """Write a data set of made-up volumes, the same for one seed, in place of what is there.
 
     - demo: `<split>_raw.h5` and `<split>_labels.h5` for the splits train, val and test.
     - snemi: `train-input.tif`, `train-labels.tif`, `test-input.tif` and `test-labels.h5`.
@@ -61,6 +61,14 @@ def write_layout(layout: str, folder: Path, *, seed: int = 0) -> None:
       and `volumes/labels/neuron_ids` (uint32), `kasthuri15_unlabelled.h5` with the first alone.
     - polarity: `<split>_im.h5` and `<split>_syn.h5` (uint16: synapse s has its pre-synaptic side
       as 2 s - 1, its post-synaptic side as 2 s, and they touch) for the splits train, val and test.
+
+    Args:
+        layout: one of `LAYOUTS`.
+        folder: made where it is missing.
+        seed: of the first volume; the others have those after it.
+
+    Raises:
+        UserError: if there is no such layout, or the folder cannot be written.
     """
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS)

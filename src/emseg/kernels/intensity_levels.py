@@ -3,10 +3,11 @@
 import math
 
 import numpy as np
-from numba import njit
+
+from emseg.kernels.compiled import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def look_up(image, table, start, stop):
     """Nothing; within the box `start` to `stop` of image (C, Z, Y, X) uint8, v becomes table[v]."""
     for c in range(len(image)):
@@ -17,7 +18,7 @@ def look_up(image, table, start, stop):
                     row[x] = table[row[x]]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def add_noise(levels, table, raw):
     """Nothing; to each of `levels` (N,) uint8 a random entry of `table` is added.
 
@@ -53,7 +54,7 @@ def blur(section: np.ndarray, sigma: float, radius: int | None = None) -> np.nda
     return across
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _blur_down(section, weights, out):
     height, width = section.shape
     radius = len(weights) // 2
@@ -71,7 +72,7 @@ def _blur_down(section, weights, out):
             row[x] /= total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _blur_across(section, weights, out):
     height, width = section.shape
     radius = len(weights) // 2

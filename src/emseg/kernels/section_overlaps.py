@@ -1,10 +1,10 @@
 """Labels section by section (planes along axis 0): their areas, and how neighbours overlap."""
 
 import numpy as np
-from numba import njit
 
+from emseg.kernels.compiled import kernel
 from emseg.kernels.pair_keys import place_of, twice_as_long
-from emseg.kernels.region_graph import SUM_UNIT
+from emseg.kernels.region_edges import SUM_UNIT
 
 # Label `one` in `section` lies under label `two` of the next one in `area` pixels; `sum` is that of
 # the affinities between the two there, in units of 1 / SUM_UNIT.
@@ -19,7 +19,7 @@ OVERLAP = np.dtype(
 )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def find_extents(labels, start, first, last):
     """Sets `first` and `last`, int32 per label, to the sections in which it is found.
 
@@ -34,7 +34,7 @@ def find_extents(labels, start, first, last):
                     last[label] = start + z
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_pixels(labels, start, first, starts, pixels):
     """Adds each label's pixels of section z to pixels[starts[label] + z - first[label]]."""
     for z in range(labels.shape[0]):
@@ -44,7 +44,7 @@ def count_pixels(labels, start, first, starts, pixels):
                     pixels[starts[label] + start + z - first[label]] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def add_pixels(ids, own_first, own_starts, own_pixels, first, starts, pixels):
     """Adds the pixels of each label, as `count_pixels` has them, to those of ids[label]."""
     for label in range(1, len(ids)):
@@ -54,7 +54,7 @@ def add_pixels(ids, own_first, own_starts, own_pixels, first, starts, pixels):
             pixels[at + place - own_starts[label]] += own_pixels[place]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def find_overlaps(below, above, affinities, at, levels, section):
     """An array of OVERLAP, a row for each pair of different labels that lie on each other.
 
@@ -77,7 +77,7 @@ def find_overlaps(below, above, affinities, at, levels, section):
     return rows[:n].copy()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _add_line(below, above, values, levels, section, keys, ids, rows, n):
     row, known = np.int64(0), np.uint64(0)
     for x in range(len(below)):
@@ -99,7 +99,7 @@ def _add_line(below, above, values, levels, section, keys, ids, rows, n):
     return n
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def overlaps_at_ends(rows, ids, first, last, kept):
     """How many overlaps are there between labels of which one ends or begins: they fill `kept`.
 

@@ -1,9 +1,8 @@
 import numpy as np
 from skimage.metrics import adapted_rand_error
-from skimage.segmentation import watershed
 
-from emseg.data.baseline import _flood, raw_watershed
-from emseg.data.synthetic import synthesize
+from emseg.synthetic.baseline import raw_watershed
+from emseg.synthetic.synthesize import synthesize
 
 
 def test_bright_cells_behind_dark_walls_are_found_whole():
@@ -14,7 +13,7 @@ def test_bright_cells_behind_dark_walls_are_found_whole():
     raw[:, 28:32] = 20
     raw[:, :, 28:32] = 20
     raw += np.random.default_rng(0).integers(0, 20, raw.shape, np.uint8)
-    labels = raw_watershed(raw, voxel_size=(30, 6, 6), bright=0.8, seed_distance_nm=120)
+    labels = raw_watershed(raw, voxel_size=(30, 6, 6))
     assert labels.dtype == np.int32
     assert adapted_rand_error(truth, labels)[0] < 0.02
     assert labels.min() == 1
@@ -24,13 +23,3 @@ def test_intensity_alone_does_not_segment_a_synthetic_volume():
     v = synthesize((24, 128, 128), seed=0)
     labels = raw_watershed(v.raw, voxel_size=v.voxel_size)
     assert adapted_rand_error(v.labels, labels)[0] > 0.4
-
-
-def test_the_flood_is_the_watershed_of_scikit_image():
-    rng = np.random.default_rng(0)
-    height = rng.permutation(np.arange(216) % 251).reshape(6, 6, 6).astype(np.uint8)
-    seeds = np.zeros(height.shape, np.int32)
-    seeds[1, 1, 1], seeds[4, 2, 3], seeds[2, 5, 5] = 1, 2, 3
-    expected = watershed(height, seeds)
-    _flood(seeds, height)
-    np.testing.assert_array_equal(seeds, expected)

@@ -1,10 +1,11 @@
 """Segments of neighbouring sections are united; pairs of them come in the order of sections."""
 
 import numpy as np
-from numba import njit
+
+from emseg.kernels.compiled import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def unite_alike(parents, section, one, two, overlapping, alike):
     """Unites the pairs that overlap, and those alike that are not both united over there already.
 
@@ -31,7 +32,7 @@ def unite_alike(parents, section, one, two, overlapping, alike):
         begin = end
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def unite_buddies(parents, section, one, two, area):
     """Unites trees of `parents` that, across two sections, overlap most with one another.
 
@@ -65,20 +66,20 @@ def unite_buddies(parents, section, one, two, area):
         begin = end
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def flatten(parents):
     """Makes every parent its root."""
     for label in range(len(parents)):
         parents[label] = parents[parents[label]]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _unite(parents, one, two):
     one, two = _root(parents, one), _root(parents, two)
     parents[max(one, two)] = min(one, two)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _root(parents, label):
     while parents[label] != label:
         parents[label] = parents[parents[label]]

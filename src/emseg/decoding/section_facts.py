@@ -17,7 +17,7 @@ import numpy as np
 from emseg.blocks.grid import Block
 from emseg.blocks.seams import Numbering
 from emseg.blocks.store import Facts, Store
-from emseg.kernels.sections import (
+from emseg.kernels.section_overlaps import (
     OVERLAP,
     add_pixels,
     count_pixels,

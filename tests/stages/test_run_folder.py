@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from emseg.errors import UserError
-from emseg.stages import runs
-from emseg.stages.runs import (
+from emseg.runs import run_folder as runs
+from emseg.runs.run_folder import (
     log_start,
     process_rank,
     require_one_process,

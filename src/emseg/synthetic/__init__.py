@@ -1,0 +1,1 @@
+"""Volumes made up, and their layouts: neurites, their image and their synapses."""

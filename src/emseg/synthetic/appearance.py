@@ -1,0 +1,115 @@
+"""The look of neurites in an electron microscope: membranes, organelles, grain."""
+
+import math
+
+import edt
+import numpy as np
+from scipy.ndimage import gaussian_filter, zoom
+
+from emseg.synthetic.balls import balls_in
+from emseg.synthetic.neurites import Neurites
+
+CYTOPLASM, MEMBRANE, MITOCHONDRION = 168.0, 48.0, 98.0
+TONE, DARKER = 18.0, 55.0  # how neurites differ; some are darker by a good deal
+MEMBRANE_NM = 17.0  # from its middle to where it has faded out
+SECTION_NM = 14.0  # a membrane this far above or below still shows, as it stands obliquely
+VESICLE_NM = 16.0  # radius
+VESICLES_PER_UM3 = 3000  # of boutons
+TEXTURE_NM = 130.0  # of what varies smoothly
+GRAIN, NOISE = 22.0, 12.0  # grey levels: blurred by the microscope, and not
+
+
+def draw(
+    labels: np.ndarray, neurites: Neurites, voxel_size: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """A float32 image of `labels`, without synapses and without what `expose` adds.
+
+    Args:
+        labels: uint32, 0 is the space between neurites.
+        neurites: those of the labels.
+        voxel_size: (3,), nm; sections lie along the axis of the largest.
+        rng: decides what the neurites hold.
+    """
+    apart = voxel_size.copy()
+    apart[voxel_size.argmax()] = min(SECTION_NM, voxel_size.max() / 2)
+    to_membrane = edt.edt(labels, anisotropy=tuple(apart.tolist()), parallel=1)
+    count = int(neurites.neurite.max()) + 1
+    tone = CYTOPLASM + rng.normal(0, TONE, count) - DARKER * (rng.random(count) < 0.25)
+    image = tone.astype(np.float32)[labels]
+    sheets, strength = (_smooth(labels.shape, voxel_size, rng) for _ in range(2))
+    # Endoplasmic reticulum: dark sheets that bound nothing.
+    off = np.abs(sheets - 0.5)
+    image -= 65 * np.clip(1 - off / 0.13, 0, 1) * (strength > -0.6)
+    _draw_mitochondria(image, labels, neurites, to_membrane, sheets, voxel_size, rng)
+    boutons = rng.random(count) < 0.3
+    within = boutons[labels] & (to_membrane > VESICLE_NM)
+    volume = float(np.prod(voxel_size)) * 1e-9
+    draw_vesicles(image, within, VESICLES_PER_UM3 * volume, voxel_size, rng)
+    # Membranes are faint in places.
+    dark = np.clip(0.75 + 0.2 * strength, 0.2, 1)
+    dark *= np.clip((MEMBRANE_NM - to_membrane) / 10, 0, 1)
+    image += (MEMBRANE - image) * dark
+    return image
+
+
+def expose(image: np.ndarray, voxel_size: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The image as the microscope shows it: uint8, blurred and noisy."""
+    image = image + GRAIN * rng.standard_normal(image.shape, np.float32)
+    image = gaussian_filter(image, 5.0 / voxel_size)
+    image += NOISE * rng.standard_normal(image.shape, np.float32)
+    return np.clip(image, 0, 255, out=image).astype(np.uint8)
+
+
+def draw_vesicles(
+    image: np.ndarray,
+    within: np.ndarray,
+    chance: float,
+    voxel_size: np.ndarray,
+    rng: np.random.Generator,
+) -> None:
+    """Synaptic vesicles are drawn into `image`, centred at voxels of `within`.
+
+    Args:
+        image: float32, changed in place.
+        within: where they may be.
+        chance: of a voxel to hold one.
+        voxel_size: (3,), nm.
+        rng: decides where they are.
+    """
+    centres = np.argwhere(within)
+    centres = centres[rng.random(len(centres)) < chance] * voxel_size
+    rim = 7.0
+    radii = np.full(len(centres), VESICLE_NM + rim)
+    for box, depth in balls_in(image.shape, centres, radii, voxel_size=voxel_size):
+        off = np.abs(depth - rim)
+        image[box] -= np.where(depth > 0, 60 * np.clip(1 - off / rim, 0, 1), 0)
+
+
+def _draw_mitochondria(
+    image: np.ndarray,
+    labels: np.ndarray,
+    neurites: Neurites,
+    to_membrane: np.ndarray,
+    sheets: np.ndarray,
+    voxel_size: np.ndarray,
+    rng: np.random.Generator,
+) -> None:
+    """Along a third of each thick neurite's axis: a dark rim, folds and a dense matrix."""
+    phase = rng.integers(0, 24, int(neurites.neurite.max()) + 1)[neurites.neurite]
+    at = np.rint(neurites.point / voxel_size).astype(int)
+    radius = np.minimum(0.9 * to_membrane[tuple(at.T)], 110)
+    held = ((np.arange(len(phase)) + phase) % 24 < 9) & (radius > 40)
+    inside = np.zeros(labels.shape, np.float32)
+    balls = balls_in(labels.shape, neurites.point[held], radius[held], voxel_size=voxel_size)
+    for name, (box, depth) in zip(neurites.neurite[held], balls, strict=True):
+        np.maximum(inside[box], depth * (labels[box] == name), out=inside[box])
+    where = inside > 0
+    folds = MITOCHONDRION + 25 * np.sin(11 * sheets[where])
+    image[where] = np.where(inside[where] < 7, MITOCHONDRION - 38, folds)
+
+
+def _smooth(shape: tuple[int, ...], voxel_size: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A smooth random field, float32 of unit variance."""
+    size = [math.ceil(n * s / (TEXTURE_NM / 2)) + 2 for n, s in zip(shape, voxel_size, strict=True)]
+    coarse = gaussian_filter(rng.standard_normal(size, np.float32), 1.0, mode="wrap")
+    return zoom(coarse / coarse.std(), np.array(shape) / size, order=1)
