@@ -1,4 +1,4 @@
-"""What the user hears of the work: lines, and how far it is (a bar on a terminal, else lines)."""
+"""How far long work is: a bar on a terminal, a plain line now and then elsewhere."""
 
 import sys
 import threading
@@ -13,11 +13,6 @@ Item = TypeVar("Item")
 LINE_EVERY = 10.0
 # What has begun, the innermost last, by what ends it.
 _PHASES: list[threading.Event] = []
-
-
-def say(message: str) -> None:
-    """Prints a line for the user on standard error."""
-    print(f"emseg: {message}", file=sys.stderr, flush=True)
 
 
 def track(

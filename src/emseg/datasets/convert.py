@@ -12,8 +12,7 @@ from emseg.datasets.expected import open_expected
 from emseg.datasets.public_em import convert_public
 from emseg.datasets.submission import write_submission
 from emseg.errors import UserError, unknown_name
-from emseg.progress import say
-from emseg.runs.lock import working_in
+from emseg.runs.run_folder import say, working_in
 from emseg.volumes import Volume
 from emseg.volumes.hdf5 import open_hdf5
 from emseg.volumes.location import parse_location, require_there

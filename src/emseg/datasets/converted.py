@@ -9,7 +9,8 @@ import numpy as np
 
 from emseg import __version__
 from emseg.errors import UserError
-from emseg.progress import say, track
+from emseg.progress import track
+from emseg.runs.run_folder import say
 from emseg.volumes import Volume, identity
 from emseg.volumes.atomic import replacing
 from emseg.volumes.damage import one_line

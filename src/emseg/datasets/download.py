@@ -18,8 +18,7 @@ from emseg.datasets.catalogue import (
 from emseg.datasets.expected import open_expected
 from emseg.datasets.fetch import check_zip, checked_hash, obtain, recorded, unpacked
 from emseg.errors import UserError, unknown_name
-from emseg.progress import say
-from emseg.runs.lock import working_in
+from emseg.runs.run_folder import say, working_in
 from emseg.volumes import open_volume
 from emseg.volumes.atomic import publish, writing
 

@@ -11,7 +11,7 @@ from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 from emseg.errors import UserError
-from emseg.progress import say
+from emseg.runs.run_folder import say
 from emseg.volumes.atomic import discard, publish, replacing, writing
 
 

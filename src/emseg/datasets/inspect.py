@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from emseg.errors import UserError
-from emseg.progress import say
+from emseg.runs.run_folder import say
 from emseg.volumes.atomic import replacing
 from emseg.volumes.attributes import stored_offset, stored_voxel_size
 from emseg.volumes.axes import arrange

@@ -10,8 +10,7 @@ from emseg.datasets.cremi_files import NEURONS, RAW
 from emseg.datasets.fetch import check_zip, checked_hash, obtain, recorded, unpacked
 from emseg.datasets.section_stacks import contrasts, find_stacks, grey, ids
 from emseg.errors import UserError, unknown_name
-from emseg.progress import say
-from emseg.runs.lock import working_in
+from emseg.runs.run_folder import say, working_in
 from emseg.volumes import Volume, identity
 from emseg.volumes.atomic import replacing
 from emseg.volumes.hdf5 import write_hdf5
@@ -133,7 +132,7 @@ def _only_stack(folder: Path) -> Volume:
     stacks = {name: one for name, one in find_stacks(folder).items() if "/" not in name}
     if len(stacks) != 1:
         raise UserError(
-            f"{folder} is to hold one stack of sections (PNG or TIFF), not "
+            f"{folder} is to hold one stack of sections (PNG, JPEG or TIFF), not "
             f"{'; '.join(stacks) or 'none'}"
         )
     return next(iter(stacks.values()))

@@ -11,7 +11,7 @@ from emseg.datasets.converted import write_converted
 from emseg.datasets.cremi_files import RAW
 from emseg.datasets.expected import open_expected
 from emseg.errors import UserError
-from emseg.runs.lock import working_in
+from emseg.runs.run_folder import working_in
 
 
 @dataclass(frozen=True)

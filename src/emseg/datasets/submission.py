@@ -17,8 +17,8 @@ from emseg.datasets.cremi_files import (
     RESOLUTION,
 )
 from emseg.errors import UserError
-from emseg.progress import say
 from emseg.runs.lock import locked
+from emseg.runs.run_folder import say
 from emseg.volumes import Volume, check_writable, open_volume
 from emseg.volumes.atomic import replacing
 from emseg.volumes.hdf5 import open_hdf5, write_hdf5

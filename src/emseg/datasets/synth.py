@@ -3,8 +3,7 @@
 from contextlib import nullcontext
 from pathlib import Path
 
-from emseg.progress import say
-from emseg.runs.lock import working_in
+from emseg.runs.run_folder import say, working_in
 from emseg.synthetic.layouts import LAYOUTS, write_layout
 
 

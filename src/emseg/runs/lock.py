@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from emseg.errors import UserError
-from emseg.progress import say
 from emseg.runs.owner import Owner, is_here, machine, parsed, started_at, this_run
-from emseg.volumes.atomic import check_writable, writing
+from emseg.volumes.atomic import writing
 
 # Seconds between two heartbeats, and without one until a run on another machine counts as dead.
 BEAT = 10.0
@@ -69,22 +68,6 @@ def locked(
         # A forked child that leaves through here has no lock to give back.
         if is_here(owner):
             _release(file, owner)
-
-
-@contextmanager
-def working_in(folder: Path, what: str) -> Iterator[None]:
-    """Within it no other run fills the folder, which is made if need be.
-
-    Args:
-        folder: what is filled.
-        what: the command, for others to read.
-
-    Raises:
-        UserError: another run fills the folder, or it cannot be written to.
-    """
-    check_writable(folder)
-    with locked(folder / "emseg", what, tell=say):
-        yield
 
 
 def _wait_for(

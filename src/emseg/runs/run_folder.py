@@ -3,15 +3,18 @@
 import os
 import platform
 import subprocess
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from emseg import __version__, progress
+from emseg import __version__
 from emseg.errors import UserError
-from emseg.volumes.atomic import replacing, writing
+from emseg.runs.lock import locked
+from emseg.volumes.atomic import check_writable, replacing, writing
 
 OUTPUTS = Path("outputs")
 # Tells the processes that rank 0 starts which folder it has made.
@@ -75,6 +78,17 @@ def results_of(run: Path, step: int) -> Path:
     return run / f"results_step={step}"
 
 
+@contextmanager
+def working_in(folder: Path, what: str) -> Iterator[None]:
+    """Within it no other verb fills the folder, which is made if need be.
+
+    UserError, also for a folder that cannot be written to.
+    """
+    check_writable(folder)
+    with locked(folder / "emseg", what, tell=say):
+        yield
+
+
 def write_config(run: Path, text: str) -> None:
     """Put the config into the folder as `config.yaml`, whole or not at all."""
     with replacing(run / "config.yaml") as partial:
@@ -97,7 +111,7 @@ def log_start(run: Path, *, command: str, seed: int) -> None:
 
 def say(message: str, *, run: Path | None = None) -> None:
     """Tell the user on standard error, and keep it in the run's log."""
-    progress.say(message)
+    print(f"emseg: {message}", file=sys.stderr, flush=True)
     if run is not None:
         _log(run, [message])
 

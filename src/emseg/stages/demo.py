@@ -6,8 +6,7 @@ from pathlib import Path
 from emseg.config import load
 from emseg.config.choices import tutorials_folder
 from emseg.evaluation.adapted_rand import adapted_rand
-from emseg.progress import say
-from emseg.runs.lock import working_in
+from emseg.runs.run_folder import say, working_in
 from emseg.stages.session import Session
 from emseg.stages.train import train
 from emseg.stages.tune import tune_decoder
