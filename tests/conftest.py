@@ -4,9 +4,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from emseg import progress
+
 # Time is asserted nowhere: a busy machine, or a first call that compiles, is no failure.
 settings.register_profile("emseg", deadline=None)
 settings.load_profile("emseg")
+# Nor does a slow machine add lines of progress to those that a test reads.
+progress.LINE_EVERY = 3600.0
 
 
 @pytest.fixture(scope="session")

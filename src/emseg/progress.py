@@ -50,7 +50,7 @@ def phase(label: str) -> Iterator[None]:
         while not over.wait(LINE_EVERY):
             if _PHASES[-1] is over:
                 print(
-                    f"{label}: {_clock(time.monotonic() - start)} so far",
+                    f"emseg: {label}: {_clock(time.monotonic() - start)} so far",
                     file=sys.stderr,
                     flush=True,
                 )
@@ -104,7 +104,9 @@ def _lines(
         if now - last >= LINE_EVERY:
             last, rate = now, count / (now - start)
             left = _clock((total - done - count) / rate)
-            line = f"{label}: {done + count}/{total}, {_si(rate * each)}{unit}/s, {left} left"
+            line = (
+                f"emseg: {label}: {done + count}/{total}, {_si(rate * each)}{unit}/s, {left} left"
+            )
             print(line, file=sys.stderr, flush=True)
 
 

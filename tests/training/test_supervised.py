@@ -157,13 +157,15 @@ def _decoded(png):
 
 
 def test_progress_tells_step_rate_loss_and_time_left(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("emseg.training.callbacks.LINE_EVERY", 0.0)
+    monkeypatch.setattr("emseg.progress.LINE_EVERY", 0.0)
     monkeypatch.setattr("emseg.training.callbacks.MEASURED_STEPS", 1)
     once: list[str] = []
     progress = TrainingProgress(tell=once.append)
     train(tiny_module(), tmp_path, steps=3, val=False, callbacks=(progress,))
     (measured,) = once
     assert re.fullmatch(r"[\d.]+ s a step: the 1 steps to go take [\d.]+ s", measured)
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train: ")]
-    assert [line.split(",")[0] for line in lines] == [f"train: {i}/3" for i in (1, 2, 3)]
+    lines = [
+        line for line in capsys.readouterr().err.splitlines() if line.startswith("emseg: train: ")
+    ]
+    assert [line.split(",")[0] for line in lines] == [f"emseg: train: {i}/3" for i in (1, 2, 3)]
     assert all("Mvoxel/s, loss " in line and line.endswith(" left") for line in lines)

@@ -13,7 +13,8 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from emseg.progress import LINE_EVERY, in_words
+from emseg import progress
+from emseg.progress import in_words
 from emseg.training.objective import Batch, Objective
 
 # How long the speed of a training is measured that the user is told of.
@@ -97,13 +98,13 @@ class TrainingProgress(Callback):
         now = time.monotonic()
         if self._tell is not None and trainer.is_global_zero:
             self._measure(trainer, now)
-        every = LINE_EVERY if self._status is None else LINE_EVERY / 10
+        every = progress.LINE_EVERY if self._status is None else progress.LINE_EVERY / 10
         if not trainer.is_global_zero or now - self._told < every:
             return
         self._told = now
         line = self._line(trainer, seconds=now - self._start)
         if self._status is None:
-            print(line, file=sys.stderr, flush=True)
+            print(f"emseg: {line}", file=sys.stderr, flush=True)
         else:
             self._status.update(line)
 
