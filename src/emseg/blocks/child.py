@@ -15,7 +15,7 @@ from typing import Any, Self
 from emseg.blocks.serving import serve
 
 # Of what a call printed, the end is kept: enough for a native library's last words.
-KEPT_OUTPUT = 64 * 1024
+MOST_OUTPUT = 64 * 1024
 
 _NAME = "emseg-child"
 
@@ -171,9 +171,9 @@ class ChildWorker:
         if self._printed is None:
             return
         size = os.fstat(self._printed).st_size
-        kept = os.pread(self._printed, KEPT_OUTPUT, max(0, size - KEPT_OUTPUT))
+        end = os.pread(self._printed, MOST_OUTPUT, max(0, size - MOST_OUTPUT))
         os.ftruncate(self._printed, 0)
-        self.output = kept.decode(errors="replace")
+        self.output = end.decode(errors="replace")
 
 
 @contextmanager

@@ -82,8 +82,8 @@ def window_grid(
 
 
 def _starts(size: int, window: int, step: int, pad: int, snap: bool) -> tuple[int, ...]:
-    room = max(0, size + 2 * pad - window)
-    starts = [step * i - pad for i in range(math.ceil(room / step) + 1)]
+    span = max(0, size + 2 * pad - window)
+    starts = [step * i - pad for i in range(math.ceil(span / step) + 1)]
     if snap:
-        starts[-1] = room - pad
+        starts[-1] = span - pad
     return tuple(start for start in starts if -window < start < size)

@@ -24,13 +24,13 @@ class Dice(nn.Module):
         self.batch = batch
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        space = tuple(range(2, logits.ndim))
+        axes = tuple(range(2, logits.ndim))
         mask = mask.float()
         probability = logits.float().sigmoid() * mask
         truth = target.float() * mask
-        valid = mask.sum(space)
-        overlap = (probability * truth).sum(space)
-        size = probability.sum(space) + truth.sum(space)
+        valid = mask.sum(axes)
+        overlap = (probability * truth).sum(axes)
+        size = probability.sum(axes) + truth.sum(axes)
         if self.batch:
             valid, overlap, size = (
                 sum_over_ranks(part.sum(0, keepdim=True)) for part in (valid, overlap, size)

@@ -40,8 +40,8 @@ def check_edges(key: str, axis_weights: Sequence[float], clip: float) -> None:
 
 def patch_means(values: Tensor, grid: Sequence[int]) -> Tensor:
     """The means `(B, *grid)` over patches of `(B, C, Z, Y, X)`, whose axes `grid` divides."""
-    space = values.shape[2:]
-    z, y, x = (size // count for size, count in zip(space, grid, strict=True))
-    if any(size % count for size, count in zip(space, grid, strict=True)):
-        raise UserError(f"an image of {list(space)} voxels has no grid of {list(grid)} patches")
+    shape = values.shape[2:]
+    z, y, x = (size // count for size, count in zip(shape, grid, strict=True))
+    if any(size % count for size, count in zip(shape, grid, strict=True)):
+        raise UserError(f"an image of {list(shape)} voxels has no grid of {list(grid)} patches")
     return avg_pool3d(values.mean(1, keepdim=True), (z, y, x)).squeeze(1)

@@ -79,13 +79,13 @@ class SuperhumanUNet(nn.Module):
         return {bare_name(name): value for name, value in weights.items()}
 
     def encoder_weights(
-        self, weights: Mapping[str, Tensor], told: Mapping[str, Any]
+        self, weights: Mapping[str, Tensor], saved_model: Mapping[str, Any]
     ) -> dict[str, Tensor] | None:
         """The encoder of a pretraining's weights; None for others, and where this is its net."""
         if self.merge == "none":
             return None
         encoder = ("embed_in", *(f"conv{level}" for level in range(self.levels)), "center")
-        return pretrained_encoder(weights, told, encoder=encoder)
+        return pretrained_encoder(weights, saved_model, encoder=encoder)
 
     def _merged(self, x: Tensor, skip: Tensor) -> Tensor:
         if self.merge == "concat":

@@ -88,10 +88,12 @@ class UNETRAniso(ViTEncoder):
         return logits
 
     def encoder_weights(
-        self, weights: Mapping[str, Tensor], told: Mapping[str, Any]
+        self, weights: Mapping[str, Tensor], saved_model: Mapping[str, Any]
     ) -> dict[str, Tensor] | None:
         """A masked autoencoder's weights that are this network's too; see `pretrained_encoder`."""
-        return pretrained_encoder(weights, told, own_grid=self.grid, num_heads=self.num_heads)
+        return pretrained_encoder(
+            weights, saved_model, own_grid=self.grid, num_heads=self.num_heads
+        )
 
     def _volume(self, tokens: Tensor) -> Tensor:
         return tokens.transpose(1, 2).unflatten(2, self.grid)

@@ -17,14 +17,14 @@ PRETRAINING = ("mask_token", "decoder")
 
 def pretrained_encoder(
     weights: Mapping[str, Tensor],
-    told: Mapping[str, Any],
+    saved_model: Mapping[str, Any],
     *,
     own_grid: Sequence[int],
     num_heads: int,
 ) -> dict[str, Tensor] | None:
     """The encoder's weights of a masked autoencoder's; None where `weights` are of something else.
 
-    `told` is what the file says of its model, of which `volume_size` and `patch_size` tell the
+    `saved_model` is what the file says of its model, of which `volume_size` and `patch_size` tell the
     grid of its positions: they are interpolated to `own_grid`. UserErrors: no weight of a part of
     the encoder, positions of an unknown grid that are not as many as ours, another number of heads.
     """
@@ -38,11 +38,11 @@ def pretrained_encoder(
             f"which are those of {', '.join(sorted(parts)) or 'nothing'}"
         )
     taken = {name: value for name, value in weights.items() if name.partition(".")[0] in ENCODER}
-    if told.get("num_heads", num_heads) != num_heads:
+    if saved_model.get("num_heads", num_heads) != num_heads:
         raise UserError(
-            f"model.num_heads is {num_heads}, the pretrained weights have {told['num_heads']}"
+            f"model.num_heads is {num_heads}, the pretrained weights have {saved_model['num_heads']}"
         )
-    positions = _fitted(taken["pos_embed"], _told_grid(told), tuple(own_grid))
+    positions = _fitted(taken["pos_embed"], _saved_grid(saved_model), tuple(own_grid))
     return taken | {"pos_embed": positions}
 
 
@@ -67,8 +67,8 @@ def _fitted(positions: Tensor, grid: tuple[int, ...] | None, own_grid: tuple[int
     return positions if grid == own_grid else resampled_positions(positions, grid, own_grid)
 
 
-def _told_grid(told: Mapping[str, Any]) -> tuple[int, ...] | None:
-    volume, patch = told.get("volume_size"), told.get("patch_size")
+def _saved_grid(saved_model: Mapping[str, Any]) -> tuple[int, ...] | None:
+    volume, patch = saved_model.get("volume_size"), saved_model.get("patch_size")
     if volume is None or patch is None:
         return None
     if not all(isinstance(s, Sequence) and len(s) == 3 and min(s) > 0 for s in (volume, patch)):
