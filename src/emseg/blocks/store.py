@@ -1,4 +1,4 @@
-"""Where labelled blocks wait for the ids that they get when all of them are known."""
+"""Stores for labelled blocks until all blocks are done and the final ids are known."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -11,23 +11,23 @@ Facts = dict[str, np.ndarray]
 
 
 class Store(Protocol):
-    """Labels of blocks (uint32), and with each whatever arrays are known of it."""
+    """Labels of blocks (uint32), and for each block arrays of facts about it."""
 
     def buffer(self, block: Block) -> np.ndarray:
         """A C-contiguous array of the block's shape to fill with labels, for `save`."""
 
     def save(self, block: Block, labels: np.ndarray, facts: Facts) -> None:
-        """Takes the block; it is then `done`."""
+        """Stores the block; it is then `done`."""
 
     def done(self, block: Block) -> bool: ...
 
     def labels(self, block: Block) -> np.ndarray: ...
 
     def facts(self, block: Block, names: Sequence[str]) -> Facts:
-        """Those of the named arrays that there are of the block."""
+        """The named arrays of the block, as far as it has them."""
 
     def forget_facts(self) -> None:
-        """Facts in memory are gone: nobody asks any more."""
+        """Frees facts in memory, when they are no longer needed."""
 
 
 class MemoryStore:

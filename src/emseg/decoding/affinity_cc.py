@@ -78,7 +78,7 @@ def affinity_cc_sweep(
     offsets: Sequence[Sequence[int]],
     edge_side: EdgeSide,
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """(threshold, labels) as of `affinity_cc`, thresholds ascending; checks and reads the mask once."""
+    """(threshold, labels) as of `affinity_cc`, thresholds ascending; reads the mask only once."""
     check_prediction(prediction, offsets=offsets)
     check_values([prediction], prediction.dtype)
     edges = _edges(offsets, edge_side, edge_offset)

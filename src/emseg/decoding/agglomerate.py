@@ -59,15 +59,16 @@ def agglomerate(
 
     Fragments join voxels over edges of at least `aff_threshold[1]`, and each voxel to its strongest
     edge (of equals the first in the order -0, -1, -2, +0, +1, +2: axis, before or after); a voxel
-    with no edge above `aff_threshold[0]` is background, 0 (0 <= low < high <= 1). With `fragments` `sections`, `flood_section` grows them in each section (axis 0) without
-    background, on 1 minus the mean affinity along axes 1 and 2. Then the two regions whose contact
-    has the lowest score are merged, again and again, while it is below `thresholds`, in [0, 1]: a
-    larger one merges more, 0 nothing. The score is 1 - s; by `merge_function` s is: `mean`, the
-    mean affinity between the two; `hist_quant_Q`, percentile Q of a histogram of these (256 bins);
-    `affQ_his256`, of a histogram of the largest affinity of each contact of two fragments. If two
-    merging regions touch a third, the contact with the higher score is added to the other, which is
-    scored again when it is next. Equal scores are taken in the order in which they were queued, at
-    first by fragments. `discretize_queue` 256 rounds scores to 256 levels, 0 does not.
+    with no edge above `aff_threshold[0]` is background, 0 (0 <= low < high <= 1). With `fragments`
+    `sections`, `flood_section` grows them in each section (axis 0) without background, on 1 minus
+    the mean affinity along axes 1 and 2. Then the two regions whose contact has the lowest score
+    are merged, again and again, while it is below `thresholds`, in [0, 1]: a larger one merges
+    more, 0 nothing. The score is 1 - s; by `merge_function` s is: `mean`, the mean affinity between
+    the two; `hist_quant_Q`, percentile Q of a histogram of these (256 bins); `affQ_his256`, of a
+    histogram of the largest affinity of each contact of two fragments. If two merging regions touch
+    a third, the contact with the higher score is added to the other, which is scored again when it
+    is next. Equal scores are taken in the order in which they were queued, at first by fragments.
+    `discretize_queue` 256 rounds scores to 256 levels, 0 does not.
 
     Segments of fewer than `dust_merge_size` voxels then join a neighbour, strongest contact first,
     over more than `dust_merge_affinity`. Segments that end at a section (axis 0) and continue as

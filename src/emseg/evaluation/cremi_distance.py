@@ -23,8 +23,8 @@ def cremi_distance(
     Clefts are all ids above 0; voxels whose truth is -1 belong to neither mask. Each predicted
     voxel has a distance to the nearest true one, 0 if it is true: `cremi_adgt` is the mean (average
     distance to ground truth), `cremi_false_positives` the number of voxels farther than 200 nm, and
-    `cremi_adgt_std`, `_max` and `_median` are those of the same distances. In the reverse, from true
-    voxels to the nearest predicted one, they are `cremi_adf` (average distance to the found),
+    `cremi_adgt_std`, `_max` and `_median` are of the same distances. For the reverse, from true
+    voxels to the nearest predicted one, the names are `cremi_adf` (average distance to the found),
     `cremi_false_negatives` and so on. `cremi_distance` = (adgt + adf) / 2, the CREMI score on the
     challenge's leader board; `cremi_segmentation_voxels` and `cremi_truth_voxels` are the sizes of
     the masks.

@@ -19,8 +19,8 @@ def polarity_matching(
 
     In both volumes the pre-synaptic region of synapse s has the id 2 s - 1, the post-synaptic one
     2 s. A synapse is both together, and is matched as in `instance_matching`: one to one, with an
-    intersection over union (IoU) of the threshold or more. A matched pair has the right direction if
-    more of its common voxels are of the same side (pre or post) in both than of different sides.
+    intersection over union (IoU) of the threshold or more. A matched pair has the right direction
+    if more of its common voxels have the same side (pre or post) in both than different sides.
 
     For each threshold t: `synapse_precision_<t>`, `synapse_recall_<t>`, `synapse_f1_<t>`, and
     `synapse_directed_<name>_<t>`, in which only pairs with the right direction count as found.

@@ -40,7 +40,7 @@ class Contingency:
     def merged(self, lut: np.ndarray) -> "Contingency":
         """The table of the segmentation in which every id s becomes lut[s].
 
-        `lut` are integers of 0 or more, one for each id from 0 to the largest that occurs; any other
+        `lut` are integers of 0 or more, one for each id from 0 to the largest that occurs; else
         raises UserError. The time does not depend on the voxels, so one table of fragments can be
         used for many segmentations.
         """

@@ -23,6 +23,7 @@ from emseg.kernels.neighbours import (
     LISTED,
     find,
     grow,
+    halves_needed,
     home_of,
     insert,
     is_full,
@@ -31,7 +32,6 @@ from emseg.kernels.neighbours import (
     remove,
     rename_in_list,
     rename_in_table,
-    halves_needed,
 )
 from emseg.kernels.prefetch import prefetch
 from emseg.kernels.region_edges import SUM_UNIT
