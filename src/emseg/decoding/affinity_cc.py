@@ -185,7 +185,7 @@ def _edges(
         raise UserError(
             f"decoding.edge_offset is {edge_offset}, edges stored at their "
             f"{_SIDE_OF_OFFSET[edge_offset]}; the prediction has them at their {edge_side} "
-            "(null takes what it says)"
+            "(null uses that)"
         )
     return axis_edges(offsets, edge_side)
 

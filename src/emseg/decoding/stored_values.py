@@ -64,7 +64,7 @@ def check_stored_values(stored: Volume, *, scale: float, logits: bool) -> None:
     for block in _slabs(stored):
         smallest, largest = float(block.min()), float(block.max())
         if np.isnan(smallest):
-            raise UserError(f"{stored.location} has NaN among its values: mend the file")
+            raise UserError(f"{stored.location} has NaN among its values: correct the file")
         low, high = min(low, smallest), max(high, largest)
     if logits:
         return

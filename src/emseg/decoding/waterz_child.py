@@ -164,7 +164,7 @@ def _explained(
     if isinstance(error, ChildCrash):
         last = " | ".join(printed.strip().splitlines()[-3:])
         short = error.exitcode == -signal.SIGKILL
-        hint = f" (as a system does that is short of memory; {fewer})" if short else ""
+        hint = f" (perhaps because memory ran out; {fewer})" if short else ""
         return UserError(f"decoding.backend=waterz: {error}{hint}; printed last: {last or '-'}")
     return UserError(
         f"waterz takes its arrays from a folder in {tempfile.gettempdir()}, which failed: {error}; "
