@@ -76,7 +76,7 @@ def check_stored_values(stored: Volume, *, scale: float, logits: bool) -> None:
         )
     if stored.dtype == np.uint8 and high == 1 < scale:
         raise UserError(
-            f"{stored.location} holds 0 and 1 alone, of which 1 would be 1/{scale:g}: set "
+            f"{stored.location} holds only 0 and 1, but 1 would mean 1/{scale:g}: set "
             "inference.prediction.scale=1"
         )
 

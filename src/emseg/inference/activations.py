@@ -11,7 +11,7 @@ Activation = Literal["sigmoid", "scale_sigmoid", "none"]
 # The activation a channel was trained with: for a probability, or for a value in [-1, 1].
 ChannelActivation = Literal["sigmoid", "tanh"]
 
-# Activations whose values lie in [0, 1], as the integer output needs them.
+# Activations with values in [0, 1], which integer output needs.
 PROBABILITIES: tuple[Activation, ...] = ("sigmoid", "scale_sigmoid")
 
 

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 from emseg.errors import UserError
 from emseg.models.vit import grid_of
 
-# The parts that both networks have, and those of the pretrained one alone.
+# The parts that both networks have, and those that only the pretrained one has.
 ENCODER = ("pos_embed", "patch_embed", "encoder_blocks", "norm")
 PRETRAINING = ("mask_token", "decoder")
 
