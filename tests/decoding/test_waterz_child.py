@@ -179,7 +179,7 @@ def end_by_signal(folder, thresholds, aff_threshold, scoring_function, discretiz
     "queue, words",
     [
         (256, r"waterz: .* signal SIGSEGV; printed last: words \| more words \| last words$"),
-        (0, r"SIGKILL \(as a system does that is short of memory; .*numba\); .*last words$"),
+        (0, r"SIGKILL \(perhaps because memory ran out; .*numba\); .*last words$"),
     ],
 )
 def test_a_crash_names_its_signal_and_the_last_words(queue, words, temporary, monkeypatch):

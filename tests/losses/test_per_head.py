@@ -142,5 +142,5 @@ def test_impossible_settings_are_refused(changed, message):
 
 
 def test_head_called_as_a_method_of_modules_is_refused():
-    with pytest.raises(UserError, match="'type' means something to PyTorch"):
+    with pytest.raises(UserError, match="PyTorch uses the name 'type'"):
         PerHead(losses={"type": SmoothL1(), "b": SmoothL1()}, heads={"type": (0, 1), "b": (1, 2)})

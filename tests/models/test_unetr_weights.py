@@ -132,7 +132,7 @@ def less(name):
         ({}, SHORT | {"depth": 1}, "unknown .encoder_blocks.1"),
         ({"config": {}}, TINY | {"depth": 2}, "have 8 positions and do not say of which grid"),
         ({"config": {"model": settings(TINY)}}, SHORT, r"8 positions for a grid of \(4, 4, 4\)"),
-        ({"config": {"model": {"volume_size": 8, "patch_size": 2}}}, SHORT, "tell volumes of 8"),
+        ({"config": {"model": {"volume_size": 8, "patch_size": 2}}}, SHORT, "for volumes of 8"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(tmp_path, changed, shape, message):

@@ -42,13 +42,13 @@ def segmented(prediction, leaf, memory, *, force=False):
 @pytest.mark.parametrize("leaf", [AGGLOMERATE, BRANCHES, COMPONENTS])
 def test_little_memory_gives_the_labels_of_much(prediction, leaf, monkeypatch):
     slabs = []
-    keep = FolderStore.keep
+    keep = FolderStore.save
 
     def noting(store, block, *rest):
         slabs.append(block.shape)
         keep(store, block, *rest)
 
-    monkeypatch.setattr(FolderStore, "keep", noting)
+    monkeypatch.setattr(FolderStore, "save", noting)
     whole = segmented(prediction, leaf, None)
     assert slabs == [] and whole.max() > 10
     np.testing.assert_array_equal(segmented(prediction, leaf, LITTLE), whole)
@@ -61,19 +61,19 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("leaf", [AGGLOMERATE, BRANCHES, COMPONENTS])
-@pytest.mark.parametrize("at", ["keep", "labels"])
+@pytest.mark.parametrize("at", ["save", "labels"])
 def test_a_killed_decode_goes_on_with_the_blocks_that_are_missing(
     prediction, leaf, at, monkeypatch
 ):
     whole = segmented(prediction, leaf, None)
     kept, calls = [], []
-    keep = FolderStore.keep
+    keep = FolderStore.save
 
     def noting(store, block, *rest):
         kept.append(block.index)
         keep(store, block, *rest)
 
-    monkeypatch.setattr(FolderStore, "keep", noting)
+    monkeypatch.setattr(FolderStore, "save", noting)
     original = getattr(FolderStore, at)
 
     def dying(store, *rest):

@@ -164,7 +164,7 @@ BLOCK = Block((0, 0, 0), (0, 0, 0), (2, 3, 4))
 def test_blocks_that_were_edited_are_not_done(kind):
     labels, facts = np.arange(24, dtype=np.uint32).reshape(2, 3, 4), {"first": np.arange(3)}
     store = FolderStore(Path("blocks"), purpose={})
-    store.keep(BLOCK, labels, facts)
+    store.save(BLOCK, labels, facts)
     assert store.done(BLOCK)
     np.testing.assert_array_equal(store.facts(BLOCK, ["first"])["first"], facts["first"])
     path = next(Path("blocks").rglob(f"*.{kind}"))

@@ -235,7 +235,7 @@ def test_all_that_is_missing_is_named_at_once(capsys):
         (levels() / 255 * 2 - 1, {}, "runs from -1 to 1, not from 0 to 1"),
         (np.where(levels() == 40, np.nan, 0.5), {}, "has NaN among its values"),
         (np.where(levels() == 40, np.nan, 0.5), {"values": "logit"}, "has NaN among its values"),
-        (levels() // 255, {}, "holds 0 and 1 alone, .* set inference.prediction.scale=1$"),
+        (levels() // 255, {}, "holds only 0 and 1, .* set inference.prediction.scale=1$"),
         (levels().astype(np.int32), {}, "set inference.prediction.scale=65535"),
         (levels(), {"offsets": NEAREST[:2]}, "has 2 offsets, a.h5 has 3 channels"),
         (levels(), {"edge_side": "source"}, "edge_side is source, a.h5 itself says destination"),

@@ -1,1 +1,1 @@
-"""Work in pieces and in other processes."""
+"""Processing in blocks and in child processes."""

@@ -1,4 +1,4 @@
-"""Output of native code, which sys.stdout never sees."""
+"""Captures the output of native code, which does not use sys.stdout."""
 
 import ctypes
 import os
@@ -14,14 +14,14 @@ _NUMBERS = {"stdout": 1, "stderr": 2}
 def output_to(
     descriptor: int, *, streams: tuple[Literal["stdout", "stderr"], ...] = ("stdout", "stderr")
 ) -> Iterator[None]:
-    """Nothing; meanwhile all that Python, C or C++ print to `streams` goes to the open descriptor.
+    """While active, all that Python, C or C++ print to `streams` goes to the open descriptor.
 
-    This is a matter of the whole process: what other threads print meanwhile goes there too.
+    This holds for the whole process: the output of other threads goes there too.
     """
     flush_output()
     numbers = [_NUMBERS[stream] for stream in streams]
     saved = [os.dup(number) for number in numbers]
-    # sys.stdout need not be descriptor 1 (a notebook, a test runner), so it is turned by itself.
+    # sys.stdout may not be descriptor 1 (in a notebook, a test runner): redirect both.
     with os.fdopen(os.dup(descriptor), "w", buffering=1) as text, ExitStack() as stack:
         if "stdout" in streams:
             stack.enter_context(redirect_stdout(text))
@@ -39,8 +39,8 @@ def output_to(
 
 
 def flush_output() -> None:
-    """Hands what Python and C have buffered for standard output and error to their descriptors."""
+    """Flushes the buffers of Python and C for standard output and error."""
     sys.stdout.flush()
     sys.stderr.flush()
-    # C and C++ keep a buffer of their own.
+    # C and C++ have their own buffer.
     ctypes.CDLL(None).fflush(None)

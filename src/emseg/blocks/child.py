@@ -1,4 +1,4 @@
-"""Calls in a process of their own, which can be stopped, may crash, and print where we read."""
+"""Calls in a child process, which can be stopped, may crash, and whose output is captured."""
 
 import multiprocessing
 import os
@@ -14,14 +14,14 @@ from typing import Any, Self
 
 from emseg.blocks.serving import serve
 
-# Of what a call printed, the end is kept: enough for a native library's last words.
-KEPT_OUTPUT = 64 * 1024
+# How much of the end of a call's output is stored: enough for a native library's last message.
+MOST_OUTPUT = 64 * 1024
 
 _NAME = "emseg-child"
 
 
 class ChildCrash(RuntimeError):
-    """The child ended in the middle of a call: `exitcode` is its status, negative for a signal."""
+    """The child ended during a call: `exitcode` is its status, negative for a signal."""
 
     def __init__(self, message: str, exitcode: int | None) -> None:
         super().__init__(message)
@@ -31,12 +31,12 @@ class ChildCrash(RuntimeError):
 class ChildWorker:
     """A spawned process that runs one call after the other and is replaced when it is stopped.
 
-    It lives across calls, so that imports and compiled kernels are paid for once. `output` is what
-    the last call printed to standard output and error, native code included.
+    It lives across calls, so that modules are imported and kernels compiled only once. `output` is
+    what the last call printed to standard output and error, native code included.
 
-    It does not run the main module again, as spawned processes do: a script needs no guard, the
-    child imports no more than its functions need, and they are not the main module's own. What it
-    leaves among the temporary files goes with it, and so do children that it starts.
+    Unlike other spawned processes it does not run the main module again: a script needs no guard,
+    the child imports only what its functions need, and these cannot be in the main module. Its
+    temporary files are removed when it ends, and its own children are ended.
     """
 
     def __init__(self) -> None:
@@ -66,27 +66,25 @@ class ChildWorker:
         memory_limit: int | None = None,
         **kwargs: Any,
     ) -> Any:
-        """What `function(*args, **kwargs)` returns in the child.
+        """The result of `function(*args, **kwargs)`, run in the child.
 
-        The function is one that can be imported, arguments and result can be pickled. Whatever it
-        raises is raised here, with what it printed as a note. After `timeout` seconds (start and
-        imports of a fresh child not counted, those of the function counted) the child and its
-        process group are killed and TimeoutError is raised; when the child dies, ChildCrash. The
-        next call starts another.
+        The function must be importable; arguments and result can be pickled. Exceptions are raised
+        here too, with the child's output as a note. After `timeout` seconds (with the function's
+        imports, without the start of a new child) the child and its process group are killed and
+        TimeoutError is raised; if the child dies, ChildCrash. The next call starts a new child.
 
-        From when the function is imported to when it returns, the child's address space may grow
-        by `memory_limit` bytes (files that it maps count). What asks for more gets a MemoryError,
-        raised here too; native code that cannot bear it ends in a ChildCrash. Linux only, a
-        UserError elsewhere.
+        After the function's import, the child's address space may grow by `memory_limit` bytes
+        (mapped files count). If it needs more, a MemoryError is raised here, too, or a ChildCrash
+        if native code ends the process. Raises UserError if not on Linux.
         """
-        # Pickled before anything is sent: a function that cannot travel costs no child.
+        # Pickled first: a function that cannot be pickled must not cost a child.
         request = pickle.dumps((function, args, kwargs, memory_limit))
         name = getattr(function, "__name__", repr(function))
         self._start()
         try:
             succeeded, answer = self._exchange(name, request, timeout)
         except BaseException as error:
-            # Interrupted too: nobody knows what the child is doing.
+            # Also if interrupted, since the state of the child is then unknown.
             self._collect_output()
             self._kill()
             _note(error, self.output)
@@ -98,7 +96,7 @@ class ChildWorker:
         raise answer
 
     def close(self) -> None:
-        """Ends the child; a later call starts another."""
+        """Ends the child; a later call starts a new one."""
         self._kill()
 
     def _exchange(
@@ -111,7 +109,7 @@ class ChildWorker:
             if request is not None:
                 self._connection.send_bytes(request)
             ready = wait([self._connection, self._process.sentinel], timeout)
-            # A child that died leaves an end of file, if not an answer, to read.
+            # A child that died leaves an answer or an end of file to read.
             if self._connection in ready:
                 answer = self._connection.recv_bytes()
         except (EOFError, OSError):
@@ -128,7 +126,7 @@ class ChildWorker:
         if self._process is not None and self._process.is_alive():
             return
         self._kill()
-        # What a kill reached may, for a moment, still write: that must not hide why it was killed.
+        # Killed processes may still write for a moment; errors of that must not hide the reason.
         self._folder = tempfile.TemporaryDirectory(prefix=f"{_NAME}-", ignore_cleanup_errors=True)
         self._printed, path = tempfile.mkstemp(dir=self._folder.name)
         try:
@@ -144,14 +142,14 @@ class ChildWorker:
             with _no_main_module():
                 self._process.start()
             theirs.close()
-            # The child says when it is there: until then it has no process group of its own.
+            # Wait for the child's message: before that it has no process group of its own.
             self._exchange("the start of a child", None, None)
         except BaseException:
             self._kill()
             raise
 
     def _kill(self) -> None:
-        # A child that is gone is left alone: its number may be another process's by now.
+        # A child that has ended is not killed: its number may belong to another process now.
         if self._process is not None and self._process.is_alive():
             assert self._process.pid is not None
             try:
@@ -171,14 +169,14 @@ class ChildWorker:
         if self._printed is None:
             return
         size = os.fstat(self._printed).st_size
-        kept = os.pread(self._printed, KEPT_OUTPUT, max(0, size - KEPT_OUTPUT))
+        end = os.pread(self._printed, MOST_OUTPUT, max(0, size - MOST_OUTPUT))
         os.ftruncate(self._printed, 0)
-        self.output = kept.decode(errors="replace")
+        self.output = end.decode(errors="replace")
 
 
 @contextmanager
 def _no_main_module() -> Iterator[None]:
-    # A spawned process runs the main module anew; of an empty one it finds no file to run.
+    # A spawned process runs the main module again; an empty one has no file to run.
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:

@@ -30,7 +30,7 @@ class Block:
         return _three(at - (a == axis) for a, at in enumerate(self.index))
 
     def grown(self, shape: Sequence[int]) -> tuple[Index, Index]:
-        """Start and stop of the block with one voxel more on each side that lies in the volume."""
+        """Start and stop of the block, extended by one voxel on each side within the volume."""
         start = _three(max(a - 1, 0) for a in self.start)
         return start, _three(min(b + 1, n) for b, n in zip(self.stop, shape, strict=True))
 
@@ -49,10 +49,10 @@ def grid(shape: Sequence[int], block_shape: Sequence[int]) -> list[Block]:
 def slab_shape(
     shape: Sequence[int], *, bytes_per_voxel: int, memory: int, threads: int, aligned: int = 1
 ) -> Index:
-    """The shape of slabs of whole planes, one a thread or more, that fit the memory together.
+    """The shape of slabs of whole planes: at least one per thread, and all threads' fit the memory.
 
-    As thick as fits, since each block reads a plane more on each side, and a multiple of `aligned`
-    planes (of chunks in a file) where that is not too thick; one plane at least.
+    As thick as possible, since each block also reads a plane on each side; a multiple of `aligned`
+    planes (of chunks in a file) if that is not too thick; at least one plane.
     """
     depth, height, width = shape
     fits = memory // (height * width * bytes_per_voxel * threads)

@@ -11,15 +11,15 @@ _GROUPS = Path("/sys/fs/cgroup")
 
 
 def memory_within(limit: float | None) -> int:
-    """The bytes of a limit in GiB, or all that this process may use where there is none."""
+    """The bytes of a limit in GiB, or all that this process may use if it is None."""
     return available_memory() if limit is None else int(limit * GIB)
 
 
 def available_memory() -> int:
-    """The bytes this process may use: the machine's memory, or less where a cgroup says so.
+    """The bytes this process may use: the machine's memory, or a lower limit of its cgroup.
 
-    The whole share, not what is free at the moment, so that two runs decide alike. Honours the
-    limits of cgroup v1 and v2 on the process's group and all groups above it.
+    Not what is free at the moment, so that two runs decide alike. Uses the limits of cgroup v1 and
+    v2 of the process's group and all groups above it.
     """
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([physical, *_group_limits()])
@@ -36,7 +36,7 @@ def _group_limits() -> Iterator[int]:
             root, name = _GROUPS / "memory", "memory.limit_in_bytes"
         else:
             continue
-        # In a container the path is the host's and may not exist here; the root then does.
+        # In a container the path is the host's and may not exist here; then use the root.
         folder = root / group.lstrip("/")
         for level in [folder, *folder.parents]:
             if level.is_relative_to(root) and (level / name).is_file():

@@ -1,6 +1,6 @@
-"""Labels of blocks become labels of the volume.
+"""Turns labels of blocks into labels of the volume.
 
-  block A          block B            A's label 2 and B's label 1 meet at a pair of voxels
+  block A          block B            A's label 2 and B's label 1 touch at a pair of voxels
 +-----------+    +-----------+        that is joined: one object. Objects are numbered by
 | 1 1 . 2 2 |====| 1 1 . 2 2 |        their first voxel in the volume, so that the numbers
 | 1 1 . 2 2 |    | 3 3 . 2 2 |        do not depend on how it was cut.
@@ -18,7 +18,7 @@ from emseg.blocks.store import Facts, Store
 from emseg.errors import UserError
 from emseg.kernels.numbering import earliest, unite_pairs
 
-# A label is an int32 index in all that follows.
+# Labels are used as int32 indices later.
 MOST_LABELS = 2**31 - 2
 
 
@@ -33,10 +33,10 @@ class Numbering:
 def face_facts(
     labels: np.ndarray, joining: Sequence[np.ndarray | None], joined: Sequence[np.ndarray | None]
 ) -> Facts:
-    """What the numbering needs of a labelled block beside `first`, under the names it reads.
+    """What the numbering needs of a labelled block beside `first`, by the names it reads.
 
     `labels` (Z, Y, X) of the block; per axis with a block before it, a plane `joining` of the
-    block's labels, which hold on to the voxels before its first plane where `joined` is not 0.
+    block's labels, joined to the voxel before the block's first plane where `joined` is not 0.
     """
     facts = {f"last{axis}": labels.take(-1, axis) for axis in range(3)}
     for axis, (own, on) in enumerate(zip(joining, joined, strict=True)):
@@ -49,7 +49,7 @@ def number_blocks(blocks: Sequence[Block], store: Store, shape: Sequence[int]) -
     """The volume's labels for those of its blocks, numbered by their first voxel in C order.
 
     Each block's facts hold `first`, the place of each label's first voxel in the block in C order
-    (with one entry for 0), and `face_facts`. A UserError for more than `MOST_LABELS` labels.
+    (with one entry for 0), and `face_facts`. Raises UserError for more than `MOST_LABELS` labels.
     """
     faces = [f"{name}{axis}" for name in ("last", "joining", "joined") for axis in range(3)]
     facts = {block.index: store.facts(block, ("first", *faces)) for block in blocks}

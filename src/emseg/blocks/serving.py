@@ -1,4 +1,4 @@
-"""The side of `emseg.blocks.child` that runs in the child: calls come in, answers go out."""
+"""The part of `emseg.blocks.child` that runs in the child: it receives calls, sends answers."""
 
 import errno
 import multiprocessing
@@ -19,17 +19,17 @@ from emseg.stopping import ENDING
 
 
 def serve(connection: Connection, folder: str, printed: str, nested: bool) -> None:
-    """Nothing, after the last call: the connection's other end was closed.
+    """Answers calls until the other end of the connection is closed.
 
-    Prints go to the file `printed`, temporary files to `folder`.
+    Output goes to the file `printed`, temporary files to `folder`.
     """
-    # A group of its own, so that a kill reaches what it starts and the terminal's Ctrl-C does not:
-    # the parent, which gets it, decides. A child's child stays in that group.
+    # A process group of its own: a kill then reaches all that it starts, and Ctrl-C in the terminal
+    # only the parent, which decides. A child's child remains in that group.
     if not nested:
         os.setpgrp()
-    # It may start children of its own, which multiprocessing denies to a daemon.
+    # multiprocessing does not allow daemons to start children, but this one may.
     multiprocessing.current_process().daemon = False
-    # A cluster that ends a job signals all its processes: when this one ends, the parent says.
+    # A cluster signals all processes of a job to end it; here the parent decides when to end.
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
     os.environ["TMPDIR"] = tempfile.tempdir = folder
@@ -53,14 +53,14 @@ def _answer(request: bytes) -> bytes:
         return pickle.dumps((True, result))
     except Exception as error:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-            # numpy's is of a class that cannot travel, that of a mapped file is an OSError.
+            # numpy's class of it cannot be pickled, and mapped files raise an OSError instead.
             error = MemoryError(str(error))
         error.add_note("in the child process:\n" + traceback.format_exc())
         try:
             answer = pickle.dumps((False, error))
             pickle.loads(answer)
         except Exception:
-            # An exception that cannot travel: its words do.
+            # The exception cannot be pickled, so only its text is sent.
             return pickle.dumps((False, RuntimeError("".join(traceback.format_exception(error)))))
         return answer
 
@@ -76,7 +76,7 @@ def _limited_memory(limit: int | None) -> Iterator[None]:
 
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
-    # Never above what the process was given itself.
+    # Never above the limits of the process itself.
     finite = [bound for bound in before if bound != resource.RLIM_INFINITY]
     allowed = min([pages * resource.getpagesize() + limit, *finite])
     resource.setrlimit(resource.RLIMIT_AS, (allowed, before[1]))

@@ -1,4 +1,4 @@
-"""Where labelled blocks wait for the ids that they get when all of them are known."""
+"""Stores for labelled blocks until all blocks are done and the final ids are known."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -11,23 +11,23 @@ Facts = dict[str, np.ndarray]
 
 
 class Store(Protocol):
-    """Labels of blocks (uint32), and with each whatever arrays are known of it."""
+    """Labels of blocks (uint32), and for each block arrays of facts about it."""
 
-    def room(self, block: Block) -> np.ndarray:
-        """A C-contiguous array of the block's shape to fill with labels, for `keep`."""
+    def buffer(self, block: Block) -> np.ndarray:
+        """A C-contiguous array of the block's shape to fill with labels, for `save`."""
 
-    def keep(self, block: Block, labels: np.ndarray, facts: Facts) -> None:
-        """Takes the block; it is then `done`."""
+    def save(self, block: Block, labels: np.ndarray, facts: Facts) -> None:
+        """Stores the block; it is then `done`."""
 
     def done(self, block: Block) -> bool: ...
 
     def labels(self, block: Block) -> np.ndarray: ...
 
     def facts(self, block: Block, names: Sequence[str]) -> Facts:
-        """Those of the named arrays that there are of the block."""
+        """The named arrays of the block, as far as it has them."""
 
     def forget_facts(self) -> None:
-        """Facts in memory are gone: nobody asks any more."""
+        """Frees facts in memory, when they are no longer needed."""
 
 
 class MemoryStore:
@@ -37,11 +37,11 @@ class MemoryStore:
         self.array = np.empty(shape, np.uint32)
         self._facts: dict[tuple[int, ...], Facts] = {}
 
-    def room(self, block: Block) -> np.ndarray:
+    def buffer(self, block: Block) -> np.ndarray:
         view = self.array[block.slices]
         return view if view.flags.c_contiguous else np.empty(block.shape, np.uint32)
 
-    def keep(self, block: Block, labels: np.ndarray, facts: Facts) -> None:
+    def save(self, block: Block, labels: np.ndarray, facts: Facts) -> None:
         if not np.may_share_memory(labels, self.array):
             self.array[block.slices] = labels
         self._facts[block.index] = facts
@@ -53,8 +53,8 @@ class MemoryStore:
         return self.array[block.slices]
 
     def facts(self, block: Block, names: Sequence[str]) -> Facts:
-        kept = self._facts[block.index]
-        return {name: kept[name] for name in names if name in kept}
+        facts = self._facts[block.index]
+        return {name: facts[name] for name in names if name in facts}
 
     def forget_facts(self) -> None:
         self._facts.clear()

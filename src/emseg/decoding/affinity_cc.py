@@ -21,7 +21,7 @@ from emseg.progress import track
 from emseg.volumes import Volume
 
 Backend = Literal["numba", "torch", "cupy"]
-# The side on which an edge is stored, by BANIS's word for it.
+# The side on which an edge is stored, by BANIS's `edge_offset`.
 _SIDE_OF_OFFSET: dict[int | None, EdgeSide] = {0: "source", 1: "destination"}
 
 
@@ -38,24 +38,23 @@ def affinity_cc(
     """Labels (Z, Y, X) of the components that edges above the threshold form.
 
     `prediction` (3, Z, Y, X) holds probabilities that a pair lies in one object: float32, float16
-    or uint8 (0 to 255); one channel per axis, in any order, as `axis_edges` has it. An edge is on
-    when its value exceeds `threshold`, both as float32 (a uint8 value as its part of 255). A voxel
-    is foreground when it is an end of an edge that is on, or when a value that it stores itself is
-    above the threshold, even one for a pair that leads out of the volume; all else is 0. A
+    or uint8 (0 to 255); one channel per axis, in any order, see `axis_edges`. An edge is on if its
+    value exceeds `threshold`, both as float32 (a uint8 value divided by 255). A voxel is foreground
+    if it is an end of an edge that is on, or if a value that it stores itself is above the
+    threshold, even one for a pair that leads out of the volume; all other voxels are 0. A
     component's label is 1 + its rank by its first voxel in C order: uint32, or uint64 for 2^32
     voxels and more.
 
-    `affinity_mask_path` names a volume of the same shape, not 0 where affinities are to be
-    trusted: edges with an end outside it are off, whichever end stores them, hence everything
-    outside it is 0.
+    `affinity_mask_path` names a volume of the same shape that is not 0 where affinities can be
+    trusted. Edges with an end outside are off, whichever end stores them, so all outside is 0.
 
-    `edge_offset` is BANIS's word for the end that stores an edge: 0 its source, 1 its destination.
-    None takes what the prediction says of itself; a number that says otherwise is a UserError.
+    `edge_offset` is BANIS's name for the end that stores an edge: 0 its source, 1 its destination.
+    None uses what the prediction says; raises UserError if a number contradicts that.
 
-    `backend` `torch` labels on a GPU where there is one, else on the CPU (`cupy`, as other tools
-    name theirs, is the same); the labels are equal.
+    `backend` `torch` computes the same labels on a GPU if there is one, else on the CPU (`cupy`,
+    the name that other tools use, means the same).
 
-    The labels are those of the BANIS decoder (with a mask, more is off than there).
+    The labels are those of the BANIS decoder (but there a mask switches off fewer edges).
     """
     [(_, labels)] = affinity_cc_sweep(
         prediction,
@@ -79,7 +78,7 @@ def affinity_cc_sweep(
     offsets: Sequence[Sequence[int]],
     edge_side: EdgeSide,
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """(threshold, labels) as of `affinity_cc`, thresholds ascending; mask and checks but once."""
+    """(threshold, labels) as of `affinity_cc`, thresholds ascending; reads the mask only once."""
     check_prediction(prediction, offsets=offsets)
     check_values([prediction], prediction.dtype)
     edges = _edges(offsets, edge_side, edge_offset)
@@ -99,9 +98,9 @@ def affinity_cc_nodes(
     offsets: Sequence[Sequence[int]],
     edge_side: EdgeSide,
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """(threshold, the components of the `voxels` (N, 3)), ascending, with no volume of labels.
+    """(threshold, the components of the `voxels` (N, 3)), ascending, without a volume of labels.
 
-    They are those of `affinity_cc` by other numbers, whatever the `backend`; 0 is 0.
+    The components are those of `affinity_cc` with other numbers, for any `backend`; 0 stays 0.
     """
     check_prediction(prediction, offsets=offsets)
     check_values([prediction], prediction.dtype)
@@ -128,8 +127,8 @@ def affinity_cc_blocks(
 ) -> Iterator[tuple[Block, np.ndarray]]:
     """(block, its labels) of what `affinity_cc` returns, in C order of blocks of `block_shape`.
 
-    A block is labelled together with the voxels around it, whose labels then say what it is
-    connected to. Labels wait in the store, where blocks that are `done` are taken as they are.
+    A block is labelled together with the voxels around it, whose labels then show what it is
+    connected to. Labels are held in the store; blocks that are `done` there are not computed again.
     """
     check_prediction(prediction, offsets=offsets)
     edges, shape = _edges(offsets, edge_side, edge_offset), prediction.shape
@@ -142,32 +141,32 @@ def affinity_cc_blocks(
         check_values([around], around.dtype)
         trusted = None if mask is None else mask.read(start, stop) != 0
         flags = edge_flags(around, edges, threshold, trusted)
-        _keep(block, start, _labels(flags, edges, backend), store)
+        _save(block, start, _labels(flags, edges, backend), store)
     numbering = number_blocks(blocks, store, shape)
     for block, ids in zip(blocks, numbering.ids, strict=True):
         yield block, ids[store.labels(block)]
 
 
-def _keep(block: Block, start: Sequence[int], labels: np.ndarray, store: Store) -> None:
+def _save(block: Block, start: Sequence[int], labels: np.ndarray, store: Store) -> None:
     """Stores the block's part of the labels of the voxels in and around it."""
     lead = [b - a for a, b in zip(start, block.start, strict=True)]
     inside = tuple(slice(a, a + n) for a, n in zip(lead, block.shape, strict=True))
     own, first = np.unique(labels[inside], return_index=True)
-    # Numbers by first voxel, 0 for what touches the block nowhere.
+    # Numbers by first voxel, 0 for labels that are not in the block.
     own, first = own[own > 0], first[own > 0]
     order = np.argsort(first)
     numbers = np.zeros(int(labels.max()) + 1, np.uint32)
     numbers[own[order]] = np.arange(1, len(own) + 1, dtype=np.uint32)
     dense = numbers[labels]
-    room = store.room(block)
-    room[...] = dense[inside]
-    # The plane before the block, seen from inside it: what is labelled there goes on over there.
+    buffer = store.buffer(block)
+    buffer[...] = dense[inside]
+    # The block's labels of the plane before it: what has one there continues in that block.
     before: list[np.ndarray | None] = []
     for axis in range(3):
         plane = tuple(0 if a == axis else part for a, part in enumerate(inside))
         before.append(dense[plane] if lead[axis] else None)
-    facts = face_facts(room, before, [p if p is None else (p > 0).view(np.uint8) for p in before])
-    store.keep(block, room, {"first": np.concatenate([[0], first[order]]), **facts})
+    facts = face_facts(buffer, before, [p if p is None else (p > 0).view(np.uint8) for p in before])
+    store.save(block, buffer, {"first": np.concatenate([[0], first[order]]), **facts})
 
 
 BLOCKWISE = Blockwise(decoder=affinity_cc, function=affinity_cc_blocks)
@@ -186,7 +185,7 @@ def _edges(
         raise UserError(
             f"decoding.edge_offset is {edge_offset}, edges stored at their "
             f"{_SIDE_OF_OFFSET[edge_offset]}; the prediction has them at their {edge_side} "
-            "(null takes what it says)"
+            "(null uses that)"
         )
     return axis_edges(offsets, edge_side)
 
@@ -204,5 +203,5 @@ def _labels(flags: np.ndarray, edges: Sequence[AxisEdge], backend: Backend) -> n
 
 @cache
 def _say_torch() -> None:
-    """Says, once a process, what stands in for cupy."""
+    """Says, once per process, that torch is used for cupy."""
     print("emseg: decoding.backend=cupy runs on torch, with the same labels", file=sys.stderr)

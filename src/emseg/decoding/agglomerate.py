@@ -54,31 +54,31 @@ def agglomerate(
 
     `prediction` (3, Z, Y, X), an array or a volume that is read block by block, holds probabilities
     that a pair lies in one object: float32, float16 or uint8 (0 to 255); one channel per axis, in
-    any order, as `axis_edges` has it. Labels are uint32, numbered 1, 2, … by their first voxel in C
+    any order, see `axis_edges`. Labels are uint32, numbered 1, 2, … by their first voxel in C
     order, and do not depend on blocks or `threads` (None: all that this process may use).
 
     Fragments join voxels over edges of at least `aff_threshold[1]`, and each voxel to its strongest
     edge (of equals the first in the order -0, -1, -2, +0, +1, +2: axis, before or after); a voxel
     with no edge above `aff_threshold[0]` is background, 0 (0 <= low < high <= 1). With `fragments`
     `sections`, `flood_section` grows them in each section (axis 0) without background, on 1 minus
-    the mean affinity along axes 1 and 2. The cheapest contact of two regions is merged, again and
-    again, while its score is below `thresholds`, in [0, 1]: a larger one merges more, 0 leaves the
-    fragments. The score is 1 - s, and s is, by `merge_function`: `mean`, the mean affinity between
-    the two; `hist_quant_Q`, the percentile Q of a histogram of those (256 bins); `affQ_his256`, of
-    a histogram that holds only the largest affinity of each contact of two fragments. Where two
-    regions merge that touch a third, the dearer contact joins the cheaper one, which is scored anew
-    when it comes up. Equal scores are taken in the order in which they were queued, at first by
-    fragments. `discretize_queue` 256 rounds scores to 256 levels, 0 does not.
+    the mean affinity along axes 1 and 2. Then the two regions whose contact has the lowest score
+    are merged, again and again, while it is below `thresholds`, in [0, 1]: a larger one merges
+    more, 0 nothing. The score is 1 - s; by `merge_function` s is: `mean`, the mean affinity between
+    the two; `hist_quant_Q`, percentile Q of a histogram of these (256 bins); `affQ_his256`, of a
+    histogram of the largest affinity of each contact of two fragments. If two merging regions touch
+    a third, the contact with the higher score is added to the other, which is scored again when it
+    is next. Equal scores are taken in the order in which they were queued, at first by fragments.
+    `discretize_queue` 256 rounds scores to 256 levels, 0 does not.
 
     Segments of fewer than `dust_merge_size` voxels then join a neighbour, strongest contact first,
-    over more than `dust_merge_affinity`. Segments that break off between two sections (axis 0) and
-    go on are united, as `merge_branches` says: by `iou_threshold` and `singleton_size_ratio`,
+    over more than `dust_merge_affinity`. Segments that end at a section (axis 0) and continue as
+    others are united, see `merge_branches`: by `iou_threshold` and `singleton_size_ratio`,
     `best_buddy`, `one_sided_threshold` and `one_sided_min_size`; overlaps need a mean affinity of
-    at least `branch_affinity`. What has fewer than `dust_remove_size` voxels then becomes 0.
+    at least `branch_affinity`. Segments of fewer than `dust_remove_size` voxels then become 0.
 
-    Needs a region graph that fits `memory_limit` (GiB; None: what the machine or its cgroup has),
-    else a UserError. `backend` `waterz` runs the waterz package instead, in a process of its own
-    that may take `time_limit` seconds and that memory; its watershed has other plateaus.
+    Raises UserError if the region graph does not fit `memory_limit` (GiB; None: all the memory of
+    machine or cgroup). `backend` `waterz` runs the waterz package instead, in its own process with
+    that memory and `time_limit` seconds; its watershed treats plateaus differently.
 
     Funke et al., "Large scale image segmentation with structured loss", TPAMI 2019; waterz 0.10.
     """
@@ -98,7 +98,7 @@ def agglomerate_sweep(
 ) -> Iterator[tuple[float, np.ndarray]]:
     """(threshold, labels), ascending, as of `agglomerate`, whose other `arguments` it takes.
 
-    All share one watershed, one region graph and one merge tree: a threshold costs a relabelling.
+    All share one watershed, region graph and merge tree: each threshold is only a relabelling.
     """
     yield from _segmentations(prediction, thresholds, _rules(arguments), offsets, edge_side)
 
@@ -115,8 +115,8 @@ def agglomerate_blocks(
 ) -> Iterator[tuple[Block, np.ndarray]]:
     """(block, its labels) of what `agglomerate` returns, in C order of blocks of `block_shape`.
 
-    Labels of blocks wait in the store: with one on the disk no array is as large as the volume, and
-    a decode that was killed goes on with the blocks that are not done.
+    Labels of blocks are held in the store. With a store on disk no array is as large as the volume,
+    and a decode that was killed continues with the blocks that are not done.
     """
     rules = _rules(arguments)
     if rules.backend == "waterz":
@@ -139,7 +139,7 @@ def _fragments(
     edge_side: EdgeSide,
     **arguments: Any,
 ) -> tuple[np.ndarray, RegionGraph]:
-    """(labels, graph) of the fragments alone; `_sharing_key` says of which arguments."""
+    """(labels, graph) of the fragments; they depend on the arguments in `_sharing_key`."""
     rules, store = _rules(arguments), MemoryStore(prediction.shape[-3:])
     _check(prediction, rules, offsets)
     shape = rules.block_shape(prediction)
@@ -160,7 +160,7 @@ def _segment_tables(
 def _sharing_key(arguments: Mapping[str, Any]) -> Hashable | None:
     rules = _rules(arguments)
     if rules.backend == "waterz":
-        return None  # it keeps its fragments to itself
+        return None  # it does not return its fragments
     of = tuple(rules.aff_threshold) if rules.fragments == "volume" else rules.fragments
     return of, rules.needs_histograms, rules.branches.active
 
@@ -206,7 +206,7 @@ def _segmentations(
         tables = segment_tables(found.graph, ascending, rules)
     labels = found.store.array
     for threshold, table in tables:
-        # The last segmentation may take the place of the fragments.
+        # The last segmentation may overwrite the fragments.
         last = threshold == ascending[-1]
         out = labels if last else np.empty_like(labels)
         relabel_all(found, table, out, rules.thread_count)

@@ -17,8 +17,8 @@ def binary(prediction: np.ndarray, *, threshold: float = 0.5) -> np.ndarray:
     """The mask (Z, Y, X), uint8: 1 where the probability exceeds `threshold`, else 0.
 
     `prediction` (1, Z, Y, X) holds probabilities of one channel: float32, float16 or uint8 (0 to
-    255, of which a value means its part of 255). Value and threshold are compared as float32,
-    strictly. More channels than one, logits and a threshold outside [0, 1] are UserErrors.
+    255). Value (a uint8 divided by 255) and threshold are compared as float32, strictly.
+    Raises UserError if there are more channels, logits, or a threshold outside [0, 1].
     """
     [(_, mask)] = binary_sweep(prediction, threshold=[threshold])
     return mask
@@ -39,7 +39,7 @@ def binary_blocks(
 ) -> Iterator[tuple[Block, np.ndarray]]:
     """(block, its mask) of what `binary` returns, in C order of blocks of `block_shape`.
 
-    A block depends on its own voxels alone: there is nothing for the `store` to keep.
+    A block depends only on its own voxels, so nothing is saved in the `store`.
     """
     _check_channel(prediction, prediction.channels or 1)
     for block in grid(prediction.shape, block_shape):

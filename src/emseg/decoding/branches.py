@@ -1,4 +1,4 @@
-"""Segments that break off at one section and go on in the next are united."""
+"""Unites segments that end at one section with those that continue them in the next."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from emseg.kernels.region_edges import SUM_UNIT
 
 @dataclass(frozen=True, kw_only=True)
 class BranchRules:
-    """The arguments of `agglomerate` on segments across sections; a UserError for illegal ones."""
+    """The arguments of `agglomerate` on segments across sections, checked."""
 
     iou_threshold: float | None
     singleton_size_ratio: float
@@ -54,7 +54,7 @@ class BranchRules:
         return self.best_buddy or any(threshold is not None for threshold in thresholds)
 
     def check_sections(self, shape: tuple[int, ...]) -> None:
-        """Nothing, or a UserError for a volume (Z, Y, X) with nothing to unite across."""
+        """Raises UserError if segments are to be united but the volume has only one section."""
         if self.active and shape[0] < 2:
             raise UserError(
                 "the prediction has one section; decoding.iou_threshold, best_buddy and "
@@ -63,21 +63,21 @@ class BranchRules:
 
 
 def merge_branches(sections: Sections, roots: np.ndarray, rules: BranchRules) -> np.ndarray:
-    """The roots, int32, after segments were united with those that they go on in.
+    """The roots, int32, after segments were united with those that continue them.
 
-    `roots` are each fragment's, the smallest of its segment, and so are those that are returned.
-    Pairs are those that overlap across a section and the next, i below j, where i is last found in
-    the first or j first found in the second, over a mean affinity of `branch_affinity` or more.
-    Each stage takes all boundaries, in ascending order, before the next one; sizes (pixels in that
-    section), overlaps and ends stay those of the segments as they come in:
+    A root, in input and result, is the smallest fragment of a fragment's segment. Segments i and j
+    are a pair if i in a section overlaps j in the next, i ends there or j begins there, and the
+    mean affinity between them is `branch_affinity` or more. Each stage processes all boundaries
+    between sections, in ascending order. Sizes (pixels in that section), overlaps and ends are
+    always those of the segments as given:
 
-    1. IoU, unless `iou_threshold` is None: pairs with an intersection over union of it or more.
-       After those of a boundary, its pairs (by i, j) of which the smaller has at least
+    1. IoU, unless `iou_threshold` is None: pairs with at least this intersection over union. Then,
+       at the same boundary, pairs (by i, j) whose smaller segment has at least
        `singleton_size_ratio` times the pixels of the larger, unless both were united there already.
-    2. `best_buddy`: pairs where i ends and j begins, between what has become of them so far: those
-       that overlap most, at that boundary, with each other; of equal overlaps the first by i, j.
+    2. `best_buddy`: pairs where i ends and j begins whose segments, as united so far, overlap most
+       with each other at that boundary; of equal overlaps the first by i, j.
     3. One-sided, unless `one_sided_threshold` is None: pairs whose overlap is at least that share
-       of the smaller one, which has `one_sided_min_size` pixels or more.
+       of the smaller segment, if this has `one_sided_min_size` pixels or more.
 
     PyTorch Connectomics' branch merge.
     """

@@ -1,4 +1,4 @@
-"""Predictions moved before they are decoded: biases on their logits, and a temperature."""
+"""Calibration of predictions before decoding: biases on their logits, and a temperature."""
 
 import math
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ from emseg.volumes import Volume, from_array
 class Calibration:
     """Probabilities sigmoid((z + b) / T) of logits z: a bias b for each channel, a temperature T.
 
-    Without `biases` all are 0. A bias below 0 makes affinities weaker, hence more segments, a
-    temperature above 1 draws them to 0.5. Numbers that are not finite, and temperatures that are
-    not above 0, are UserErrors. (Guo et al. 2017, "On calibration of modern neural networks"; dbMiM
+    Without `biases` all are 0. A bias below 0 makes affinities weaker, hence more segments; a
+    temperature above 1 moves them towards 0.5. Raises UserError if a number is not finite, or the
+    temperature not above 0. (Guo et al. 2017, "On calibration of modern neural networks"; dbMiM
     chooses biases for z, y, x.)
     """
 
@@ -31,7 +31,7 @@ class Calibration:
             raise UserError(f"decoding.biases {list(self.biases)} must be finite numbers")
 
     def check(self, channels: int) -> None:
-        """Nothing, or a UserError where there is not one bias for each of so many channels."""
+        """Raises UserError if there is not one bias for each of the channels."""
         if self.biases is not None and len(self.biases) != channels:
             raise UserError(
                 f"decoding.biases {list(self.biases)} must have one bias for each of the "
@@ -39,10 +39,10 @@ class Calibration:
             )
 
     def __call__(self, array: np.ndarray, *, logits: bool, first: int = 0) -> np.ndarray:
-        """Probabilities float32, as `array` (C, Z, Y, X), whose first channel is number `first`.
+        """Calibrated probabilities, float32 (C, Z, Y, X).
 
-        It holds `logits`, or probabilities (uint8: parts of 255), whose logits are log(p)
-        - log(1 - p): 0 and 1 stay what they are.
+        `array`, whose first channel is number `first`, holds `logits`, or probabilities (uint8:
+        divided by 255) whose logits are log(p) - log(1 - p), so that 0 and 1 do not change.
         """
         scale = 255 if array.dtype == np.uint8 else 1
         values = np.divide(array, np.float32(scale), dtype=np.float32)
@@ -58,9 +58,9 @@ class Calibration:
 
 
 def calibration_of(decoding: Mapping[str, Any]) -> Calibration | None:
-    """The calibration that a decoder's leaf asks for by `biases` and `temperature`, None for none.
+    """The calibration set by a decoder's `biases` and `temperature`, None without both.
 
-    Biases of 0 ask for it too: they make probabilities of logits.
+    Biases of 0 count as set: they turn logits into probabilities.
     """
     biases, temperature = decoding.get("biases"), decoding.get("temperature", 1.0)
     if biases is None and temperature == 1:
@@ -69,7 +69,7 @@ def calibration_of(decoding: Mapping[str, Any]) -> Calibration | None:
 
 
 def calibrated(prediction: Volume, calibration: Calibration, *, logits: bool) -> Volume:
-    """The prediction (C, Z, Y, X) as calibrated float32, lazy as it is."""
+    """The prediction (C, Z, Y, X) as calibrated float32, still lazy."""
     calibration.check(prediction.channels or 1)
     source: Any = _Calibrated(prediction, calibration, logits)
     return from_array(source, axes="c" + prediction.axes, voxel_size=prediction.voxel_size)
@@ -77,7 +77,7 @@ def calibrated(prediction: Volume, calibration: Calibration, *, logits: bool) ->
 
 @dataclass(frozen=True, eq=False)
 class _Calibrated:
-    """What a volume reads from: another one, calibrated as it is read."""
+    """The source of a volume: another volume, calibrated when it is read."""
 
     prediction: Volume
     calibration: Calibration

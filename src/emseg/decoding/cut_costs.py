@@ -1,4 +1,4 @@
-"""What it costs to cut the edges of a graph of fragments, and what a partition costs in all."""
+"""The costs of cutting edges of a graph of fragments, and of a whole partition."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ import numpy as np
 from emseg.errors import UserError
 from emseg.kernels.region_edges import SUM_UNIT
 
-# Probabilities keep away from 0 and 1, where costs have no end.
+# Distance of probabilities from 0 and 1, where costs would be infinite.
 LEAST_PROBABILITY = 0.001
 
 
 def check_beta(betas: Sequence[float]) -> list[float]:
-    """The values, ascending, each once; a UserError for none, or one that is not within (0, 1)."""
+    """The values, ascending, each once. Raises UserError if there is none, or one not in (0, 1)."""
     if not betas:
         raise UserError("decoding.beta is empty; give one number or more")
     for beta in betas:
@@ -22,11 +22,11 @@ def check_beta(betas: Sequence[float]) -> list[float]:
 
 
 def cut_costs(edges: np.ndarray, beta: float) -> np.ndarray:
-    """The cost of cutting each edge, float64 (E,): above 0 for one that is rather not to be cut.
+    """The cost of cutting each edge, float64 (E,): above 0 for one that should not be cut.
 
-    `edges` is an array of `emseg.kernels.region_edges.EDGE`. With p = 1 - the mean affinity,
-    brought from [0, 1] into [0.001, 0.999], a cost is log((1 - p) / p) + log((1 - beta) / beta),
-    times the number of pairs of voxels over the largest of those.
+    `edges` is an array of `emseg.kernels.region_edges.EDGE`. With p = 1 - the mean affinity, scaled
+    from [0, 1] to [0.001, 0.999], a cost is log((1 - p) / p) + log((1 - beta) / beta), times the
+    edge's number of pairs of voxels divided by the largest such number.
     """
     if not len(edges):
         return np.empty(0)
@@ -37,9 +37,9 @@ def cut_costs(edges: np.ndarray, beta: float) -> np.ndarray:
 
 
 def cut_energy(edges: np.ndarray, costs: np.ndarray, segments: np.ndarray) -> float:
-    """The sum of the costs of all edges whose ends are of different segments.
+    """The sum of the costs of all edges between different segments.
 
-    `segments[f]` is the segment of fragment f, by any numbers; `edges` as for `cut_costs`.
+    `segments[f]` is the segment of fragment f, numbered in any way; `edges` as for `cut_costs`.
     """
     return float(costs[segments[edges["u"]] != segments[edges["v"]]].sum())
 
@@ -47,7 +47,7 @@ def cut_energy(edges: np.ndarray, costs: np.ndarray, segments: np.ndarray) -> fl
 def segment_table(segments: np.ndarray) -> np.ndarray:
     """The label of each fragment's segment, uint32, from 1 on in the order of fragments.
 
-    `segments` holds them for the fragments 1, 2, …; entry 0 of the table is 0, the background.
+    `segments` are those of the fragments 1, 2, …; entry 0 of the result is 0, the background.
     """
     _, first, places = np.unique(segments, return_index=True, return_inverse=True)
     ranks = np.argsort(np.argsort(first)) + 1

@@ -1,4 +1,4 @@
-"""Partitions of graphs by the solvers of bioimage-cpp, an extra."""
+"""Partitions of graphs by the solvers of bioimage-cpp, an optional dependency."""
 
 import importlib
 from types import ModuleType
@@ -13,7 +13,7 @@ Solver = Literal["kernighan_lin", "greedy_additive"]
 
 
 def bioimage(module: str) -> ModuleType:
-    """A module of bioimage-cpp; a UserError where the extra is not installed."""
+    """A module of bioimage-cpp. Raises UserError if that is not installed."""
     try:
         return importlib.import_module(f"bioimage_cpp.{module}")
     except ImportError as error:
@@ -24,7 +24,7 @@ def bioimage(module: str) -> ModuleType:
 
 
 def check_solver(solver: str) -> None:
-    """Nothing, or a UserError for a name that is none of a solver."""
+    """Raises UserError if there is no solver of that name."""
     if solver not in get_args(Solver):
         raise unknown_name("solver", solver, get_args(Solver), where="decoding.solver")
 
@@ -38,13 +38,13 @@ def solve(
     lifted_costs: np.ndarray,
     solver: Solver,
 ) -> np.ndarray:
-    """Segments of the fragments 0 to `count` (int64; 0 is by itself) at the least energy found.
+    """Segments of the fragments 0 to `count` (int64; 0 is alone) with the least energy found.
 
     `edges` and `lifted` are arrays of `emseg.kernels.region_edges.EDGE`, sorted by (u, v), u < v,
-    none in both. A segment hangs together over `edges`; all whose ends are of different segments,
-    lifted ones too, cost what the `costs` say, and the sum is to be small. `greedy_additive` joins
-    the dearest edge again and again, `kernighan_lin` then moves fragments between segments; of the
-    two the better counts.
+    none in both. A segment is connected by `edges`. The energy is the sum of the `costs` of all
+    edges, lifted ones too, between different segments. `greedy_additive` joins the ends of the edge
+    with the highest cost again and again; `kernighan_lin` then moves fragments between segments.
+    Of the two results the better is returned.
     """
     objective, greedy, refining = _problem(count, edges, costs, lifted, lifted_costs)
     start = _connected(edges, greedy.optimize(objective))
@@ -62,7 +62,7 @@ def solve(
 def _problem(
     count: int, edges: np.ndarray, costs: np.ndarray, lifted: np.ndarray, lifted_costs: np.ndarray
 ) -> tuple[Any, Any, Any]:
-    """(objective, greedy solver, the one that goes on from there), lifted or not."""
+    """(objective, greedy solver, the solver that improves its result), lifted or not."""
     graphs = bioimage("graph")
     ends = np.stack([edges["u"], edges["v"]], axis=1).astype(np.uint64)
     graph = graphs.UndirectedGraph.from_unique_edges(count + 1, ends)
@@ -80,7 +80,7 @@ def _problem(
 
 
 def _connected(edges: np.ndarray, segments: np.ndarray) -> np.ndarray:
-    """The pieces of the segments that hang together over edges, int64."""
+    """The pieces of the segments that are connected by edges, int64."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -1,4 +1,4 @@
-"""Decoders that do more than one array at one threshold: many thresholds in one pass, or blocks."""
+"""Decoders that can do many thresholds in one pass, or work block by block."""
 
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -27,12 +27,12 @@ class Sharing:
 
 @dataclass(frozen=True)
 class Sweep:
-    """How to sweep a decoder: a module with a decoder that has one keeps it as `SWEEP`.
+    """How to sweep a decoder: the decoder's module has it as `SWEEP`.
 
     `function` takes what `decoder` takes, with a sequence of values for the decoder's `argument`,
-    and yields (value, labels) in ascending order of the values; the labels are the caller's own.
-    `nodes` takes the prediction, voxels (N, 3) and the rest alike, and yields (value, segments):
-    the voxels' segments (N,) int64, 0 for none, for those who need no labels of all voxels.
+    and yields (value, labels) in ascending order of the values; the caller may change the labels.
+    `nodes` takes the prediction, voxels (N, 3) and the same other arguments, and yields
+    (value, segments): (N,) int64, 0 for none, for callers that need the segments of these only.
     """
 
     decoder: Callable[..., np.ndarray]
@@ -44,7 +44,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Blockwise:
-    """How to decode in blocks: a module with a decoder that can keeps it as `BLOCKWISE`.
+    """How to decode in blocks: the decoder's module has it as `BLOCKWISE`.
 
     `function` takes what `decoder` takes, with a Volume for the prediction, a `store` (see
     `emseg.blocks.store`) and a `block_shape`, and yields (block, labels) in C order of the blocks.

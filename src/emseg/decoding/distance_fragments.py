@@ -1,5 +1,4 @@
-"""Watershed fragments of sections, each by itself, seeded far from boundaries and no smaller than
-asked: what a multicut partitions."""
+"""Watershed fragments of single sections, seeded far from boundaries, as input of a multicut."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,20 +14,20 @@ from emseg.decoding.supervoxels import given_supervoxels, in_parallel
 from emseg.errors import UserError
 from emseg.kernels.section_watershed import grow_seeds, number_by_first, seed_grid
 
-# Gaussians end after so many sigmas, and see what lies outside mirrored at the outermost pixels.
+# Gaussians end after this many sigmas; beyond the border, pixels are mirrored at the last one.
 _GAUSSIAN = {"mode": "mirror", "truncate": 3.0}
 _ALL_NEIGHBOURS = np.ones((3, 3), bool)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SectionRules:
-    """How sections are cut into fragments; a UserError for illegal settings.
+    """How sections are cut into fragments. Raises UserError if a setting is illegal.
 
-    A pixel is boundary where the larger of 1 minus its affinities along axes 1 and 2 exceeds
-    `boundary_threshold`. Seeds are the maxima, over eight neighbours, of the distance to those,
-    smoothed by `seed_sigma` pixels. They grow on `boundary_weight` parts of the boundary, smoothed
-    by `weight_sigma`, and the rest of how near a pixel is to boundaries. Fragments of fewer than
-    `min_fragment_size` pixels are given to the others.
+    A pixel is boundary if the larger of 1 minus its affinities along axes 1 and 2 exceeds
+    `boundary_threshold`. Seeds are the maxima, over eight neighbours, of the distance to boundary
+    pixels, smoothed by `seed_sigma` pixels. They grow on `boundary_weight` * the boundary, smoothed
+    by `weight_sigma`, + (1 - `boundary_weight`) * the nearness to boundary pixels. Fragments of
+    fewer than `min_fragment_size` pixels are divided among the others.
     """
 
     boundary_threshold: float
@@ -53,7 +52,7 @@ def fragments_and_graph(
 ) -> tuple[np.ndarray, RegionGraph]:
     """(fragments, region graph): uint32 (Z, Y, X), from 1 on in the order of first voxels.
 
-    `prediction` (C, Z, Y, X) of float32, float16 or uint8 holds probabilities only, `edges` says
+    `prediction` (C, Z, Y, X) of float32, float16 or uint8 must hold probabilities; `edges` says
     which channel is which axis's edge.
     """
     shape = prediction.shape[1:]
@@ -79,11 +78,11 @@ def fragments_and_graph(
 def section_fragments(boundary: np.ndarray, rules: SectionRules) -> np.ndarray:
     """Fragments of one section, uint32 (Y, X), from 1 on; `boundary` float32 (Y, X), 0 to 1.
 
-    A section without boundary is one fragment; one in which nothing is further from it than all
-    the rest has seeds on a grid. Beier et al., "Multicut brings automated neurite segmentation
-    closer to human performance", Nature Methods 2017.
+    A section without boundary is one fragment; one without maxima of the distance has seeds on a
+    grid. Beier et al., "Multicut brings automated neurite segmentation closer to human
+    performance", Nature Methods 2017.
     """
-    # They take long to import.
+    # Imported here because that takes long.
     from scipy.ndimage import distance_transform_edt, gaussian_filter, label
     from skimage.morphology import local_maxima
 
@@ -93,7 +92,7 @@ def section_fragments(boundary: np.ndarray, rules: SectionRules) -> np.ndarray:
     distance = distance_transform_edt(inside)
     if rules.seed_sigma:
         distance = gaussian_filter(distance, rules.seed_sigma, **_GAUSSIAN)
-    # What is even must not fall into many maxima by the last digits.
+    # Rounded, so that a plateau does not break into many maxima by the last digits.
     distance = np.round(distance, 6)
     labels = label(local_maxima(distance, connectivity=2), _ALL_NEIGHBOURS)[0].astype(np.uint32)
     if not labels.any():
@@ -107,12 +106,12 @@ def section_fragments(boundary: np.ndarray, rules: SectionRules) -> np.ndarray:
 
 
 def _without_small(labels: np.ndarray, heights: np.ndarray, least: int) -> np.ndarray:
-    """The fragments of at least so many pixels, grown over the others; all if none is so large."""
+    """The fragments of at least `least` pixels, grown over the others; all if none is so large."""
     sizes = np.bincount(labels.ravel())
-    kept = sizes >= max(least, 1)
-    if not kept.any() or kept[1:].all():
+    large_enough = sizes >= max(least, 1)
+    if not large_enough.any() or large_enough[1:].all():
         return labels
-    numbers = np.where(kept, np.cumsum(kept), 0).astype(np.uint32)
+    numbers = np.where(large_enough, np.cumsum(large_enough), 0).astype(np.uint32)
     labels = numbers[labels]
     grow_seeds(heights, labels)
     return labels

@@ -1,4 +1,4 @@
-"""Which edges of a prediction are on at a threshold, and the mask that says where they count."""
+"""Which edges of a prediction are on at a threshold, and the mask of where edges count."""
 
 import os
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from emseg.volumes import Volume, open_volume
 def edge_flags(
     prediction: np.ndarray, edges: Sequence[AxisEdge], threshold: float, mask: np.ndarray | None
 ) -> np.ndarray:
-    """Flags uint8 (Z, Y, X), bit a for a voxel's own edge along axis a, as components take them.
+    """Flags uint8 (Z, Y, X), bit a for a voxel's own edge along axis a, for `edge_components`.
 
-    An edge is on when its value exceeds the threshold, both as float32. With a mask (Z, Y, X) bool,
+    An edge is on if its value exceeds the threshold, both as float32. With a mask (Z, Y, X) bool,
     edges with an end where it is false are off, whichever end stores them.
     """
     check_threshold(threshold)
@@ -30,19 +30,18 @@ def edge_flags(
 
 
 def ordered(prediction: np.ndarray) -> np.ndarray:
-    """The prediction, float16 as int16: halves from 0 to 1 order as their bits do, many times
-    faster."""
+    """The prediction, float16 as int16, which is much faster: from 0 to 1 both have one order."""
     return prediction.view(np.int16) if prediction.dtype == np.float16 else prediction
 
 
 def sides(edges: Sequence[AxisEdge]) -> tuple[bool, bool, bool]:
-    """Per axis whether a voxel stores the edge to the next one."""
+    """Per axis whether a voxel stores the edge to the next voxel."""
     first, second, third = (edge.side == "source" for edge in edges)
     return first, second, third
 
 
 def check_threshold(threshold: float) -> None:
-    """A UserError unless the threshold is in [0, 1]."""
+    """Raises UserError if the threshold is not in [0, 1]."""
     if not 0 <= threshold <= 1:
         raise UserError(f"decoding.threshold is {threshold}; probabilities lie in [0, 1]")
 
@@ -53,7 +52,7 @@ def cores() -> int:
 
 
 def read_mask(location: str | None, shape: Sequence[int]) -> np.ndarray | None:
-    """The mask (Z, Y, X) bool, None without a location; a UserError unless it has the shape."""
+    """The mask (Z, Y, X) bool, None without a location. Raises UserError if its shape differs."""
     mask = open_mask(location, shape)
     return None if mask is None else mask[...] != 0
 

@@ -10,7 +10,7 @@ from emseg.errors import UserError, unknown_name
 from emseg.kernels.affinity import EdgeSide, shift_edges
 from emseg.volumes import Volume
 
-# The largest value of the dtypes that a prediction comes in.
+# The largest value of each dtype that a prediction may have.
 _SCALES = {np.dtype(np.float32): 1, np.dtype(np.float16): 1, np.dtype(np.uint8): 255}
 # 1.0 as the bits of a float16.
 _ONE_AS_HALF = 0x3C00
@@ -18,7 +18,7 @@ _ONE_AS_HALF = 0x3C00
 
 @dataclass(frozen=True)
 class AxisEdge:
-    """The channel that stands for an axis's edge, and where it stores the pair (v, v - 1)."""
+    """The channel that is an axis's edge, and the side at which it stores the pair (v, v - 1)."""
 
     channel: int
     side: EdgeSide
@@ -30,12 +30,12 @@ def axis_edges(
     """For axis 0, 1, 2 the channel of its edge and the side on which that edge is stored.
 
     Decoders of nearest-neighbour graphs need exactly one channel per axis, with an offset along
-    that axis alone. Its length does not count: what is stored at v for the pair (v, v - 3) is
-    taken for the pair (v, v - 1), so that changing sides always moves values by one voxel. A
-    negative offset is its positive twin stored at the other side: a pair (v, v - 1) at v is of
-    offset -1 as source and of offset 1 as destination.
+    that axis alone. Its length does not count: the value at v for the pair (v, v - 3) is used for
+    the pair (v, v - 1), so that changing sides always moves values by one voxel. A negative offset
+    equals the positive one stored at the other side: a pair (v, v - 1) at v has the offset -1 as
+    source and 1 as destination.
 
-    Any other offsets are a UserError.
+    Raises UserError if the offsets are others.
     """
     if edge_side not in get_args(EdgeSide):
         raise unknown_name("edge side", str(edge_side), get_args(EdgeSide), where="edge_side")
@@ -59,10 +59,10 @@ def axis_edges(
 
 
 def check_prediction(prediction: np.ndarray | Volume, *, offsets: Sequence[Sequence[int]]) -> None:
-    """A UserError unless the prediction is (C, Z, Y, X) of a legal dtype, a channel per offset.
+    """Raises UserError if shape (C, Z, Y, X), dtype or the number of channels is wrong.
 
-    float32 or float16 for probabilities in [0, 1], which `check_values` looks at, or uint8 for 0 to
-    255 parts of 255.
+    Allowed are float32 and float16 for probabilities in [0, 1] (see `check_values`), and uint8,
+    where 255 stands for 1; one channel for each offset.
     """
     shape = tuple(prediction.shape)
     if isinstance(prediction, Volume):
@@ -78,9 +78,9 @@ def check_prediction(prediction: np.ndarray | Volume, *, offsets: Sequence[Seque
 
 
 def check_values(arrays: Sequence[np.ndarray], dtype: np.dtype) -> None:
-    """A UserError unless all values of a prediction of `dtype`, or of `edges_of`, are in [0, 1].
+    """Raises UserError if a value of a prediction of `dtype`, or of `edges_of`, is not in [0, 1].
 
-    Logits would meet a decoder's thresholds at the wrong places, hence they are refused.
+    Logits are refused, since a decoder's thresholds are probabilities.
     """
     if dtype == np.uint8:
         return
@@ -88,7 +88,7 @@ def check_values(arrays: Sequence[np.ndarray], dtype: np.dtype) -> None:
         return
     values = [array.view(dtype) for array in arrays]
     low, high = np.min([array.min() for array in values]), np.max([array.max() for array in values])
-    # Written so that NaN, which either extreme hands on, fails too.
+    # Written so that NaN fails too: it makes both extremes NaN.
     if not (low >= 0 and high <= 1):
         raise UserError(
             f"the prediction runs from {low:g} to {high:g}; a decoder takes probabilities in "
@@ -103,7 +103,7 @@ def destination_affinities(
     """Affinities float32 (3, Z, Y, X) in axis order, channel a at v for the pair (v, v - e_a).
 
     C-contiguous and in [0, 1]. The first plane of each axis, whose pairs lead out of the volume,
-    is 0 where values had to be moved.
+    is 0 if values had to be moved.
     """
     affinities = np.empty((3, *prediction.shape[1:]), np.float32)
     for axis, edge in enumerate(axis_edges(offsets, edge_side)):
@@ -120,12 +120,12 @@ def edges_of(
     start: Sequence[int],
     stop: Sequence[int],
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """(arrays, at): the edges of a region's voxels, as kernels take them.
+    """(arrays, at): the edges of a region's voxels, in the form that kernels need.
 
     Per axis a C-contiguous array, in which the pair of the region's voxel v and the one before it
     along the axis is at v + `at[axis]`. Pairs that lead out of the volume may be at negative
-    places. Arrays of whole planes of an array in memory are views; float16 comes as int16, which
-    orders as the halves from 0 to 1 do.
+    places. Whole planes of an array in memory are views; float16 is viewed as int16, which has the
+    same order from 0 to 1.
     """
     arrays, at = [], np.zeros((3, 3), np.int64)
     for axis, edge in enumerate(edges):
@@ -150,7 +150,7 @@ def _read_channel(
 
 
 def probabilities(dtype: np.dtype) -> np.ndarray | None:
-    """float32 of each value that `edges_of` has for a dtype, None where it is its own value."""
+    """The float32 value of each number that `edges_of` gives for a dtype; None if it is equal."""
     if dtype == np.float16:
         return np.arange(_ONE_AS_HALF + 1, dtype=np.int16).view(np.float16).astype(np.float32)
     return np.arange(256, dtype=np.float32) / np.float32(255) if dtype == np.uint8 else None
@@ -158,7 +158,7 @@ def probabilities(dtype: np.dtype) -> np.ndarray | None:
 
 def limits(dtype: np.dtype, low: float, high: float) -> tuple[np.generic, np.generic, np.generic]:
     """As values of `edges_of`: the largest that does not exceed `low`, the smallest of at least
-    `high` (both taken in float32), and the largest of all."""
+    `high` (both compared as float32), and the largest of all."""
     levels = probabilities(dtype)
     if levels is None:
         return np.float32(low), np.float32(high), np.float32(1)
@@ -168,7 +168,7 @@ def limits(dtype: np.dtype, low: float, high: float) -> tuple[np.generic, np.gen
 
 
 def largest_off(dtype: np.dtype, threshold: float) -> np.generic:
-    """The largest value of `dtype` that does not exceed the threshold, both taken in float32."""
+    """The largest value of `dtype` that does not exceed the threshold, both as float32."""
     if dtype == np.uint8:
         return limits(dtype, threshold, threshold)[0]
     limit = np.float32(threshold) + np.float32(0)  # -0.0, as bits, is below all
@@ -177,7 +177,7 @@ def largest_off(dtype: np.dtype, threshold: float) -> np.generic:
 
 
 def _at_most_one(halves: np.ndarray) -> bool:
-    # Bits of what is negative or NaN are larger than those of 1; integers compare 50 times faster.
+    # Bits of negative numbers and NaN are larger than those of 1; integers compare 50 times faster.
     return bool(halves.max() <= _ONE_AS_HALF)
 
 

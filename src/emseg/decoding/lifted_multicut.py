@@ -1,4 +1,4 @@
-"""Lifted multicut: a multicut that also hears affinities between fragments that do not touch."""
+"""Lifted multicut: a multicut that also uses affinities between fragments that do not touch."""
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -22,8 +22,7 @@ from emseg.kernels.distant_pairs import distant_edges
 
 @dataclass(frozen=True, eq=False)
 class LiftedGraph:
-    """A region graph, and the links of fragments that do not touch: an array of EDGE like its
-    edges, sorted by (u, v)."""
+    """A region graph, and the links of fragments that do not touch (EDGE, sorted by (u, v))."""
 
     graph: RegionGraph
     lifted: np.ndarray
@@ -53,14 +52,14 @@ def lifted_multicut(
 ) -> np.ndarray:
     """Labels (Z, Y, X) of the partition whose cut contacts and cut links cost the least found.
 
-    `prediction` (C, Z, Y, X) as for `multicut`, with the shortest channel along each axis for
-    fragments and contacts, and at least one more. The pairs of voxels of all others link fragments
-    that do not touch. A link costs, when its ends are of different segments, what a contact would
-    that has its mean affinity and its part of the most pairs of a link, `lifted_weight` times; only
-    contacts hold a segment together. All else is as for `multicut`.
+    `prediction` (C, Z, Y, X) as for `multicut`: the shortest channel along each axis is for
+    fragments and contacts; the voxel pairs of all others, at least one, link fragments that do not
+    touch. A link between different segments costs as much as a contact with its mean affinity (but
+    n_max is that of links), times `lifted_weight`; segments are connected by contacts only. The
+    rest is as for `multicut`.
 
     Horňáková et al., "Analysis and optimization of graph decompositions by lifted multicuts", ICML
-    2017; Beier et al., Nature Methods 2017. Solvers of bioimage-cpp, a UserError without it.
+    2017; Beier et al., Nature Methods 2017. Raises UserError without bioimage-cpp, its solver.
     """
     given = locals()
     [(_, labels)] = lifted_multicut_sweep(**given | {"beta": [beta]})
@@ -94,7 +93,7 @@ def links(
     for edge in long:
         values = prediction[edge.channel]
         if values.dtype == np.float16:
-            # Bits order, and index levels, as halves do; those of -0.0 would not.
+            # Bits have the order of float16 and index `levels`, except those of -0.0.
             values = np.maximum(np.ascontiguousarray(values).view(np.int16), 0)
         parts.append(distant_edges(labels, values, levels, edge.partner))
     found, _ = added_up(np.concatenate(parts), None, len(graph.sizes) - 1)
@@ -112,7 +111,7 @@ def _fragments(
     edge_side: EdgeSide,
     **arguments: Any,
 ) -> tuple[np.ndarray, LiftedGraph]:
-    """(labels, graph) of the fragments alone; `_sharing_key` says of which arguments."""
+    """(labels, graph) of the fragments; they depend on the arguments in `_sharing_key`."""
     bioimage("graph")
     rules = section_rules(arguments)
     check_prediction(prediction, offsets=offsets)

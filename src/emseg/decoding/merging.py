@@ -1,4 +1,4 @@
-"""From a region graph to its merge tree, and from the tree to the segments at a threshold."""
+"""The merge tree of a region graph, and the segments of the tree at a threshold."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -53,11 +53,11 @@ MergeFunction = Literal[
 
 @dataclass(frozen=True, eq=False)
 class MergeTree:
-    """Which fragment went into which, and at what score.
+    """Which fragment was merged into which, and at what score.
 
     `parents` int32 and `heights` float32 have an entry per fragment and for background, 0: the
-    smaller fragment whose region took this one's in, and the score at which; itself and infinity
-    where none did below `until`. Heights do not fall from a fragment to its parent.
+    smaller fragment into whose region this one's was merged, and the score of that merge; itself
+    and infinity if there was none below `until`. No parent has a lower height than its children.
     """
 
     parents: np.ndarray
@@ -65,7 +65,7 @@ class MergeTree:
     until: float
 
     def roots(self, threshold: float) -> np.ndarray:
-        """Per fragment, int32, the smallest of its segment once all scores below it are merged."""
+        """Per fragment, int32, the smallest of its segment if all scores below it are merged."""
         if threshold > self.until:
             raise ValueError(f"merged until {self.until}, not {threshold}")
         return roots_below(self.parents, self.heights, np.float32(threshold))
@@ -83,7 +83,7 @@ def merge(
     scores = _scores(graph.edges, own, merge_function, levels=levels)
     limit = np.float32(until)
     waiting = np.flatnonzero(scores < limit)
-    # Scores are not negative, so that their bits order as they do.
+    # Scores are not negative, so their bits have the same order.
     queue = scores[waiting].view(np.uint32).astype(np.uint64) << np.uint64(32)
     queue |= waiting.astype(np.uint64)
     queue.sort()
@@ -115,10 +115,9 @@ def merge_dust(
 ) -> np.ndarray:
     """The roots, int32, after segments of fewer than `below` voxels joined a neighbour.
 
-    Contacts between segments, strongest first (of equals by the segments' smallest fragments), join
-    theirs where one of the two is still too small, down to those of more than `affinity`: one minus
-    the score, by all affinities between the two, whatever order the merges came in. PyTorch
-    Connectomics' dust merge.
+    Contacts of more than `affinity`, strongest first (of equal ones by the segments' smallest
+    fragments), join their two segments if one is still too small. A contact's affinity is one minus
+    the score of all affinities between the two segments. PyTorch Connectomics' dust merge.
     """
     edges, own = graph.edges.copy(), samples_of(graph, merge_function)
     rename_edges(edges, roots)
@@ -135,7 +134,7 @@ def merge_dust(
 
 
 def samples_of(graph: RegionGraph, merge_function: MergeFunction) -> Histograms:
-    """The histogram that each edge begins with; none at all for the mean, which needs none."""
+    """The histogram of each edge before merging; empty for the mean, which needs none."""
     if merge_function == "mean":
         return Histograms(
             np.zeros(len(graph.edges) + 1, np.int32), np.empty(0, np.uint8), np.empty(0, np.int32)

@@ -32,17 +32,17 @@ def multicut(
     """Labels (Z, Y, X) of the partition of fragments whose cut contacts cost the least found.
 
     `prediction` (3, Z, Y, X) holds probabilities that a pair lies in one object: float32, float16
-    or uint8 (0 to 255); one channel per axis, in any order, as `axis_edges` has it. Labels are
-    uint32, numbered 1, 2, … by their first voxel in C order; there is no background.
+    or uint8 (0 to 255); one channel per axis, in any order, see `axis_edges`. Labels are uint32,
+    numbered 1, 2, … by their first voxel in C order; there is no background.
 
-    Fragments are of sections (axis 0), grown from what lies far from boundaries, as `SectionRules`
-    says. A contact of two fragments with the mean affinity 1 - p over n pairs of voxels costs
-    n / n_max (log((1 - p) / p) + log((1 - beta) / beta)) when cut, p brought into [0.001, 0.999].
-    A larger `beta`, in (0, 1), cuts more. `solver` `kernighan_lin` begins with what
-    `greedy_additive` finds, and is never worse.
+    Fragments are made in each section (axis 0), from seeds far from boundaries, see `SectionRules`.
+    Cutting a contact of two fragments with the mean affinity 1 - p over n pairs of voxels costs
+    n / n_max (log((1 - p) / p) + log((1 - beta) / beta)), with p scaled to [0.001, 0.999].
+    A larger `beta`, in (0, 1), cuts more. `solver` `kernighan_lin` starts from the result of
+    `greedy_additive`, and is never worse.
 
     The decoder that SSNS-Net's authors call LMC (Huang et al. 2022), after Beier et al.,
-    Nature Methods 2017; solvers of bioimage-cpp, a UserError without it.
+    Nature Methods 2017. Raises UserError without bioimage-cpp, its solver.
     """
     given = locals()
     [(_, labels)] = multicut_sweep(**given | {"beta": [beta]})
@@ -74,7 +74,7 @@ def _fragments(
     edge_side: EdgeSide,
     **arguments: Any,
 ) -> tuple[np.ndarray, RegionGraph]:
-    """(labels, graph) of the fragments alone; `_sharing_key` says of which arguments."""
+    """(labels, graph) of the fragments; they depend on the arguments in `_sharing_key`."""
     bioimage("graph")
     rules = section_rules(arguments)
     check_prediction(prediction, offsets=offsets)
@@ -102,7 +102,7 @@ def _segment_tables(
 
 
 def section_rules(arguments: Mapping[str, Any]) -> SectionRules:
-    """The rules of fragments among a decoder's arguments, `multicut`'s defaults for the others."""
+    """The rules of fragments from a decoder's arguments; others have `multicut`'s defaults."""
     own = inspect.signature(multicut).parameters
     names = (field.name for field in fields(SectionRules))
     return SectionRules(**{name: arguments.get(name, own[name].default) for name in names})

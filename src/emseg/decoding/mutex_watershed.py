@@ -1,4 +1,4 @@
-"""Mutex watershed: voxels joined by their nearest neighbours, kept apart by distant ones."""
+"""Mutex watershed: near pairs of voxels join segments, distant pairs keep them apart."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide, shift_edges
 from emseg.kernels.section_watershed import number_by_first
 
-# What it takes beside the prediction, per value and per pair of voxels that counts (measured).
+# Memory beside the prediction, per value and per pair of voxels that counts (measured).
 BYTES_PER_VALUE, BYTES_PER_PAIR = 6, 54
 
 
@@ -30,18 +30,18 @@ def mutex_watershed(
     """Labels (Z, Y, X) of voxels joined by their strongest edges, unless a stronger one forbids it.
 
     `prediction` (C, Z, Y, X) holds probabilities that a pair lies in one object: float32, float16
-    or uint8 (0 to 255). The shortest channel along each axis attracts by its probability a, all
-    others, at least one, repel by 1 - a. All pairs come in the order of these, strongest first: an
-    attractive one joins its ends' segments unless a pair before it has set them apart, a repulsive
-    one sets apart its ends' segments unless they are joined. Of repulsive pairs only those count
-    whose first voxel in C order lies on the grid that `strides` spans from the volume's corner.
+    or uint8 (0 to 255). The shortest channel along each axis attracts with its probability a, all
+    others, at least one, repel with 1 - a. All pairs are processed by this weight, strongest first:
+    an attractive one joins the segments of its ends unless an earlier pair has separated them, a
+    repulsive one separates the segments of its ends unless they are joined. Repulsive pairs count
+    only if their first voxel in C order lies on the grid of `strides` from the volume's corner.
 
     Labels are uint32, numbered 1, 2, … by their first voxel in C order; segments of fewer than
-    `dust_remove_size` voxels become 0. More than `memory_limit` GiB (None: what the machine or its
-    cgroup has) is a UserError before it is taken.
+    `dust_remove_size` voxels become 0.
+    Raises UserError if it would need more than `memory_limit` GiB (None: all the memory of machine
+    or cgroup), and without bioimage-cpp, its solver.
 
-    Wolf et al., "The Mutex Watershed and its Objective", TPAMI 2020; bioimage-cpp's solver, a
-    UserError without it.
+    Wolf et al., "The Mutex Watershed and its Objective", TPAMI 2020.
     """
     segmentation = bioimage("segmentation")
     check_prediction(prediction, offsets=offsets)
@@ -63,8 +63,8 @@ def pair_weights(
 ) -> tuple[np.ndarray, list[tuple[int, ...]]]:
     """(weights, partners): float32 (C, Z, Y, X), at v that of the pair (v, v + partners[c]).
 
-    First the `near` channels, in the order of axes, by their affinities, then the `long` ones by 1
-    minus those. A partner's first step that is not 0 is positive; pairs that lead out have any.
+    First the `near` channels, in the order of axes, with their affinities, then the `long` ones, 1
+    minus affinity. A partner's first step not 0 is positive; pairs that lead out have any weight.
     """
     scale = np.float32(255 if prediction.dtype == np.uint8 else 1)
     weights = np.empty((3 + len(long), *prediction.shape[1:]), np.float32)
@@ -88,14 +88,14 @@ def _from_source(channel: np.ndarray, offset: Sequence[int], side: EdgeSide) -> 
 
 
 def _numbered(labels: np.ndarray, dust_remove_size: int) -> np.ndarray:
-    """Labels by first voxels, uint32, those of too few voxels 0; those given have no 0."""
+    """Labels by first voxels, uint32, those of too few voxels 0; `labels` has no 0."""
     zeros = partial(np.zeros, int(labels.max()) + 1)
     sizes = zeros(np.int64)
     number_by_first(labels, zeros(np.uint32), zeros(np.int64), sizes)
-    kept = sizes >= max(dust_remove_size, 1)
-    if kept[1:].all():
+    large_enough = sizes >= max(dust_remove_size, 1)
+    if large_enough[1:].all():
         return labels
-    return np.where(kept, np.cumsum(kept), 0).astype(np.uint32)[labels]
+    return np.where(large_enough, np.cumsum(large_enough), 0).astype(np.uint32)[labels]
 
 
 def _check_memory(shape: tuple[int, ...], strides: Sequence[int], allowed: int) -> None:

@@ -1,4 +1,4 @@
-"""The components in which some voxels lie, at many thresholds, from one pass over the edges."""
+"""The components of some voxels at many thresholds, from one pass over the edges."""
 
 from collections.abc import Iterator, Sequence
 
@@ -20,15 +20,15 @@ def node_components(
 ) -> Iterator[tuple[float, np.ndarray]]:
     """(threshold, segments), ascending: the component of each of the voxels (N, 3), 0 for none.
 
-    The components are those of `affinity_cc`, by other numbers, int64. `prediction` as
-    there, checked; `mask` (Z, Y, X) bool or None.
+    The components are those of `affinity_cc`, with other numbers, int64. `prediction` as there, and
+    already checked; `mask` (Z, Y, X) bool or None.
 
-    The volume's edges are let in once, from the greatest threshold to the least, and at each only
-    the voxels are looked up: 0 where no value that a voxel stores, and no edge that leads to it,
-    exceeds the threshold, else the root. What exceeds the greatest threshold is joined in the
-    order of the volume; of the rest only what lies between the thresholds, and between two of the
-    pieces that are there by then, is sorted and joined, by pieces instead of voxels. Takes 4 bytes
-    a voxel, 4 a piece (one voxel at least) and 8 to 20 for an edge between pieces.
+    Each edge of the volume is added once, from the highest threshold to the lowest; at each
+    threshold only the voxels are looked up: 0 if no value that the voxel stores and no edge to it
+    exceeds the threshold, else the root. Edges above the highest threshold are joined in the order
+    of the volume, which makes pieces. Of the other edges only those between two pieces and above
+    the lowest threshold are sorted and joined. Takes 4 bytes per voxel, 4 per piece (one voxel or
+    more) and 8 to 20 per edge between pieces.
     """
     for threshold in thresholds:
         check_threshold(threshold)
@@ -56,7 +56,7 @@ def node_components(
 
 
 def _integers(values: np.ndarray) -> np.ndarray:
-    """Integers in the order of the probabilities, which their bits are."""
+    """The bits of the probabilities as integers, which have the same order."""
     return values.view(np.int32) if values.dtype == np.float32 else ordered(values)
 
 
@@ -67,7 +67,7 @@ def _strongest(
     forward: Sequence[bool],
     mask: np.ndarray | None,
 ) -> np.ndarray:
-    """Per voxel (N,) the greatest value that makes it foreground, -1 where the mask is false."""
+    """Per voxel (N,) the highest value that makes it foreground, -1 where the mask is false."""
     shape = np.array(channels[0].shape)
     strongest = np.full(len(voxels), -1, np.int64)
     for axis, channel in enumerate(channels):

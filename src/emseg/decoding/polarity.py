@@ -24,23 +24,23 @@ def polarity(
 ) -> np.ndarray:
     """Labels (Z, Y, X), uint32: synapse s has its pre-synaptic region as 2 s - 1, its post as 2 s.
 
-    `prediction` holds probabilities of the pre-synaptic, then the post-synaptic region, then,
-    where it is there, of both together: (2 or 3, Z, Y, X), float32, float16 or uint8 (0 to 255).
-    A voxel belongs to the more probable side (pre, where they are equal) where that probability
-    and that of both exceed `threshold`, compared as float32. Regions are the 26-connected
-    components of either side; those of fewer than `dust_remove_size` voxels are left out.
+    `prediction` holds probabilities of the pre-synaptic, the post-synaptic and, if there is a third
+    channel, both regions together: (2 or 3, Z, Y, X), float32, float16 or uint8 (0 to 255). A voxel
+    belongs to the more probable side (pre, if they are equal) if that probability, and that of
+    both, exceed `threshold`, compared as float32. Regions are the 26-connected components of
+    either side; those of fewer than `dust_remove_size` voxels are left out.
 
-    A synapse is one region of each side. Those that touch are paired first, by the area of their
-    contact (nm²), the largest first; then the nearest of the others, up to `max_distance` nm
-    between the centres of voxels. Among equals that with the earlier pre-synaptic, then
-    post-synaptic region goes first, regions being in the order of their first voxels. A region
-    without a partner has no direction and becomes 0. Synapses are numbered by first voxels.
+    A synapse is one region of each side. Regions that touch are paired first, the largest area of
+    contact (nm²) first; then the nearest of the others, up to `max_distance` nm between the centres
+    of voxels. Of equal pairs the one with the earlier pre-synaptic, then post-synaptic region is
+    first; regions are in the order of their first voxels. A region without a partner has no
+    direction and becomes 0. Synapses are numbered by first voxels.
 
-    `voxel_size` is in nm. Other channels, logits and numbers out of range are UserErrors.
+    `voxel_size` is in nm. Raises UserError for other channels, logits and numbers out of range.
 
-    Channels as of Lin et al. 2020, "Two-stream active query suggestion for active learning in
-    connectomics"; that components of both sides make instances is from PyTorch Connectomics, which
-    takes those of the union and does not pair.
+    Channels as in Lin et al. 2020, "Two-stream active query suggestion for active learning in
+    connectomics". Instances from components are from PyTorch Connectomics, which uses components of
+    the union and makes no pairs.
     """
     _check_arguments(prediction, threshold, max_distance, dust_remove_size)
     regions = _regions(_sides(prediction, threshold), dust_remove_size)
@@ -105,18 +105,18 @@ def _regions(sides: np.ndarray, dust_remove_size: int) -> _Regions:
     _, first, piece, sizes = np.unique(
         flat[voxels], return_index=True, return_inverse=True, return_counts=True
     )
-    kept = np.flatnonzero(sizes >= dust_remove_size)
-    kept = kept[np.argsort(first[kept])]
+    large_enough = np.flatnonzero(sizes >= dust_remove_size)
+    large_enough = large_enough[np.argsort(first[large_enough])]
     numbers = np.zeros(len(sizes), np.uint32)
-    numbers[kept] = np.arange(1, len(kept) + 1)
+    numbers[large_enough] = np.arange(1, len(large_enough) + 1)
     flat[voxels] = numbers[piece]
-    first_voxels = voxels[first[kept]]
+    first_voxels = voxels[first[large_enough]]
     by_region = np.concatenate([[0], sides.reshape(-1)[first_voxels]])
     return _Regions(volume, voxels[numbers[piece] > 0], by_region)
 
 
 def _contacts(regions: _Regions, voxel_size: Sequence[float]) -> Iterator[tuple[float, int, int]]:
-    """(minus their common area in nm², pre, post) of all regions that share faces of voxels."""
+    """(minus their common area in nm², pre, post) of all regions that touch by voxel faces."""
     areas: dict[tuple[int, int], float] = {}
     flat, shape = regions.volume.reshape(-1), regions.volume.shape
     at = np.unravel_index(regions.voxels, shape)
@@ -159,7 +159,7 @@ def _gaps(
 
 
 def _one_to_one(pairs: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """Of pairs, the better ones first, those whose ends are still free."""
+    """The pairs, best first, of which neither end is in a better pair that was chosen."""
     taken: set[int] = set()
     free = []
     for pre, post in pairs:

@@ -1,4 +1,4 @@
-"""Which channels of a prediction are nearest neighbours' and which are of pairs further apart."""
+"""Which channels of a prediction are for nearest neighbours, and which for distant pairs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from emseg.kernels.affinity import EdgeSide
 
 @dataclass(frozen=True)
 class LongEdge:
-    """A channel whose value at v is of the pair (v, v + `partner`), steps along the axes."""
+    """A channel whose value at v is for the pair (v, v + `partner`), in steps along the axes."""
 
     channel: int
     partner: tuple[int, int, int]
@@ -21,10 +21,10 @@ class LongEdge:
 def near_and_long(
     offsets: Sequence[Sequence[int]], edge_side: EdgeSide, *, decoder: str
 ) -> tuple[tuple[AxisEdge, AxisEdge, AxisEdge], list[LongEdge]]:
-    """The channel of each axis's shortest offset, as `axis_edges` has them, and all the others.
+    """The channel of each axis's shortest offset, as of `axis_edges`, and all the others.
 
-    A UserError names the `decoder` where an axis has none, or two that are equally short, or where
-    no others are left.
+    Raises UserError, naming the `decoder`, if an axis has none or two equally short ones, or if
+    there are no others.
     """
     near = [_shortest(offsets, axis, decoder) for axis in range(3)]
     found = axis_edges([offsets[channel] for channel in near], edge_side)

@@ -1,4 +1,4 @@
-"""The region graph of a volume, put together from those of its blocks."""
+"""The region graph of a volume, combined from those of its blocks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ class Histograms:
 
 @dataclass(frozen=True, eq=False)
 class RegionGraph:
-    """Which fragments touch, over which affinities, and how large they are.
+    """Which fragments touch, with which affinities, and how large they are.
 
     `edges` is an array of `emseg.kernels.region_edges.EDGE`, sorted by (u, v), u < v. `sizes` int64
-    are voxels per fragment, entry 0 the background's. Where they were asked for, `histograms` hold
-    all affinities of each contact, and `sections` what the fragments are in each section.
+    are voxels per fragment, entry 0 the background's. If they were requested, `histograms` hold all
+    affinities of each contact, and `sections` the fragments' areas and overlaps in each section.
     """
 
     edges: np.ndarray
@@ -52,8 +52,8 @@ def block_facts(
 ) -> Facts:
     """What the volume's graph needs of a block beside `sizes` and `face_facts`.
 
-    `edges` and `contacts` as `find_edges` has them; `values` per axis with a block before it the
-    affinities over its first face.
+    `edges` and `contacts` are those of `find_edges`; `values` are, per axis with a block before
+    this one, the affinities across its first face.
     """
     facts = {"edges": edges}
     if contacts is not None:
@@ -71,10 +71,10 @@ def assemble(
     histograms: bool,
     limit: int,
 ) -> RegionGraph:
-    """The volume's region graph; with more than `limit` edges those that were counted so far.
+    """The volume's region graph; if there are more than `limit` edges, those counted so far.
 
-    The parts of a contact that blocks saw, each its own, add up: to their largest maximum, and to
-    sums of whole numbers, so that no cut of the volume and no order of blocks changes the graph.
+    The parts of a contact in different blocks are combined by the largest maximum and sums of
+    integers, so the graph does not depend on how the volume is cut or on the order of blocks.
     """
     ids = dict(zip((block.index for block in blocks), numbering.ids, strict=True))
     parts: list[np.ndarray] = []
@@ -104,9 +104,9 @@ def added_up(
     """The edges sorted by (u, v), those of one pair added up, those within one label left out.
 
     Labels go up to `count`. `samples` (int64 256 * edge + bin, and their weights) become the
-    histograms of what is returned.
+    histograms of the result.
     """
-    # Arrays come from numpy: compiled code takes its memory in small pages.
+    # Arrays are made by numpy, since compiled code gets memory in small pages.
     places, order = np.empty(len(edges), np.int32), np.empty(len(edges), np.int32)
     order_of(edges, np.zeros(count + 2, np.int32), places, order)
     added = np.empty_like(edges)
@@ -144,7 +144,7 @@ def _over_faces(
     limit: int,
     count: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Edges and contacts over the faces between blocks, all faces laid side by side."""
+    """Edges and contacts across the faces between blocks, from all faces in one array."""
     before, after, values = [], [], []
     by_place = {block.index: block for block in blocks}
     for block in blocks:

@@ -1,4 +1,4 @@
-"""The arguments of watershed and agglomeration, checked, and what follows from them."""
+"""The arguments of watershed and agglomeration, checked, and limits that follow from them."""
 
 import os
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ from emseg.decoding.supervoxels import MOST_EDGES
 from emseg.errors import UserError, unknown_name
 from emseg.volumes import Volume
 
-# Of the watershed of the volume, or of each section by itself.
+# The watershed is of the whole volume, or of each section by itself.
 Fragments = Literal["volume", "sections"]
 
-# What assembling and merging take per edge: the graph twice, links, neighbours, the queue, and the
-# samples of histograms that hold all affinities (measured on noise, where it is most).
+# Memory per edge for assembling and merging: the graph twice, links, neighbours, the queue, and the
+# samples of histograms of all affinities (measured on noise, the worst case).
 BYTES_PER_EDGE, BYTES_WITH_HISTOGRAMS = 220, 320
-# What the fragments' areas and overlaps in sections take beside it.
+# The same for the fragments' areas and overlaps in sections.
 BYTES_OF_SECTIONS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """The arguments of `agglomerate` beside data and thresholds; a UserError for illegal ones."""
+    """The arguments of `agglomerate` beside data and thresholds, checked."""
 
     merge_function: MergeFunction
     fragments: Fragments
@@ -50,7 +50,7 @@ class Rules:
             self.discretize_queue in (0, 256), "discretize_queue", self.discretize_queue, "0 or 256"
         )
         low_high = self.aff_threshold
-        # They are compared as affinities are: what is one number as float32 is no interval.
+        # Compared as float32, like affinities: two numbers that are then equal are no interval.
         legal = len(low_high) == 2 and low_high[0] >= 0 and low_high[1] <= 1
         legal = legal and np.float32(low_high[0]) < np.float32(low_high[1])
         wanted = "[low, high] with 0 <= low < high <= 1, as float32"
@@ -67,7 +67,7 @@ class Rules:
 
     @property
     def needs_histograms(self) -> bool:
-        """Whether the score is of all affinities of a contact, not of their maximum or mean."""
+        """Whether the score needs all affinities of a contact, not just their maximum or mean."""
         return self.merge_function.startswith("hist_quant_")
 
     @property
@@ -88,7 +88,7 @@ class Rules:
         return min(self.memory_bytes // self.bytes_per_edge, MOST_EDGES)
 
     def block_shape(self, prediction: np.ndarray | Volume) -> tuple[int, int, int]:
-        """Slabs, one a thread of an array; of a stored volume they fill an eighth of the memory."""
+        """The shape of slabs: one per thread for an array, an eighth of the memory for a file."""
         stored = isinstance(prediction, Volume)
         return slab_shape(
             prediction.shape[-3:],
@@ -98,7 +98,7 @@ class Rules:
         )
 
     def check_thresholds(self, thresholds: Sequence[float]) -> None:
-        """Nothing, or a UserError for no threshold, or one that is no score."""
+        """Raises UserError if there is no threshold, or one that is not in [0, 1]."""
         if not thresholds:
             raise UserError("decoding.thresholds is empty; give one score or more")
         for threshold in thresholds:
@@ -106,7 +106,7 @@ class Rules:
                 raise UserError(f"decoding.thresholds is {threshold}; scores lie in [0, 1]")
 
     def refusal(self, fragments: int, edges: int) -> str:
-        """What to tell the user when the region graph is too large to merge."""
+        """The error message when the region graph is too large to merge."""
         needed, allowed = edges * self.bytes_per_edge / GIB, self.memory_bytes / GIB
         watershed = (
             f"raise the first of decoding.aff_threshold {list(self.aff_threshold)} (more "

@@ -1,7 +1,6 @@
-"""What the fragments of a volume are in its sections (planes along axis 0), block by block.
+"""Areas and overlaps of fragments in the sections of a volume (planes along axis 0), by block.
 
-Segments put together from the fragments have the same facts with other names, so that nobody needs
-the volume again:
+Those of segments, which are unions of fragments, follow from these without reading the volume:
 
     section 5   | f f f f . g g |    f has 4 pixels in section 5 and 2 in section 6, where it ends;
     section 6   | f f h h h h g |    h begins in section 6; f and h overlap in 2 pixels, g and h
@@ -33,8 +32,8 @@ _BEYOND = np.iinfo(np.int32).max
 class Areas:
     """How many pixels labels have in each section, from the first to the last with any.
 
-    Label k has `pixels[starts[k] + z - first[k]]` in section z; int32, `starts` int64 with an entry
-    more than labels. 0, background, has none.
+    Label k has `pixels[starts[k] + z - first[k]]` in section z; int32, `starts` int64 with one
+    entry more than labels. 0, background, has none.
     """
 
     first: np.ndarray
@@ -47,7 +46,7 @@ class Areas:
         return (self.first + np.diff(self.starts) - 1).astype(np.int32)
 
     def of(self, labels: np.ndarray, sections: np.ndarray) -> np.ndarray:
-        """The pixels of each label in the section beside it."""
+        """The pixels of each of the labels in the section with the same index."""
         return self.pixels[self.starts[labels] + sections - self.first[labels]]
 
 
@@ -55,8 +54,8 @@ class Areas:
 class Sections:
     """The areas of fragments, and their overlaps across two sections, an array of OVERLAP.
 
-    Only overlaps where the one below ends or the one above begins: where segments do, fragments do.
-    A pair may have several rows, which add up; rows are in no order.
+    Only overlaps where the lower one ends or the upper one begins, since segments end only where
+    fragments do. A pair may have several rows, to be added up; rows are in no order.
     """
 
     areas: Areas
@@ -73,7 +72,7 @@ def section_facts(
 ) -> Facts:
     """What the volume's sections need of a block beside `face_facts` and `block_facts`.
 
-    `edges` and `at` as `edges_of` has them for axis 0, `levels` as `find_edges`.
+    `edges` and `at` are those of `edges_of` for axis 0, `levels` as for `find_edges`.
     """
     start, count = block.start[0], int(labels.max(initial=0))
     first, last = _no_extents(count)
@@ -111,10 +110,10 @@ def assemble_sections(
 
 
 def overlaps_of(sections: Sections, roots: np.ndarray) -> tuple[np.ndarray, Areas]:
-    """(overlaps, areas) of the segments that the fragments' `roots`, int32, make of them.
+    """(overlaps, areas) of the segments that the fragments' `roots`, int32, define.
 
-    Overlaps of different segments where one ends or begins, sorted by section, `one` and `two`, of
-    which each is there once. Segments are called by their roots.
+    Overlaps of different segments where one ends or begins, sorted by section, `one` and `two`,
+    each once. A segment's label is its root.
     """
     areas = _added_up([(roots, sections.areas)], len(roots) - 1)
     rows = _at_ends(sections.overlaps, roots, areas)
@@ -135,14 +134,14 @@ def _no_extents(count: int) -> tuple[np.ndarray, np.ndarray]:
 def _empty_areas(first: np.ndarray, last: np.ndarray) -> Areas:
     lengths = np.where(last < 0, 0, last - first + 1)
     starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    # Of labels without pixels nobody asks.
+    # Labels without pixels are never looked up.
     return Areas(
         np.where(last < 0, 0, first).astype(np.int32), starts, np.zeros(starts[-1], np.int32)
     )
 
 
 def _added_up(parts: Sequence[tuple[np.ndarray, Areas]], count: int) -> Areas:
-    """The areas of the labels up to `count` that the labels of each part, by its ids, become."""
+    """The areas of the labels up to `count`; label k of a part (ids, areas) becomes ids[k]."""
     first, last = _no_extents(count)
     for ids, own in parts:
         there = np.diff(own.starts) > 0
@@ -155,9 +154,9 @@ def _added_up(parts: Sequence[tuple[np.ndarray, Areas]], count: int) -> Areas:
 
 
 def _at_ends(rows: np.ndarray, ids: np.ndarray, areas: Areas) -> np.ndarray:
-    # The array comes from numpy: of what is not filled, no memory is taken.
-    kept = np.empty_like(rows)
-    return kept[: overlaps_at_ends(rows, ids, areas.first, areas.last, kept)].copy()
+    # Made by numpy: pages that are not filled take no memory.
+    selected = np.empty_like(rows)
+    return selected[: overlaps_at_ends(rows, ids, areas.first, areas.last, selected)].copy()
 
 
 def _over_faces(

@@ -1,7 +1,7 @@
 """Watershed fragments of sections, each by itself, for thick sections.
 
-A block of whole sections knows all that it takes. One that cuts sections works on the whole ones
-and keeps its part, whose pieces of one fragment meet again at the blocks' faces.
+A block that cuts sections computes the fragments of the whole ones and stores only its own part;
+the pieces of one fragment are joined again at the blocks' faces.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from emseg.blocks.store import Facts, Store
 from emseg.decoding.edges import probabilities
 from emseg.kernels.section_watershed import flood_section, number_by_first
 
-# Pixels between the seeds of a section that has no middle of anything.
+# Pixels between the seeds of a section that has no pixel below 0.5.
 GRID_SPACING = 12
 
 
@@ -26,9 +26,9 @@ def region_of(block: Block, shape: Sequence[int]) -> tuple[Index, Index]:
 def section_fragments(
     block: Block, arrays: Sequence[np.ndarray], at: np.ndarray, dtype: np.dtype, store: Store
 ) -> tuple[np.ndarray, Facts]:
-    """(labels, facts) of a block: its fragments, and what their numbering needs to know.
+    """(labels, facts) of a block: its fragments, and what their numbering needs.
 
-    `arrays` and `at` are `edges_of` the block's `region_of`; all values are legal.
+    `arrays` and `at` are `edges_of` the block's `region_of`; all values must be legal.
     """
     before = min(block.start[0], 1)
     _, height, width = arrays[0].shape
@@ -39,7 +39,7 @@ def section_fragments(
         found = flood_section(boundary, GRID_SPACING, section)
         section += np.uint32(count)
         count += found
-    labels = store.room(block)
+    labels = store.buffer(block)
     labels[...] = whole[:, block.slices[1], block.slices[2]]
     first, sizes = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
     inside = number_by_first(labels, np.zeros(count + 1, np.uint32), first, sizes)
@@ -54,8 +54,8 @@ def affinities_within(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Affinities along axis 1 and 2, float32 (Y, X), of section `z` of the region.
 
-    Pairs that lead out of the section are taken for the next ones; where a section is one pixel
-    wide, nothing keeps it from itself: 1. `arrays` and `at` are `edges_of` the region.
+    A pair that leads out of the section gets the value of the pair next to it, or 1 if the section
+    is one pixel wide. `arrays` and `at` are `edges_of` the region.
     """
     levels = probabilities(dtype)
 
@@ -79,7 +79,7 @@ def _boundary(
 
 
 def _joined(block: Block, whole: np.ndarray) -> list[np.ndarray | None]:
-    """Per axis with a block before it, where the first face goes on in the same fragment there."""
+    """Per axis with a block before it, where the first face continues that block's fragments."""
     (_, y, x), (_, height, width) = block.start, block.stop
     rows, columns = whole[:, :, x:width], whole[:, y:height]
     return [

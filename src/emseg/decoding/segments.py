@@ -1,4 +1,4 @@
-"""Fragments, and the tables that turn them into segments, by our own code or by waterz."""
+"""Fragments, and the tables from fragments to segments, by our own code or by waterz."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ def supervoxels(
     store: Store,
     block_shape: Sequence[int],
 ) -> Supervoxels:
-    """The fragments of our own watersheds and their graph; a UserError when that is too large."""
+    """The fragments of our watersheds and their graph. Raises UserError if that is too large."""
     with _refusals(rules):
         return find_supervoxels(
             prediction,
@@ -87,9 +87,9 @@ def segment_table(graph: RegionGraph, roots: np.ndarray, rules: Rules) -> np.nda
         roots = merge_branches(graph.sections, roots, rules.branches)
     sizes = np.bincount(roots, weights=graph.sizes, minlength=len(roots))
     # A root is the smallest fragment of its segment; fragments are in the order of first voxels.
-    kept = (roots == np.arange(len(roots))) & (sizes >= rules.dust_remove_size)
-    kept[0] = False
-    return np.where(kept, np.cumsum(kept), 0).astype(np.uint32)[roots]
+    large_enough = (roots == np.arange(len(roots))) & (sizes >= rules.dust_remove_size)
+    large_enough[0] = False
+    return np.where(large_enough, np.cumsum(large_enough), 0).astype(np.uint32)[roots]
 
 
 def waterz_segments(
@@ -101,7 +101,7 @@ def waterz_segments(
 ) -> tuple[Supervoxels, Iterator[tuple[float, np.ndarray]]]:
     """The fragments that the waterz package merges, and (threshold, table) as of `segment_tables`.
 
-    They are its own, those of sections ours.
+    The fragments are by waterz, or ours if they are made section by section.
     """
     from emseg.decoding.waterz_child import waterz_partitions
 
@@ -144,7 +144,7 @@ def waterz_segments(
 def relabel_all(
     found: Supervoxels, table: np.ndarray | None, out: np.ndarray, threads: int
 ) -> None:
-    """Fills `out` with table[f] for each fragment f of a volume, or with f; it may hold them."""
+    """Fills `out` with table[f] for each fragment f of a volume, or f; it may be the fragments."""
     if table is None:
         table = np.arange(found.numbering.count + 1, dtype=np.uint32)
 

@@ -1,4 +1,4 @@
-"""Predictions as other programs store them: any numbers, in which some number stands for 1."""
+"""Predictions of other programs: numbers of any type, where some number stands for 1."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from emseg.errors import UserError
 from emseg.progress import track
 from emseg.volumes import Volume, from_array
 
-# What decoders take as it is, and the number that stands for 1 there.
+# The dtypes that decoders take without conversion, and the number that stands for 1 there.
 _TAKEN = {np.dtype(np.uint8): 255.0, np.dtype(np.float16): 1.0, np.dtype(np.float32): 1.0}
-# Bytes of the planes that are looked at together.
+# Bytes of the planes that are checked together.
 _SLAB = 1 << 26
 
 
 def usual_scale(dtype: np.dtype) -> float | None:
-    """The number that stands for a probability of 1 in such numbers, None where none is usual."""
+    """The number that usually stands for a probability of 1 in this dtype, or None."""
     return 1.0 if dtype.kind in "fb" else _TAKEN.get(dtype)
 
 
 def as_decoders_take_it(stored: Volume, scale: float) -> Volume:
-    """The volume (C, Z, Y, X), lazy as it is: of numbers that decoders take, 1 being `scale`.
+    """The volume (C, Z, Y, X), still lazy, with `scale` converted to what decoders take as 1.
 
-    One without channels has one then. What decoders cannot take as it is becomes float32.
+    A volume without channels gets one. Dtypes that decoders do not take become float32.
     """
     if _TAKEN.get(stored.dtype) == scale and stored.channels is not None:
         return stored
@@ -34,7 +34,7 @@ def as_decoders_take_it(stored: Volume, scale: float) -> Volume:
 
 @dataclass(frozen=True, eq=False)
 class _Scaled:
-    """What a volume reads from: another one, its numbers divided by `scale` as they are read."""
+    """The source of a volume: another volume, divided by `scale` when it is read."""
 
     stored: Volume
     scale: float
@@ -56,15 +56,15 @@ class _Scaled:
 
 
 def check_stored_values(stored: Volume, *, scale: float, logits: bool) -> None:
-    """Nothing, or a UserError where the numbers cannot be what they are said to be.
+    """Raises UserError if the numbers contradict the settings.
 
-    They are `logits`, of any size, or from 0 to `scale`; never NaN. The volume is read once.
+    Allowed are `logits` of any size, or numbers from 0 to `scale`; no NaN. Reads the volume once.
     """
     low, high = np.inf, -np.inf
     for block in _slabs(stored):
         smallest, largest = float(block.min()), float(block.max())
         if np.isnan(smallest):
-            raise UserError(f"{stored.location} has NaN among its values: mend the file")
+            raise UserError(f"{stored.location} has NaN among its values: correct the file")
         low, high = min(low, smallest), max(high, largest)
     if logits:
         return
@@ -76,7 +76,7 @@ def check_stored_values(stored: Volume, *, scale: float, logits: bool) -> None:
         )
     if stored.dtype == np.uint8 and high == 1 < scale:
         raise UserError(
-            f"{stored.location} holds 0 and 1 alone, of which 1 would be 1/{scale:g}: set "
+            f"{stored.location} holds only 0 and 1, but 1 would mean 1/{scale:g}: set "
             "inference.prediction.scale=1"
         )
 

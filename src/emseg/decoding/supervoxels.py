@@ -1,11 +1,11 @@
 """Watershed fragments and their region graph, block by block.
 
-what block B reads: its voxels and one more on each side (fewer at the volume's faces)
+what block B reads: its voxels and one more on each side (not at the volume's faces)
 
     +---------------------+
     |  .   .   .   .   .  |      the strongest edge of a voxel is among the six around it, so
-    |  .   B   B   B   .  |      that this is all it takes to know which pairs are joined: B's
-    |  .   B   B   B   .  |      own, and those over its first face along each axis
+    |  .   B   B   B   .  |      these voxels are enough to know which pairs are joined: those
+    |  .   B   B   B   .  |      in B, and those across its first face along each axis
     |  .   .   .   .   .  |
     +---------------------+
 """
@@ -35,7 +35,7 @@ MOST_EDGES = 2**30 - 1
 
 
 class TooManyEdges(Exception):
-    """There are more edges than allowed; `fragments` and `edges` are how many were found so far."""
+    """There are more edges than allowed; `fragments` and `edges` are the numbers found so far."""
 
     def __init__(self, fragments: int, edges: int) -> None:
         super().__init__(f"{fragments} fragments with {edges} edges")
@@ -77,13 +77,13 @@ def find_supervoxels(
     threads: int,
     edge_limit: int,
 ) -> Supervoxels:
-    """The watershed fragments of a prediction and their region graph, however it is cut in blocks.
+    """The watershed fragments of a prediction and their region graph, the same for all block sizes.
 
     `prediction` (C, Z, Y, X) of float32, float16 or uint8, `edges` says which channel is which
-    axis's edge. Without an `aff_threshold` sections have fragments of their own. `histograms` and
-    `sections` ask for those of the graph. Blocks that are `done` in the store are taken as they
-    are. TooManyEdges when there are more than `edge_limit`; a UserError for values that are no
-    probabilities.
+    axis's edge. Without an `aff_threshold` each section has its own fragments. `histograms` and
+    `sections` say whether the graph gets these. Blocks that are `done` in the store are not
+    computed again. Raises TooManyEdges if there are more than `edge_limit`, and UserError if values
+    are no probabilities.
     """
     shape = tuple(prediction.shape[-3:])
     blocks = grid(shape, block_shape)
@@ -106,8 +106,8 @@ def find_supervoxels(
         facts |= _graph_facts(
             block, labels, arrays, at, start, dtype, histograms, sections, edge_limit
         )
-        store.keep(block, labels, facts)
-        # Blocks see some edges twice, so this is no more than a brake; the graph tells.
+        store.save(block, labels, facts)
+        # Some edges are in two blocks, so this only stops hopeless cases early.
         found.append((len(facts["first"]) - 1, len(facts["edges"])))
         fragments, edges_so_far = np.sum(found, axis=0).tolist()
         if edges_so_far > 4 * edge_limit:
@@ -133,7 +133,7 @@ def given_supervoxels(
 ) -> Supervoxels:
     """The supervoxels whose labels are given, numbered by their first voxel; one block.
 
-    TooManyEdges when there are more than `edge_limit`.
+    Raises TooManyEdges if there are more than `edge_limit`.
     """
     bare, shape = bare_supervoxels(fragments), fragments.shape
     [block], store = bare.blocks, bare.store
@@ -144,7 +144,7 @@ def given_supervoxels(
     facts = _graph_facts(
         block, labels, arrays, at, (0, 0, 0), prediction.dtype, histograms, sections, edge_limit
     )
-    store.keep(block, labels, {"sizes": bare.graph.sizes, **facts})
+    store.save(block, labels, {"sizes": bare.graph.sizes, **facts})
     graph = _graph(
         [block], store, bare.numbering, prediction.dtype, histograms, sections, edge_limit
     )
@@ -152,7 +152,7 @@ def given_supervoxels(
 
 
 def bare_supervoxels(fragments: np.ndarray) -> Supervoxels:
-    """The same without any edge: for those whose segments are known."""
+    """The same without any edge, for fragments whose segments are known."""
     [block] = grid(fragments.shape, fragments.shape)
     store = MemoryStore(fragments.shape)
     store.array[...] = fragments
@@ -164,19 +164,19 @@ def bare_supervoxels(fragments: np.ndarray) -> Supervoxels:
 def in_parallel(
     work: Callable[[Any], Any], items: Sequence[Any], *, threads: int, label: str
 ) -> None:
-    """`work` done on each item by a number of threads, with progress."""
+    """Runs `work` on each item in a number of threads, with progress."""
     with phase(label), ThreadPoolExecutor(threads) as pool:
         results = pool.map(work, items)
-        # Of a block or two a thread none is done before the time left would be guessed.
+        # With one or two blocks per thread, the time left could be estimated only near the end.
         many = len(items) > 2 * threads
         for _ in track(results, total=len(items), label=label, unit="block") if many else results:
             pass
 
 
 def _legal(arrays: Sequence[np.ndarray], dtype: np.dtype) -> list[np.ndarray]:
-    """The arrays of `edges_of`; a UserError unless all values are probabilities."""
+    """The arrays of `edges_of`. Raises UserError if a value is not a probability."""
     if dtype == np.float16:
-        # -0.0 is legal, but its bits are those of the least negative number.
+        # -0.0 is legal, but its bits are those of a negative number.
         arrays = [np.where(array == np.iinfo(np.int16).min, 0, array) for array in arrays]
     check_values(arrays, dtype)
     return list(arrays)
@@ -191,7 +191,7 @@ def _flooded(
     values: tuple[np.generic, np.generic, np.generic],
     store: Store,
 ) -> tuple[np.ndarray, Facts, bool]:
-    labels = store.room(block)
+    labels = store.buffer(block)
     lead = tuple(b - a for a, b in zip(start, block.start, strict=True))
     depth, height, width = block.shape
     faces = ((height, width), (depth, width), (depth, height))

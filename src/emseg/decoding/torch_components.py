@@ -1,4 +1,4 @@
-"""Connected components of a voxel graph on a device: labels spread, pointers jump."""
+"""Connected components of a voxel graph on a device, by pointer jumping."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 def device_components(
     flags: np.ndarray, *, forward: tuple[bool, bool, bool], device: str | None = None
 ) -> np.ndarray:
-    """What `edge_components` returns of the same flags, computed by torch on a device.
+    """What `edge_components` returns for the same flags, computed by torch on a device.
 
-    `device` is torch's name of one; None is a GPU where there is one, else the CPU. A voxel points
-    at one of its component that is not after it: first at its neighbours', then pointers jump to
-    their ends, and edges between two ends join these, until no edge does. It ends by itself, with
-    about the logarithm of a component's length in rounds. Takes some 40 bytes a voxel there.
+    `device` is torch's name of one; None is a GPU if there is one, else the CPU. Each voxel points
+    to a voxel of its component that is not after it, at first to a neighbour. Pointers then jump to
+    the ends of their chains, and edges between two ends join these, until no edge does: about the
+    logarithm of a component's length in rounds. Takes some 40 bytes per voxel there.
     """
     import torch
 
@@ -53,7 +53,7 @@ def device_components(
 
 
 def _joined(ends: torch.Tensor, ones: torch.Tensor, twos: torch.Tensor) -> torch.Tensor:
-    """The ends when those of the edges from `ones` to `twos`, which are ends too, are joined."""
+    """The ends after joining the edges from `ones` to `twos`, which are ends, too."""
     import torch
 
     while True:
@@ -62,7 +62,7 @@ def _joined(ends: torch.Tensor, ones: torch.Tensor, twos: torch.Tensor) -> torch
         if not len(ones):
             return ends
         lower, upper = torch.minimum(ones, twos), torch.maximum(ones, twos)
-        # An end points before itself, hence pointers never close a circle.
+        # An end points to an earlier one, so pointers never form a circle.
         ends = _jumped(ends.scatter_reduce(0, upper, lower, "amin"))
         ones, twos = ends[ones], ends[twos]
 

@@ -1,4 +1,4 @@
-"""The waterz package in a child process: its prints, its memory and its crashes stay there."""
+"""The waterz package in a child process, which isolates its output, memory and crashes."""
 
 import re
 import signal
@@ -12,14 +12,14 @@ import numpy as np
 from emseg.blocks.child import ChildCrash, ChildWorker
 from emseg.errors import UserError, unknown_name
 
-# The scores that the package brings compiled: no compiler is ever asked for.
+# The scores that the package contains in compiled form, so that no compiler is needed.
 _HISTOGRAM = "OneMinus<HistogramQuantileAffinity<RegionGraphType,{},ScoreValue,256,{}>>"
 _SCORES = {"mean": "OneMinus<MeanAffinity<RegionGraphType,ScoreValue>>"}
 for _quantile in range(10, 100, 5):
     _SCORES[f"aff{_quantile}_his256"] = _HISTOGRAM.format(_quantile, "true")
     _SCORES[f"hist_quant_{_quantile}"] = _HISTOGRAM.format(_quantile, "false")
 
-# Scores are 0 and more, so that what waterz yields here are the fragments.
+# Scores are 0 or more, so that waterz yields the fragments at this threshold.
 _BEFORE_ALL_MERGES = -1.0
 
 
@@ -40,14 +40,14 @@ def waterz_partitions(
     (v, v - e_a); `thresholds` ascend. Fragments are uint32 (uint64 for 2^32 voxels and more),
     numbered 1, 2, … by their first voxel in C order, 0 is background. `roots` has their dtype and
     an entry per id: the smallest id of a fragment of the same segment at that threshold (0 for 0).
-    `merge_function` is `mean`, `affQ_his256` (histograms that begin with a contact's maximum) or
-    `hist_quant_Q` (with all of its affinities), for Q = 10, 15, … 95. Given `fragments` (any
-    unsigned integers) replace the watershed; gaps between their ids are closed, no more.
+    `merge_function` is `mean`, `affQ_his256` (histograms of the maxima of contacts) or
+    `hist_quant_Q` (of all affinities), for Q = 10, 15, … 95. Given `fragments` (any unsigned
+    integers) replace the watershed; only gaps between their ids are closed.
 
-    waterz may take `time_limit` seconds, imports not counted, and `memory_limit` bytes, its input
-    included (Linux only, as in `ChildWorker.call`). A UserError says so when it needs more and
-    when it crashes. What it prints is dropped. Arrays travel through a folder among the temporary
-    files, 16 bytes a voxel, which is removed in all cases.
+    waterz may take `time_limit` seconds, without imports, and `memory_limit` bytes, with its input
+    (Linux only, as in `ChildWorker.call`). Raises UserError if it needs more or crashes. Its output
+    is dropped. Arrays are exchanged through a temporary folder, 16 bytes per voxel, which is always
+    removed.
 
     Funke et al., "Large scale image segmentation with structured loss", TPAMI 2019; waterz 0.10.
     """
@@ -81,10 +81,10 @@ def waterz_partitions(
 
 
 def warm_up(scoring_function: str, discretize_queue: int) -> None:
-    """Nothing, once all that waterz imports is there: limits begin after it."""
+    """Imports all that waterz needs, before the limits apply."""
     from waterz import agglomerate
 
-    # A generator that is never started.
+    # Makes a generator, which is never started.
     nothing = np.zeros((3, 1, 1, 1), np.float32)
     agglomerate(nothing, [], scoring_function=scoring_function, discretize_queue=discretize_queue)
 
@@ -96,9 +96,9 @@ def run_waterz(
     scoring_function: str,
     discretize_queue: int,
 ) -> None:
-    """Nothing; of affinities.npy (and given.npy) in the folder makes fragments.npy, roots_*.npy.
+    """Writes fragments.npy and roots_*.npy from affinities.npy (and given.npy) in the folder.
 
-    Those of the first threshold are the fragments, each other one has its file of roots.
+    The segmentation at the first threshold is the fragments; each other one has a file of roots.
     """
     from waterz import agglomerate
 
@@ -116,9 +116,9 @@ def run_waterz(
     dtype = np.uint32 if fragments.size < 2**32 else np.uint64
     np.save(folder / "fragments.npy", fragments.astype(dtype))
     voxels = _voxel_of_each(fragments)
-    # The same array again and again, with more and more merged.
+    # waterz yields the same array each time, with more merged.
     for index, segmentation in enumerate(segmentations):
-        # Of two segments the one of the larger id is merged into the other: an id is the smallest.
+        # waterz merges the larger id into the smaller, so a segment's id is its smallest fragment.
         roots = segmentation.reshape(-1)[voxels].astype(dtype)
         roots[0] = 0
         np.save(folder / f"roots_{index}.npy", roots)
@@ -127,7 +127,7 @@ def run_waterz(
 def _voxel_of_each(fragments: np.ndarray) -> np.ndarray:
     voxels = np.zeros(int(fragments.max()) + 1, np.int64)
     plane = fragments[0].size
-    # Plane by plane, for a short table of indices.
+    # Plane by plane, so that the table of indices is short.
     for z, ids in enumerate(fragments):
         voxels[ids.reshape(-1)] = np.arange(z * plane, (z + 1) * plane)
     return voxels
@@ -138,7 +138,7 @@ def _without_gaps(fragments: np.ndarray) -> np.ndarray:
     first = int(known[0] != 0)
     if known[-1] == len(known) - 1 + first:
         return fragments
-    # In the order of the ids, by which waterz breaks ties.
+    # In the order of the ids, since waterz breaks ties by ids.
     return (where.reshape(fragments.shape) + first).astype(np.uint64)
 
 
@@ -153,7 +153,7 @@ def _explained(
         return UserError(
             f"waterz needs more than decoding.time_limit, {time_limit:g} s; raise it, {fewer}"
         )
-    # An allocation that fails in C++ ends the process, after words of C++ or of the loader.
+    # An allocation that fails in C++ ends the process, after a message by C++ or the loader.
     if isinstance(error, MemoryError) or re.search("bad_alloc|cannot allocate memory", printed):
         if memory_limit is None:
             return UserError(f"waterz ran out of memory; {fewer}")
@@ -164,9 +164,9 @@ def _explained(
     if isinstance(error, ChildCrash):
         last = " | ".join(printed.strip().splitlines()[-3:])
         short = error.exitcode == -signal.SIGKILL
-        hint = f" (as a system does that is short of memory; {fewer})" if short else ""
+        hint = f" (perhaps because memory ran out; {fewer})" if short else ""
         return UserError(f"decoding.backend=waterz: {error}{hint}; printed last: {last or '-'}")
     return UserError(
         f"waterz takes its arrays from a folder in {tempfile.gettempdir()}, which failed: {error}; "
-        "name one with room for 16 bytes a voxel in TMPDIR"
+        "set TMPDIR to one with 16 bytes free per voxel"
     )

@@ -1,4 +1,4 @@
-"""Adapted Rand error, in the two definitions that are in use."""
+"""Adapted Rand error, in its two common definitions."""
 
 from typing import Literal
 
@@ -17,20 +17,20 @@ def adapted_rand(
 ) -> dict[str, float]:
     """The adapted Rand error (0 best, 1 worst) with its precision and recall.
 
-    1 - 2 * joint / (ours + theirs), over squared overlaps: `joint` of the pairs of ids, `ours` of
-    the segments, `theirs` of the truth's objects. Precision is joint / ours (pairs of voxels in
-    one segment that are in one object), recall joint / theirs, in both variants. Truth 0 and -1
-    are left out. Names: `adapted_rand`, `adapted_rand_precision`, `adapted_rand_recall`, with
-    `_skimage` at the end for that variant.
+    1 - 2 * joint / (ours + theirs), sums of squared sizes: `joint` of the pairs of ids, `ours` of
+    the segments, `theirs` of the truth's objects. Precision is joint / ours (the share of voxel
+    pairs in one segment that are in one object), recall joint / theirs, in both variants. Truth 0
+    and -1 are left out. Names: `adapted_rand`, `adapted_rand_precision`, `adapted_rand_recall`,
+    with `_skimage` at the end for that variant.
 
-    `snemi`: SNEMI3D's and CREMI's evaluation. Segmentation 0 is no segment: its c voxels add
-    c / n to `joint` and to `ours`, n being all voxels, without a truth too. `skimage`:
+    `snemi`: SNEMI3D's and CREMI's evaluation. Segmentation 0 is no segment: its c voxels add c / n
+    to `joint` and to `ours`, where n counts all voxels, even those without truth. `skimage`:
     scikit-image's adapted_rand_error with truth 0 ignored. Segmentation 0 is a segment and pairs
-    of a voxel with itself do not count; scikit-image calls precision what is recall here, and the
-    other way round. A precision or recall of no pairs at all is 1.
+    of a voxel with itself do not count; precision and recall are exchanged in scikit-image. A
+    precision or recall of no pairs is 1.
 
     Labels are integers of any dtype and one shape; with a `table` of them the arrays are not
-    looked at. No labelled voxel is a UserError.
+    used. Raises UserError if no voxel is labelled.
     """
     variants = {"snemi": snemi_sums, "skimage": _skimage_sums}
     if variant not in variants:

@@ -1,4 +1,4 @@
-"""How well affinities tell pairs of voxels in one object from other pairs."""
+"""How well affinities separate pairs of voxels in one object from other pairs."""
 
 from collections.abc import Sequence
 
@@ -20,11 +20,11 @@ def affinity_overlap(
 ) -> dict[str, float]:
     """Dice (`affinity_dice`) and IoU (`affinity_iou`) of the pairs that are joined; 1 is best.
 
-    `prediction` (C, Z, Y, X) are probabilities, of uint8 parts of 255, a channel for each of the
+    `prediction` (C, Z, Y, X) are probabilities (uint8: divided by 255), a channel for each of the
     `offsets` (voxels, in the order of the axes); a volume is read channel by channel. A pair is
-    joined there from 0.5 on, in the `truth` (Z, Y, X) where both ends have one id above 0; all
-    channels count together. Pairs with an end beyond the volume, or of truth -1, are left out. Both
-    numbers are 1 where nothing is joined. (dbMiM's tables have them, with the first planes.)
+    joined in the prediction from 0.5 on, in the `truth` (Z, Y, X) if both ends have the same id
+    above 0; all channels count together. Pairs with an end outside the volume, or of truth -1, are
+    left out. Both numbers are 1 if nothing is joined. (In dbMiM's tables, with the first planes.)
     """
     both = predicted = true = 0
     for channel, offset in enumerate(offsets):
@@ -45,7 +45,7 @@ def affinity_overlap(
 def _ends(
     shape: Sequence[int], offset: Sequence[int]
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where pairs (v, v + offset) inside the volume have their v, and where their other end."""
+    """The slices of v, and of v + offset, for all pairs inside the volume."""
     ranges = [(max(-o, 0), n - max(o, 0)) for o, n in zip(offset, shape, strict=True)]
     one = tuple(slice(a, max(b, a)) for a, b in ranges)
     two = tuple(slice(a + o, max(b, a) + o) for (a, b), o in zip(ranges, offset, strict=True))

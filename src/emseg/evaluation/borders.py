@@ -1,4 +1,4 @@
-"""Truth near its own borders, which some evaluations leave out."""
+"""Voxels of the truth near its borders, which some evaluations leave out."""
 
 from math import floor, sqrt
 from typing import Literal
@@ -14,14 +14,14 @@ def border_mask(
 ) -> np.ndarray:
     """Where the truth is too near to a border to be counted: bool (Z, Y, X), as the truth.
 
-    Each section (of axis 0) by itself: a border pixel is one of whose four neighbours in the
-    section has another id, whatever the two ids are. `edt`: the pixels whose Euclidean distance to
-    a border pixel is `distance` pixels or less, as CREMI's evaluation (its threshold in nm over
-    the pixel size). `square`: those in the square of 2 distance + 1 pixels around a border pixel,
-    as dbMiM's; `distance` is a whole number then. Since both sides of a border have its pixels,
-    0 leaves out one on each side. A section of one id has no border, and nothing is left out.
+    Each section (axis 0) by itself: a border pixel has a neighbour (of four in the section) with
+    another id. `edt`: the pixels whose Euclidean distance to a border pixel is `distance` pixels or
+    less, as in CREMI's evaluation (its threshold in nm / the pixel size). `square`: those in the
+    square of 2 distance + 1 pixels around a border pixel, as in dbMiM's; `distance` must then be a
+    whole number. Since both sides of a border have border pixels, 0 leaves out one on each side. A
+    section of one id has no border, and nothing is left out.
 
-    Other modes and distances below 0 are UserErrors.
+    Raises UserError for other modes and distances below 0.
     """
     if mode not in ("edt", "square"):
         raise unknown_name("mode", mode, ("edt", "square"), where="border_mask")
@@ -37,7 +37,7 @@ def border_mask(
 
 
 def _columns(distance: float, row: int) -> int:
-    """The most columns away that a pixel `row` rows away is within the distance."""
+    """How many columns away a pixel `row` rows away may be to be within the distance."""
     return max(x for x in range(floor(distance) + 1) if sqrt(x * x + row * row) <= distance)
 
 

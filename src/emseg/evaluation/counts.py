@@ -11,11 +11,11 @@ def counts(
     *,
     table: Contingency | None = None,
 ) -> dict[str, float]:
-    """How many segments (`n_pred`), objects (`n_gt`) and voxels (`n_voxels`) metrics look at.
+    """The numbers of segments (`n_pred`), objects (`n_gt`) and voxels (`n_voxels`) that count.
 
-    Voxels whose truth is 0 or -1 are left out; of the others every id counts, segmentation 0 too,
+    Voxels whose truth is 0 or -1 are left out; of the others every id counts, even segmentation 0,
     as in the VOI. Labels are integers of any dtype and one shape; with a `table` of them the arrays
-    are not looked at. No labelled voxel is a UserError. dbMiM's tables have these numbers.
+    are not used. Raises UserError if no voxel is labelled. dbMiM's tables have these numbers.
     """
     table = table_of(segmentation, truth, table)
     return {

@@ -18,7 +18,7 @@ def cremi_score(
     gt0: Literal["counted", "ignored"] = "counted",
     table: Contingency | None = None,
 ) -> dict[str, float]:
-    """The CREMI neuron score, 0 best, and what it is made of.
+    """The CREMI neuron score, 0 best, and its parts.
 
     sqrt((split + merge) * rand): the geometric mean of the variation of information, in bits, and
     the adapted Rand error of variant `snemi`. Names: `cremi_score`, `cremi_voi_split`,
@@ -29,7 +29,7 @@ def cremi_score(
     `voi` and `adapted_rand`; the names then end in `_gt0_ignored`. Truth -1 is left out in both.
 
     Labels are integers of any dtype and one shape; with a `table` of them the arrays are not
-    looked at. No labelled voxel is a UserError.
+    used. Raises UserError if no voxel is labelled.
     """
     choices = ("counted", "ignored")
     if gt0 not in choices:
@@ -40,7 +40,7 @@ def cremi_score(
     rand = 1.0 - 2 * joint / (ours + theirs)
     suffix = "" if gt0 == "counted" else "_gt0_ignored"
     return {
-        # Sums beyond 2**53 are rounded, and a perfect Rand error may come out below 0 by that.
+        # Sums beyond 2**53 are rounded, which can make a perfect Rand error slightly negative.
         f"cremi_score{suffix}": sqrt((split + merge) * max(rand, 0.0)),
         f"cremi_voi_split{suffix}": split,
         f"cremi_voi_merge{suffix}": merge,

@@ -1,4 +1,4 @@
-"""The score of the CREMI challenge for synaptic clefts: how far two masks are from each other."""
+"""The score of the CREMI challenge for synaptic clefts: the distance between two masks."""
 
 from collections.abc import Sequence
 from math import inf, nan
@@ -9,36 +9,36 @@ from emseg.errors import UserError
 from emseg.evaluation.table import check_pair
 from emseg.kernels.nearest import distances_outside
 
-# Farther from the other mask, in nm, a voxel is false.
+# A voxel farther from the other mask than this, in nm, is false.
 FAR = 200.0
-# 200 nm is a distance that voxels have (50 of 4 nm, 5 of 40 nm): no rounding may make it more.
+# Voxels can be exactly 200 nm apart (50 of 4 nm, 5 of 40 nm): rounding must not make it more.
 ROUNDING = 1e-3
 
 
 def cremi_distance(
     segmentation: np.ndarray, truth: np.ndarray, *, voxel_size: Sequence[float] | None
 ) -> dict[str, float]:
-    """How far predicted clefts are from the true ones and these from them, in nm; 0 is best.
+    """Distances of predicted clefts to the true ones and the reverse, in nm; 0 is best.
 
-    Clefts are all ids above 0, of whichever id; voxels whose truth is -1 belong to neither mask.
-    For every predicted voxel the distance to the nearest true one is taken, 0 where they meet:
-    `cremi_adgt` is the mean (average distance to ground truth), `cremi_false_positives` the number
-    of voxels farther than 200 nm, 200 itself not among them, and `cremi_adgt_std`, `_max` and
-    `_median` are over the same distances. The reverse, from true voxels to the nearest predicted
-    one, are `cremi_adf` (average distance to the found), `cremi_false_negatives` and so on.
-    `cremi_distance` = (adgt + adf) / 2, which the challenge's leader board calls the CREMI score;
-    `cremi_segmentation_voxels` and `cremi_truth_voxels` are the sizes of the masks.
+    Clefts are all ids above 0; voxels whose truth is -1 belong to neither mask. Each predicted
+    voxel has a distance to the nearest true one, 0 if it is true: `cremi_adgt` is the mean (average
+    distance to ground truth), `cremi_false_positives` the number of voxels farther than 200 nm, and
+    `cremi_adgt_std`, `_max` and `_median` are of the same distances. For the reverse, from true
+    voxels to the nearest predicted one, the names are `cremi_adf` (average distance to the found),
+    `cremi_false_negatives` and so on. `cremi_distance` = (adgt + adf) / 2, the CREMI score on the
+    challenge's leader board; `cremi_segmentation_voxels` and `cremi_truth_voxels` are the sizes of
+    the masks.
 
-    Two empty masks are 0 apart. Of one that is empty the distances are nan and none is false; those
-    to it are inf (their std nan) and all false, and `cremi_distance` is inf.
+    Two empty masks have the distance 0. If one is empty, its own distances are nan and none is
+    false; those to it are inf (std nan) and all false, and `cremi_distance` is inf.
 
-    Labels are integers (Z, Y, X) of any dtype and one shape, the voxel size in nm in their order
-    of axes; distances are between the centres of voxels, in float64. Other labels, a truth that is
-    -1 throughout and a missing voxel size are UserErrors.
+    Labels are integers (Z, Y, X) of any dtype and one shape, the voxel size is in nm in the same
+    order of axes; distances are between the centres of voxels, in float64. Raises UserError for
+    other labels, a truth of -1 only, and a missing voxel size.
     """
     check_pair(segmentation, truth)
     size = _checked_size(voxel_size, segmentation.ndim)
-    # In C order whatever that of the labels is.
+    # In C order, for any order of the labels.
     ours = np.greater(segmentation, 0, order="C")
     theirs = np.greater_equal(truth, 0, order="C")
     if not theirs.any():
@@ -75,7 +75,7 @@ def _checked_size(voxel_size: Sequence[float] | None, axes: int) -> Sequence[flo
 
 
 def _distances(here: np.ndarray, there: np.ndarray, size: Sequence[float]) -> np.ndarray:
-    """Of all voxels of a mask the distance to the other one: those that lie in both come last."""
+    """The distance of each voxel of a mask to the other mask; voxels in both come last."""
     voxels = np.count_nonzero(here)
     if not there.any():
         return np.full(voxels, inf)

@@ -16,10 +16,10 @@ TOLERANCES = (0.0, 5.0, 20.0, 50.0, 100.0, math.inf)
 
 @dataclass(frozen=True, eq=False)
 class NodeOverlaps:
-    """Which skeletons run through which segments: what every score of theirs is made of.
+    """Which skeletons run through which segments; all scores of skeletons follow from this.
 
     Pair p is skeleton `skeleton[p]` (an index) in segment `segment[p]` (an id): `nodes[p]` of its
-    nodes lie there, and `run[p]` nm of its edges with both ends there. Segment 0 has no runs.
+    nodes lie there, and its edges with both ends there are `run[p]` nm long. Segment 0 has no runs.
     """
 
     skeleton: np.ndarray
@@ -40,10 +40,10 @@ class NodeOverlaps:
         return float(np.square(self.run[~false_runs]).sum() / self.lengths.sum())
 
     def false_runs(self, tolerance: float = 0.0) -> np.ndarray:
-        """Per pair (P,) bool, whether a merger spoils its run, as BANIS has it.
+        """Per pair (P,) bool, whether a merger makes its run worthless, as defined by BANIS.
 
-        That is in a segment which joins two skeletons or more, of a skeleton that is among those
-        joined by any; with `tolerance` nodes in a segment or fewer, a skeleton is not joined.
+        So it is if its segment joins two skeletons or more, and some segment joins its skeleton. A
+        skeleton with `tolerance` nodes in a segment or fewer is not joined by it.
         """
         counted = self.nodes > tolerance
         merging = self.shared(counted)
@@ -52,7 +52,7 @@ class NodeOverlaps:
         return merging & joined[self.skeleton]
 
     def mergers(self, tolerance: float = 0.0, *, background: bool = True) -> int:
-        """The sum over merging segments of the skeletons that each joins."""
+        """The sum, over all merging segments, of the number of skeletons that each joins."""
         counted = self.nodes > tolerance
         joined = counted & self.shared(counted)
         return int((joined & (background | (self.segment != 0))).sum())
@@ -68,9 +68,9 @@ class NodeOverlaps:
 
 
 def node_overlaps(segments: np.ndarray, skeletons: Skeletons) -> NodeOverlaps:
-    """The overlaps of skeletons with the segment (N,) in which each of their nodes lies.
+    """The overlaps of skeletons with segments; `segments` (N,) is the segment of each node.
 
-    UserError when no skeleton has an edge: there is no length to share out then.
+    Raises UserError if no skeleton has an edge, since there is no length to measure.
     """
     if not skeletons.lengths.any():
         raise UserError("the skeletons have no edges of any length: run lengths need some")
@@ -98,19 +98,19 @@ def nerl(
     skeletons: Skeletons,
     node_segments: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """How far the skeletons can be followed, in nm and as a part of what is possible.
+    """The expected run length of the skeletons, in nm and as a share of the possible one.
 
     `nerl` is `erl` / `max_erl`, 1 for a perfect segmentation; `nerl_5` and so on, for `tolerances`
-    above 0, forgive a merger to a skeleton with so many nodes in it or fewer; all are divided by
-    the same `max_erl`. An edge with an end in segment 0 is omitted, one between two segments is
-    split, one within a segment that holds nodes of two skeletons is lost; what is left of a
-    skeleton in a segment is one run. `n_splits` counts split edges, `n_mergers` the skeletons in
-    segments that join some (`n_non0_mergers`: but for segment 0).
+    above 0, ignore mergers of a skeleton with this number of nodes in the segment or fewer; all are
+    divided by the same `max_erl`. An edge with an end in segment 0 is omitted, one between two
+    segments is split, one within a segment that holds nodes of two skeletons is lost; the remaining
+    edges of a skeleton in a segment are one run. `n_splits` counts split edges, `n_mergers` the
+    skeletons in segments that join some (`n_non0_mergers`: without segment 0).
 
-    `node_segments` (N,) is the segment in which each node of the skeletons lies, 0 being none; the
-    segmentation (Z, Y, X) is looked at without it, the truth never.
+    `node_segments` (N,) is the segment of each node of the skeletons, 0 for none; if it is missing,
+    the segmentation (Z, Y, X) is read. The truth is not used.
 
-    Januszewski et al., Nature Methods 2018; sums and names as BANIS has them, in float64.
+    Januszewski et al., Nature Methods 2018; sums and names as in BANIS, in float64.
     """
     if node_segments is None:
         if segmentation is None:
@@ -137,12 +137,12 @@ def merge_threshold_erl(
     merge_threshold: int = 1,
     no_merge: Mapping[int, int] | None = None,
 ) -> float:
-    """The ERL in nm as em_erl has it: nodes count for a merger from `merge_threshold` on.
+    """The ERL in nm as defined by em_erl, where a merger needs `merge_threshold` nodes.
 
-    Segments merge that hold so many nodes of two skeletons or more, and then no run in them
-    counts, not even that of a skeleton with fewer. `no_merge` counts voxels of segments inside a
-    mask that no neuron should enter: with more than `merge_threshold` such voxels, a segment's runs
-    are lost to the skeletons that have so many nodes in it.
+    A segment is a merger if it holds at least that many nodes of two skeletons or more; then no run
+    in it counts, not even that of a skeleton with fewer. `no_merge` counts the voxels of segments
+    in a mask where no neuron should be: with more than `merge_threshold` of these, a segment's runs
+    do not count for skeletons with at least that many nodes in it.
     """
     found = node_overlaps(segments, skeletons)
     counted = found.nodes >= merge_threshold
@@ -156,7 +156,7 @@ def merge_threshold_erl(
 def node_voi(segments: np.ndarray, skeletons: Skeletons) -> dict[str, float]:
     """The variation of information over nodes, in bits: `node_voi_split` and `node_voi_merge`.
 
-    Segment 0 is a segment like any other. Every node counts once, whatever length it stands for.
+    Segment 0 is a segment like any other. Every node counts once, for any length of its edges.
     """
     found = node_overlaps(segments, skeletons)
     share = found.nodes / found.nodes.sum()

@@ -11,15 +11,15 @@ def jaccard(
     *,
     table: Contingency | None = None,
 ) -> dict[str, float]:
-    """How much of two masks is in both, 1 best: intersection over union of all ids above 0.
+    """The overlap of two masks, 1 best: intersection over union of all ids above 0.
 
-    `jaccard`, and with it `jaccard_precision`, the part of the predicted voxels that are true, and
-    `jaccard_recall`, the part of the true voxels that are predicted. Voxels whose truth is -1 do
-    not count. Each is 1 where it is a part of nothing: two empty masks are the same, nothing is
-    wrong in an empty segmentation, and nothing of an empty truth is missed.
+    `jaccard`, and with it `jaccard_precision`, the share of the predicted voxels that are true, and
+    `jaccard_recall`, the share of the true voxels that are predicted. Voxels whose truth is -1 do
+    not count. A share of no voxels is 1: two empty masks are the same, nothing is wrong in an empty
+    segmentation, and nothing of an empty truth is missed.
 
     Labels are integers of any dtype and one shape; with a `table` of them the arrays are not
-    looked at. A truth that is -1 throughout is a UserError.
+    used. Raises UserError if the truth is -1 everywhere.
     """
     table = table_of(segmentation, truth, table, background=True)
     ours, theirs = table.segmentation > 0, table.truth > 0

@@ -1,4 +1,4 @@
-"""Matching the instances of a segmentation with those of its truth, one to one."""
+"""One-to-one matching of the instances of a segmentation with those of its truth."""
 
 from collections.abc import Sequence
 
@@ -19,11 +19,11 @@ def instance_matching(
 ) -> dict[str, float]:
     """How many instances were found, and how well, at each threshold of their overlap.
 
-    Instances are the ids but 0. A pair of them may be matched when its intersection over union
-    (IoU) is the threshold or more; each is matched once, so that as many pairs as possible are,
-    then that all pairs taken, matched or not, have the greatest IoU in sum. An instance's size
-    counts all its voxels, those where the other volume is 0 too; where the truth is -1 nothing
-    counts, and a segment that lies only there is no instance.
+    Instances are all ids except 0. A pair may be matched if its intersection over union (IoU) is
+    the threshold or more. Each instance is paired once, so that the number of matched pairs is
+    largest and then the sum of IoU over all pairs, matched or not. An instance's size counts all
+    its voxels, also those where the other volume is 0; where the truth is -1 nothing counts, and a
+    segment that lies only there is no instance.
 
     For each threshold t, `instance_<name>_<t>`: `tp` the matched pairs, `fp` the segments and `fn`
     the objects left over, `precision`, `recall`, `f1`, `accuracy` = tp / (tp + fp + fn) (called AP
@@ -31,9 +31,9 @@ def instance_matching(
     `mean_true_score` = the same sum / objects. Precision of no segments is 0.
 
     Labels are integers of any dtype and one shape; with a `table` of them the arrays are not
-    looked at. A truth without objects and thresholds outside (0, 1] are UserErrors. The
+    used. Raises UserError if the truth has no objects or a threshold is not in (0, 1]. The
     definitions are those of StarDist's `matching` (Schmidt et al., MICCAI 2018) and, for `pq`,
-    Kirillov et al., CVPR 2019; the overlaps stay sparse.
+    Kirillov et al., CVPR 2019; the table of overlaps is sparse.
     """
     check_thresholds(iou_thresholds, metric="instance_matching")
     overlaps = Overlaps(table_of(segmentation, truth, table, background=True))
@@ -63,7 +63,7 @@ def _scores(matched: np.ndarray, objects: int, segments: int) -> dict[str, float
 
 
 def check_thresholds(thresholds: Sequence[float], *, metric: str) -> None:
-    """A UserError unless the metric's thresholds of IoU are in (0, 1] and none is there twice."""
+    """Raises UserError if a metric's threshold of IoU is not in (0, 1], or is given twice."""
     key = f"{metric}: iou_thresholds"
     if not len(thresholds) or len({*thresholds}) < len(thresholds):
         raise UserError(f"{key}: {list(thresholds)} must be one or more, none of them twice")
@@ -76,7 +76,7 @@ class Overlaps:
     """The pairs of instances that overlap: `truth` and `segment`, numbered from 0, and `iou`.
 
     Numbers are the ranks of ids among those of the table, 0 included; `objects` and `segments`
-    count the instances. A table without objects is a UserError.
+    count the instances. Raises UserError if the table has no objects.
     """
 
     def __init__(self, table: Contingency) -> None:
@@ -92,19 +92,19 @@ class Overlaps:
             raise UserError("the truth holds no object (all is 0 or -1): nothing to match")
 
     def best_pairs(self, threshold: float) -> np.ndarray:
-        """Which overlaps are matched at the threshold, as their numbers."""
+        """The numbers of the overlaps that are matched at the threshold."""
         good = self.iou >= threshold
         alone = good & _once(self.truth, good) & _once(self.segment, good)
         if np.array_equal(alone, good):  # always so above 0.5
             return np.flatnonzero(good)
-        # A good pair whose ends are in no other one is in every best matching; its ends are gone.
+        # A good pair whose ends are in no other one is in every best matching, and settled.
         free = ~np.isin(self.truth, self.truth[alone]) & ~np.isin(self.segment, self.segment[alone])
         rest = self._beside_good(np.flatnonzero(free), good)
         taken = rest[_assigned(self.truth[rest], self.segment[rest], self.iou[rest], good[rest])]
         return np.concatenate([np.flatnonzero(alone), taken[good[taken]]])
 
     def _beside_good(self, pairs: np.ndarray, good: np.ndarray) -> np.ndarray:
-        """Of the pairs those that hang together with a good one: no others compete with it."""
+        """The pairs that are connected to a good one: no others compete with it."""
         first_segment = self.truth.max() + 1
         nodes = first_segment + self.segment.max() + 1
         ends = (self.truth[pairs], first_segment + self.segment[pairs])
@@ -114,19 +114,19 @@ class Overlaps:
 
 
 def _once(ids: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """For each pair whether its id occurs in one chosen pair at most."""
+    """For each pair, whether its id occurs in at most one chosen pair."""
     return np.bincount(ids, weights=chosen)[ids] <= 1
 
 
 def _assigned(
     truth: np.ndarray, segment: np.ndarray, iou: np.ndarray, good: np.ndarray
 ) -> np.ndarray:
-    """Which pairs are taken: as many good ones as possible, then with the greatest IoU in sum."""
+    """The pairs chosen: as many good ones as possible, then the greatest sum of IoU."""
     objects, rows = np.unique(truth, return_inverse=True)
     segments, columns = np.unique(segment, return_inverse=True)
-    # The sum of all IoU is worth half a good pair at most.
+    # The sum of all IoU counts at most as half a good pair.
     worth = good + iou / (2 * min(len(objects), len(segments)))
-    # An object may stay alone, which is a column of its own and is worth 0. A cost of 0 is no edge.
+    # An object may remain alone: a column of its own, of value 0. A cost of 0 would be no edge.
     own = np.arange(len(objects))
     costs = csr_array(
         (

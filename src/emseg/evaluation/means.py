@@ -1,4 +1,4 @@
-"""Rows of scores: their means over volumes, the best of these, and all of them as a table."""
+"""Rows of scores: their means over volumes, the best mean, and a table of all rows."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 
 def means_of(rows: Sequence[Row], columns: Sequence[str], scores: Sequence[str]) -> list[Row]:
-    """The mean scores of the rows that agree in the columns, as they come, with their number `n`.
+    """The mean scores of the rows with equal columns, in order of appearance, and their number `n`.
 
     Rows of a failure have no scores, and do not count.
     """
@@ -32,20 +32,20 @@ def means_of(rows: Sequence[Row], columns: Sequence[str], scores: Sequence[str])
 
 
 def best_of(means: Sequence[Row], score: str, way: str, *, n: int) -> Row | None:
-    """The first of the best means of `n` rows; None where there is none that is a number."""
+    """The first of the best means of `n` rows; None if none of them is a number."""
     sound = [mean for mean in means if mean["n"] == n and not np.isnan(mean[score])]
     choose = min if way == "minimize" else max
     return choose(sound, key=lambda mean: mean[score]) if sound else None
 
 
 def with_values(means: Sequence[Row], values: Row, *, n: int) -> Row | None:
-    """The mean of `n` rows that has these values in its columns; None where there is none."""
+    """The mean of `n` rows that has these values in its columns, or None."""
     found = (mean for mean in means if mean["n"] == n and values.items() <= mean.items())
     return next(found, None)
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """The rows as CSV, with the columns of all of them, whole or not at all."""
+    """Writes the rows as CSV, with all columns of any row; the file is complete or not there."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")

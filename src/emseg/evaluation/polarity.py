@@ -1,4 +1,4 @@
-"""Synapses found, and found with their direction."""
+"""Scores of synapses, with and without their direction."""
 
 from collections.abc import Sequence
 
@@ -17,18 +17,18 @@ def polarity_matching(
 ) -> dict[str, float]:
     """Precision, recall and F1 of synapses, and of directed synapses, for each threshold of IoU.
 
-    In both volumes synapse s has its pre-synaptic region under the id 2 s - 1, its post-synaptic
-    one under 2 s. A synapse is both together, and is matched as `instance_matching` matches: one to
-    one, at an intersection over union (IoU) of the threshold or more. A matched pair is a directed
-    synapse found where more voxels agree on the side, pre on pre and post on post, than disagree.
+    In both volumes the pre-synaptic region of synapse s has the id 2 s - 1, the post-synaptic one
+    2 s. A synapse is both together, and is matched as in `instance_matching`: one to one, with an
+    intersection over union (IoU) of the threshold or more. A matched pair has the right direction
+    if more of its common voxels have the same side (pre or post) in both than different sides.
 
     For each threshold t: `synapse_precision_<t>`, `synapse_recall_<t>`, `synapse_f1_<t>`, and
     `synapse_directed_<name>_<t>`, in which only pairs with the right direction count as found.
     Precision of no synapses is 0.
 
     Labels are integers of any dtype and one shape, -1 in the truth where nothing counts; with a
-    `table` of them the arrays are not looked at. A truth without synapses and thresholds outside
-    (0, 1] are UserErrors.
+    `table` of them the arrays are not used. Raises UserError if the truth has no synapses or a
+    threshold is not in (0, 1].
     """
     check_thresholds(iou_thresholds, metric="polarity_matching")
     synapses, agreed = _folded(table_of(segmentation, truth, table, background=True))
@@ -48,7 +48,7 @@ def polarity_matching(
 
 
 def _folded(regions: Contingency) -> tuple[Contingency, np.ndarray]:
-    """The table of synapses, and how many more voxels of each entry agree on their side."""
+    """The table of synapses, and per entry the voxels of equal minus those of different sides."""
     truth, ours = regions.truth, regions.segmentation
     ids = np.stack([truth - truth // 2, ours - ours // 2], axis=1)
     pairs, entry = np.unique(ids, axis=0, return_inverse=True)

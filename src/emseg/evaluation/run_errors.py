@@ -1,4 +1,4 @@
-"""Where a segmentation loses run length most: its worst mergers and splits, with their places."""
+"""The mergers and splits of a segmentation that cost most run length, and their places."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,10 @@ Place = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Merger:
-    """A segment that joins skeletons, the largest of it first, and the `lost` length of them in it.
+    """A segment that joins skeletons, those with most nodes first, and their `lost` length in it.
 
-    `nodes` says how many of each skeleton lie there, `lost` is in nm. `voxel` and `position` (nm)
-    are those of a node of the first skeleton, of all the one nearest to another skeleton's.
+    `nodes` are the numbers of nodes of each skeleton there, `lost` is in nm. `voxel` and `position`
+    (nm) are those of the first skeleton's node that is nearest to a node of another one.
     """
 
     segment: int
@@ -45,11 +45,10 @@ class Split:
 def worst_mergers(
     segments: np.ndarray, skeletons: Skeletons, *, n: int = 10, tolerance: float = 0.0
 ) -> list[Merger]:
-    """The `n` segments whose joining of skeletons loses most length, the worst first.
+    """The `n` segments that lose most length because they join skeletons, the worst first.
 
-    `segments` (N,) is that of each node. Skeletons with `tolerance` nodes in a segment or fewer are
-    not joined by it; what is lost is as of `nerl`. Segment 0 has no runs, hence loses none and is
-    left out.
+    `segments` (N,) is the segment of each node. Skeletons with `tolerance` nodes in a segment or
+    fewer are not joined by it; lost length is as in `nerl`. Segment 0 has no runs and is left out.
     """
     found = node_overlaps(segments, skeletons)
     counted = found.nodes > tolerance
@@ -80,8 +79,8 @@ def worst_mergers(
 def worst_splits(segments: np.ndarray, skeletons: Skeletons, *, n: int = 10) -> list[Split]:
     """The `n` edges between two segments, neither of them 0, that cut the longest runs.
 
-    `segments` (N,) is that of each node. The longest are those whose shorter run, of the skeleton's
-    edges in one of the two segments, is longest; equal ones come in the order of the edges.
+    `segments` (N,) is the segment of each node. An edge ends a run of its skeleton in each of the
+    two segments; the shorter run counts. Equal ones are in the order of the edges.
     """
     segments = np.ascontiguousarray(segments, np.int64)
     found = node_overlaps(segments, skeletons)
@@ -111,7 +110,7 @@ def _both(places: np.ndarray, ends: np.ndarray) -> tuple[Place, Place]:
 
 
 def _meeting_node(inside: np.ndarray, members: np.ndarray, skeletons: Skeletons) -> int:
-    """Of the first member's nodes inside, the one nearest to those of the other members."""
+    """The node of the first member inside that is nearest to a node of the other members."""
     own = np.flatnonzero(inside & (skeletons.owner == members[0]))
     others = np.flatnonzero(inside & np.isin(skeletons.owner, members[1:]))
     distances, _ = KDTree(skeletons.positions[others]).query(skeletons.positions[own])

@@ -1,4 +1,4 @@
-"""The contingency table of a segmentation and its truth: all that neuron metrics need."""
+"""The contingency table of a segmentation and its truth, from which neuron metrics follow."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from emseg.errors import UserError
 from emseg.kernels.contingency import add_equal_pairs, count_pairs
 
-# Voxels that are copied together where ids cannot be counted as they lie.
+# Voxels that are copied together if the array itself cannot be counted.
 _CHUNK = 2**20
 
 
@@ -18,10 +18,10 @@ class Contingency:
     """How many voxels carry each pair of a truth id and a segmentation id.
 
     One entry per pair that occurs, ordered by truth id, then by segmentation id: `truth` and
-    `segmentation` uint64, `counts` int64. Truth 0 (background) has entries like any id, which
-    `objects` leaves out; voxels whose truth is -1 (unlabelled) are in none. Segmentation 0 is an id
-    like others. `voxels` counts all voxels, the unlabelled ones too. Tables of parts of a volume
-    add up to that of the whole.
+    `segmentation` uint64, `counts` int64. Truth 0 (background) has entries like any id (see
+    `objects`); voxels whose truth is -1 (unlabelled) have none. Segmentation 0 is an id like
+    others. `voxels` counts all voxels, even unlabelled ones. Tables of parts of a volume add up to
+    that of the whole.
     """
 
     truth: np.ndarray
@@ -38,11 +38,11 @@ class Contingency:
         )
 
     def merged(self, lut: np.ndarray) -> "Contingency":
-        """The table of the segmentation in which every id s is called lut[s].
+        """The table of the segmentation in which every id s becomes lut[s].
 
-        `lut` are integers of 0 or more, one for each id up to the greatest that occurs, 0 among
-        them. A UserError for any other. Its time does not depend on the voxels, so that one table
-        of fragments serves for all ways to put them together.
+        `lut` are integers of 0 or more, one for each id from 0 to the largest that occurs; else
+        raises UserError. The time does not depend on the voxels, so one table of fragments can be
+        used for many segmentations.
         """
         top = int(self.segmentation.max(initial=0))
         if lut.ndim != 1 or len(lut) <= top:
@@ -52,7 +52,7 @@ class Contingency:
         bits = [int(n).bit_length() for n in (len(self.truth), new.max(initial=0), len(new))]
         if sum(bits) > 63:
             return _table(self.truth, new.astype(np.uint64), self.counts, self.voxels)
-        # Sorted with its place at the end, a key tells where its count is.
+        # The lowest bits of a key are the place of its count.
         keys = (self.truth_index << bits[1]) + new.astype(np.int64)
         keys <<= bits[2]
         keys += np.arange(len(keys))
@@ -67,7 +67,7 @@ class Contingency:
 
     @cached_property
     def objects(self) -> "Contingency":
-        """The entries of the truth's objects, that is without truth 0; of the same `voxels`."""
+        """The entries of the truth's objects, that is without truth 0; with the same `voxels`."""
         start = np.searchsorted(self.truth, 1)
         entries = (self.truth[start:], self.segmentation[start:], self.counts[start:])
         return Contingency(*entries, self.voxels)
@@ -104,9 +104,9 @@ class Contingency:
 
 
 class Accumulator:
-    """A contingency table in the making: blocks of a volume go in, in any order.
+    """Makes a contingency table from the blocks of a volume, added in any order.
 
-    Memory grows with the pairs that occur, not with the voxels.
+    Memory grows with the number of pairs that occur, not of voxels.
     """
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ class Accumulator:
         self._voxels = 0
 
     def add(self, segmentation: np.ndarray, truth: np.ndarray) -> None:
-        """Count one more block; what it may hold is said at `contingency`."""
+        """Counts one more block; arrays as for `contingency`."""
         check_pair(segmentation, truth)
         ignores = truth.dtype.kind == "i"
         ignored = np.uint64(2**64 - 1 if truth.dtype.itemsize == 8 else 2**32 - 1)
@@ -131,7 +131,7 @@ class Accumulator:
 
 
 def check_pair(segmentation: np.ndarray, truth: np.ndarray) -> None:
-    """Nothing, or a UserError: both are ids as `contingency` takes them, and of one shape."""
+    """Raises UserError if the arrays are not ids as for `contingency`, or differ in shape."""
     if segmentation.shape != truth.shape:
         raise UserError(
             f"the segmentation has the shape {segmentation.shape}, the truth {truth.shape}"
@@ -143,10 +143,10 @@ def check_pair(segmentation: np.ndarray, truth: np.ndarray) -> None:
 def contingency(segmentation: np.ndarray, truth: np.ndarray) -> Contingency:
     """The contingency table of a segmentation and its truth, or of the same block of both.
 
-    Both are integers of any dtype (raw uint64 ids too) or bool, and of one shape, with one axis
-    or more. Where the truth is -1, in a signed dtype, nothing is counted. Floats, other negative
-    ids and different shapes are UserErrors. Time grows with runs of equal ids, memory with the
-    pairs that occur; contiguous ids of 32 or 64 bits are not copied.
+    Both are integers of any dtype (even full uint64 ids) or bool, and of one shape, with one axis
+    or more. Where the truth is -1, in a signed dtype, nothing is counted. Raises UserError for
+    floats, other negative ids and different shapes. Time grows with the number of runs of equal
+    ids, memory with that of pairs; contiguous ids of 32 or 64 bits are not copied.
     """
     pairs = Accumulator()
     pairs.add(segmentation, truth)
@@ -160,9 +160,9 @@ def table_of(
     *,
     background: bool = False,
 ) -> Contingency:
-    """The table given, else that of the arrays; without truth 0 unless `background`.
+    """The given table, else that of the arrays; without truth 0 unless `background`.
 
-    A UserError when it counts no voxel.
+    Raises UserError if no voxel is counted.
     """
     if table is None:
         if segmentation is None or truth is None:
@@ -176,7 +176,7 @@ def table_of(
 
 
 def _flat(labels: np.ndarray) -> Iterator[np.ndarray]:
-    """The ids as one line of uint32 or uint64, -1 the greatest, in pieces where it must be copied.
+    """The ids as flat uint32 or uint64 (-1 is the largest), in pieces if they must be copied.
 
     The pieces are the same for all arrays of one shape.
     """
@@ -203,20 +203,20 @@ def _table(
     order = np.lexsort((segmentation, truth))
     truth, segmentation, counts = truth[order], segmentation[order], counts[order]
     starts = np.flatnonzero(_changes(truth) | _changes(segmentation))
-    # reduceat has no answer for no entries at all.
+    # reduceat fails if there are no entries.
     sums = np.add.reduceat(counts, starts) if len(starts) else counts
     return Contingency(truth[starts], segmentation[starts], sums, voxels)
 
 
 def _changes(ids: np.ndarray) -> np.ndarray:
-    """Where an id is another than the one before; the first is."""
+    """Where an id differs from the one before it, and the first place."""
     first = np.ones(len(ids), np.bool_)
     first[1:] = ids[1:] != ids[:-1]
     return first
 
 
 def _ranked(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ids that occur in order, and for each given one its place among them (int64)."""
+    """The ids that occur, sorted, and for each given id its place among them (int64)."""
     top = int(ids.max(initial=0))
     if top > 8 * len(ids):
         return np.unique(ids, return_inverse=True)

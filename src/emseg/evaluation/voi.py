@@ -13,13 +13,13 @@ def voi(
 ) -> dict[str, float]:
     """The variation of information in bits: `voi_split`, `voi_merge` and their sum, `voi_sum`.
 
-    Split is H(segmentation | truth), objects falling apart; merge is H(truth | segmentation),
-    objects joined. 0 is best. Truth 0 and -1 are left out, segmentation 0 is a segment like any
-    other (so that removed dust is not for nothing). Equal to scikit-image's
-    variation_of_information(truth, segmentation, ignore_labels=(0,)) and to CREMI's.
+    Split is H(segmentation | truth), for objects in several segments; merge is
+    H(truth | segmentation), for joined objects. 0 is best. Truth 0 and -1 are left out,
+    segmentation 0 is a segment like any other (so that removing segments is not free). Equal to
+    scikit-image's variation_of_information(truth, segmentation, ignore_labels=(0,)) and to CREMI's.
 
-    Labels are integers of any dtype and one shape; with a `table` of them the arrays are not
-    looked at. No labelled voxel is a UserError. Meila, "Comparing clusterings", JMVA 2007.
+    Labels are integers of any dtype and one shape; with a `table` of them the arrays are not used.
+    Raises UserError if no voxel is labelled. Meila, "Comparing clusterings", JMVA 2007.
     """
     split, merge = split_and_merge(table_of(segmentation, truth, table))
     return {"voi_split": split, "voi_merge": merge, "voi_sum": split + merge}
@@ -34,5 +34,5 @@ def split_and_merge(table: Contingency) -> tuple[float, float]:
 
 
 def _entropy(share: np.ndarray, conditional: np.ndarray) -> float:
-    # No part is above 1, so no term is negative; + 0 makes a 0 of -0.
+    # No share is above 1, so no term is negative; + 0 turns -0 into 0.
     return float((share * -np.log2(conditional)).sum()) + 0.0

@@ -1,4 +1,4 @@
-"""The sum of weighted windows over as many planes as windows still to come can reach."""
+"""The sum of weighted windows, for only those planes that later windows can still change."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -20,8 +20,8 @@ OutputDtype = Literal["float32", "float16", "uint8"]
 class WindowSum:
     """The rolling weighted sum of windows, from which finished planes are taken in order.
 
-    `offsets` are those of the channels (zero: no affinity), `first` is the plane to begin with.
-    Planes live in a ring along axis 0; the sum of weights is never stored, because it follows
+    `offsets` are those of the channels (zero: no affinity), `first` is the first plane.
+    Planes are in a ring buffer along axis 0; the sum of weights is not stored, because it follows
     from the grid.
     """
 
@@ -77,7 +77,7 @@ class WindowSum:
     def take(self, finished: int) -> Iterator[tuple[int, np.ndarray]]:
         """The planes before `finished` not taken yet, one by one: index and values (C, 1, ...).
 
-        UserError when a value is not finite.
+        Raises UserError if a value is not finite.
         """
         for plane in range(self.next, finished):
             sums = self.sums[:, plane % self.depth]
@@ -98,7 +98,7 @@ class WindowSum:
         reaching = [(i, plane - a) for i, a in rows if 0 <= plane - a < self.grid.window[0]]
         total = reduce(torch.add, (self._spread(row, index) for row, index in reaching))
         mean = sums / total[self.kind]
-        # One value that is not finite makes the sum so.
+        # A single infinite value or NaN makes the sum so.
         if not math.isfinite(float(mean.sum())):
             raise UserError(
                 f"network output at plane {plane} is not finite: the weights hold NaN, or "
@@ -109,7 +109,7 @@ class WindowSum:
         return mean.to(getattr(torch, self.dtype))
 
     def _spread(self, row: int, index: int) -> torch.Tensor:
-        """One plane of the windows of a row: the sum of their weights, (kinds, *section)."""
+        """The sum of the weights of a row's windows in one plane, (kinds, *section)."""
         mask = self.masks[0][row]
         weights = self.weights[index].expand(self.kinds, *self.grid.window[1:])
         weights = weights if mask is None else weights * mask[:, index]

@@ -1,4 +1,4 @@
-"""What turns a network's raw output into the values that are blended and saved."""
+"""Activations: from a network's raw output to the values that are blended and saved."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
@@ -8,21 +8,21 @@ import torch
 from emseg.errors import UserError, unknown_name
 
 Activation = Literal["sigmoid", "scale_sigmoid", "none"]
-# What a channel was trained with: a probability, or a value in [-1, 1].
+# The activation a channel was trained with: for a probability, or for a value in [-1, 1].
 ChannelActivation = Literal["sigmoid", "tanh"]
 
-# Activations whose values lie in [0, 1], as the integer output needs them.
+# Activations with values in [0, 1], which integer output needs.
 PROBABILITIES: tuple[Activation, ...] = ("sigmoid", "scale_sigmoid")
 
 
 def activation_function(
     name: Activation, channels: Sequence[str] | None = None
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The function of a batch (N, C, ...) that `name` means.
+    """The activation `name`, as a function of a batch (N, C, ...).
 
     `scale_sigmoid` is the sigmoid of 0.2 x logit, which half precision does not saturate (BANIS).
-    `channels` says what each was trained with (`ChannelActivation`; None: all `sigmoid`): one of
-    `tanh` becomes its tanh, unless `name` is `none`.
+    `channels` are the activations used in training (`ChannelActivation`; None: all `sigmoid`): a
+    channel with `tanh` gets tanh, unless `name` is `none`.
     """
     functions: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
         "sigmoid": torch.sigmoid,
@@ -46,7 +46,7 @@ def activation_function(
 
 
 def distances(channels: Sequence[str] | None) -> list[int]:
-    """The channels whose values lie in [-1, 1]; UserError for an activation that is not known."""
+    """The channels with values in [-1, 1]. Raises UserError if an activation is unknown."""
     for one in channels or ():
         if one not in get_args(ChannelActivation):
             raise unknown_name("activation of a channel", one, get_args(ChannelActivation))

@@ -1,4 +1,4 @@
-"""How much a voxel of a window counts where windows overlap."""
+"""The weights of a window's voxels where windows overlap."""
 
 from functools import reduce
 from typing import Literal, get_args
@@ -12,15 +12,15 @@ from emseg.kernels.symmetry import Offset, edge_span
 
 Blending = Literal["constant", "gaussian", "bump", "distance_transform"]
 
-# The least weight relative to the greatest, so that float32 sums lose no voxel.
+# The smallest weight relative to the largest, so that float32 sums lose no voxel.
 FLOOR = 1e-3
-# Weights are whole numbers: float32 adds up 256 windows of the greatest without rounding, and what
-# is constant stays so to the last bit.
+# Weights are whole numbers: float32 adds up 256 windows of the largest without rounding, and a
+# constant prediction remains exactly constant.
 SCALE = 1 << 16
 
 
 def weight_map(window: tuple[int, ...], blending: Blending) -> np.ndarray:
-    """The weight of each voxel of a window, float32 whole numbers, none below 1e-3 of the greatest.
+    """The weight of each voxel of a window, float32 whole numbers, at least 1e-3 of the largest.
 
     `constant`: 1. `gaussian`: sigma of an eighth of the window (MONAI). `bump`: exp(-1/(1 - u^2))
     with u from -1 to 1 over the window and its rim (Wu et al. 2021, chunkflow).
@@ -55,11 +55,11 @@ def plane_validity(
 ) -> np.ndarray:
     """Which planes of each window along an axis count: float32, 0 or 1.
 
-    One row per window of the axis, of shape (offsets, 1.., planes, 1..): it spreads over a window.
+    One row per window of the axis, of shape (offsets, 1.., planes, 1..), to broadcast to a window.
 
-    A plane whose edge leaves the window was never trained: it counts nothing where another window
-    has that edge inside. A plane that no window has inside (the volume's own face, no padding)
-    keeps its weight in all of them, so that every voxel has a value.
+    A plane whose edges leave the window was never trained: it does not count if another window has
+    these edges inside. If no window has them inside (at the volume's face, without padding), the
+    plane counts in all windows, so that every voxel has a value.
     """
     starts, n = grid.starts[axis], grid.window[axis]
     inside = np.zeros((len(starts), len(offsets), n), bool)

@@ -1,4 +1,4 @@
-"""Predict a volume window by window, plane by plane, in memory that its depth does not change."""
+"""Predict a volume window by window, in memory that does not depend on its depth."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -52,14 +52,14 @@ def predict(
     write: Callable[[int, np.ndarray], None] | None = None,
     first_plane: int = 0,
 ) -> np.ndarray | None:
-    """The prediction, (channels, Z, Y, X) from `first_plane` on, or None when `write` takes it.
+    """The prediction, (channels, Z, Y, X) from `first_plane` on, or None if `write` is given.
 
-    `net`, in eval mode, maps what `normalize` makes of the stored values, (N, C_in, *window)
-    float32 on `device`, to logits (N, channels, *window). Windows (`window_grid`) are activated
+    `net`, in eval mode, maps normalized values (by `normalize`), (N, C_in, *window) float32 on
+    `device`, to logits (N, channels, *window). Windows (`window_grid`) are activated
     (`activation_function`), their views merged (`tta`) and blended (`weight_map`); given the
-    channels' `offsets` (zero: no affinity), edges that leave a window count only where no window
-    has them inside. uint8 is round(255 p). `write(start, planes)` gets finished planes in order,
-    and from `first_plane` on the bits of an uninterrupted run. UserError for what does not fit.
+    channels' `offsets` (zero: no affinity), edges that leave a window count only if no window has
+    them inside. uint8 is round(255 p). `write(start, planes)` gets finished planes in order; from
+    `first_plane` on they equal those of an uninterrupted run. Raises UserError for bad arguments.
     """
     image = from_array(volume) if isinstance(volume, np.ndarray) else volume
     grid = window_grid(
@@ -96,7 +96,7 @@ def check_options(
     batch_size: int,
     channel_activations: Sequence[str] | None = None,
 ) -> None:
-    """Nothing, or a UserError for settings of `predict` that are unknown or do not go together."""
+    """Raises UserError if settings of `predict` are unknown or contradict each other."""
     if batch_size < 1:
         raise UserError(f"inference.window.sw_batch_size {batch_size}: must be at least 1")
     if padding not in get_args(PaddingMode):
@@ -166,7 +166,7 @@ def _load(
         patch = normalize(read_padded(image, start, stop, mode=padding_mode))
         patches.append(patch.reshape(-1, *grid.window))
     batch = torch.from_numpy(np.stack(patches))
-    # Pinned memory lets the copy run beside the network.
+    # With pinned memory the copy runs at the same time as the network.
     return (batch.pin_memory() if device.type == "cuda" else batch).to(device, non_blocking=True)
 
 
@@ -199,7 +199,7 @@ def _blocks(
 
 
 def _ahead(items: Iterable[Item], load: Callable[[Item], Loaded]) -> Iterator[tuple[Item, Loaded]]:
-    """Each item with what `load` makes of it; the next one is loading meanwhile."""
+    """Each item with the result of `load`, which already runs for the next item."""
     with ThreadPoolExecutor(max_workers=1) as reader:
         started = ((item, reader.submit(load, item)) for item in items)
         following = next(started, None)

@@ -1,4 +1,4 @@
-"""Test-time augmentation: one prediction of a patch from all its views."""
+"""Test-time augmentation: predicts a patch from all its views."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The views to predict, the identity first (`kernels.symmetry.views`), and how they merge."""
+    """The views to predict, identity first (`kernels.symmetry.views`), and how to merge them."""
 
     views: tuple[Symmetry, ...]
     mode: EnsembleMode = "mean"
@@ -45,10 +45,10 @@ def merged_views(
 ) -> Forward:
     """A network that predicts each patch from all its views: (N, C_in, *window) to (N, C, *window).
 
-    Views are brought back exactly, affinity channels by `channel_sources`. An edge with an end
-    outside the patch was trained in no view: there the value of the patch as it lies stays.
-    Views are merged one by one and never held together. UserError when a view needs an offset
-    that is not there, or turns a window that is not square.
+    Views are transformed back exactly, affinity channels by `channel_sources`. Edges with an end
+    outside the patch are trained in no view: they have the value of the original view.
+    Views are merged one by one and never all in memory. Raises UserError if a view needs an
+    offset that is missing, or turns a window that is not square.
     """
     for view in ensemble.views:
         seen = tuple(window[axis] for axis in view.permutation)
@@ -67,7 +67,7 @@ def merged_views(
         # A clone, because the network may return its input, which the other views still need.
         result = forward(batch).clone()
         for view, channels in zip(ensemble.views[1:], sources[1:], strict=True):
-            back = _seen(forward(_seen(batch, view).contiguous()), view.inverse())
+            back = _transformed(forward(_transformed(batch, view).contiguous()), view.inverse())
             for channel, (source, shift) in enumerate(channels):
                 span = spans[channel]
                 origin = [slice(s.start - d, s.stop - d) for s, d in zip(span, shift, strict=True)]
@@ -81,7 +81,7 @@ def merged_views(
     return merged
 
 
-def _seen(batch: torch.Tensor, view: Symmetry) -> torch.Tensor:
+def _transformed(batch: torch.Tensor, view: Symmetry) -> torch.Tensor:
     order = [0, 1, *(2 + axis for axis in view.permutation)]
     return batch.permute(order).flip([2 + axis for axis, flip in enumerate(view.flips) if flip])
 

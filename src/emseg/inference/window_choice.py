@@ -1,4 +1,4 @@
-"""Which windows to predict a volume in, where nobody has said it."""
+"""Chooses the windows to predict a volume in, if the user did not."""
 
 import copy
 import math
@@ -11,23 +11,23 @@ from torch import nn
 from emseg.errors import UserError
 from emseg.inference.windows import window_grid
 
-# A window is at most so many times as long as the training patch. Norms over space (group,
-# instance, response) see as much as the window holds: what they learned of patches holds for
-# windows not much larger. Most of what larger windows save is saved by then.
+# A window is at most this many times as long as the training patch. Norms over space (group,
+# instance, response) depend on the window's size, and what was trained on patches is valid only for
+# windows not much larger. Still larger windows would save little time.
 GROWTH = 2.0
-# Voxels of a window above which it grows no more: a batch should not take minutes on a CPU.
+# The most voxels of a window: a batch should not take minutes on a CPU.
 MOST_VOXELS = 1 << 21
-# Networks hold 3 (Swin UNETR) to 11 (RSUNet) float32 tensors as large as their largest while they
-# predict, measured on a CPU; more means smaller windows than there is room for.
+# To predict, networks need memory for 3 (Swin UNETR) to 11 (RSUNet) float32 tensors of the size of
+# their largest, measured on a CPU; a larger number here makes windows smaller.
 TENSORS = 12
 _STEPS = 16
 
 
 @dataclass(frozen=True)
 class Windows:
-    """The size of windows (voxels), and how much of it neighbours share along each axis (0 to 1).
+    """The size of windows (voxels), and the part of it that neighbours share along each axis.
 
-    `chosen` where the size is not the user's.
+    `chosen` is false if the size was set by the user.
     """
 
     size: tuple[int, ...]
@@ -47,10 +47,10 @@ def choose_windows(
 ) -> Windows:
     """Windows for a volume of `shape`, the same for the same arguments.
 
-    They grow from `least`, the training patch, alike along all axes to `GROWTH` times its size, in
-    multiples of `stride`, while they have at most `MOST_VOXELS` voxels and `fits` says yes; not
-    beyond the padded volume, and no further than saves windows. `overlap` None: neighbours share
-    half a training patch, however large windows are. Axes of a pair in `square` are equally long.
+    They grow from `least`, the training patch, equally along all axes up to `GROWTH` times its
+    size, in multiples of `stride`, while they have at most `MOST_VOXELS` voxels and `fits` is true;
+    not beyond the padded volume, and only as far as it reduces the number of windows. `overlap`
+    None: neighbours share half a training patch. Axes of a pair in `square` are equally long.
     """
     stride = _common(stride, square)
     least = _multiple(_squared(least, square), stride)
@@ -75,14 +75,14 @@ def choose_windows(
 def least_window(
     patch: Sequence[int], stride: Sequence[int], square: Sequence[tuple[int, int]] = ()
 ) -> tuple[int, ...]:
-    """The training patch, its axes as long as another where a view turns one into it."""
+    """The training patch, with axes that views exchange made equally long."""
     return tuple(_multiple(_squared(patch, square), _common(stride, square)))
 
 
 def shared(
     size: Sequence[int], patch: Sequence[int], overlap: float | Sequence[float] | None
 ) -> float | tuple[float, ...]:
-    """The overlap as parts of windows of `size`: as it is, or half the patch where it is None."""
+    """The overlap as parts of windows of `size`: as given, or half the patch if it is None."""
     if overlap is not None:
         return overlap if isinstance(overlap, int | float) else tuple(overlap)
     parts = tuple(min(0.5, b / (2 * a)) for a, b in zip(size, patch, strict=True))
@@ -90,10 +90,10 @@ def shared(
 
 
 def bytes_per_voxel(net: nn.Module, in_channels: int, size: Sequence[int]) -> int:
-    """About how many bytes the network holds for each voxel of a window while it predicts.
+    """About how many bytes the network needs for each voxel of a window while it predicts.
 
-    `TENSORS` times its largest output for an image of `size`, found without memory or time.
-    UserError when the network cannot be called so.
+    `TENSORS` times its largest output for an image of `size`, found on the meta device.
+    Raises UserError if the network does not run there.
     """
     largest = 0
 
@@ -108,7 +108,7 @@ def bytes_per_voxel(net: nn.Module, in_channels: int, size: Sequence[int]) -> in
     try:
         with torch.no_grad():
             measured(torch.empty((1, in_channels, *size), device="meta"))
-    except Exception as error:  # A network of others may need values, which a meta tensor lacks.
+    except Exception as error:  # Some networks need values, which a meta tensor does not have.
         raise UserError(
             "inference.window.window_size: this model cannot be measured to choose a window "
             f"({type(error).__name__}: {error}); set it, to {list(size)} for the training patch"
@@ -123,7 +123,7 @@ def _shortest(
     stride: int,
     count: Callable[[Sequence[int], int], int],
 ) -> list[int]:
-    """The size, along one axis as short as the number of windows along it allows."""
+    """The size, made as short along one axis as it can be without more windows along it."""
     while size[axis] - stride >= least:
         shorter = [*size]
         shorter[axis] -= stride

@@ -12,8 +12,8 @@ from emseg.errors import UserError
 class WindowGrid:
     """Windows over a volume: the product of the starts per axis, in the volume's own voxels.
 
-    Starts may be negative and windows may end past the volume: that part is context or filling,
-    and is cropped. Every voxel of the volume lies in at least one window.
+    Starts may be negative and windows may end past the volume: the parts outside are padding, and
+    are cropped. Every voxel of the volume lies in at least one window.
     """
 
     shape: tuple[int, ...]
@@ -23,8 +23,8 @@ class WindowGrid:
     def batches(self, row: int, size: int) -> list[list[tuple[int, ...]]]:
         """The windows of one start along axis 0, by index into `starts`, in batches of `size`.
 
-        Windows come in lexicographic order, the last axis fastest; no batch holds two rows, so
-        that a batch never depends on where the work began.
+        Windows are in lexicographic order, the last axis fastest; no batch contains two rows, so
+        that batches do not depend on where the work began.
         """
         columns = itertools.product(*(range(len(starts)) for starts in self.starts[1:]))
         windows = [(row, *column) for column in columns]
@@ -51,10 +51,10 @@ def window_grid(
     """The windows that cover a volume of `shape`, padded by `pad` voxels on both sides.
 
     Per axis the first window starts at -pad and the next ones every step = max(1, round(window x
-    (1 - overlap))) voxels, until the padded end is reached. The last window then sticks out past
-    it, or, with `snap_to_edge`, is moved back to end there (as BANIS: 0, step, 2 step, ..., S -
-    window). An axis shorter than its window has one window, which starts at -pad. Windows that lie
-    in the padding alone are left out. UserError for sizes, overlaps and pads that make no grid.
+    (1 - overlap))) voxels, until the padded end is reached. The last window may end after it, or,
+    with `snap_to_edge`, is moved back to end there (as in BANIS: 0, step, 2 step, ..., S - window).
+    An axis shorter than its window has one window, which starts at -pad. Windows entirely in the
+    padding are left out. Raises UserError if sizes, overlaps or pads are illegal.
     """
     axes = len(shape)
     overlaps = [overlap] * axes if isinstance(overlap, int | float) else list(overlap)
@@ -82,8 +82,8 @@ def window_grid(
 
 
 def _starts(size: int, window: int, step: int, pad: int, snap: bool) -> tuple[int, ...]:
-    room = max(0, size + 2 * pad - window)
-    starts = [step * i - pad for i in range(math.ceil(room / step) + 1)]
+    span = max(0, size + 2 * pad - window)
+    starts = [step * i - pad for i in range(math.ceil(span / step) + 1)]
     if snap:
-        starts[-1] = room - pad
+        starts[-1] = span - pad
     return tuple(start for start in starts if -window < start < size)

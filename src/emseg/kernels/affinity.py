@@ -27,8 +27,8 @@ def affinities(
     voxels in array order, of any length and sign. Returns values uint8 (C, Z, Y, X), 1 where both
     ends carry the same id above 0 (same object) and else 0, and mask bool (C, Z, Y, X), true where
     the other end lies inside the volume and neither end is unlabelled. Background pairs are valid
-    zeros. Where the mask is false because the other end lies outside, the value is 0; with
-    `replicate_boundary` such a pair is that of the voxel with itself.
+    zeros. If the other end lies outside, mask and value are 0; with `replicate_boundary` such a
+    pair is the voxel paired with itself.
     """
     _require_int32(labels)
     if edge_side not in get_args(EdgeSide):
@@ -75,8 +75,8 @@ def shift_edges(
     """The same pairs stored at their other end; the array itself when the sides are equal.
 
     `array` (C, Z, Y, X) of any dtype holds one channel per offset. destination[v] = source[v - o].
-    Voxels whose pair lies partly outside the volume get 0; values of such pairs in `array` are
-    dropped, hence going there and back keeps exactly the pairs inside.
+    Voxels whose pair lies partly outside the volume get 0, and the values of such pairs in `array`
+    are lost: shifting there and back changes only these.
     """
     if from_side == to_side:
         return array
@@ -120,9 +120,8 @@ def _fill_affinities(labels, partners, values, mask):
 @kernel
 def _erode(labels, ids, radius, eroded):
     depth, height, width = labels.shape
-    # The smallest and the largest id of each column of the box. The smallest is found as uint32,
-    # where -1 is the largest of all, the largest as int32, where no id is below -1: so a voxel
-    # without an id decides neither.
+    # The smallest and the largest id of each column of the box. As uint32 -1 is the largest
+    # number, as int32 the smallest: voxels without an id change neither result.
     unsigned = ids.view(np.uint32)
     low = np.empty(width, np.uint32)
     high = np.empty(width, np.int32)

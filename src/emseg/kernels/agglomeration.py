@@ -1,7 +1,6 @@
 """Hierarchical merging of a region graph, cheapest edge first.
 
-Nearly all of its time goes into waiting for memory, at places that have nothing to do with each
-other: what is not needed at once is asked for before.
+Nearly all of its time is spent waiting for memory at scattered addresses, so these are prefetched.
 """
 
 import numpy as np
@@ -24,6 +23,7 @@ from emseg.kernels.neighbours import (
     LISTED,
     find,
     grow,
+    halves_needed,
     home_of,
     insert,
     is_full,
@@ -32,7 +32,6 @@ from emseg.kernels.neighbours import (
     remove,
     rename_in_list,
     rename_in_table,
-    room_to_grow,
 )
 from emseg.kernels.prefetch import prefetch
 from emseg.kernels.region_edges import SUM_UNIT
@@ -43,26 +42,26 @@ _LOW = np.uint64(0xFFFFFFFF)
 def merge_regions(
     edges, scores, queue, starts, bins, weights, quantile, levels, until, parents, heights
 ):
-    """How many edges were looked at; fills `parents` and `heights`, int32 and float32 per fragment.
+    """The number of edges processed; fills `parents` int32 and `heights` float32, per fragment.
 
     `edges` is an array of EDGE, no pair of regions twice, `scores` float32 the score of each. The
-    cheapest edge merges its regions while its score is below `until`; the larger number's region
-    goes into the smaller's: `parents` of the former becomes the latter, `heights` the score. Where
-    both regions touch a third, the dearer of the two edges is folded into the cheaper one (of
-    equals that of the smaller number's region into the other), which keeps its score until it is
-    the cheapest and is then scored again. Among equal scores the one queued first goes first; to
-    begin with, edges are queued in their order.
+    cheapest edge merges its regions while its score is below `until`; the region with the larger
+    number joins the one with the smaller: its entry in `parents` becomes the smaller number, in
+    `heights` the score. Where both regions touch a third, the edge with the higher score is added
+    to the other (of equal ones that of the smaller number's region to the other), whose score
+    stays the same until it is the cheapest and is then computed again. Of equal scores the one
+    queued first is first; edges are at first queued in their order.
 
-    The score is one minus the mean where `quantile` is 0, else one minus the quantile (percent) of
-    histograms of 256 bins: that of edge e has the `bins` (uint8) and `weights` (int32) from
-    `starts[e]` to `starts[e + 1]` (int32). With `levels` scores are rounded to the centres
-    of 256 bins. `queue` has the edges that score below `until`, as the bits of their score * 2^32 +
-    the edge, in ascending order. An edge stands for less than 2^32 pairs of voxels at any time.
+    The score is one minus the mean if `quantile` is 0, else one minus the quantile (percent) of
+    histograms of 256 bins: edge e has the `bins` (uint8) and `weights` (int32) from `starts[e]` to
+    `starts[e + 1]` (int32). With `levels` scores are rounded to the centres of 256 bins. `queue`
+    holds score bits * 2^32 + edge for the edges that score below `until`, in ascending order. An
+    edge must always stand for less than 2^32 pairs of voxels.
     """
     graph, halves_end = graph_of(edges, len(parents))
     histograms = histograms_of(starts, bins, weights, quantile)
     fill_links(edges, scores, starts, weights, quantile, graph.links)
-    # Each edge that is queued again has survived another, and waits in one place at a time.
+    # An edge is queued again only after another was added to it, and never twice at once.
     again, heap = np.empty(len(edges), np.int32), np.empty(FIRST + 1 + len(queue), np.uint64)
     moved, places = np.empty(len(parents), np.int64), np.empty(len(parents), np.int64)
     progress = np.zeros(1, PROGRESS)[0]
@@ -83,7 +82,7 @@ def _merge(
     edges, queue, again, heap, graph, histograms, quantile, levels, until, moved, places,
     progress, parents, heights,
 ):  # fmt: skip
-    """Whether all is merged; else there has to be more room before it can go on."""
+    """Whether merging is complete; if not, an array must be enlarged before it can continue."""
     links, states, regions, halves, free = graph
     histogram_of, samples, rows, unused = histograms
     as_float = np.empty(1, np.float32)
@@ -106,8 +105,8 @@ def _merge(
                 small, large = large, small
             progress.lack_halves, progress.lack_rows = 0, 0
             if is_full(regions[large], regions[small].degree):
-                room = room_to_grow(regions[large].degree + regions[small].degree)
-                progress.lack_halves = room if halves_end + room > len(halves) else 0
+                needed = halves_needed(regions[large].degree + regions[small].degree)
+                progress.lack_halves = needed if halves_end + needed > len(halves) else 0
             if quantile and n_unused < regions[small].degree:
                 progress.lack_rows = regions[small].degree
             if progress.lack_halves or progress.lack_rows:
@@ -151,11 +150,11 @@ def _merge(
         states[edge] = GONE
         remove(regions[large], halves, small)
         count = move_out(regions, small, large, halves, free, moved)
-        _ask_for(moved[:count], small, large, links, regions, halves)
-        # Where a third region has an edge to `large` too, the place of that among its halves.
+        _prefetch_moved(moved[:count], small, large, links, regions, halves)
+        # If a third region has an edge to `large` too: the place of that edge in its halves.
         for step in range(count):
             third, own = moved[step] >> 32, moved[step] & 0xFFFFFFFF
-            if regions[third].room <= LISTED:
+            if regions[third].capacity <= LISTED:
                 places[step] = rename_in_list(regions[third], halves, small, large)
             else:
                 places[step] = rename_in_table(regions[third], halves, small, large, own)
@@ -166,15 +165,15 @@ def _merge(
                 continue
             third, own = moved[step] >> 32, moved[step] & 0xFFFFFFFF
             twin = halves[places[step]] & 0xFFFFFFFF
-            kept = links[own].score < links[twin].score
-            kept |= small_goes and links[own].score == links[twin].score
-            keeper, loser = (own, twin) if kept else (twin, own)
-            states[keeper], states[loser] = STALE, GONE
-            links[keeper].sum += links[loser].sum
-            links[keeper].count += links[loser].count
+            own_wins = links[own].score < links[twin].score
+            own_wins |= small_goes and links[own].score == links[twin].score
+            winner, loser = (own, twin) if own_wins else (twin, own)
+            states[winner], states[loser] = STALE, GONE
+            links[winner].sum += links[loser].sum
+            links[winner].count += links[loser].count
             if quantile:
-                n_unused = join(histogram_of, samples, rows, unused, n_unused, keeper, loser)
-            if kept:
+                n_unused = join(histogram_of, samples, rows, unused, n_unused, winner, loser)
+            if own_wins:
                 halves[places[step]] = large << 32 | own
                 halves[find(regions[large], halves, third)] = third << 32 | own
         for step in range(count):
@@ -188,7 +187,7 @@ def _merge(
 
 @kernel
 def _look_ahead(queue, at, edges, states, links, regions, halves):
-    # Step by step, so that each step finds what the one before asked for a while ago.
+    # In steps: each one reads what the one before has prefetched some edges ago.
     if at + 32 >= len(queue):
         return
     prefetch(states, np.int64(queue[at + 32] & _LOW))
@@ -204,11 +203,11 @@ def _look_ahead(queue, at, edges, states, links, regions, halves):
     edge = np.int64(queue[at + 8] & _LOW)
     if states[edge] == FRESH:
         one, two = np.int64(edges[edge].u), np.int64(edges[edge].v)
-        if regions[one].room < 0:
+        if regions[one].capacity < 0:
             prefetch(regions, regions[one].start)
         else:
             prefetch(halves, regions[one].start)
-        if regions[two].room < 0:
+        if regions[two].capacity < 0:
             prefetch(regions, regions[two].start)
         else:
             prefetch(halves, regions[two].start)
@@ -218,7 +217,7 @@ def _look_ahead(queue, at, edges, states, links, regions, halves):
 def _look_ahead_in_heap(heap, end, again, states, edges, links):
     if end < FIRST + 9:
         return
-    # One of these is the first after the first.
+    # One of these is the next smallest key.
     for place in range(FIRST + 1, FIRST + 9):
         prefetch(again, np.int64(heap[place] & _LOW) - len(edges))
     edge = np.int64(again[np.int64(heap[FIRST] & _LOW) - len(edges)])
@@ -228,18 +227,18 @@ def _look_ahead_in_heap(heap, end, again, states, edges, links):
 
 
 @kernel
-def _ask_for(moved, small, large, links, regions, halves):
+def _prefetch_moved(moved, small, large, links, regions, halves):
     into = regions[large]
     for half in moved:
         prefetch(regions, half >> 32)
         prefetch(links, half & 0xFFFFFFFF)
-        if into.room > LISTED:
-            prefetch(halves, into.start + home_of(half >> 32, into.room))
+        if into.capacity > LISTED:
+            prefetch(halves, into.start + home_of(half >> 32, into.capacity))
     for half in moved:
         third = regions[half >> 32]
-        if third.room > LISTED:
-            prefetch(halves, third.start + home_of(small, third.room))
-            prefetch(halves, third.start + home_of(large, third.room))
+        if third.capacity > LISTED:
+            prefetch(halves, third.start + home_of(small, third.capacity))
+            prefetch(halves, third.start + home_of(large, third.capacity))
         else:
             prefetch(halves, third.start)
             prefetch(halves, third.start + 8)
@@ -247,7 +246,7 @@ def _ask_for(moved, small, large, links, regions, halves):
 
 @kernel
 def mean_scores(edges, levels):
-    """One minus the mean affinity of each edge, float32: what `merge_regions` begins with."""
+    """One minus the mean affinity of each edge, float32: the first scores of `merge_regions`."""
     scores = np.empty(len(edges), np.float32)
     for edge in range(len(edges)):
         scores[edge] = _mean_score(edges[edge].sum, edges[edge].count, levels)
@@ -256,8 +255,7 @@ def mean_scores(edges, levels):
 
 @kernel
 def _mean_score(total, count, levels):
-    # A sum in 1 / SUM_UNIT and its count are exact, and every rounding here is monotonous: the
-    # score of two contacts together is never below both of theirs.
+    # Sum and count are exact and all rounding is monotonic: two contacts never score below both.
     mean = np.float32(np.float64(total) / (np.float64(count) * SUM_UNIT))
     score = np.float32(1.0 - np.float64(mean))
     if levels:
@@ -267,7 +265,7 @@ def _mean_score(total, count, levels):
 
 @kernel
 def quantile_scores(starts, bins, weights, quantile):
-    """One minus the quantile of each edge's histogram, float32, for `merge_regions` to begin."""
+    """One minus the quantile of each edge's histogram, float32: first scores of `merge_regions`."""
     scores = np.empty(len(starts) - 1, np.float32)
     counts = np.zeros(256, np.int64)
     for edge in range(len(scores)):
@@ -293,7 +291,7 @@ def _score_of_bin(place):
 
 @kernel
 def roots_below(parents, heights, threshold):
-    """Per fragment the smallest fragment of its region once all scores below `threshold` merged."""
+    """Per fragment the smallest one of its region after merging all scores below `threshold`."""
     roots = np.empty_like(parents)
     for fragment in range(len(parents)):
         # A parent is smaller than its child, and merges no earlier.

@@ -1,4 +1,4 @@
-"""Segments of neighbouring sections are united; pairs of them come in the order of sections."""
+"""Unites segments of neighbouring sections; pairs are given in the order of sections."""
 
 import numpy as np
 
@@ -7,12 +7,12 @@ from emseg.kernels.compiled import kernel
 
 @kernel
 def unite_alike(parents, section, one, two, overlapping, alike):
-    """Unites the pairs that overlap, and those alike that are not both united over there already.
+    """Unites the overlapping pairs, and those alike whose two labels are not both united there yet.
 
-    In a forest: `parents`, roots being their own and the smallest of their trees. Pair p lies
-    across the sections section[p] and the next, where overlapping[p] pairs come first.
+    `parents` is a forest: a root is its own parent and the smallest label of its tree. Pair p lies
+    across section[p] and the next; at each such boundary the overlapping pairs are united first.
     """
-    # The last section (and one, since 0 is none) after which a label was united.
+    # The last section after which a label was united, + 1; 0 for none.
     united = np.zeros(len(parents), np.int32)
     begin = 0
     while begin < len(section):
@@ -34,10 +34,10 @@ def unite_alike(parents, section, one, two, overlapping, alike):
 
 @kernel
 def unite_buddies(parents, section, one, two, area):
-    """Unites trees of `parents` that, across two sections, overlap most with one another.
+    """Unites two trees of `parents` if each overlaps most with the other across two sections.
 
-    Pair p overlaps in area[p] pixels, across the sections section[p] and the next. Of a tree's
-    pairs there, to others, the largest counts, of equals the first.
+    Pair p overlaps in area[p] pixels, across section[p] and the next. Of a tree's pairs with other
+    trees there, the largest counts, of equal ones the first.
     """
     above, below = np.full(len(parents), -1, np.int64), np.full(len(parents), -1, np.int64)
     roots = np.empty((len(section), 2), np.int32)

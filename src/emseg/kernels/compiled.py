@@ -1,4 +1,4 @@
-"""What compiles the kernels, and stores them on the disk until a kernel's source changes."""
+"""Compiles the kernels, and caches them on disk until a kernel's source changes."""
 
 import hashlib
 from collections.abc import Callable
@@ -24,9 +24,9 @@ def kernel(function: Callable | None = None, *, inline: str = "never") -> Any:
 
     def compiled(function: Callable) -> Any:
         made = njit(cache=True, nogil=True, inline=inline)(function)
-        # A stored kernel holds those that it calls, but numba looks at the time of its own file
-        # alone, and unpickles what an older source has stored to do so, which fails where a class
-        # has another name by now. What it compares before is its version (no setting for either).
+        # A cached kernel contains the kernels that it calls, but numba checks the time of its own
+        # file only. To do so it unpickles the old cache, which fails if a class was renamed since.
+        # It compares its version before that, hence the change here (there is no setting for it).
         made._cache._cache_file._version += f" {_SOURCES}"
         return made
 

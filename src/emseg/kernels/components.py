@@ -30,7 +30,7 @@ def flags_above(values: Sequence[np.ndarray], limit: np.generic, *, threads: int
 def edge_components(
     flags: np.ndarray, *, forward: tuple[bool, bool, bool], threads: int = 1
 ) -> np.ndarray:
-    """Labels (Z, Y, X) of the components that the edges form; 0 where no edge is.
+    """Labels (Z, Y, X) of the components that the edges form; 0 where there is no edge.
 
     `flags` uint8 (Z, Y, X): bit a of a voxel says that the edge which it stores along axis a is
     on. That edge leads to the next voxel along the axis where `forward[a]`, else to the one before
@@ -46,12 +46,11 @@ def edge_components(
 def joined_voxels(
     flags: np.ndarray, *, forward: tuple[bool, bool, bool], threads: int = 1
 ) -> np.ndarray:
-    """Parents (Z, Y, X) of a union-find over the edges, as `edge_components` has them and types.
+    """Parents (Z, Y, X) of a union-find over the edges; edges and dtype as in `edge_components`.
 
     A parent is a voxel's place in C order + 1, never after the voxel's own; a root is its own
-    parent, and its component's first voxel; 0 is background. Rows are joined as runs, and what
-    closes a square of four edges is passed over, whatever the components' shape; with threads a
-    slab each, slabs then across their seams.
+    parent, and its component's first voxel; 0 is background. Rows are joined as runs, and edges
+    that close a square of four are skipped. Each thread works on a slab; slabs are then joined.
     """
     flags = np.ascontiguousarray(flags)
     parents = np.zeros(flags.shape, np.uint32 if flags.size < 2**32 else np.uint64)
@@ -76,9 +75,9 @@ def joined_voxels(
 def renumber(labels: np.ndarray, *, min_size: int = 0) -> np.ndarray:
     """The labels numbered 1, 2, … by their first voxel in C order; 0 stays 0; a new array.
 
-    `labels` uint64 of any shape, with ids of about the count of voxels at most (a table is as long
-    as the largest id). Ids with fewer than `min_size` voxels become 0. Returns uint32, or uint64
-    for 2^32 voxels and more.
+    `labels` uint64 of any shape, with ids not much larger than the number of voxels (the largest id
+    is the length of a table). Ids with fewer than `min_size` voxels become 0. Returns uint32, or
+    uint64 for 2^32 voxels and more.
     """
     flat = np.ascontiguousarray(labels).reshape(-1)
     numbers = np.zeros(int(flat.max(initial=0)) + 1, np.int64)
@@ -105,7 +104,7 @@ def _set_flags(first, second, third, limit, flags):
 
 @kernel
 def _root(parents, voxel):
-    # A parent is stored as its index + 1, so that 0 says background.
+    # A parent is stored as its index + 1, so that 0 means background.
     while parents[voxel] != voxel + 1:
         up = np.int64(parents[voxel]) - 1
         parents[voxel] = parents[up]
@@ -133,8 +132,8 @@ def _join(parents, before, here):
 def _unite(flags, forward, parents, first, last):
     _, height, width = flags.shape
     none = np.zeros(width, np.uint8)
-    # Per voxel of a row, bit 0 and 1 of `needs`: to be joined to the one before along y, along z;
-    # of `runs`: joined to the one before along x, foreground.
+    # Bits 0 and 1, per voxel of a row. `needs`: must be joined to the voxel before it along y, z;
+    # `runs`: is joined to the one before it along x, is foreground.
     words = np.zeros((width + 7) // 8, np.uint64)
     needs = words.view(np.uint8)
     runs = np.zeros(width, np.uint8)
@@ -154,7 +153,7 @@ def _unite(flags, forward, parents, first, last):
             for x in range(width):
                 start = start if runs[x] & 1 else row + x
                 line[x] = start + 1 if runs[x] else 0
-            # Within an object nearly all squares are closed: eight voxels at a look.
+            # Within an object nearly all squares are closed: check eight voxels at once.
             for word in range(len(words)):
                 if words[word] == 0:
                     continue
@@ -169,7 +168,7 @@ def _unite(flags, forward, parents, first, last):
 def _look_at_row(own, on_y, on_z, before_y, before_z, back_x, runs, needs):
     needs[0] = ((on_y[0] >> 1) & 1) | ((on_z[0] & 1) << 1)
     runs[0] = 2 if own[0] | needs[0] else 0
-    # Of voxel i + 1; slices, counted from 0, let the compiler use vector instructions.
+    # For voxel i + 1; slices, counted from 0, let the compiler use vector instructions.
     here, y, z, need, run = own[1:], on_y[1:], on_z[1:], needs[1:], runs[1:]
     along_x = own if back_x else own[1:]
     beside_y = before_y if back_x else before_y[1:]
@@ -199,7 +198,7 @@ def _unite_seam(edges, parents, plane):
 
 @kernel
 def _rank(parents):
-    # A parent always precedes its children, so it holds its final label when they ask for it.
+    # A parent always precedes its children, so it has its final label when they read it.
     rank = 0
     for voxel in range(len(parents)):
         parent = np.int64(parents[voxel])
@@ -220,7 +219,7 @@ def _drop_small(labels, numbers, min_size):
 
 @kernel
 def _number(labels, numbers, dense):
-    # In `numbers`: 0 not met yet, -1 dropped, else the new number.
+    # In `numbers`: 0 not seen yet, -1 dropped, else the new number.
     count = 0
     for voxel in range(len(labels)):
         label = labels[voxel]

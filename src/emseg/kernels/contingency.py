@@ -1,23 +1,23 @@
-"""Counting pairs of ids, whatever the ids are."""
+"""Counting pairs of ids of any size."""
 
 import numpy as np
 
 from emseg.kernels.compiled import kernel
 
-# Odd multipliers with bits all over: neighbouring ids land far apart in the table.
+# Odd multipliers with well-mixed bits: neighbouring ids end up far apart in the table.
 _SPREAD_ONE = np.uint64(0x9E3779B97F4A7C15)
 _SPREAD_TWO = np.uint64(0xC2B2AE3D27D4EB4F)
 
 
 @kernel
 def count_pairs(truth, segmentation, ignored, ignores, table, used):
-    """How often each pair of ids occurs at one place: (table, how many of its rows are used).
+    """Counts how often each pair of ids occurs at the same place: (table, number of used rows).
 
-    `truth` and `segmentation` are uint32 or uint64, each as it likes, of one length; with `ignores`
+    `truth` and `segmentation` are uint32 or uint64 (also one of each), of one length; if `ignores`,
     nothing counts where the truth is `ignored` (uint64). `table` is uint64 (2^k, 3) with rows
-    (truth, segmentation, count), unused where the count is 0. The counts are added to `table`; when
-    more than half of its rows are used, a table twice as long is returned instead. Runs of one
-    pair, which label volumes consist of, cost one look into the table.
+    (truth, segmentation, count), unused if the count is 0. Counts are added to `table`; when more
+    than half of its rows are used, a table twice as long is returned instead. A run of one pair,
+    common in label volumes, needs a single look-up.
     """
     at = 0
     while at < len(truth):
@@ -40,10 +40,10 @@ def count_pairs(truth, segmentation, ignored, ignores, table, used):
 
 @kernel
 def add_equal_pairs(keys, counts, second_bits, place_bits):
-    """The counts of equal pairs added up: (first, second, sums), int64, in the order of the keys.
+    """Adds up the counts of equal pairs: (first, second, sums), int64, in the order of the keys.
 
-    `keys` (int64, in order) hold a pair's first number, its second one in `second_bits` and the
-    place of its count in `counts` (int64) in the lowest `place_bits`.
+    A key (int64, sorted) holds, from its highest bits, a pair's first number, the second in
+    `second_bits`, and the place of its count in `counts` (int64) in `place_bits`.
     """
     pairs = 0
     for at in range(len(keys)):
@@ -69,7 +69,7 @@ def add_equal_pairs(keys, counts, second_bits, place_bits):
 def _add(table, one, two, count):
     # Linear probing; 1 when the pair is new.
     last = np.uint64(len(table) - 1)
-    # High bits of the ids, all that some ids differ in, must reach the low bits of the row.
+    # Some ids differ only in their high bits: these must change the low bits of the row.
     mixed = one * _SPREAD_ONE ^ two * _SPREAD_TWO
     mixed = (mixed ^ (mixed >> np.uint64(32))) * _SPREAD_ONE
     row = (mixed ^ (mixed >> np.uint64(32))) & last

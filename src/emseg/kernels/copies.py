@@ -1,11 +1,11 @@
-"""Copies of turned arrays."""
+"""Copies of transposed arrays."""
 
 import numpy as np
 
 from emseg.kernels.compiled import kernel
 
-# Pixels of a square that is copied at once: one of the two arrays is walked along its columns, and
-# what the square takes of it must stay in the nearest cache. A number that the compiler knows.
+# Pixels per side of a square copied at once: one of the two arrays is read or written along its
+# columns, and its part in the square must fit the fastest cache. A compile-time constant.
 TILE = 8
 
 
@@ -17,15 +17,15 @@ def in_c_order(array: np.ndarray) -> np.ndarray:
 
 
 def owned(array: np.ndarray) -> np.ndarray:
-    """The array where it may be written to and lies in C order, else a copy that does."""
+    """The array itself if it is writeable and in C order, else a copy that is."""
     flags = array.flags
     return array if flags.writeable and flags.c_contiguous else in_c_order(array)
 
 
 def copy_planes(array: np.ndarray, into: np.ndarray) -> None:
-    """Nothing; `into` (..., Y, X) holds what `array` does: faster than numpy where that is turned.
+    """Copies `array` to `into` (..., Y, X), faster than numpy if `array` is transposed.
 
-    Both have one shape, three axes or more, and one dtype; each `into[..., :, :, :]` is in C order.
+    Both have one dtype and one shape, of three axes or more; `into[..., :, :, :]` is in C order.
     """
     if array.size == 0 or abs(array.strides[-1]) == array.itemsize:
         into[...] = array
@@ -38,7 +38,7 @@ def _copy_stack(array: np.ndarray, into: np.ndarray) -> None:
     steps = [stride // array.itemsize for stride in array.strides]
     reach = [(size - 1) * step for size, step in zip(array.shape, steps, strict=True)]
     first = array[tuple(slice(None, None, -1 if step < 0 else 1) for step in steps)]
-    # Memory in its own order: whose strides the compiler knows, it reads faster.
+    # View it in its order in memory: it is faster if the compiler knows the strides.
     flat = np.lib.stride_tricks.as_strided(
         first, (1 + sum(map(abs, reach)),), (array.itemsize,), writeable=False
     )
@@ -58,8 +58,8 @@ def _copy_tiles(flat, start, step_z, step_y, step_x, out):
                 corner = start + z * step_z + top * step_y + left * step_x
                 for y in range(rows):
                     row = out[z, top + y, left : left + columns]
-                    # Unsigned, or each index would be asked whether it counts from the end; what
-                    # goes backwards wraps around.
+                    # Unsigned, which saves numba's check for negative indices; negative steps
+                    # wrap around.
                     at = np.uint64(corner + y * step_y)
                     for x in range(columns):
                         row[x] = flat[at]

@@ -1,4 +1,4 @@
-"""Components of a voxel graph whose edges are let in from the strongest to the weakest."""
+"""Components of a voxel graph whose edges are added from the strongest to the weakest."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,9 +8,9 @@ from emseg.kernels.compiled import kernel
 
 
 def number_pieces(parents: np.ndarray) -> int:
-    """The count of pieces; in `parents` (flat, of `joined_voxels`) each voxel's number from 0.
+    """The number of pieces; `parents` (flat, of `joined_voxels`) becomes each voxel's, from 0.
 
-    A component is a piece, and so is each voxel that is in none.
+    A piece is a component, or a voxel that is in none.
     """
     return int(_number_pieces(parents))
 
@@ -28,18 +28,18 @@ def edges_by_level(
 
     `values` are per axis (Z, Y, X) of one integer type, `limits` (T,) ascending of that type, 0 or
     more, `pieces` (Z, Y, X) of `number_pieces`. Group t, from `bounds[t]` to `bounds[t + 1]`, has
-    the edges above `limits[t]` that are not above the next limit; those above the last one, or not
-    above the first, are in none, and neither are, with a `mask` (Z, Y, X) bool, edges with an end
-    where it is false. Of edges in a row between the same two pieces the strongest is there.
+    the edges above `limits[t]` that are not above the next limit. Left out are edges above the last
+    limit, those not above the first, and with a `mask` (Z, Y, X) bool those with an end where it is
+    false. Of successive edges between the same two pieces only the strongest is listed.
 
-    One pass over the values, plane by plane on the threads, and a counting sort of what it found.
+    One pass over the values, plane by plane in threads, then a counting sort.
     """
     table, shift = _coarse_levels(limits)
     trusted = np.ones((1, 1, 1), np.bool_) if mask is None else mask
 
     def gather(z: int) -> tuple[np.ndarray, np.ndarray]:
-        room = 3 * pieces[0].size
-        edges, groups = np.empty((room, 2), pieces.dtype), np.empty(room, np.uint32)
+        most = 3 * pieces[0].size
+        edges, groups = np.empty((most, 2), pieces.dtype), np.empty(most, np.uint32)
         count = _gather_plane(
             tuple(values), forward, z, limits, table, shift, pieces, trusted, edges, groups
         )
@@ -58,7 +58,7 @@ def edges_by_level(
 
 
 def join_edges(roots: np.ndarray, edges: np.ndarray) -> None:
-    """Joins the two pieces of each edge in a union-find, where a root is its own entry."""
+    """Joins the two pieces of each edge in a union-find; the entry of a root is itself."""
     _join_edges(roots, edges)
 
 
@@ -68,8 +68,8 @@ def roots_of(roots: np.ndarray, pieces: np.ndarray) -> np.ndarray:
 
 
 def _coarse_levels(limits: np.ndarray) -> tuple[np.ndarray, int]:
-    """(table, shift): a value has at least `table[value >> shift]` limits below it."""
-    # The bits of 1 as a float32 are too many for a table, that of halves and bytes is exact.
+    """(table, shift): at least `table[value >> shift]` limits are below a value."""
+    # float32 has too many values for a table of all of them; float16 and uint8 need no shift.
     shift = 14 if limits.dtype == np.int32 else 0
     largest = {1: 0xFF, 2: 0x3C00, 4: 0x3F800000}[limits.itemsize]
     steps = np.arange((largest >> shift) + 1, dtype=np.int64) << shift
@@ -85,7 +85,7 @@ def _number_pieces(parents):
             parents[voxel] = count
             count += 1
         else:
-            # A parent precedes its children, hence has its number.
+            # A parent precedes its children, so it has its number already.
             parents[voxel] = parents[parent - 1]
     return count
 

@@ -1,4 +1,4 @@
-"""Which labels are linked over pairs of voxels that lie further apart than neighbours."""
+"""Links between labels, from pairs of voxels that are not direct neighbours."""
 
 import numpy as np
 
@@ -9,12 +9,11 @@ from emseg.kernels.region_edges import EDGE, SUM_UNIT
 
 @kernel
 def distant_edges(labels, values, levels, partner):
-    """The pairs of different labels at v and v + `partner`: an array of EDGE, as they were met.
+    """The pairs of different labels at v and v + `partner`: EDGEs, in the order they were found.
 
     `labels` uint32 (Z, Y, X), 0 for background, which is linked to nothing. `values` (Z, Y, X) hold
-    at v the affinity of the pair, float32 where `levels` is None, else indices of `levels`
-    (float32); pairs that lead out of the volume do not count. `partner` three steps, along the
-    axes, of either sign.
+    at v the affinity of the pair: float32 if `levels` is None, else indices of `levels` (float32).
+    Pairs that lead out of the volume do not count. `partner` is a step along each axis, any sign.
     """
     depth, height, width = labels.shape
     dz, dy, dx = partner
@@ -34,7 +33,7 @@ def distant_edges(labels, values, levels, partner):
 
 @kernel
 def _add_row(row, other, values, levels, dx, keys, ids, edges, n):
-    """How many edges there are after a row's pairs were added; there is room for as many more."""
+    """Adds a row's pairs and returns the new number of edges; the arrays must be long enough."""
     before, place = np.uint64(0), 0
     for x in range(max(0, -dx), min(len(row), len(row) - dx)):
         one, two = row[x], other[x + dx]
@@ -42,7 +41,7 @@ def _add_row(row, other, values, levels, dx, keys, ids, edges, n):
             continue
         u, v = min(one, two), max(one, two)
         key = np.uint64(u) << np.uint64(32) | np.uint64(v)
-        # Along a row the pair is mostly that of the voxel before.
+        # Along a row most voxels have the same pair as the voxel before.
         if key != before:
             place, before = place_of(keys, key), key
         if keys[place] == 0:

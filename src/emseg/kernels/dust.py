@@ -1,15 +1,15 @@
-"""Small segments join a neighbour."""
+"""Joins small segments to a neighbour."""
 
 from emseg.kernels.compiled import kernel
 
 
 @kernel
 def join_small(contacts, order, sizes, below, joined):
-    """Joins the two segments of each contact, taken in `order`, where one has too few voxels.
+    """Joins the two segments of each contact, in `order`, if one has fewer than `below` voxels.
 
-    `contacts` is an array of EDGE between segments, `sizes` int64 voxels and `joined` int32 (to
-    begin with, each segment itself) have an entry per label. Afterwards `joined` holds the smallest
-    segment of each group, `sizes` that group's voxels at its smallest segment.
+    `contacts` is an array of EDGE between segments. `sizes` (int64 voxels) and `joined` (int32, at
+    first each segment itself) have an entry per label. In the end `joined` holds the smallest
+    segment of each group, and `sizes` the group's voxels at that segment.
     """
     for contact in order:
         one, two = contacts[contact].u, contacts[contact].v

@@ -1,4 +1,4 @@
-"""Edges of region graphs renamed, sorted and added up; arrays of EDGE."""
+"""Renames, sorts and adds up edges of region graphs (arrays of EDGE)."""
 
 from emseg.kernels.compiled import kernel
 
@@ -15,8 +15,8 @@ def rename_edges(edges, ids):
 def order_of(edges, ends, by_v, order):
     """Fills `order`, int32, with the places of the edges sorted by (u, v); stable.
 
-    A counting sort, with `ends`, int32, of zeros, for all labels and one more, and `by_v` like
-    `order` to work in.
+    A counting sort. Its work arrays: `ends`, int32 zeros, one more than labels, and `by_v`, like
+    `order`.
     """
     for edge in edges:
         ends[edge.v + 1] += 1
@@ -37,10 +37,10 @@ def order_of(edges, ends, by_v, order):
 
 @kernel
 def add_up(edges, order, added, places):
-    """How many pairs of labels there are: `added` has one edge for each, the sum of its edges.
+    """The number of pairs of labels; fills `added` with one edge for each, the sum of its edges.
 
-    `order` sorts by (u, v). `places[e]`, int32, is where the edge e of the input went; -1 for one
-    within a label, which is left out.
+    `order` sorts by (u, v). `places[e]`, int32, becomes the place of input edge e in `added`; -1
+    for one within a label, which is left out.
     """
     count = 0
     for edge in order:

@@ -1,6 +1,6 @@
 """A heap of uint64, smallest first, from place FIRST of an array on.
 
-Each place has eight below it: they fill one cache line, and all are seen in a few steps.
+Each place has eight children, which fill one cache line and are compared in a few steps.
 """
 
 from emseg.kernels.compiled import kernel
@@ -10,7 +10,7 @@ FIRST = 7
 
 @kernel
 def push(heap, end, key):
-    """Adds a key to a heap that ends before `end`; it then ends one place further."""
+    """Adds a key to a heap that ends before `end`; it then ends before `end` + 1."""
     place = end
     while place > FIRST:
         above = (place >> 3) + 6
@@ -22,8 +22,8 @@ def push(heap, end, key):
 
 @kernel
 def pop(heap, end):
-    """Takes the first key out of a heap that ends before `end` + 1; it then ends before `end`."""
-    # The last goes where the first was, and down.
+    """Removes the first key of a heap that ends before `end` + 1; it then ends before `end`."""
+    # The last key replaces the first, and moves down.
     key, place = heap[end], FIRST
     below = 8
     while below < end:

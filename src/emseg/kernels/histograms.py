@@ -4,7 +4,7 @@ import numpy as np
 
 from emseg.kernels.compiled import kernel
 
-# A histogram: a list of its samples while those are few, else a row of counts.
+# A histogram: a list of its samples while they are few, else a row of counts.
 HISTOGRAM = np.dtype(
     [("head", np.int32), ("tail", np.int32), ("length", np.int32), ("row", np.int32)]
 )
@@ -26,9 +26,9 @@ def make_histograms(starts, bins, weights, histograms, samples):
 
 @kernel
 def join(histograms, samples, rows, unused, n_unused, one, other):
-    """Adds the other histogram to the one; returns how many of the `rows` are then `unused`.
+    """Adds histogram `other` to `one`; returns how many of the `rows` are then unused.
 
-    The first `n_unused` of `unused`, one at least, are rows that nobody uses.
+    The first `n_unused` entries of `unused`, at least one, are the numbers of the unused rows.
     """
     to, of = histograms[one], histograms[other]
     if to.row < 0 and of.row < 0 and to.length + of.length <= _LISTED:
@@ -58,7 +58,7 @@ def join(histograms, samples, rows, unused, n_unused, one, other):
 
 @kernel
 def quantile_bin(histogram, samples, rows, quantile, total):
-    """The bin of the sample whose rank is `quantile` percent of the `total` of all weights."""
+    """The bin of the sample whose rank is `quantile` percent of `total`, the sum of weights."""
     wanted, below = quantile * total // 100 + 1, 0
     if histogram.row >= 0:
         for place in range(256):

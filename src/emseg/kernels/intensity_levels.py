@@ -1,4 +1,4 @@
-"""Intensities changed in place: a table for all 256 levels, noise, a blur of one section."""
+"""Changes of intensities: by a table of all 256 levels, by noise, by blurring a section."""
 
 import math
 
@@ -9,7 +9,7 @@ from emseg.kernels.compiled import kernel
 
 @kernel
 def look_up(image, table, start, stop):
-    """Nothing; within the box `start` to `stop` of image (C, Z, Y, X) uint8, v becomes table[v]."""
+    """Sets v to table[v], in place, in the box `start` to `stop` of image (C, Z, Y, X) uint8."""
     for c in range(len(image)):
         for z in range(start[0], stop[0]):
             for y in range(start[1], stop[1]):
@@ -20,10 +20,10 @@ def look_up(image, table, start, stop):
 
 @kernel
 def add_noise(levels, table, raw):
-    """Nothing; to each of `levels` (N,) uint8 a random entry of `table` is added.
+    """Adds a random entry of `table` to each of `levels` (N,) uint8, in place.
 
-    `table` is int16 of 8192 entries, within +-255; `raw` are (N + 3) // 4 random uint64: each is
-    16 bits for four voxels, 13 of which name the entry. Levels saturate at 0 and 255.
+    `table` is int16 of 8192 entries, within +-255; `raw` are (N + 3) // 4 random uint64: 16 bits
+    for each of four voxels, and 13 of these select the entry. Levels are limited to 0 to 255.
     """
     whole = len(levels) // 4
     for at in range(whole):
@@ -41,8 +41,8 @@ def add_noise(levels, table, raw):
 def blur(section: np.ndarray, sigma: float, radius: int | None = None) -> np.ndarray:
     """The section (Y, X), float32, blurred by a Gaussian of `sigma` pixels, a new array.
 
-    The Gaussian ends at 3 sigma, or after `radius` pixels; beyond the section's sides it is cut
-    off. Its weights are made to sum to 1 again, so that nothing outside is made up.
+    The Gaussian ends at 3 sigma, or after `radius` pixels. Near the section's sides only pixels
+    inside count, and their weights are scaled to sum to 1.
     """
     radius = math.ceil(3 * sigma) if radius is None else radius
     if radius == 0 or sigma == 0:
@@ -67,7 +67,7 @@ def _blur_down(section, weights, out):
             total += weight
             for x in range(width):
                 row[x] += weight * other[x]
-        # Divided, what was at most 1 still is.
+        # With a division, values of at most 1 stay at most 1.
         for x in range(width):
             row[x] /= total
 

@@ -1,4 +1,4 @@
-"""What lies near a marked pixel of its section."""
+"""Pixels near a marked pixel of their section."""
 
 import numpy as np
 
@@ -7,11 +7,10 @@ from emseg.kernels.compiled import kernel
 
 @kernel
 def spread(marked, reaches):
-    """Where a marked pixel is near: bool (Z, Y, X), as `marked`; sections do not see each other.
+    """The pixels near a marked pixel of the same section: bool (Z, Y, X), as `marked`.
 
-    `reaches` (int64) is the shape that a marked pixel spreads to: at k rows away it reaches
-    `reaches[k]` columns to either side, and farther than their number no row. They do not grow
-    with k.
+    `reaches` (int64) is the shape of "near": at k rows from a marked pixel, up to `reaches[k]`
+    columns to either side; no pixel at len(reaches) rows or more. They must not grow with k.
     """
     sections, height, width = marked.shape
     near = np.zeros(marked.shape, np.bool_)

@@ -1,4 +1,4 @@
-"""How far the voxels of one mask are from another one: exact, and only where it is asked."""
+"""Exact distances of the voxels of one mask to another mask."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,14 @@ import numpy as np
 
 from emseg.kernels.compiled import kernel
 
-# Columns that are in work together: a line of the cache.
+# Columns that are processed together: one cache line.
 _COLUMNS = 64
-# Bits of a voxel in work: whether its distance is asked for, and its steps along the row to the
-# nearest site, `_FAR` where the row has none. What lies before or behind all columns is so far.
+# Bits of a voxel: whether its distance is wanted, and its steps along the row to the nearest site,
+# `_FAR` if the row has none. `_BEHIND` and `_BEFORE` are places of sites that do not exist.
 _ASKED = 1 << 30
 _FAR = _ASKED - 1
 _BEHIND, _BEFORE = 2 * _FAR, -_FAR
-# Sections to either side that a voxel looks at by itself.
+# How many sections to either side a voxel checks by itself.
 _NEAR = 12
 
 
@@ -22,13 +22,13 @@ def distances_outside(
 ) -> np.ndarray:
     """The distance of each voxel of `ours` outside `theirs` to its nearest in `theirs`: float64.
 
-    Both are bool (Z, Y, X), and voxels are of `voxel_size`, in whose unit distances between
-    centres come back, (N,), in no order to rely on; `theirs` is not empty. The squares are sums of
-    three, in float64. The transform is the separable one of Felzenszwalb and Huttenlocher (Theory
-    of Computing 2012), a few columns at a time: along axis 2 for all voxels, along axis 1 for the
-    sections that some voxel must look at, along axis 0 for the voxels that ask: as far as nearer
-    sites can be, or together where that is far. Time grows with the volume and little with what is
-    in it; beside the masks, memory is that of the columns in work, and of the distances.
+    Both are bool (Z, Y, X); `theirs` is not empty. Returns distances (N,) between the centres of
+    voxels, in the unit of `voxel_size`, in no defined order. Squares are summed in float64. This is
+    the separable transform of Felzenszwalb and Huttenlocher (Theory of Computing 2012), a few
+    columns at a time: along axis 2 for all voxels, along axis 1 for the sections that some voxel
+    needs, along axis 0 for the voxels of `ours`: each as far as a nearer site can be, or a whole
+    column together if that is far. Time depends on the volume's size, little on its content; memory
+    beside the masks is that of a few columns and of the distances.
     """
     depth, height, width = ours.shape
     slabs = -(-width // _COLUMNS)
@@ -36,7 +36,7 @@ def distances_outside(
     _find_first(theirs, first)
     asked = sum(np.count_nonzero(one > other) for one, other in zip(ours, theirs, strict=True))
     found = np.empty(asked, np.float64)
-    # Columns a power of two apart would share a set of the cache.
+    # Columns a power of two apart would compete for the same cache lines.
     steps = np.empty((min(width, _COLUMNS), depth * height + 16), np.int32)
     _measure(ours, theirs, first, steps, np.array(voxel_size, np.float64), found)
     return np.sqrt(found, out=found)
@@ -44,7 +44,7 @@ def distances_outside(
 
 @kernel
 def _find_first(sites, first):
-    """Per slab and row the place of the first site at the slab's start or after it."""
+    """Per slab and row the place of the first site from the slab's start on."""
     depth, height, width = sites.shape
     for slab in range(len(first) - 2, -1, -1):
         begin = slab * _COLUMNS
@@ -63,7 +63,7 @@ def _measure(ours, theirs, first, steps, size, found):
     depth, height, width = ours.shape
     last = np.full((depth, height), _BEFORE, np.int32)
     known, final = np.empty(depth, np.bool_), np.empty(height, np.bool_)
-    # In a plane across axis 2: the squares within sections, and those of whole columns.
+    # In a plane across axis 2: the squared distances within sections, and of whole columns.
     squares, nearest = np.empty((depth, height)), np.empty((depth, height))
     longest = max(depth, height)
     vertex, value, start = np.empty(longest, np.int64), np.empty(longest), np.empty(longest)
@@ -108,7 +108,7 @@ def _measure(ours, theirs, first, steps, size, found):
 @kernel
 def _step_along_rows(ours, theirs, begin, end, first, last, steps):
     depth, height, _ = ours.shape
-    # A row in work: `steps` is far apart from column to column.
+    # A row of its own: in `steps`, neighbouring columns are far apart in memory.
     line = np.empty(_COLUMNS, np.int32)
     for z in range(depth):
         for y in range(height):
@@ -134,7 +134,7 @@ def _step_along_rows(ours, theirs, begin, end, first, last, steps):
 
 @kernel
 def _section(row, size, vertex, value, start, squares):
-    """Sets the squares along a column of a section, from the steps along its rows."""
+    """Sets the squared distances along a column of a section, from the steps along its rows."""
     for y in range(len(row)):
         steps = row[y] & _FAR
         squares[y] = np.inf if steps == _FAR else (steps * size[2]) ** 2
@@ -143,7 +143,7 @@ def _section(row, size, vertex, value, start, squares):
 
 @kernel
 def _envelope(squares, size, vertex, value, start):
-    """Sets the squares along a line to their least sums with the squares of the way there."""
+    """Sets each square on a line to the least of all squares plus their squared distance to it."""
     count = 0
     for y in range(len(squares)):
         square = squares[y]

@@ -1,27 +1,27 @@
-"""Which regions touch each region while regions merge: lists of few, hash tables of many.
+"""Which regions touch each region while regions merge: short lists, or hash tables if longer.
 
 All are parts of one array, `halves`, int64: a region's half of an edge is the region at the other
-end * 2^32 + the edge. A list fills its room from the start; a table has a power of two of places,
-and -1 in those that are empty.
+end * 2^32 + the edge. A list is filled from its start; a table has a power of two of places, and
+-1 in those that are empty.
 """
 
 import numpy as np
 
 from emseg.kernels.compiled import kernel
 
-# A region: where its halves begin, how many have room there, how many there are, and the region's
-# smallest fragment. One that went into another has room -1, and for its start the other's number.
+# A region: the place of its first half, how many fit there, how many there are, and the region's
+# smallest fragment. One merged into another has capacity -1, and as start the other's number.
 REGION = np.dtype(
-    [("start", np.int64), ("room", np.int32), ("degree", np.int32), ("name", np.int32)], align=True
+    [("start", "i8"), ("capacity", "i4"), ("degree", "i4"), ("name", "i4")], align=True
 )
 
-# A longer one is a table. A list of so many is read about as fast as a place in a table is found.
+# The longest list; longer ones are tables. A list of this length is about as fast as a table.
 LISTED = 16
 
 
 @kernel
 def make_regions(edges, regions):
-    """Begins with a region per fragment; returns how many halves have to have room."""
+    """Makes a region per fragment; returns the length that `halves` must have."""
     for number in range(len(regions)):
         regions[number].degree, regions[number].name = 0, number
     for edge in edges:
@@ -29,22 +29,22 @@ def make_regions(edges, regions):
         regions[edge.v].degree += 1
     end = 0
     for region in regions:
-        region.start, region.room = end, region.degree
+        region.start, region.capacity = end, region.degree
         if region.degree > LISTED:
-            region.room = 2 * LISTED
-            while 4 * region.degree > 3 * region.room:
-                region.room *= 2
-        end += region.room
+            region.capacity = 2 * LISTED
+            while 4 * region.degree > 3 * region.capacity:
+                region.capacity *= 2
+        end += region.capacity
     return end
 
 
 @kernel
 def fill_halves(edges, regions, halves):
-    """Writes both halves of all edges where `make_regions` found room for them."""
+    """Writes both halves of all edges to the places that `make_regions` gave them."""
     for region in regions:
         region.degree = 0
-        if region.room > LISTED:
-            halves[region.start : region.start + region.room] = -1
+        if region.capacity > LISTED:
+            halves[region.start : region.start + region.capacity] = -1
     for edge in range(len(edges)):
         one, two = np.int64(edges[edge].u), np.int64(edges[edge].v)
         insert(regions[one], halves, two, edge)
@@ -53,40 +53,40 @@ def fill_halves(edges, regions, halves):
 
 @kernel
 def region_of(regions, fragment):
-    """The number of the region that a fragment's region is part of by now."""
+    """The number of the region that now contains the fragment."""
     number = np.int64(fragment)
-    while regions[number].room < 0:
+    while regions[number].capacity < 0:
         above = regions[number].start
-        if regions[above].room < 0:
-            regions[number].start = regions[above].start  # the way is half as long next time
+        if regions[above].capacity < 0:
+            regions[number].start = regions[above].start  # halves the path for next time
         number = above
     return number
 
 
 @kernel
-def home_of(neighbour, room):
-    """The place in a table of `room` from which on a neighbour is looked for."""
-    return (neighbour * 0x9E3779B1 >> 15) & (room - 1)
+def home_of(neighbour, capacity):
+    """The place in a table of `capacity` where the search for a neighbour starts."""
+    return (neighbour * 0x9E3779B1 >> 15) & (capacity - 1)
 
 
 @kernel
 def find(region, halves, neighbour):
-    """Where in `halves` the region has a neighbour; in a table that lacks it, a place for it."""
-    if region.room <= LISTED:
+    """The place of a region's neighbour in `halves`; if a table lacks it, a free place for it."""
+    if region.capacity <= LISTED:
         place = region.start
         while halves[place] >> 32 != neighbour:
             place += 1
         return place
-    place = home_of(neighbour, region.room)
+    place = home_of(neighbour, region.capacity)
     while halves[region.start + place] != -1 and halves[region.start + place] >> 32 != neighbour:
-        place = (place + 1) & (region.room - 1)
+        place = (place + 1) & (region.capacity - 1)
     return region.start + place
 
 
 @kernel
 def insert(region, halves, neighbour, edge):
-    """Adds a neighbour, for which there is room."""
-    if region.room <= LISTED:
+    """Adds a neighbour; the region must not be full."""
+    if region.capacity <= LISTED:
         halves[region.start + region.degree] = neighbour << 32 | edge
     else:
         halves[find(region, halves, neighbour)] = neighbour << 32 | edge
@@ -95,19 +95,19 @@ def insert(region, halves, neighbour, edge):
 
 @kernel
 def remove(region, halves, neighbour):
-    """Takes out a neighbour that the region has."""
+    """Removes a neighbour that the region has."""
     gap = find(region, halves, neighbour)
     region.degree -= 1
-    if region.room <= LISTED:
+    if region.capacity <= LISTED:
         halves[gap] = halves[region.start + region.degree]
         return
-    # Those behind the gap move up to it, unless they would come to lie before their home.
+    # Entries after the gap move into it, unless that is before the start of their search.
     gap -= region.start
-    last = region.room - 1
+    last = region.capacity - 1
     place = (gap + 1) & last
     while halves[region.start + place] != -1:
         half = halves[region.start + place]
-        if (place - home_of(half >> 32, region.room)) & last >= (place - gap) & last:
+        if (place - home_of(half >> 32, region.capacity)) & last >= (place - gap) & last:
             halves[region.start + gap] = half
             gap = place
         place = (place + 1) & last
@@ -116,9 +116,9 @@ def remove(region, halves, neighbour):
 
 @kernel
 def rename_in_list(region, halves, old, new):
-    """Makes the neighbour `old` of a region with a list the neighbour `new`, or takes it out.
+    """Replaces the neighbour `old` of a region with a list by `new`, and returns -1.
 
-    The latter where there is an edge to `new` already: returns its place in `halves`, else -1.
+    If there is an edge to `new` already, removes `old` and returns that edge's place in `halves`.
     """
     to_old, to_new = -1, -1
     for place in range(region.start, region.start + region.degree):
@@ -148,61 +148,61 @@ def rename_in_table(region, halves, old, new, edge):
 
 @kernel
 def move_out(regions, number, into, halves, free, moved):
-    """Makes region `number` a part of `into`; returns how many of its halves go to `moved`.
+    """Makes region `number` a part of `into`; returns how many of its halves it put in `moved`.
 
-    Those are all but that to `into`.
+    These are all but the one to `into`.
     """
     region, count = regions[number], 0
-    used = region.degree if region.room <= LISTED else region.room
+    used = region.degree if region.capacity <= LISTED else region.capacity
     for place in range(region.start, region.start + used):
         half = halves[place]
         if half != -1 and half >> 32 != into:
             moved[count] = half
             count += 1
-    _give_back(halves, free, region.start, region.room)
-    region.start, region.room = into, -1
+    _release(halves, free, region.start, region.capacity)
+    region.start, region.capacity = into, -1
     return count
 
 
 @kernel
 def is_full(region, more):
-    """Whether a region has no room for `more` neighbours."""
-    if region.room <= LISTED:
-        return region.degree + more > region.room
-    return 4 * (region.degree + more) > 3 * region.room
+    """Whether `more` neighbours do not fit into a region."""
+    if region.capacity <= LISTED:
+        return region.degree + more > region.capacity
+    return 4 * (region.degree + more) > 3 * region.capacity
 
 
 @kernel
 def grow(region, halves, free, end):
-    """Gives a region twice the room, before `end` or else from there on; returns the new end.
+    """Doubles a region's capacity, in a free range or else at `end`; returns the new end.
 
-    `free` holds per power of two the first of the ranges of so much room that nobody uses; the
-    others follow, each in the first place of the one before.
+    `free` holds, per power of two, the start of an unused range of that length; the first entry of
+    each such range is the start of the next one.
     """
-    start, room, used = region.start, region.room, region.degree
-    if room > LISTED:
-        used = room
-    power = _power(max(room, 2)) + 1
+    start, capacity, used = region.start, region.capacity, region.degree
+    if capacity > LISTED:
+        used = capacity
+    power = _power(max(capacity, 2)) + 1
     if free[power] >= 0:
         region.start = free[power]
         free[power] = halves[region.start]
     else:
         region.start = end
         end += 1 << power
-    region.room, region.degree = 1 << power, 0
-    if region.room > LISTED:
-        halves[region.start : region.start + region.room] = -1
+    region.capacity, region.degree = 1 << power, 0
+    if region.capacity > LISTED:
+        halves[region.start : region.start + region.capacity] = -1
     for place in range(start, start + used):
         half = halves[place]
         if half != -1:
             insert(region, halves, half >> 32, half & 0xFFFFFFFF)
-    _give_back(halves, free, start, room)
+    _release(halves, free, start, capacity)
     return end
 
 
 @kernel
-def room_to_grow(more):
-    """How much is enough behind the end for a region to grow until it has so many neighbours."""
+def halves_needed(more):
+    """How many free halves suffice for a region to grow to this number of neighbours."""
     return 8 * more + 64
 
 
@@ -212,23 +212,25 @@ def pack(regions, halves, free, packed):
     free[:] = -1
     end = 0
     for region in regions:
-        if region.room > 0:
-            packed[end : end + region.room] = halves[region.start : region.start + region.room]
+        if region.capacity > 0:
+            packed[end : end + region.capacity] = halves[
+                region.start : region.start + region.capacity
+            ]
             region.start = end
-            end += region.room
+            end += region.capacity
     return end
 
 
 @kernel
-def _give_back(halves, free, start, room):
-    if room:
-        power = _power(room)
+def _release(halves, free, start, capacity):
+    if capacity:
+        power = _power(capacity)
         halves[start], free[power] = free[power], start
 
 
 @kernel
-def _power(room):
+def _power(capacity):
     power = 0
-    while room >> (power + 1):
+    while capacity >> (power + 1):
         power += 1
     return power

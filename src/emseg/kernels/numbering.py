@@ -1,4 +1,4 @@
-"""One numbering for labels that were given block by block."""
+"""One numbering for labels that were made block by block."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from emseg.kernels.compiled import kernel
 
 @kernel
 def unite_pairs(parents, ones, twos):
-    """Unites ones[i] with twos[i], for all i, in a forest: `parents`, roots being their own."""
+    """Unites ones[i] with twos[i], for all i, in the forest `parents`; a root is its own parent."""
     for pair in range(len(ones)):
         one, two = np.int64(ones[pair]), np.int64(twos[pair])
         while parents[one] != one:
@@ -24,7 +24,7 @@ def unite_pairs(parents, ones, twos):
 
 @kernel
 def earliest(parents, first):
-    """Makes every parent its root; returns per root the smallest `first` of its tree, else -1."""
+    """Sets every parent to its root; returns per root the smallest `first` of its tree, else -1."""
     found = np.full(len(parents), -1, np.int64)
     for label in range(len(parents)):
         parents[label] = parents[parents[label]]

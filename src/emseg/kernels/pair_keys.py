@@ -1,4 +1,4 @@
-"""A hash table of pairs of labels: what number each has."""
+"""A hash table that numbers pairs of labels."""
 
 import numpy as np
 
@@ -7,12 +7,12 @@ from emseg.kernels.compiled import kernel
 
 @kernel
 def place_of(keys, key):
-    """Where `key` is in `keys`, or where it belongs: there keys[place] is 0.
+    """The place of `key` in `keys`, or the free place (0) where it belongs.
 
-    `keys` is uint64, 2^k entries, not all of them in use; a key is both labels, none of them 0, of
-    32 bits each.
+    `keys` is uint64, 2^k entries, not all of them in use; a key is both labels, not 0, of 32 bits
+    each.
     """
-    # Linear probing; the keys' high bits must reach the low bits of the place.
+    # Linear probing; the keys' high bits must change the low bits of the place.
     last = len(keys) - 1
     mixed = key * np.uint64(0x9E3779B97F4A7C15)
     place = np.int64((mixed ^ (mixed >> np.uint64(32))) & np.uint64(last))
@@ -23,7 +23,7 @@ def place_of(keys, key):
 
 @kernel
 def twice_as_long(keys, ids):
-    """(keys, ids), int32 numbers at the places of their keys, in a table of twice the length."""
+    """The table with twice the length: (keys, ids), where ids are int32 at their keys' places."""
     new_keys, new_ids = np.zeros(2 * len(keys), np.uint64), np.empty(2 * len(keys), np.int32)
     for old in range(len(keys)):
         if keys[old]:

@@ -1,4 +1,4 @@
-"""Asking for memory before it is needed."""
+"""Loads memory into the cache before it is needed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 
 @intrinsic
 def prefetch(_typing: Any, array: types.Array, place: types.Integer) -> tuple[Any, Callable]:
-    """Asks for the cache line of array[place] and waits for nothing; no place is wrong."""
+    """Requests the cache line of array[place] without waiting; `place` may be out of range."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = signature.args[0]
@@ -20,7 +20,7 @@ def prefetch(_typing: Any, array: types.Array, place: types.Integer) -> tuple[An
         byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
         asked = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
         function = cgutils.get_or_insert_function(builder.module, asked, "llvm.prefetch.p0")
-        # For reading, into the caches nearest to the core, of data.
+        # The numbers mean: for reading, into all levels of the cache, data.
         builder.call(function, [builder.bitcast(item, byte), flag(0), flag(3), flag(1)])
         return context.get_dummy_value()
 

@@ -1,4 +1,4 @@
-"""Region graph of a labelled block: which fragments touch, and what lies between them."""
+"""Region graph of a labelled block: which fragments touch, and their affinities."""
 
 import numpy as np
 
@@ -12,13 +12,13 @@ EDGE = np.dtype(
     [("u", np.int32), ("v", np.int32), ("max", np.float32), ("count", np.int32), ("sum", np.int64)]
 )
 
-# Sums of whole numbers are the same in any order, as sums of floats are not. With this unit they
-# stay exact in a float64 for contacts of up to 2^25 pairs of voxels.
+# Sums of integers, unlike sums of floats, do not depend on their order. With this unit they are
+# exact in a float64 for contacts of up to 2^25 pairs of voxels.
 SUM_UNIT = 1 << 28
 
-# Neighbours with a smaller label that a label keeps in a cache line of its own, each with its edge;
-# the others share a hash table. Labels are numbered in C order, so those in use at a time lie close
-# together.
+# How many neighbours with a smaller label a label stores in its own cache line, with their edges;
+# others are in a common hash table. Labels are numbered in C order, so labels used at the same time
+# are close together.
 _NEAR = 8
 _ROW = np.dtype([("u", np.int32, _NEAR), ("edge", np.int32, _NEAR)])
 
@@ -37,14 +37,13 @@ _CONTACT = np.dtype(
 
 @kernel
 def find_edges(labels, edges0, edges1, edges2, at, axes, levels, count, limit, with_bins):
-    """(edges, contacts) of the labels of a block, edges in the order in which they were met.
+    """(edges, contacts) of the labels of a block, edges in the order in which they were found.
 
     `labels` uint32 (Z, Y, X), from 1 to `count`, 0 for background, which touches nothing. `edges0`
-    … `edges2` hold per axis the affinity of voxel v with the one before it at v + `at[a]`; pairs
-    that lead out of the block are left out, and so are those along other than the first `axes`
-    axes. Affinities are float32 where `levels` is None, else indices of `levels` (float32). `edges`
-    is an array of EDGE. With `with_bins` there is a contact for each pair of voxels, its edge's
-    index and bin (of 256) as 256 * edge + bin; else none.
+    … `edges2` hold per axis the affinity of voxel v with the one before it at v + `at[a]`. Only
+    pairs within the block and along the first `axes` axes count. Affinities are float32 if `levels`
+    is None, else indices of `levels` (float32). `edges` is an array of EDGE. With `with_bins` there
+    is a contact for each pair of voxels: 256 * its edge's index + its bin (of 256); else none.
 
     Stops when there are more than `limit` edges: then edges has limit + 1 entries.
     """
@@ -53,16 +52,16 @@ def find_edges(labels, edges0, edges1, edges2, at, axes, levels, count, limit, w
     keys, ids = np.zeros(1024, np.uint64), np.empty(1024, np.int32)
     edges, notes = np.empty(1024, EDGE), np.empty(1024 if with_bins else 0, np.int64)
     n, far, met = 0, 0, 0
-    room = np.empty(3 * width + 1, _CONTACT)
+    buffer = np.empty(3 * width + 1, _CONTACT)
     for z in range(depth):
         for y in range(height):
             up, below = labels[z, max(y - 1, 0)], labels[max(z - 1, 0), y]
-            touched = _touching(labels[z, y], up, below, axes, room)
-            contacts = room[:touched]
+            touched = _touching(labels[z, y], up, below, axes, buffer)
+            contacts = buffer[:touched]
             row0, row1 = edges0[z + at[0, 0], y + at[0, 1]], edges1[z + at[1, 0], y + at[1, 1]]
             row2 = edges2[z + at[2, 0], y + at[2, 1]]
             _look_up_values(contacts, row0, row1, row2, at, levels)
-            # Room for as many new edges: a loop that makes arrays counts references at every step.
+            # Enlarge before the inner loop: one that makes arrays counts references at every step.
             while n + touched > len(edges):
                 edges = np.concatenate((edges, np.empty(len(edges), EDGE)))
             while 2 * (far + touched) > len(keys):
@@ -81,7 +80,7 @@ def find_edges(labels, edges0, edges1, edges2, at, axes, levels, count, limit, w
 
 @kernel
 def _touching(own, up, below, axes, contacts):
-    """How many contacts a row has with the voxels before it; those come to be in `contacts`."""
+    """The number of contacts of a row with the voxels before it, which are put in `contacts`."""
     count, before = 0, own[0]
     for x in range(len(own)):
         label = own[x]
@@ -89,7 +88,7 @@ def _touching(own, up, below, axes, contacts):
         before = label
         for axis in range(axes):
             other = three[axis]
-            # One that is none is written over: a branch here would be mistaken every other time.
+            # Always written, and overwritten if it is no contact: a branch here is hard to predict.
             contact = contacts[count]
             contact.u, contact.v = min(other, label), max(other, label)
             contact.x, contact.axis = x, axis
@@ -110,7 +109,7 @@ def _look_up_values(contacts, row0, row1, row2, at, levels):
 
 @kernel
 def _look_up_edges(contacts, near, keys, ids, edges, n, far):
-    """Finds or makes the edge of each contact; returns how many there are, and keys in `keys`."""
+    """Finds or makes the edge of each contact; returns the numbers of edges and of used keys."""
     for place in range(len(contacts)):
         prefetch(near, contacts[min(place + 8, len(contacts) - 1)].v)
         u, v = contacts[place].u, contacts[place].v

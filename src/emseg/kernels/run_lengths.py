@@ -1,4 +1,4 @@
-"""Which skeletons run through which segments, and how far: one pass over nodes and over edges."""
+"""Nodes and run lengths of skeletons in segments, from one pass over nodes and one over edges."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from emseg.kernels.compiled import kernel
 
 
 def count_nodes(owner: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, ...]:
-    """(pair, owners, segments, nodes): the different pairs of owner and segment that nodes have.
+    """(pair, owners, segments, nodes): the different pairs of owner and segment of nodes.
 
-    `owner` and `segments` are int64, one a node; `pair` (N,) is each node's place in the other
-    three, which hold a pair's owner, its segment and its number of nodes, in the order in which
-    pairs are first met. All are int64.
+    `owner` and `segments` are int64, per node; `pair` (N,) is each node's place in the other three
+    results. These hold a pair's owner, segment and number of nodes, in the order in which pairs are
+    first found. All are int64.
     """
     return _count_nodes(owner, segments)
 
@@ -18,9 +18,9 @@ def count_nodes(owner: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, ..
 def add_runs(
     edges: np.ndarray, lengths: np.ndarray, segments: np.ndarray, pair: np.ndarray, count: int
 ) -> tuple[np.ndarray, int, int]:
-    """(run, splits, omitted): the length (count,) of edges that lie within each pair of nodes.
+    """(run, splits, omitted): per pair (count,) the length of the edges that lie within it.
 
-    Edges (E, 2) of two different segments are counted as splits, those with an end in segment 0 as
+    Edges (E, 2) between two segments are counted as splits, those with an end in segment 0 as
     omitted.
     """
     run = np.zeros(count)
@@ -31,14 +31,14 @@ def add_runs(
 @kernel
 def _count_nodes(owner, segments):
     pair = np.empty(len(owner), np.int64)
-    # Open addressing; a slot holds the pair's number + 1, 0 none.
+    # Open addressing; a slot holds the pair's number + 1, or 0.
     slots = np.zeros(4096, np.int64)
     owners, names = np.empty(2048, np.int64), np.empty(2048, np.int64)
     nodes = np.zeros(2048, np.int64)
     count = at = 0
-    # A loop that makes arrays counts references at every step, so growing is left to this one.
+    # Arrays grow here, since an inner loop that makes arrays counts references at every step.
     while True:
-        at, count = _count_while_room(owner, segments, at, count, slots, owners, names, nodes, pair)
+        at, count = _count_until_full(owner, segments, at, count, slots, owners, names, nodes, pair)
         if at == len(owner):
             return pair, owners[:count].copy(), names[:count].copy(), nodes[:count].copy()
         owners, names, nodes = _twice(owners), _twice(names), _twice(nodes)
@@ -46,7 +46,7 @@ def _count_nodes(owner, segments):
 
 
 @kernel
-def _count_while_room(owner, segments, at, count, slots, owners, names, nodes, pair):
+def _count_until_full(owner, segments, at, count, slots, owners, names, nodes, pair):
     known = -1
     while at < len(owner):
         # Neighbours on a skeleton mostly lie in one segment.

@@ -6,8 +6,8 @@ from emseg.kernels.compiled import kernel
 from emseg.kernels.pair_keys import place_of, twice_as_long
 from emseg.kernels.region_edges import SUM_UNIT
 
-# Label `one` in `section` lies under label `two` of the next one in `area` pixels; `sum` is that of
-# the affinities between the two there, in units of 1 / SUM_UNIT.
+# Label `one` in `section` lies under label `two` of the next section in `area` pixels; `sum` is the
+# sum of the affinities between the two there, in units of 1 / SUM_UNIT.
 OVERLAP = np.dtype(
     [
         ("section", np.int32),
@@ -23,8 +23,8 @@ OVERLAP = np.dtype(
 def find_extents(labels, start, first, last):
     """Sets `first` and `last`, int32 per label, to the sections in which it is found.
 
-    `labels` uint32 (Z, Y, X) begin in the section `start`; 0 is no label. To begin with, `first`
-    holds a number that is greater than any section's, `last` -1.
+    `labels` uint32 (Z, Y, X) begin in the section `start`; 0 is no label. Before the first call,
+    `first` must hold a number greater than any section's, `last` -1.
     """
     for z in range(labels.shape[0]):
         for y in range(labels.shape[1]):
@@ -46,7 +46,7 @@ def count_pixels(labels, start, first, starts, pixels):
 
 @kernel
 def add_pixels(ids, own_first, own_starts, own_pixels, first, starts, pixels):
-    """Adds the pixels of each label, as `count_pixels` has them, to those of ids[label]."""
+    """Adds the pixels of each label, as of `count_pixels`, to those of ids[label]."""
     for label in range(1, len(ids)):
         new = ids[label]
         at = starts[new] + own_first[label] - first[new]
@@ -59,7 +59,7 @@ def find_overlaps(below, above, affinities, at, levels, section):
     """An array of OVERLAP, a row for each pair of different labels that lie on each other.
 
     `below` and `above` are labels uint32 (Y, X) of a section, number `section`, and the next; 0 is
-    none. The affinity between (y, x) of the two is affinities[y + at[1], x + at[2]]: float32 where
+    none. The affinity between (y, x) of the two is affinities[y + at[1], x + at[2]]: float32 if
     `levels` is None, else an index of `levels` (float32).
     """
     height, width = below.shape
@@ -67,7 +67,7 @@ def find_overlaps(below, above, affinities, at, levels, section):
     rows = np.empty(1024, OVERLAP)
     n = 0
     for y in range(height):
-        # Room for as many new rows: a loop that makes arrays counts references at every step.
+        # Enlarge before the inner loop: one that makes arrays counts references at every step.
         while n + width > len(rows):
             rows = np.concatenate((rows, np.empty(len(rows), OVERLAP)))
         while 2 * (n + width) > len(keys):
@@ -100,18 +100,18 @@ def _add_line(below, above, values, levels, section, keys, ids, rows, n):
 
 
 @kernel
-def overlaps_at_ends(rows, ids, first, last, kept):
-    """How many overlaps are there between labels of which one ends or begins: they fill `kept`.
+def overlaps_at_ends(rows, ids, first, last, selected):
+    """Fills `selected` with the overlaps at an end of a label, and returns how many there are.
 
-    `rows` of OVERLAP, whose labels become ids[one] and ids[two]. Rows of equal labels are left out,
-    and so are those where neither the one below ends (`last`, per new label the section in which it
-    is last found) nor the one above begins (`first`).
+    `rows` of OVERLAP, whose labels become ids[one] and ids[two]. Left out are rows of equal labels,
+    and those where neither the label below ends (`last`: the last section of each new label) nor
+    the label above begins (`first`).
     """
     count = 0
     for row in rows:
         one, two = ids[row.one], ids[row.two]
         if one != two and (last[one] == row.section or first[two] == row.section + 1):
-            new = kept[count]
+            new = selected[count]
             new.section, new.one, new.two = row.section, one, two
             new.area, new.sum = row.area, row.sum
             count += 1

@@ -1,4 +1,4 @@
-"""Watershed fragments of one section, grown from the middles of what its boundaries leave."""
+"""Watershed fragments of one section, grown from the places far from boundaries."""
 
 import numpy as np
 
@@ -8,13 +8,13 @@ from emseg.kernels.heap import FIRST, pop, push
 
 @kernel
 def flood_section(boundary, spacing, labels):
-    """How many fragments a section has; `labels` uint32 (Y, X) is filled with them, from 1.
+    """Fills `labels` uint32 (Y, X) with a section's fragments, from 1, and returns their number.
 
-    `boundary` float32 (Y, X), C-contiguous, 0 to 1. Seeds are the regional maxima, over the four
-    neighbours, of how far a pixel below 0.5 is from those that are not; where nothing is below,
-    single pixels `spacing` apart, from the first on. From all of them at once pixels are taken in,
-    the lowest boundary first, of equals those met earlier, until none is left. Fragments are
-    numbered as their seeds are, in C order.
+    `boundary` float32 (Y, X), C-contiguous, 0 to 1. Seeds are the regional maxima (four neighbours)
+    of the distance of pixels below 0.5 to the nearest other one; if no pixel is below 0.5, single
+    pixels `spacing` apart, from the first on. All seeds grow together: the pixel with the lowest
+    boundary is added next, of equal ones the one reached first, until none is left. Fragments
+    are numbered as their seeds are, in C order.
     """
     height, width = boundary.shape
     order = np.empty(height * width, np.int32)
@@ -28,7 +28,7 @@ def flood_section(boundary, spacing, labels):
 
 @kernel
 def seed_grid(labels, spacing):
-    """How many seeds a section gets that are single pixels, `spacing` apart, in `labels`."""
+    """Puts single pixels, `spacing` apart, in `labels` as seeds, and returns their number."""
     height, width = labels.shape
     count = 0
     for y in range(0, height, spacing):
@@ -40,7 +40,7 @@ def seed_grid(labels, spacing):
 
 @kernel
 def grow_seeds(boundary, labels):
-    """Grows what `labels`, uint32 (Y, X), has beside 0 over all of a section, as `flood_section`.
+    """Grows the labels above 0 of `labels`, uint32 (Y, X), over a whole section (`flood_section`).
 
     `boundary` float32 (Y, X), C-contiguous, 0 or more.
     """
@@ -79,10 +79,10 @@ def _grow(boundary, labels, order):
 
 @kernel
 def number_by_first(labels, ids, first, sizes):
-    """How many labels there are, after those of `labels` (Z, Y, X) became 1, 2, … by first voxels.
+    """Renumbers `labels` (Z, Y, X) to 1, 2, … by first voxels; returns how many there are.
 
-    `ids` holds zeros for each label and 0. `first` and `sizes` int64, as long, are filled with the
-    place of each new label's first voxel in C order and its number of voxels, `sizes` holds zeros.
+    `ids`, `first` and `sizes` (int64) have an entry for each label and 0; `ids` and `sizes` must be
+    zeros. `first` becomes the place of each new label's first voxel in C order, `sizes` its voxels.
     """
     depth, height, width = labels.shape
     count = 0
@@ -102,7 +102,7 @@ def number_by_first(labels, ids, first, sizes):
 
 @kernel
 def _next_to_none(labels, y, x):
-    """Whether one of the four neighbours has no label; others would only wait in the queue."""
+    """Whether one of the four neighbours has no label; only then must a pixel be queued."""
     height, width = labels.shape
     above, below = labels[max(y - 1, 0), x], labels[min(y + 1, height - 1), x]
     left, right = labels[y, max(x - 1, 0)], labels[y, min(x + 1, width - 1)]
@@ -111,7 +111,7 @@ def _next_to_none(labels, y, x):
 
 @kernel
 def _meet(y, x, bits, order, heap, met, end):
-    # Boundaries are not negative, so that their bits order as they do.
+    # Boundaries are not negative, so their bits have the same order.
     order[met] = y * bits.shape[1] + x
     push(heap, end, np.uint64(bits[y, x]) << np.uint64(32) | np.uint64(met))
     return met + 1, end + 1
@@ -168,7 +168,7 @@ def _envelope(steps, far, vertex, start, line):
 
 @kernel
 def _seed_maxima(heights, labels, stack):
-    """How many plateaus of `heights` above 0 have no higher neighbour; they are labelled."""
+    """Labels the plateaus of `heights` above 0 without higher neighbours; returns their number."""
     rows, columns = heights.shape
     seen = np.zeros((rows, columns), np.bool_)
     count = 0

@@ -1,4 +1,4 @@
-"""Symmetries of the voxel grid, and what they do to affinities: the one index-and-shift rule."""
+"""Symmetries of the voxel grid, and which channel and shift they need for affinities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Symmetry:
             )
 
     def apply(self, array: np.ndarray) -> np.ndarray:
-        """The array seen through this symmetry: a view of the last n axes, earlier axes kept."""
+        """A view of the array with this symmetry applied to its last n axes."""
         lead = array.ndim - len(self.permutation)
         order = [*range(lead), *(lead + axis for axis in self.permutation)]
         turned = [lead + axis for axis, flip in enumerate(self.flips) if flip]
@@ -46,7 +46,7 @@ class Symmetry:
         return Symmetry(tuple(order), tuple(self.flips[axis] for axis in order))
 
     def compose(self, first: "Symmetry") -> "Symmetry":
-        """The symmetry that acts as `first`, then this one."""
+        """The symmetry that applies `first`, then this one."""
         return Symmetry(
             tuple(first.permutation[axis] for axis in self.permutation),
             tuple(
@@ -71,8 +71,8 @@ def views(
 
     `flip_axes` lists axes ("all": each of them), `rotation90_axes` the planes that may turn, as
     pairs of axes. `((1, 2), ((1, 2),))` gives the 8 symmetries of a square section, `("all",
-    ((1, 2),))` those 16 of a stack of sections, `("all", ())` the 8 flips.
-    UserError for an axis that is not there.
+    ((1, 2),))` the 16 of a stack of sections, `("all", ())` the 8 flips.
+    Raises UserError if an axis does not exist.
     """
     axes = range(n_axes) if flip_axes == "all" else flip_axes
     generators = [_flip(axis, n_axes) for axis in axes]
@@ -109,13 +109,13 @@ def channel_sources(
 ) -> tuple[tuple[int, Offset], ...]:
     """Per affinity channel: the channel to take and the vector by which its values move.
 
-    An array of affinities of `symmetry.apply(volume)`, brought back by the inverse, holds in
-    channel k of the original frame `result[k][v] = back[source][v - shift]`; the values with
-    `v - shift` outside the array do not exist. An axis that changes its sign turns an edge
-    (v, v - offset) into (v, v + offset), which is stored one offset away: hence the shift, by
-    +offset where an edge is stored at its destination (edge of v and v - offset) and by -offset
-    where at its source (v and v + offset). The offset zero marks a channel that is no affinity.
-    UserError naming the offset when the set is not closed under the symmetry.
+    Let `back` be the affinities of `symmetry.apply(volume)`, brought back by the inverse. Then
+    channel k of the volume itself is `result[k][v] = back[source][v - shift]`; it is unknown where
+    `v - shift` is outside the array. A flipped axis turns an edge (v, v - offset) into
+    (v, v + offset), which is stored one offset away. The shift is therefore +offset for edges
+    stored at their destination (v and v - offset), -offset for those at their source (v and
+    v + offset). The offset zero marks a channel that is no affinity.
+    Raises UserError, naming the offset, if the set is not closed under the symmetry.
     """
     known = [tuple(offset) for offset in offsets]
     return tuple(
@@ -147,8 +147,8 @@ def _source(
 def edge_span(size: int, step: int, *, edge_side: EdgeSide) -> slice:
     """The indices along one axis whose edge has its other end inside 0..size-1.
 
-    `step` is the offset's component: the edge joins v and v - step when stored at the destination,
-    v and v + step at the source.
+    `step` is the offset along that axis: the edge joins v and v - step if it is stored at its
+    destination, v and v + step if at its source.
     """
     towards = -step if edge_side == "destination" else step
     start = min(max(0, -towards), size)

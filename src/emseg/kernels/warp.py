@@ -1,4 +1,4 @@
-"""Images and labels read at displaced places: the one gather behind every smooth deformation."""
+"""Images and labels read at displaced positions, for every smooth deformation."""
 
 import numpy as np
 
@@ -18,11 +18,11 @@ def warp_sections(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Image (C, *size) and labels (*size), each section read from one section of the arrays.
 
-    `image` (C, Z, Y, X) is uint8 or float32 and interpolated bilinearly, `labels` (Z, Y, X) int32
-    are those of the nearest pixel. Voxel (z, y, x) of the result lies in section `first` + z, at
-    M (y, x, 1) + field[:, y, x] in pixels, M being `matrices[z]` (2, 3), float64. `matrices` has
-    one entry or one a section, and so has `field` (F, 2, Y, X), float32; F = 0: none. What lies
-    outside the arrays is 0 in the image and -1 in the labels.
+    `image` (C, Z, Y, X), uint8 or float32, is interpolated bilinearly; `labels` (Z, Y, X) int32
+    are taken from the nearest pixel. Voxel (z, y, x) of the result is read in section `first` + z,
+    at M (y, x, 1) + field[:, y, x] in pixels, where M is `matrices[z]` (2, 3), float64. `matrices`
+    has one entry, or one per section, and so has `field` (F, 2, Y, X), float32; F = 0: none.
+    Positions outside the arrays give 0 in the image and -1 in the labels.
     """
     warped = np.empty((len(image), *size), image.dtype)
     moved = np.empty(size, np.int32)
@@ -39,10 +39,10 @@ def warp_volume(
     field: np.ndarray,
     size: tuple[int, int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `warp_sections`, but a voxel is read from between sections, trilinearly.
+    """As `warp_sections`, but trilinear: positions may lie between sections.
 
-    It lies at M (z, y, x, 1) + field[:, y, x] in voxels, M being `matrix` (3, 4), float64; `field`
-    is (F, 3, Y, X), float32, with none, one, or one entry a section.
+    A voxel is read at M (z, y, x, 1) + field[:, y, x] in voxels, M is `matrix` (3, 4), float64;
+    `field` is (F, 3, Y, X), float32, with no entry, one, or one per section.
     """
     warped = np.empty((len(image), *size), image.dtype)
     moved = np.empty(size, np.int32)
@@ -54,7 +54,7 @@ def warp_volume(
 def spline_field(rows: np.ndarray, points: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Fields (F, C, Y, X) between control points (F, C, J, K): rows (Y, J), columns (X, K).
 
-    rows[y, j] is how much of point j row y takes, columns[x, k] the same of columns; all float32.
+    rows[y, j] is the weight of point j in row y, columns[x, k] of point k in column x; float32.
     """
     field = np.zeros((*points.shape[:2], len(rows), len(columns)), np.float32)
     _spline_field(rows, points, np.ascontiguousarray(columns.T), field)
@@ -80,12 +80,12 @@ def _spline_field(rows, points, columns, field):
 
 
 def _compiled_for(array: np.ndarray) -> np.ndarray:
-    """The array in C order and writeable, or numba would compile again for one that is not."""
+    """The array in C order and writeable; numba would compile again for any other."""
     return np.require(array, requirements=["C", "W"])
 
 
 def _half(image: np.ndarray) -> np.float32:
-    """What, added before fractions are cut off, rounds."""
+    """What to add so that the cast to the image's dtype rounds."""
     return np.float32(0.5 if image.dtype == np.uint8 else 0.0)
 
 
@@ -100,7 +100,7 @@ def _warp_sections(image, labels, matrices, field, first, half, warped, moved):
         m = matrices[min(z, len(matrices) - 1)]
         section = labels[first + z]
         for y in range(rows):
-            # Row by row: the compiler makes vector instructions of what stands alone.
+            # One loop per row for each step: the compiler can then use vector instructions.
             for x in range(columns):
                 sy[x] = m[0, 0] * y + m[0, 1] * x + m[0, 2]
                 sx[x] = m[1, 0] * y + m[1, 1] * x + m[1, 2]
@@ -126,7 +126,7 @@ def _warp_sections(image, labels, matrices, field, first, half, warped, moved):
 
 @kernel
 def _split(sy, sx, width, corner):
-    """Places become the pixel up and left of them, in `corner`, and what is beyond it."""
+    """Splits positions into the pixel above and left of them (`corner`) and the fractions."""
     for x in range(len(corner)):
         up, left = np.int32(sy[x]), np.int32(sx[x])
         corner[x] = up * np.int32(width) + left
@@ -138,7 +138,7 @@ def _split(sy, sx, width, corner):
 def _nearest(flat, width, corner, wy, wx, out):
     for x in range(len(out)):
         down, right = wy[x] >= np.float32(0.5), wx[x] >= np.float32(0.5)
-        # Unsigned, or each index would be asked whether it counts from the end.
+        # Unsigned, which saves numba's check for negative indices.
         out[x] = flat[np.uint32(corner[x] + np.int32(down) * np.int32(width) + np.int32(right))]
 
 

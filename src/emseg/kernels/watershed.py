@@ -1,16 +1,16 @@
 """Watershed fragments of affinities, as connected components; block by block.
 
 A voxel is joined to its strongest neighbour, unless all its affinities are low, and to every
-neighbour over an affinity that is high. Which edges join follows from the affinities around a voxel
-alone, so that blocks find the same edges as the whole volume does.
+neighbour with a high affinity. This depends only on the affinities around a voxel, so blocks find
+the same edges as the whole volume does.
 """
 
 import numpy as np
 
 from emseg.kernels.compiled import kernel
 
-# Bits of a voxel's flags. 1, 2, 4: joined to the voxel before it along axis 0, 1, 2. 8, 16, 32: it
-# chose the voxel after it, whose own bit that becomes (three places lower). 64: not background.
+# Bits of a voxel's flags. 1, 2, 4: joined to the voxel before it along axis 0, 1, 2. 8, 16, 32:
+# joined to the voxel after it, which gets the bit three places lower. 64: not background.
 _FOREGROUND = 64
 
 
@@ -33,20 +33,19 @@ def flood(
 ):
     """Fragments of one block: (count, first voxels, sizes, whether all values are legal).
 
-    The region looked at has the shape `extent`: the block, `lead[a]` planes (0 or 1) before it and
-    0 or 1 after it. Per axis, `edges0` … `edges2` (C-contiguous) hold the affinity of the region's
-    voxel v with the one before it at v + `at[a]`; where `missing[a]` is 1 the first plane has no
-    voxel before it, and its values are not looked at. Values are numbers that order as the
-    affinities do and are legal from 0 to `top`: `low` is the largest that joins nothing, `high` the
-    smallest that joins at any rate.
+    The region has the shape `extent`: the block, `lead[a]` planes (0 or 1) before it and 0 or 1
+    after it. Per axis, `edges0` … `edges2` (C-contiguous) hold the affinity of the region's voxel v
+    with the one before it at v + `at[a]`; if `missing[a]` is 1, the first plane has no voxel before
+    it, and its values are not read. Values are numbers in the same order as the affinities, legal
+    from 0 to `top`: `low` is the largest that joins nothing, `high` the smallest that always joins.
 
     `labels` uint32 (Z, Y, X) of the block alone is filled with 1, 2, … by the first voxel of each
     fragment in C order, 0 for background. `joined0` … `joined2`, uint8 planes of the block's first
     face along each axis, become 1 where a voxel is joined to the one before it, outside the block;
     such pairs join nothing here. First voxels are indices of the block in C order.
 
-    Among affinities that are equal and not high the first in the order -0, -1, -2, +0, +1, +2
-    (axis, before or after) is the strongest.
+    Of equal affinities that are not high, the first in the order -0, -1, -2, +0, +1, +2 (axis,
+    before or after) is the strongest.
     """
     depth, height, width = labels.shape
     flags = np.zeros((2, extent[1], extent[2]), np.uint8)
@@ -75,7 +74,7 @@ def flood(
         _take_choices(here, behind, z > 0)
         if z < lead[0]:
             continue
-        # The region's voxels after the block have had their say.
+        # The voxels after the block are no longer needed: only their choices were.
         begin, end = lead[2], lead[2] + width
         inside = here[lead[1] : lead[1] + height, begin:end]
         _note_faces(inside, lead, z == lead[0] and lead[0], z - lead[0], joined0, joined1, joined2)
@@ -107,7 +106,7 @@ def _row(edges, at, z, y, extent, none):
 
 @kernel
 def _flag_row(before0, before1, after0, after1, along, low, high, top, flags):
-    # No branches, one type: the compiler makes vector instructions of it.
+    # No branches, one type: the compiler can use vector instructions.
     illegal = np.int32(0)
     for x in range(len(flags)):
         a, b, c = before0[x], before1[x], along[x]
@@ -154,7 +153,7 @@ def _take_choices(here, behind, has_behind):
 
 @kernel
 def _note_faces(inside, lead, at_face, plane, joined0, joined1, joined2):
-    # Pairs that lead out of the block are noted, and join nothing in it.
+    # Pairs that lead out of the block are recorded, and join nothing in it.
     rows, columns = inside.shape
     if at_face:
         for y in range(rows):
@@ -202,7 +201,7 @@ def _label_row(flags, flags_up, flags_below, own, up, below, parents, count):
 
 @kernel
 def _unite(parents, one, two):
-    # The smaller root stays: it is the one that was met first.
+    # The smaller root remains: it was found first.
     if one == two:
         return one
     while parents[one] != one:
@@ -220,7 +219,7 @@ def _unite(parents, one, two):
 
 @kernel
 def _rank(parents, count):
-    # A parent precedes its children, so it holds its rank when they ask for it.
+    # A parent precedes its children, so it has its rank when they read it.
     rank = 0
     for label in range(1, count + 1):
         if parents[label] == label:

@@ -1,1 +1,1 @@
-"""Losses of logits, target and mask, in float32, the same on one device and on many."""
+"""Losses of logits, target and mask, in float32, equal on one device and on many."""

@@ -1,4 +1,4 @@
-"""Losses called with what they ask for."""
+"""Calls of losses with the arguments in their signature."""
 
 import inspect
 from collections.abc import Callable
@@ -10,25 +10,25 @@ from torch import Tensor, nn
 from emseg.errors import UserError
 from emseg.losses.ranks import masked_mean
 
-# A logit of probability 0, to the last bit.
+# A logit whose probability is exactly 0.
 IMPOSSIBLE = -1e4
 
 
 def ask_loss(
     loss: Callable[..., Any], logits: Tensor, target: Tensor, mask: Tensor, image: Tensor | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The total and its named parts, of a loss that gives one or both.
+    """The total of a loss, and its named parts if it has any.
 
     Args:
-        loss: gets by name what its signature has of `mask` and `image`. One without `mask`, of
-            another library, is taken where the mask is true (`_where_known`).
-        logits: of the network, and `target`, what they should be, (B, C, Z, Y, X).
-        target: as the logits.
+        loss: gets `mask` and `image` by name if they are in its signature. One without `mask`, of
+            another library, is computed where the mask is true (`_where_known`).
+        logits: of the network, (B, C, Z, Y, X).
+        target: what the logits should be, of the same shape.
         mask: true where the target is known, (B, C, Z, Y, X).
-        image: what the network saw, (B, C_in, Z, Y, X).
+        image: the network's input, (B, C_in, Z, Y, X).
 
     Raises:
-        UserError: a loss without `mask` would count what is not known.
+        UserError: a loss without `mask` would count voxels whose target is unknown.
     """
     if not asks_for(loss, "mask"):
         return _where_known(loss, logits.float(), target.float(), mask), {}
@@ -37,9 +37,9 @@ def ask_loss(
 
 
 def try_loss(loss: Callable[..., Any], logits: Tensor, call: Callable[[Tensor], Any]) -> list[str]:
-    """The names of the parts of a loss, which `call` makes of toy logits.
+    """The names of the parts of a loss, found by `call` with toy logits.
 
-    `UserError` for what it raises, and for what is no loss: it is one number with a gradient.
+    Raises UserError if it fails, or is not a single number with a gradient.
     """
     logits = logits.detach().requires_grad_()
     try:
@@ -49,7 +49,7 @@ def try_loss(loss: Callable[..., Any], logits: Tensor, call: Callable[[Tensor], 
         torch.autograd.grad(total, logits, allow_unused=True)
     except UserError:
         raise
-    # A loss may be anybody's.
+    # A loss may be the user's own, and raise anything.
     except Exception as error:
         raise UserError(
             f"loss: {_name(loss)} fails on logits of {list(logits.shape)}, called as training "
@@ -67,16 +67,16 @@ def asks_for(part: Callable[..., Any], name: str) -> bool:
 def with_parts(
     result: Tensor | tuple[Tensor, dict[str, Tensor]],
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The total of a loss and its named parts, which may be none."""
+    """The total of a loss and its named parts, possibly none."""
     return result if isinstance(result, tuple) else (result, {})
 
 
 def _where_known(loss: Callable[..., Any], logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """The loss where the mask is true, of one that takes logits and target alone.
+    """The loss where the mask is true, for a loss of only logits and target.
 
-    Where it gives an error for every entry, as those with `reduction` can, that is their mean.
-    Else what is not known becomes probability 0 with target 0, if such voxels count for nothing, as
-    in overlaps (Dice, Tversky): a channel of which nothing is known is then one without objects.
+    If it can give an error for every entry, as those with `reduction` can, this is their mean.
+    Else unknown voxels get probability 0 and target 0, if these do not change the loss, as in
+    overlaps (Dice, Tversky): an unknown channel is then one without objects.
     """
     entries = _entries(loss, logits, target)
     if isinstance(entries, Tensor) and entries.shape == logits.shape:
@@ -84,9 +84,9 @@ def _where_known(loss: Callable[..., Any], logits: Tensor, target: Tensor, mask:
     if not mask.all():
         if not _ignores_absent(loss, logits):
             raise UserError(
-                f"loss: {_name(loss)} takes no argument 'mask' and cannot leave out voxels of "
-                "which nothing is known; choose a loss that has one (loss=dice, loss=bce_dice), or "
-                "one of your own of logits, target and mask"
+                f"loss: {_name(loss)} takes no argument 'mask' and cannot leave out unlabelled "
+                "voxels; choose a loss that has one (loss=dice, loss=bce_dice), or one of your own "
+                "of logits, target and mask"
             )
         logits, target = torch.where(mask, logits, IMPOSSIBLE), torch.where(mask, target, 0)
     result: Tensor = loss(logits, target)
@@ -94,7 +94,7 @@ def _where_known(loss: Callable[..., Any], logits: Tensor, target: Tensor, mask:
 
 
 def _entries(loss: Callable[..., Any], logits: Tensor, target: Tensor) -> Any:
-    """What the loss gives where it takes no mean, if it can do without."""
+    """The loss without its mean, if it has a `reduction`; else the loss itself."""
     reduction = getattr(loss, "reduction", None)
     if not (isinstance(loss, nn.Module) and reduction == "mean"):
         return loss(logits, target)
@@ -106,14 +106,14 @@ def _entries(loss: Callable[..., Any], logits: Tensor, target: Tensor) -> Any:
 
 
 def _ignores_absent(loss: Callable[..., Any], like: Tensor) -> bool:
-    """Whether voxels of probability 0 with target 0 count for nothing, tried on a toy."""
+    """Whether voxels of probability 0 with target 0 do not change the loss, tried on a toy."""
     channels, side = like.shape[1], 12
     logits = torch.linspace(-2, 2, channels * side**3, device=like.device)
     logits = logits.view(1, channels, side, side, side)
     more = torch.nn.functional.pad(logits, (0, 2), value=IMPOSSIBLE)
     with torch.no_grad():
         few, many = (loss(toy, (toy > 0).float()) for toy in (logits, more))
-    # Nothing counts for a loss that is 0 where half is wrong: cross entropy of a single class.
+    # A loss of 0 although half is wrong proves nothing (cross entropy of a single class).
     return bool(few.any()) and torch.allclose(few, many)
 
 

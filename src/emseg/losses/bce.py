@@ -14,9 +14,9 @@ class PerChannelBCEWithLogits(nn.Module):
     """The sum over channels of each channel's mean binary cross-entropy where the mask is true.
 
     Called with logits, target (0 or 1) and mask, all `(B, C, Z, Y, X)`; computed in float32, over
-    the batch of all ranks. With `auto_pos_weight` the positives of a channel weigh
-    min(negatives / positives, `max_pos_weight`), or 1 where either are absent: the cap is
-    one-sided, so that in affinities, mostly positive, positives weigh less than 1.
+    the batch of all ranks. With `auto_pos_weight` the positives of a channel have the weight
+    min(negatives / positives, `max_pos_weight`), or 1 if there are no positives or no negatives.
+    There is no lower limit: for affinities, which are mostly positive, it is below 1.
     `channel_weights` multiplies the channels' terms. The class balance is that of PyTorch
     Connectomics.
     """
@@ -59,8 +59,8 @@ class WeightedBCEWithLogits(nn.Module):
     """The mean binary cross-entropy over all entries where the mask is true, channels together.
 
     Called with logits, target (0 or 1) and mask, all `(B, C, Z, Y, X)`; computed in float32, over
-    the batch of all ranks. With `auto_pos_weight` all positives weigh
-    min(negatives / positives, `max_pos_weight`), or 1 where either are absent.
+    the batch of all ranks. With `auto_pos_weight` all positives have the weight
+    min(negatives / positives, `max_pos_weight`), or 1 if there are no positives or no negatives.
     """
 
     def __init__(self, *, auto_pos_weight: bool = False, max_pos_weight: float = 10.0) -> None:
@@ -70,7 +70,7 @@ class WeightedBCEWithLogits(nn.Module):
         self.max_pos_weight = max_pos_weight
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        positive, valid = _counts(target, mask).sum(1, keepdim=True)  # of one "channel", all
+        positive, valid = _counts(target, mask).sum(1, keepdim=True)  # all channels as one
         weight = torch.ones_like(valid)
         if self.auto_pos_weight:
             weight = _pos_weight(positive, valid - positive, cap=self.max_pos_weight)

@@ -1,4 +1,4 @@
-"""Overlap of probabilities and target."""
+"""The Dice loss: overlap of probabilities and target."""
 
 from torch import Tensor, nn
 
@@ -10,10 +10,10 @@ class Dice(nn.Module):
     """One minus the soft Dice coefficient of the logits' sigmoid, where the mask is true.
 
     Called with logits, target (0 or 1) and mask, all `(B, C, Z, Y, X)`; computed in float32.
-    `smooth` is added to numerator and denominator. Each sample and channel has its coefficient,
-    and their losses are averaged over those with any valid voxel; with `batch` the samples of all
-    ranks are one, and only channels are averaged, so that a sample without foreground does not
-    push towards zero by itself.
+    `smooth` is added to numerator and denominator. Each sample and channel has a coefficient, and
+    the losses are averaged over those with any valid voxel. With `batch` the samples of all ranks
+    count as one, and only channels are averaged, so that a sample without foreground does not
+    push predictions towards zero by itself.
     """
 
     def __init__(self, *, smooth: float = 1e-5, batch: bool = False) -> None:
@@ -24,17 +24,17 @@ class Dice(nn.Module):
         self.batch = batch
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        space = tuple(range(2, logits.ndim))
+        axes = tuple(range(2, logits.ndim))
         mask = mask.float()
         probability = logits.float().sigmoid() * mask
         truth = target.float() * mask
-        valid = mask.sum(space)
-        overlap = (probability * truth).sum(space)
-        size = probability.sum(space) + truth.sum(space)
+        valid = mask.sum(axes)
+        overlap = (probability * truth).sum(axes)
+        size = probability.sum(axes) + truth.sum(axes)
         if self.batch:
             valid, overlap, size = (
                 sum_over_ranks(part.sum(0, keepdim=True)) for part in (valid, overlap, size)
             )
         loss = 1 - (2 * overlap + self.smooth) / (size + self.smooth)
-        # Batch sums are alike on all ranks, and so is their mean over ranks.
+        # Batch sums are equal on all ranks, and so is their mean over ranks.
         return masked_mean(loss, valid > 0)

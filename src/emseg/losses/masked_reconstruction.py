@@ -1,4 +1,4 @@
-"""How well the hidden patches of an image were guessed."""
+"""The loss of masked image modelling: the error of predicted hidden patches."""
 
 import torch
 from torch import Tensor, nn
@@ -7,20 +7,20 @@ from emseg.errors import UserError
 from emseg.losses.membrane import check_edges, membrane_edges, patch_means
 from emseg.losses.ranks import masked_mean
 
-# Of differences along z, y, x: across thick sections there is less to match.
+# Weights of differences along z, y, x: thick sections differ more from each other.
 STRUCTURE_AXES = (0.5, 1.0, 1.0)
 
 
 class MaskedReconstruction(nn.Module):
-    """The error of hidden patches, and `structure_weight` times that of differences of voxels.
+    """The error of hidden patches, plus `structure_weight` times that of voxel differences.
 
     Called with predictions and images `(B, C, Z, Y, X)` and a mask `(B, *grid)`, true where a patch
     was hidden; returns `(total, {"pixel": ..., "structure": ...})`, in float32 over the samples of
     all ranks. `pixel` is the weighted mean of the hidden patches' squared errors of each sample
-    (the sum of weights at least 1), where a patch weighs 1 + `membrane_weight` times its mean
-    steepness (`membrane_edges` with `axis_weights` and `clip`). `structure` is the mean absolute
+    (the sum of weights is at least 1); a patch has the weight 1 + `membrane_weight` times its mean
+    gradient (`membrane_edges` with `axis_weights` and `clip`). `structure` is the mean absolute
     error of differences of neighbours, over the whole image, axes weighted by `STRUCTURE_AXES`.
-    What weighs 0 is not computed: a plain masked autoencoder has both weights 0. (dbMiM.)
+    Parts of weight 0 are not computed; a plain masked autoencoder has both weights 0. (dbMiM.)
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class MaskedReconstruction(nn.Module):
 
 
 def _structure(prediction: Tensor, image: Tensor) -> Tensor:
-    error = prediction - image  # differences are linear: those of the error are the error's
+    error = prediction - image  # differences are linear: the error of them is that of the error
     each = [error.diff(dim=axis).abs().mean((1, 2, 3, 4)) for axis in (2, 3, 4)]
     weights = error.new_tensor(STRUCTURE_AXES)
     # No matrix product: autocast would round it.

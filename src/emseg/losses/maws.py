@@ -1,4 +1,4 @@
-"""Squared error of probabilities, weighted by what the image shows of membranes (MAWS)."""
+"""Squared error of probabilities, with more weight at membranes in the image (MAWS)."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ from emseg.losses.ranks import sum_over_ranks
 class MembraneWeightedMSE(nn.Module):
     """The weighted mean of (sigmoid - target)^2 where the mask is true.
 
-    Called with logits, target and mask, all `(B, C, Z, Y, X)`, and the image `(B, C_in, Z, Y, X)`
-    that the network saw; computed in float32 over the batch of all ranks. A voxel weighs 1 +
-    `membrane_weight` times its steepness (`membrane_edges` with `axis_weights` and `clip`), divided
-    by what valid entries weigh on average, times its channel's weight. The sum is divided by the
-    sum of weights, or 1 where that is less. (dbMiM: membrane-aware weighted supervision.)
+    Called with logits, target and mask, all `(B, C, Z, Y, X)`, and the network's input image
+    `(B, C_in, Z, Y, X)`; computed in float32 over the batch of all ranks. A voxel's weight is 1 +
+    `membrane_weight` times its gradient (`membrane_edges` with `axis_weights` and `clip`), divided
+    by the mean weight of valid entries, times its channel's weight. The sum is divided by the sum
+    of weights, or by 1 if that is less. (dbMiM: membrane-aware weighted supervision.)
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class MembraneWeightedMSE(nn.Module):
 
     @torch.no_grad()
     def voxel_weights(self, mask: Tensor, image: Tensor) -> Tensor:
-        """What voxels weigh before channels are weighted, of the mask's shape.
+        """The weights of voxels without those of channels, of the mask's shape.
 
-        Where the mask is true they are 1 on average, over the batch of all ranks; elsewhere 0.
+        Where the mask is true they are 1 on average over the batch of all ranks; elsewhere 0.
         """
         edges = membrane_edges(image, axis_weights=self.axis_weights, clip=self.clip)
         weight = (1 + self.membrane_weight * edges) * mask

@@ -1,4 +1,4 @@
-"""Where membranes are likely: steep places of an image."""
+"""Where membranes are likely: at large gradients of an image."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from emseg.errors import UserError
 
 @torch.no_grad()
 def membrane_edges(image: Tensor, *, axis_weights: Sequence[float], clip: float) -> Tensor:
-    """How steep images `(B, C, Z, Y, X)` are, `(B, 1, Z, Y, X)` in float32, 1 on average.
+    """The gradients of images `(B, C, Z, Y, X)`: `(B, 1, Z, Y, X)` in float32, 1 on average.
 
-    The steps from the voxel before, along z, y and x, weighted by `axis_weights`; no step leads
-    to an axis's first plane. Channels are averaged, each sample is divided by its mean, and what
-    exceeds `clip` is cut off. (Chen et al. 2023; dbMiM.)
+    Differences to the voxel before along z, y and x, weighted by `axis_weights`; 0 in an axis's
+    first plane. Channels are averaged, each sample is divided by its mean, and values are limited
+    to `clip`. (Chen et al. 2023; dbMiM.)
     """
     image = image.float()
     edges = torch.zeros_like(image)
@@ -28,7 +28,7 @@ def membrane_edges(image: Tensor, *, axis_weights: Sequence[float], clip: float)
 
 
 def check_edges(key: str, axis_weights: Sequence[float], clip: float) -> None:
-    """Nothing, or a UserError below `key` for weights and a clip that `membrane_edges` has not."""
+    """Raises UserError, naming settings of `key`, for illegal arguments of `membrane_edges`."""
     if len(axis_weights) != 3 or min(axis_weights) < 0 or max(axis_weights) == 0:
         raise UserError(
             f"{key}.axis_weights is {list(axis_weights)}; it needs three numbers of at least 0, "
@@ -40,8 +40,8 @@ def check_edges(key: str, axis_weights: Sequence[float], clip: float) -> None:
 
 def patch_means(values: Tensor, grid: Sequence[int]) -> Tensor:
     """The means `(B, *grid)` over patches of `(B, C, Z, Y, X)`, whose axes `grid` divides."""
-    space = values.shape[2:]
-    z, y, x = (size // count for size, count in zip(space, grid, strict=True))
-    if any(size % count for size, count in zip(space, grid, strict=True)):
-        raise UserError(f"an image of {list(space)} voxels has no grid of {list(grid)} patches")
+    shape = values.shape[2:]
+    z, y, x = (size // count for size, count in zip(shape, grid, strict=True))
+    if any(size % count for size, count in zip(shape, grid, strict=True)):
+        raise UserError(f"an image of {list(shape)} voxels has no grid of {list(grid)} patches")
     return avg_pool3d(values.mean(1, keepdim=True), (z, y, x)).squeeze(1)

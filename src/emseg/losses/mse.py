@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from emseg.losses.ranks import masked_mean
 
-# Of values in [0, 1] and in [-1, 1].
+# For values in [0, 1] and in [-1, 1].
 ACTIVATIONS = {"none": Tensor.float, "sigmoid": Tensor.sigmoid, "tanh": Tensor.tanh}
 
 

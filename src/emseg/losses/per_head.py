@@ -1,4 +1,4 @@
-"""A loss of its own for each head of a network."""
+"""A separate loss for each head of a network."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -12,18 +12,18 @@ from emseg.losses.ranks import sum_over_ranks
 
 
 class PerHead(nn.Module):
-    """The weighted sum of the heads' losses, each head's own, and what was learned of its weight.
+    """The weighted sum of the heads' losses, each head's loss, and its learned weight.
 
-    Called with logits, target and mask, all `(B, C, Z, Y, X)`, and the `image` where a head's loss
-    asks for it; returns `(total, {name: value})`.
-    `heads`, the target's, has the channels [first, stop) of each head, whose loss gets those alone.
-    With `weighting` `sum` a head's loss L weighs `weights` (null: 1). With `uncertainty` it counts
-    exp(-s) L + s, s being learned, 0 at first, and told as `<head>_log_variance`: large losses come
-    to weigh little (Kendall et al. 2018, "Multi-task learning using uncertainty to weigh losses").
-    A head of which nothing is known in the batch of all ranks does not count.
+    Called with logits, target and mask, all `(B, C, Z, Y, X)`, and the `image` if a head's loss
+    has that argument; returns `(total, {name: value})`.
+    `heads`, from the target, are the channels [first, stop) of each head; its loss gets only these.
+    With `weighting` `sum` a head's loss L has the weight `weights` (null: 1). With `uncertainty` it
+    counts exp(-s) L + s, where s is learned, 0 at first, and reported as `<head>_log_variance`:
+    large losses get a small weight (Kendall et al. 2018, "Multi-task learning using uncertainty to
+    weigh losses"). A head without a known voxel in the batch of all ranks does not count.
 
-    UserErrors: fewer than two heads, losses or weights that are not those of the heads, weights
-    below 0, or beside `uncertainty`.
+    Raises UserError for fewer than two heads, losses or weights that do not match the heads,
+    weights below 0, and weights with `uncertainty`.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class PerHead(nn.Module):
         if heads is None or len(heads) < 2:
             raise UserError("loss.losses: the target has no two heads to weigh against each other")
         for name in heads:
-            # PyTorch keeps modules by name, beside the methods of what holds them.
+            # PyTorch makes modules attributes of their container, beside its methods.
             if hasattr(nn.ModuleDict, name):
-                raise UserError(f"target.heads: '{name}' means something to PyTorch; call it else")
+                raise UserError(f"target.heads: PyTorch uses the name '{name}'; choose another")
         _check_names(losses, heads, where="loss.losses")
         if weights is not None:
             if weighting == "uncertainty":
@@ -73,7 +73,7 @@ class PerHead(nn.Module):
         if name not in self.log_variance:
             return self.weights[name] * loss
         s = self.log_variance[name]
-        # Without a loss to hold it up, s would sink step by step.
+        # Without a loss, s would decrease at every step.
         return (torch.exp(-s) * loss + s) * (sum_over_ranks(known.float()).detach() > 0)
 
     def _learned(self) -> list[tuple[str, Tensor]]:

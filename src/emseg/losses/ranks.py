@@ -8,9 +8,9 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     """The sum of `value` over all ranks, with a gradient made for DDP.
 
     DDP averages the ranks' gradients. The gradient of the sum by this rank's `value` is therefore
-    multiplied by the number of ranks: a loss of such sums has then the value and the gradients of
-    one process that holds the batches of all ranks. All ranks must call it equally often; alone,
-    it is the value itself.
+    multiplied by the number of ranks: a loss of such sums then has the value and the gradients of
+    one process with the batches of all ranks. All ranks must call it equally often; with a single
+    rank it is the value itself.
     """
     if not (distributed.is_available() and distributed.is_initialized()):
         return value
@@ -21,7 +21,7 @@ def sum_over_ranks(value: Tensor) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean of `values` where `mask` is true, over all ranks; 0 where it is nowhere true.
+    """The mean of `values` where `mask` is true, over all ranks; 0 if it is nowhere true.
 
     Both are `(B, C, ...)` of the same shape.
     """

@@ -10,9 +10,9 @@ from emseg.losses.ranks import masked_mean
 
 
 class SmoothL1(nn.Module):
-    """The mean of d^2 / 2 where |d| < 1, |d| - 1/2 elsewhere, over where the mask is true.
+    """The mean, where the mask is true, of d^2 / 2 if |d| < 1, else |d| - 1/2.
 
-    d is the activated logit less the target. Called with logits, target and mask, all
+    d is the activated logit minus the target. Called with logits, target and mask, all
     `(B, C, Z, Y, X)`; computed in float32 over the batch of all ranks. `activation` as of `MSE`:
     `tanh` for values in [-1, 1].
     """

@@ -12,8 +12,8 @@ from emseg.losses.asking import ask_loss
 class WeightedSum(nn.Module):
     """The weighted sum of named losses, and each one's own value before weighting.
 
-    Called with logits, target and mask, all `(B, C, Z, Y, X)`, and the `image` where one of them
-    asks for it; returns `(total, {name: value})`.
+    Called with logits, target and mask, all `(B, C, Z, Y, X)`, and the `image` if one of them
+    has that argument; returns `(total, {name: value})`.
     `weights` has the names of `losses`; a weight of 0 leaves its loss out of the sum but still
     reports it.
     """

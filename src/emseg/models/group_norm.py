@@ -12,11 +12,11 @@ class GroupNorm(nn.GroupNorm):
 
     For channels-last tensors on a CPU, the backward kernel of PyTorch (2.13) takes longer than the
     convolutions around it, and is replaced: 14 ms become 3 ms for 16 channels of 2 x 48^3 voxels
-    in bfloat16 on two cores. For one channel, which lies in both orders, it even crashes.
+    in bfloat16 on two cores. With one channel, which has both memory orders, it even crashes.
 
-    The forward kernel for that order is kept. It takes the variance as the mean square less the
-    squared mean, so in float32 a group whose mean is 100 times its deviation is off by a few
-    hundredths of a deviation, and one with a mean 1000 times as large loses all meaning.
+    The forward kernel is PyTorch's. It computes the variance as the mean square minus the squared
+    mean: in float32, a group whose mean is 100 times its standard deviation has an error of a few
+    hundredths of that, and with a mean 1000 times as large the result is meaningless.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class _ChannelsLast(torch.autograd.Function):
         grad = grad.contiguous(memory_format=torch.channels_last_3d)
         x_rows, grad_rows = _rows(x), _rows(grad)
         exact = torch.promote_types(x.dtype, torch.float32)
-        # Of each sample and channel: the sums of grad and of grad * x over the voxels.
+        # For each sample and channel: the sums of grad and of grad * x over the voxels.
         grad_sum = _sums(grad_rows, c, exact).view(n, groups, -1)
         product_sum = _sums(grad_rows * x_rows, c, exact).view(n, groups, -1)
         mean, rstd = (s.to(exact).unsqueeze(-1) for s in (mean, rstd))
@@ -75,7 +75,7 @@ class _ChannelsLast(torch.autograd.Function):
 
 
 def _rows(x: Tensor) -> Tensor:
-    # Rows of several voxels (all channels of each) keep the inner loops long.
+    # Rows of several voxels (all channels of each) make the inner loops long.
     n, c = x.shape[:2]
     voxels = x[0, 0].numel()
     tile = next(t for t in (64, 32, 16, 8, 4, 2, 1) if voxels % t == 0)

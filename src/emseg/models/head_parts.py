@@ -1,4 +1,4 @@
-"""What parts of a network for the heads of a target ask for."""
+"""Checks of networks with separate parts for the heads of a target."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from emseg.errors import UserError
 def check_heads(
     heads: Mapping[str, tuple[int, int]] | None, out_channels: int, deep_supervision: bool
 ) -> None:
-    """Nothing, or a UserError where `separate_heads` has no two heads that are all channels."""
+    """Raises UserError if `separate_heads` has fewer than two heads, or they miss channels."""
     if heads is None or len(heads) < 2:
         raise UserError("model.separate_heads=true needs a target of two heads or more")
     if deep_supervision:

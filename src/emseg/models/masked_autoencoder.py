@@ -10,13 +10,13 @@ from emseg.models.vit import TOKEN_DEVIATION, Axes, ViTEncoder, learned_token
 
 
 class MaskedAutoencoder(ViTEncoder):
-    """The images `(N, in_channels, *volume_size)` as guessed from their visible patches.
+    """The images `(N, in_channels, *volume_size)`, predicted from their visible patches.
 
     Called with images and a mask `(N, *grid)` that is true where a patch is hidden; grid is
-    `volume_size` by `patch_size`. Hidden patches become one learned token, which goes through the
-    encoder with the others (SimMIM, Xie et al. 2022); two layers then make the voxels of each
-    token, of hidden and of visible ones. UserErrors: images of another size, a mask of another
-    grid.
+    `volume_size` / `patch_size`. Each hidden patch is replaced by the same learned token, which the
+    encoder processes with the others (SimMIM, Xie et al. 2022); two layers then make the voxels of
+    all tokens, hidden and visible. Raises UserError for images of another size or a mask of
+    another grid.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class MaskedAutoencoder(ViTEncoder):
 
 
 def unpatchify(patches: Tensor, grid: Axes, patch_size: Axes) -> Tensor:
-    """Volumes `(N, C, Z, Y, X)` of patches `(N, tokens, C * z * y * x)`, channels slowest.
+    """Volumes `(N, C, Z, Y, X)` from patches `(N, tokens, C * z * y * x)`, channels slowest.
 
-    Tokens are `grid` of them in the order of z, y, x, each a patch of `patch_size`.
+    There are `grid` tokens along z, y, x, in this order, each a patch of `patch_size`.
     """
     split = patches.unflatten(2, (-1, *patch_size)).unflatten(1, grid)
     whole = split.permute(0, 4, 1, 5, 2, 6, 3, 7)  # channel, then grid and patch of each axis

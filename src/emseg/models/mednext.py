@@ -12,7 +12,7 @@ from emseg.models.head_parts import check_heads
 from emseg.models.mednext_weights import LEVELS, grown_kernels, renamed
 
 Size = Literal["S", "B", "M", "L"]
-# Of encoder levels 0 to 3, bottleneck, decoder levels 3 to 0: how many times wider blocks are
+# For encoder levels 0 to 3, bottleneck, decoder levels 3 to 0: how many times wider blocks are
 # inside, and how many blocks there are.
 EXPANSION = {
     "S": (2,) * 9,
@@ -33,16 +33,16 @@ class MedNeXt(nn.Module):
 
     Five levels, each half as large and twice as wide as the one above, `width` at the top; every
     axis of the input must be a multiple of `stride`. `size` and `kernel` (of the depthwise
-    convolutions) are those of the paper; the numbers of parameters are the published ones, less
-    one for a dummy. `grn` adds global response normalisation to every block but the first down.
+    convolutions) are those of the paper; the numbers of parameters are the published ones, minus
+    a dummy one. `grn` adds global response normalisation to every block but the first down.
 
     With `deep_supervision` a training forward returns a list of logits, finest first, one of each
     level. With `checkpointing` activations within blocks are computed again in the backward pass:
     less memory, more time, the same result.
 
     With `separate_heads` each of the target's `heads`, {name: (first, stop) of its channels in
-    order}, has a block of half the width and a convolution of its own at the end, and its name in
-    the state's keys (PyTorch Connectomics). That takes two heads or more, and does not go with
+    order}, has its own block of half the width and convolution at the end, and its name in the
+    state's keys (PyTorch Connectomics). This needs two heads or more, and cannot be combined with
     `deep_supervision`.
     """
 
@@ -75,7 +75,7 @@ class MedNeXt(nn.Module):
         levels = range(LEVELS)
         self.stem = nn.Conv3d(in_channels, width, 1)
         self.encoder = nn.ModuleList([stage(level, level) for level in levels])
-        # A change of level has the ratio of the stage that it leads to.
+        # A change of level has the ratio of the stage after it.
         self.down = nn.ModuleList(
             [_Down(wide[n], ratios[n + 1], kernel, grn and n > 0) for n in levels]
         )
@@ -105,7 +105,7 @@ class MedNeXt(nn.Module):
         return outputs if coarser else outputs[0]
 
     def adopted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of another implementation, or of smaller kernels, as this network's own.
+        """Weights of another implementation, or of smaller kernels, converted for this network.
 
         See `mednext_weights.renamed` and `mednext_weights.grown_kernels`.
         """
@@ -123,7 +123,7 @@ class MedNeXt(nn.Module):
 
 
 class _Block(nn.Module):
-    """Depthwise convolution, norm, and two pointwise ones, bridged by the identity."""
+    """Depthwise convolution, norm, and two pointwise ones, with a residual connection."""
 
     def __init__(self, channels: int, ratio: int, kernel: int, grn: bool) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class _Block(nn.Module):
 
 
 class _Heads(nn.ModuleDict):
-    """The logits of named heads, one after the other."""
+    """The logits of named heads, concatenated."""
 
     def __init__(
         self, width: int, heads: Mapping[str, tuple[int, int]], kernel: int, grn: bool
@@ -181,13 +181,13 @@ class _Up(nn.Module):
         self.res_conv = nn.ConvTranspose3d(channels, channels // 2, 1, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Both give 2 n - 1 voxels of n; the missing one is put before the first.
+        # Both make 2 n - 1 voxels from n; the missing one is added before the first.
         grown: Tensor = self.res_conv(x) + self.inner(self.conv1(x))
         return nn.functional.pad(grown, (1, 0) * 3)
 
 
 class _Inner(nn.Module):
-    """Norm of each channel, a wider pointwise layer, and one of the width to come."""
+    """Norm of each channel, a wider pointwise layer, and one of the output width."""
 
     def __init__(self, before: int, ratio: int, after: int, grn: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Weights of other MedNeXt implementations under the names that ours has."""
+"""Weights of other MedNeXt implementations, renamed for ours."""
 
 import re
 from collections.abc import Mapping
@@ -24,11 +24,10 @@ PARTS = {
 
 
 def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same weights by our names; the official dummy parameter is left out.
+    """The same weights with our names; the official dummy parameter is left out.
 
-    `state` has the names of the official implementation, of MONAI's, or either below what BANIS,
-    PyTorch Connectomics, Lightning or torch.compile put before them. A name that none of them has
-    is a UserError.
+    `state` has the names of the official implementation or of MONAI's, possibly with a prefix of
+    BANIS, PyTorch Connectomics, Lightning or torch.compile. Raises UserError for any other name.
     """
     found = {}
     for name, value in state.items():
@@ -41,7 +40,7 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def grown_kernels(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights with depthwise kernels interpolated to the size of the `wanted` ones, if larger.
 
-    Trilinearly; all else is taken as it is. (UpKern, Roy et al. 2023.)
+    Trilinear; all other weights are unchanged. (UpKern, Roy et al. 2023.)
     """
     grown = dict(weights)
     for name, value in weights.items():
@@ -68,6 +67,6 @@ def _our_name(name: str) -> str:
 
 
 def _within(rest: str) -> str:
-    """The name within a block, where norm and pointwise layers are together."""
+    """The name within our block, which has norm and pointwise layers in one part."""
     rest = re.sub(r"\.(norm|conv2|conv3)\.", r".inner.\1.", rest)
     return re.sub(r"\.grn_(gamma|beta)$", r".inner.grn.\1", rest)

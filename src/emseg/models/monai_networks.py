@@ -1,6 +1,6 @@
 """Networks of MONAI, with the sizes of images that they take.
 
-Each makes logits `(N, out_channels, Z, Y, X)` of images `(N, in_channels, Z, Y, X)`, and says its
+Each maps images `(N, in_channels, Z, Y, X)` to logits `(N, out_channels, Z, Y, X)`, and has a
 `stride` or `volume_size` (`emseg.models.stride.check_input`).
 """
 
@@ -14,7 +14,7 @@ from emseg.models.stride import stride_of_levels
 
 Axes = tuple[int, int, int]
 
-# Voxels along each axis of what a UNETR takes for a token.
+# Voxels of a UNETR's token along each axis.
 TOKEN = 16
 
 
@@ -29,10 +29,10 @@ def unetr(
     num_heads: int = 12,
     dropout: float = 0.0,
 ) -> nn.Module:
-    """A UNETR (Hatamizadeh et al. 2022, arXiv 2103.10504), for images of `volume_size` alone.
+    """A UNETR (Hatamizadeh et al. 2022, arXiv 2103.10504), only for images of `volume_size`.
 
-    Its transformer's unused cross attention gets no gradient: training on several devices would
-    wait for one.
+    The unused cross attention of its transformer needs no gradient; otherwise training on several
+    devices would wait for it.
 
     Args:
         in_channels, out_channels: of images and logits.
@@ -44,7 +44,7 @@ def unetr(
         dropout: of its layers.
 
     Raises:
-        UserError: a `volume_size` that tokens do not fill.
+        UserError: `volume_size` is not a multiple of the tokens' size.
     """
     if any(size < TOKEN or size % TOKEN for size in volume_size):
         raise UserError(
@@ -111,7 +111,7 @@ def segresnet(
 
     Args:
         in_channels, out_channels: of images and logits.
-        init_filters: channels of the finest level, a multiple of 8; twice as many on each other.
+        init_filters: channels of the finest level, a multiple of 8; doubled at each coarser level.
         blocks_down: residual blocks of each level on the way down; one on the way up.
     """
     net = SegResNet(
@@ -134,12 +134,12 @@ def segresnet_ds(
     blocks_down: Sequence[int] = (1, 2, 2, 4, 4),
     deep_supervision: bool = True,
 ) -> nn.Module:
-    """MONAI's second SegResNet (`SegResNetDS`): axes are halved once their voxels are as long.
+    """MONAI's second SegResNet (`SegResNetDS`): long axes are halved first, until voxels are cubes.
 
     Args:
         in_channels, out_channels: of images and logits.
         resolution: of the images along z, y, x; only the ratios count.
-        init_filters: channels of the finest level; twice as many on each other.
+        init_filters: channels of the finest level; doubled at each coarser level.
         blocks_down: residual blocks of each level on the way down; one on the way up.
         deep_supervision: logits of every decoder level in training, finest first.
     """
@@ -173,7 +173,7 @@ def dynunet(
         in_channels, out_channels: of images and logits.
         width: channels of each level, finest first, three or more.
         down_factors: how much coarser (z, y, x) each level is than the one before.
-        depth_2d: how many levels, from the finest, convolve with 1 x 3 x 3, others with 3 x 3 x 3.
+        depth_2d: how many levels, from the finest, use kernels of 1 x 3 x 3, others 3 x 3 x 3.
         residual: residual blocks on the way down.
         deep_supervision: logits of every decoder level in training, `(N, levels, C, Z, Y, X)`,
             finest first, coarser ones enlarged to the image's size.
@@ -208,9 +208,9 @@ def basic_unet(
 
     Args:
         in_channels, out_channels: of images and logits.
-        features: channels of the five levels, finest first, and of what the logits are made of.
+        features: channels of the five levels, finest first, and of the layer before the logits.
     """
     net = BasicUNet(3, in_channels, out_channels, features=features)
-    # MONAI fills up what it cannot halve: such borders differ from those of whole windows.
+    # MONAI pads what it cannot halve, which would change the results at borders.
     net.stride = (16, 16, 16)
     return net

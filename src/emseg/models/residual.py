@@ -1,4 +1,4 @@
-"""Residual blocks of convolutions that are each preceded by a norm and an activation."""
+"""Residual blocks of convolutions, each after a norm and an activation."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -11,14 +11,14 @@ from emseg.models.group_norm import GroupNorm
 Norm = Literal["group", "batch", "instance", "none"]
 Activation = Literal["elu", "relu", "silu"]
 Kernel = tuple[int, int, int]
-# Makes what comes before a convolution of so many channels.
+# Makes the layers before a convolution with this number of input channels.
 Preactivation = Callable[[int], nn.Module]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "silu": nn.SiLU}
 
 
 class ConvBlock(nn.Module):
-    """Four preactivated convolutions, the middle two bridged by an identity."""
+    """Four preactivated convolutions, with a residual connection around the middle two."""
 
     def __init__(self, narrow: int, wide: int, kernel: Kernel, before: Preactivation) -> None:
         super().__init__()
@@ -32,9 +32,9 @@ class ConvBlock(nn.Module):
 
 
 class SeparateHeads(nn.ModuleDict):
-    """The logits of named heads, one after the other: each a residual block and a convolution.
+    """The concatenated logits of named heads, each a residual block and a convolution.
 
-    `channels` are how many each head has, `width` those that all of them see.
+    `channels` are the numbers of output channels of the heads, `width` that of their input.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ def _convolution(narrow: int, wide: int, kernel: Kernel, before: Preactivation) 
 def preactivation(
     channels: int, norm: Norm, num_groups: int, activation: Activation
 ) -> nn.Sequential:
-    """A norm and an activation; `num_groups` is lowered where it does not divide the channels."""
+    """A norm and an activation; `num_groups` is lowered if it does not divide the channels."""
     return nn.Sequential(
         _normalisation(channels, norm, num_groups),
-        # In place it would spoil what it reads where no norm has made a copy.
+        # Not in place: without a norm, which makes a copy, it would change its input.
         _ACTIVATIONS[activation](inplace=norm != "none"),
     )
 

@@ -16,23 +16,23 @@ class RSUNet(nn.Module):
     """Logits `(N, out_channels, Z, Y, X)` of images `(N, in_channels, Z, Y, X)` of the same size.
 
     An encoder and a decoder of residual blocks, one level for each of `width`; `down_factors[l]`
-    leads from level l to level l + 1, and every axis of the input must be a multiple of `stride`.
-    The first `depth_2d` levels convolve with `kernel_2d`, the others with 3 x 3 x 3. Decoder and
-    encoder are joined by addition. All convolutions but the last are without bias.
+    is between level l and level l + 1, and every axis of the input must be a multiple of `stride`.
+    The first `depth_2d` levels have kernels of `kernel_2d`, the others 3 x 3 x 3. The encoder's
+    levels are added to the decoder's. All convolutions but the last are without bias.
 
-    `num_groups` is for norm `group`, and lowered where it does not divide a level's width.
-    `stem` is what meets the image first: `conv`, a plain convolution, or `preactivated`, a norm
-    and an activation before it, as PyTorch Connectomics has it: needed for its weights and
-    parameter counts, but it makes the output blind to the absolute intensity.
+    `num_groups` is for norm `group`, and lowered if it does not divide a level's width.
+    `stem` is the first layer: `conv`, a plain convolution, or `preactivated`, with a norm and an
+    activation before it, as in PyTorch Connectomics: needed for its weights and parameter counts,
+    but the output then does not depend on the absolute intensity.
 
     With `deep_supervision` and two or more decoder levels (three widths) a training forward returns
     a list of logits, finest first: those above, then one of each coarser decoder level at that
     level's resolution.
 
-    One convolution makes all channels of what the decoder comes to; with `separate_heads` each of
-    the target's `heads`, {name: (first, stop) of its channels in order}, has a residual block and a
-    convolution of its own there, and its name in the state's keys. That takes two heads or more,
-    and does not go with `deep_supervision`.
+    One convolution makes all output channels. With `separate_heads` each of the target's `heads`,
+    {name: (first, stop) of its channels in order}, has its own residual block and convolution
+    instead, and its name in the state's keys. This needs two heads or more, and cannot be combined
+    with `deep_supervision`.
     """
 
     def __init__(
@@ -108,8 +108,8 @@ class _UpAdd(nn.Module):
         self.project = nn.Conv3d(wide, narrow, 1, bias=False)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        # Both maps are linear, one over channels and one over space, so they commute; projecting
-        # first leaves the interpolation fewer channels.
+        # Both are linear, one over channels and one over voxels, so their order does not matter;
+        # projecting first means fewer channels to interpolate.
         x = self.project(x)
         return skip + F.interpolate(x, size=skip.shape[2:], mode="trilinear", align_corners=False)
 

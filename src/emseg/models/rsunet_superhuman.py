@@ -1,4 +1,4 @@
-"""The residual U-Net of Lee et al. 2017 (arXiv 1706.00120), as SSNS-Net publishes its weights."""
+"""The residual U-Net of Lee et al. 2017 (arXiv 1706.00120), compatible with SSNS-Net's weights."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -14,20 +14,20 @@ Merge = Literal["concat", "add", "none"]
 
 POOL = (1, 2, 2)
 FLAT = (1, 3, 3)
-FACE = (1, 5, 5)  # of the convolutions next to the image and to the logits
+FACE = (1, 5, 5)  # kernel of the first and the last convolution
 MOMENTUM = 0.001
 
 
 class SuperhumanUNet(nn.Module):
     """Logits `(N, out_channels, Z, Y, X)` of images `(N, in_channels, Z, Y, X)` of the same size.
 
-    One level for each of `width`, the image's own first; y and x are halved from each to the next,
-    z never, and both must be multiples of `stride`. `merge` is what the decoder sees of the
-    encoder's level: its channels beside its own (`concat`), added to them (`add`), or nothing
-    (`none`), which is the network of the pretraining, whose encoder the two others take.
+    One level for each of `width`, the finest first; y and x are halved from each to the next, z
+    never, and y and x must be multiples of `stride`. `merge` says how the encoder's level goes into
+    the decoder's: its channels are concatenated (`concat`), added (`add`), or not used (`none`);
+    the last is the network of the pretraining, whose encoder the two others can start from.
 
     Names, shapes and numbers of parameters are those of SSNS-Net (Huang et al. 2022) and its
-    `UNet_PNI`, batch norms and their momentum too; its sigmoid is left to loss and inference.
+    `UNet_PNI`, and so are batch norms and their momentum; the sigmoid is in loss and inference.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class SuperhumanUNet(nn.Module):
             self.add_module(f"conv{level}", _Block(before, after))
         self.center = _Block(width[-2], width[-1])
         self.pool = nn.MaxPool3d(POOL)
-        # From the coarsest level up, as their numbers go on.
+        # From the coarsest level up: the order of their numbers.
         for number, level in enumerate(reversed(range(self.levels))):
             wide, own = width[level + 1], width[level]
             seen = 2 * own if merge == "concat" else own
@@ -75,17 +75,17 @@ class SuperhumanUNet(nn.Module):
         return logits
 
     def adopted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The same weights without what training programs put before their names."""
+        """The same weights without the name prefixes of training programs."""
         return {bare_name(name): value for name, value in weights.items()}
 
     def encoder_weights(
-        self, weights: Mapping[str, Tensor], told: Mapping[str, Any]
+        self, weights: Mapping[str, Tensor], saved_model: Mapping[str, Any]
     ) -> dict[str, Tensor] | None:
-        """The encoder of a pretraining's weights; None for others, and where this is its net."""
+        """The encoder's weights of a pretraining; None for others, and if `merge` is `none`."""
         if self.merge == "none":
             return None
         encoder = ("embed_in", *(f"conv{level}" for level in range(self.levels)), "center")
-        return pretrained_encoder(weights, told, encoder=encoder)
+        return pretrained_encoder(weights, saved_model, encoder=encoder)
 
     def _merged(self, x: Tensor, skip: Tensor) -> Tensor:
         if self.merge == "concat":
@@ -94,7 +94,7 @@ class SuperhumanUNet(nn.Module):
 
 
 class _Block(nn.Module):
-    """A flat convolution, and two cubic ones bridged by the identity; norms come after sums."""
+    """A flat convolution, and two cubic ones with a residual connection; norms come after sums."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()

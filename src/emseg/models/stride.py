@@ -1,4 +1,4 @@
-"""The sizes that a network can take."""
+"""Checks of image sizes for a network."""
 
 from collections.abc import Sequence
 from math import prod
@@ -15,9 +15,9 @@ def check_input(
 
     Args:
         size: of an image, voxels along each axis.
-        net: takes its `volume_size` alone where it has one, and multiples of its `stride` where
-            it has that, so large that no instance norm is left with a single voxel.
-        key: where the size was set.
+        net: takes only its `volume_size` if it has one; else multiples of its `stride`, if it has
+            that, large enough that no instance norm gets a single voxel.
+        key: the setting of the size.
 
     Raises:
         UserError: another size; it names `key` and the nearest sizes.
@@ -28,7 +28,7 @@ def check_input(
             f"{key} {list(size)} must be model.volume_size {list(fixed)}: the network takes images "
             "of that size alone"
         )
-    # What a layer of torch calls its stride may be of two axes.
+    # For a layer of torch, `stride` is something else, and may have two axes.
     if stride is None or len(stride) != len(size):
         return
     check_patch(size, stride, key=key)
@@ -36,17 +36,17 @@ def check_input(
     if normed and tuple(size) == tuple(stride):
         z, y, x = size
         raise UserError(
-            f"{key} {list(size)} is a single voxel at the network's coarsest level, of which "
-            f"instance norm leaves nothing; nearest: {[z, y, 2 * x]} or {[2 * z, y, x]}"
+            f"{key} {list(size)} is a single voxel at the network's coarsest level, which "
+            f"instance norm sets to 0; nearest: {[z, y, 2 * x]} or {[2 * z, y, x]}"
         )
 
 
 def check_patch(
     patch_size: Sequence[int], stride: Sequence[int], *, key: str = "data.dataloader.patch_size"
 ) -> None:
-    """Nothing, where every axis of the patch (voxels) is a multiple of the network's stride.
+    """Raises UserError if an axis of the patch (voxels) is not a multiple of the network's stride.
 
-    A `UserError` names the nearest sizes where it is not, and `key`, where the patch was set.
+    The error names `key`, the setting of the patch, and the nearest sizes.
     """
     if any(size % step for size, step in zip(patch_size, stride, strict=True)):
         below = [
@@ -63,12 +63,12 @@ def check_patch(
 def stride_of_levels(
     width: Sequence[int], down_factors: Sequence[Sequence[int]], *, depth_2d: int, least: int = 2
 ) -> tuple[int, int, int]:
-    """The stride of a network with one level for each of `width`, and factors between them.
+    """The stride of a network with one level for each of `width` and factors between them.
 
     Args:
         width: channels of each level, finest first.
         down_factors: how much coarser (z, y, x) each level is than the one before.
-        depth_2d: how many of the levels, from the finest, convolve within the plane alone.
+        depth_2d: how many of the levels, from the finest, have kernels within the plane.
         least: how many levels there must be.
 
     Raises:

@@ -16,16 +16,16 @@ class UNETRAniso(ViTEncoder):
     """Logits `(N, out_channels, *volume_size)` of images `(N, in_channels, *volume_size)`.
 
     A vision transformer on patches of `patch_size` voxels, (n, m, m) with m a multiple of n, and a
-    U-Net's decoder on what its blocks give and on the image itself (UNETR, Hatamizadeh et al.
-    2022), `feature_size` channels wide at the image's size. Tokens are doubled along all axes
-    alike until z is m / n times too fine, which one convolution without a norm then undoes. Four
-    doublings make voxels of patches of (n, 16, 16); other patches are interpolated in between.
-    Images of another size than `volume_size` are a `UserError`.
+    U-Net's decoder on the outputs of its blocks and on the image itself (UNETR, Hatamizadeh et al.
+    2022), with `feature_size` channels at the image's size. Tokens are doubled along all axes
+    until z is m / n times too fine; one convolution without a norm then reduces z. Four doublings
+    make voxels of patches of (n, 16, 16); other patches are interpolated in between.
+    Raises UserError for images of another size than `volume_size`.
 
-    `head` makes the logits: `plain`, one convolution, or `em`, which has the three affinities
-    along z, y, x alone (`EMHead`). `dropout` is that of the transformer's layers and of the
-    channels between convolutions. Names, shapes and numbers of parameters are those of dbMiM;
-    where m = n, the convolution without a use is left out.
+    `head` makes the logits: `plain`, one convolution, or `em`, only for the three affinities along
+    z, y, x (`EMHead`). `dropout` is that of the transformer's layers and of the channels between
+    convolutions. Names, shapes and numbers of parameters are those of dbMiM; if m = n, the
+    convolution that reduces z is left out.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class UNETRAniso(ViTEncoder):
                 "channels: choose head=plain, or a target of three channels"
             )
         squeeze = _squeeze(self.patch_size)
-        # The blocks whose tokens the decoder sees, from the finest level to the coarsest.
+        # The blocks whose tokens the decoder uses, from the finest level to the coarsest.
         self.skips = (depth // 4, depth // 2, 3 * depth // 4)
         f = feature_size
         self.encoder1 = ResidualBlock(in_channels, f, dropout)
@@ -88,17 +88,19 @@ class UNETRAniso(ViTEncoder):
         return logits
 
     def encoder_weights(
-        self, weights: Mapping[str, Tensor], told: Mapping[str, Any]
+        self, weights: Mapping[str, Tensor], saved_model: Mapping[str, Any]
     ) -> dict[str, Tensor] | None:
-        """A masked autoencoder's weights that are this network's too; see `pretrained_encoder`."""
-        return pretrained_encoder(weights, told, own_grid=self.grid, num_heads=self.num_heads)
+        """The weights of a masked autoencoder that this network has too; `pretrained_encoder`."""
+        return pretrained_encoder(
+            weights, saved_model, own_grid=self.grid, num_heads=self.num_heads
+        )
 
     def _volume(self, tokens: Tensor) -> Tensor:
         return tokens.transpose(1, 2).unflatten(2, self.grid)
 
 
 def _squeeze(patch_size: tuple[int, int, int]) -> int:
-    """How many times finer than the image z has become, once y and x are half as fine."""
+    """How many times finer than the image z is when y and x are half as fine."""
     z, y, x = patch_size
     if y != x or y % z:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Parts of the anisotropic UNETR: convolutions, each with a norm of every channel by itself."""
+"""Parts of the anisotropic UNETR: convolutions, each with an instance norm."""
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +13,12 @@ def instance_norm(channels: int) -> GroupNorm:
 
 
 def dropped_channels(dropout: float) -> nn.Module:
-    """Dropout of whole channels, or nothing in its place: what follows keeps its index."""
+    """Dropout of whole channels, or an identity, so that later layers have the same index."""
     return nn.Dropout3d(dropout) if dropout else nn.Identity()
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions of 3 x 3 x 3 beside the identity, or a projection where widths differ."""
+    """Two convolutions of 3 x 3 x 3, plus the input, or its projection if widths differ."""
 
     def __init__(self, before: int, after: int, dropout: float) -> None:
         super().__init__()
@@ -58,9 +58,9 @@ class TokenUp(nn.Module):
 
 
 class UpConcat(nn.Module):
-    """What is coarse, doubled along all axes, beside the finer skip, and a residual block of both.
+    """Coarse features doubled along all axes, concatenated with the skip, then a residual block.
 
-    Where the doubled is not as large as the skip, it is interpolated trilinearly.
+    If the doubled features are not as large as the skip, they are interpolated trilinearly.
     """
 
     def __init__(self, coarse: int, fine: int, dropout: float) -> None:

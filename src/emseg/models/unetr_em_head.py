@@ -1,4 +1,4 @@
-"""A head for affinities of thick sections, which looks for z apart from y and x."""
+"""A head for affinities of thick sections, which treats z separately from y and x."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from emseg.models.unetr_blocks import dropped_channels, instance_norm
 
 # Blocks that all channels share.
 SHARED = 2
-# Of z, y, x at first: across sections there is less to go by.
+# Initial factors of z, y, x: affinities across sections are less certain.
 FIRST_BIAS = (-0.2, 0.0, 0.0)
 IN_PLANE, ACROSS = (1, 3, 3), (3, 1, 1)
 
@@ -16,7 +16,7 @@ IN_PLANE, ACROSS = (1, 3, 3), (3, 1, 1)
 class EMHead(nn.Module):
     """Logits `(N, 3, Z, Y, X)` of affinities along z, y, x from features `(N, width, Z, Y, X)`.
 
-    Each channel has a factor and a shift of its own at the end, which are learned.
+    Each channel has its own learned factor and shift at the end.
     """
 
     def __init__(self, width: int, dropout: float) -> None:
@@ -36,7 +36,7 @@ class EMHead(nn.Module):
 
 
 class _FlatBlock(nn.Module):
-    """A convolution within the section and one across it, bridged by the identity."""
+    """A convolution within the section and one across it, with a residual connection."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()

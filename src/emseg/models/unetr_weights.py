@@ -1,4 +1,4 @@
-"""What a UNETR takes from a masked autoencoder that was trained before it."""
+"""The weights of a pretrained masked autoencoder with which a UNETR starts."""
 
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -10,23 +10,23 @@ from torch.nn.functional import interpolate
 from emseg.errors import UserError
 from emseg.models.vit import grid_of
 
-# The parts that both networks have, and those of the pretrained one alone.
+# The parts that both networks have, and those that only the pretrained one has.
 ENCODER = ("pos_embed", "patch_embed", "encoder_blocks", "norm")
 PRETRAINING = ("mask_token", "decoder")
 
 
 def pretrained_encoder(
     weights: Mapping[str, Tensor],
-    told: Mapping[str, Any],
+    saved_model: Mapping[str, Any],
     *,
     own_grid: Sequence[int],
     num_heads: int,
 ) -> dict[str, Tensor] | None:
-    """The encoder's weights of a masked autoencoder's; None where `weights` are of something else.
+    """The encoder's weights of a masked autoencoder; None if `weights` are of something else.
 
-    `told` is what the file says of its model, of which `volume_size` and `patch_size` tell the
-    grid of its positions: they are interpolated to `own_grid`. UserErrors: no weight of a part of
-    the encoder, positions of an unknown grid that are not as many as ours, another number of heads.
+    `saved_model` are the model's settings in the file: `volume_size` and `patch_size` give the grid
+    of its positions, which are interpolated to `own_grid`. Raises UserError if a part of the
+    encoder is missing, the grid is unknown and has not our size, or the number of heads differs.
     """
     parts = {name.partition(".")[0] for name in weights}
     if "mask_token" not in parts and not parts <= {*ENCODER, *PRETRAINING}:
@@ -38,11 +38,10 @@ def pretrained_encoder(
             f"which are those of {', '.join(sorted(parts)) or 'nothing'}"
         )
     taken = {name: value for name, value in weights.items() if name.partition(".")[0] in ENCODER}
-    if told.get("num_heads", num_heads) != num_heads:
-        raise UserError(
-            f"model.num_heads is {num_heads}, the pretrained weights have {told['num_heads']}"
-        )
-    positions = _fitted(taken["pos_embed"], _told_grid(told), tuple(own_grid))
+    heads = saved_model.get("num_heads", num_heads)
+    if heads != num_heads:
+        raise UserError(f"model.num_heads is {num_heads}, the pretrained weights have {heads}")
+    positions = _fitted(taken["pos_embed"], _saved_grid(saved_model), tuple(own_grid))
     return taken | {"pos_embed": positions}
 
 
@@ -67,10 +66,10 @@ def _fitted(positions: Tensor, grid: tuple[int, ...] | None, own_grid: tuple[int
     return positions if grid == own_grid else resampled_positions(positions, grid, own_grid)
 
 
-def _told_grid(told: Mapping[str, Any]) -> tuple[int, ...] | None:
-    volume, patch = told.get("volume_size"), told.get("patch_size")
+def _saved_grid(saved_model: Mapping[str, Any]) -> tuple[int, ...] | None:
+    volume, patch = saved_model.get("volume_size"), saved_model.get("patch_size")
     if volume is None or patch is None:
         return None
     if not all(isinstance(s, Sequence) and len(s) == 3 and min(s) > 0 for s in (volume, patch)):
-        raise UserError(f"the pretrained weights tell volumes of {volume}, patches of {patch}")
+        raise UserError(f"the pretrained weights are for volumes of {volume}, patches of {patch}")
     return grid_of(volume, patch)

@@ -11,17 +11,17 @@ from emseg.models.wrappers import bare_name
 
 Axes = tuple[int, int, int]
 
-# Standard deviation of learned positions and tokens at first.
+# Initial standard deviation of learned positions and tokens.
 TOKEN_DEVIATION = 0.02
 
 
 class ViTEncoder(nn.Module):
-    """What networks on the tokens of an image `(N, in_channels, *volume_size)` have in common.
+    """The common part of networks on the tokens of an image `(N, in_channels, *volume_size)`.
 
-    A token stands for a patch of `patch_size` voxels, `grid` of them in an image, in the order of
-    z, y, x. Positions are learned, so images of another size are a `UserError`. Blocks normalise
-    before attention and before the two layers that follow it; there is no class token. `dropout`
-    is that of these layers, not of attention. Names and shapes in the state are those of dbMiM.
+    A token stands for a patch of `patch_size` voxels; an image has `grid` of them, in the order of
+    z, y, x. Positions are learned, so images of another size raise UserError. Blocks normalise
+    before attention and before the two layers after it; there is no class token. `dropout` is that
+    of these layers, not of attention. Names and shapes in the state are those of dbMiM.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ViTEncoder(nn.Module):
         self.volume_size = _axes("volume_size", volume_size)
         self.patch_size = _axes("patch_size", patch_size)
         _check(self.volume_size, self.patch_size, embed_dim, depth, num_heads, dropout)
-        self.stride = self.volume_size  # for those who know a stride alone
+        self.stride = self.volume_size  # for code that only knows `stride`
         self.num_heads = num_heads
         self.grid = grid_of(self.volume_size, self.patch_size)
         self.pos_embed = learned_token(prod(self.grid), embed_dim)
@@ -52,7 +52,7 @@ class ViTEncoder(nn.Module):
         self.norm = nn.LayerNorm(embed_dim)
 
     def adopted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The same weights without what training programs put before their names."""
+        """The same weights without the name prefixes of training programs."""
         return {bare_name(name): value for name, value in weights.items()}
 
     def _tokens(self, image: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class ViTEncoder(nn.Module):
         return tokens.flatten(2).transpose(1, 2)
 
     def _states(self, tokens: Tensor) -> list[Tensor]:
-        """What each block makes of tokens (N, n, C) at their positions, first to last."""
+        """The output of each block, first to last, for tokens (N, n, C) plus positions."""
         states = [tokens + self.pos_embed]
         for block in self.encoder_blocks:
             states.append(block(states[-1]))

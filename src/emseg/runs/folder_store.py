@@ -22,7 +22,7 @@ CHECKSUM = "checksum"
 class FolderStore:
     """Blocks as files of a folder, each there as a whole or not at all.
 
-    What an earlier, killed run left in the folder counts as done when it was kept for the same
+    What an earlier, killed run left in the folder counts as done when it was saved for the same
     `purpose` (plain containers: all that decides the labels), else it is thrown away.
     """
 
@@ -35,10 +35,10 @@ class FolderStore:
                     discard(other)
             self.folder.mkdir(parents=True, exist_ok=True)
 
-    def room(self, block: Block) -> np.ndarray:
+    def buffer(self, block: Block) -> np.ndarray:
         return np.empty(block.shape, np.uint32)
 
-    def keep(self, block: Block, labels: np.ndarray, facts: Facts) -> None:
+    def save(self, block: Block, labels: np.ndarray, facts: Facts) -> None:
         with replacing(self._path(block, "labels")) as partial, partial.open("wb") as file:
             np.save(file, labels)
         # The facts come last: they say that the block is done.
@@ -46,7 +46,7 @@ class FolderStore:
             np.savez(file, **{**facts, CHECKSUM: np.array(_checksum(labels, facts))})
 
     def done(self, block: Block) -> bool:
-        """True when the block's files are there and hold what was kept; all of them is read."""
+        """True when the block's files are there and hold what was saved; all of them is read."""
         try:
             with np.load(self._path(block, "facts")) as file:
                 facts = {name: file[name] for name in file}
@@ -61,8 +61,8 @@ class FolderStore:
         return np.load(self._path(block, "labels"))
 
     def facts(self, block: Block, names: Sequence[str]) -> Facts:
-        with np.load(self._path(block, "facts")) as kept:
-            return {name: kept[name] for name in names if name in kept}
+        with np.load(self._path(block, "facts")) as file:
+            return {name: file[name] for name in names if name in file}
 
     def forget_facts(self) -> None:
         """Nothing: facts on the disk are what a killed run goes on from."""

@@ -1,1 +1,1 @@
-"""Volumes made up, and their layouts: neurites, their image and their synapses."""
+"""Synthetic volumes (neurites, their image and their synapses) and their layouts on disk."""

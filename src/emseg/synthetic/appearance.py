@@ -1,4 +1,4 @@
-"""The look of neurites in an electron microscope: membranes, organelles, grain."""
+"""The image of neurites in an electron microscope: membranes, organelles, grain."""
 
 import math
 
@@ -10,25 +10,25 @@ from emseg.synthetic.balls import balls_in
 from emseg.synthetic.neurites import Neurites
 
 CYTOPLASM, MEMBRANE, MITOCHONDRION = 168.0, 48.0, 98.0
-TONE, DARKER = 18.0, 55.0  # how neurites differ; some are darker by a good deal
-MEMBRANE_NM = 16.5  # from its middle to where it has faded out
-SECTION_NM = 14.0  # a membrane this far above or below still shows, as it stands obliquely
+TONE, DARKER = 18.0, 55.0  # differences between neurites; some are much darker
+MEMBRANE_NM = 16.5  # from its middle to where it is no longer visible
+SECTION_NM = 14.0  # an oblique membrane this far above or below is still visible
 VESICLE_NM = 16.0  # radius
-VESICLES_PER_UM3 = 3000  # of boutons
-TEXTURE_NM = 130.0  # of what varies smoothly
+VESICLES_PER_UM3 = 3000  # in boutons
+TEXTURE_NM = 130.0  # scale of smooth variations
 GRAIN, NOISE = 22.0, 12.0  # grey levels: blurred by the microscope, and not
 
 
 def draw(
     labels: np.ndarray, neurites: Neurites, voxel_size: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """A float32 image of `labels`, without synapses and without what `expose` adds.
+    """A float32 image of `labels`, without synapses and without the effects of `expose`.
 
     Args:
-        labels: uint32, 0 is the space between neurites.
+        labels: uint32, 0 is between neurites.
         neurites: those of the labels.
         voxel_size: (3,), nm; sections lie along the axis of the largest.
-        rng: decides what the neurites hold.
+        rng: for the content of the neurites.
     """
     apart = voxel_size.copy()
     apart[voxel_size.argmax()] = min(SECTION_NM, voxel_size.max() / 2)
@@ -37,7 +37,7 @@ def draw(
     tone = CYTOPLASM + rng.normal(0, TONE, count) - DARKER * (rng.random(count) < 0.25)
     image = tone.astype(np.float32)[labels]
     sheets, strength = (_smooth(labels.shape, voxel_size, rng) for _ in range(2))
-    # Endoplasmic reticulum: dark sheets that bound nothing.
+    # Endoplasmic reticulum: dark sheets that are not boundaries.
     off = np.abs(sheets - 0.5)
     image -= 65 * np.clip(1 - off / 0.13, 0, 1) * (strength > -0.6)
     _draw_mitochondria(image, labels, neurites, to_membrane, sheets, voxel_size, rng)
@@ -67,14 +67,14 @@ def draw_vesicles(
     voxel_size: np.ndarray,
     rng: np.random.Generator,
 ) -> None:
-    """Synaptic vesicles are drawn into `image`, centred at voxels of `within`.
+    """Draws synaptic vesicles into `image`, centred at voxels of `within`.
 
     Args:
         image: float32, changed in place.
         within: where they may be.
-        chance: of a voxel to hold one.
+        chance: probability of a vesicle at a voxel.
         voxel_size: (3,), nm.
-        rng: decides where they are.
+        rng: for their places.
     """
     chosen = within & (rng.random(within.shape, np.float32) < chance)
     centres = np.argwhere(chosen) * voxel_size
@@ -94,7 +94,7 @@ def _draw_mitochondria(
     voxel_size: np.ndarray,
     rng: np.random.Generator,
 ) -> None:
-    """Along a third of each thick neurite's axis: a dark rim, folds and a dense matrix."""
+    """Draws mitochondria along a third of each thick neurite: dark rim, folds, dense matrix."""
     phase = rng.integers(0, 24, int(neurites.neurite.max()) + 1)[neurites.neurite]
     at = np.rint(neurites.point / voxel_size).astype(int)
     radius = np.minimum(0.9 * to_membrane[tuple(at.T)], 110)

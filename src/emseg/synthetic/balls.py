@@ -10,7 +10,7 @@ Box = tuple[slice, ...]
 def balls_in(
     shape: tuple[int, ...], centres: np.ndarray, radii: np.ndarray, *, voxel_size: np.ndarray
 ) -> Iterator[tuple[Box, np.ndarray]]:
-    """For each ball the box of voxels around it, and how deep in it each of them lies.
+    """For each ball the box of voxels around it, and the depth of each of these in the ball.
 
     Args:
         shape: voxels of the grid; voxel i is centred at i times `voxel_size`.

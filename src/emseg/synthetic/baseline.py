@@ -1,4 +1,4 @@
-"""What intensity alone can do: the yardstick that a trained network must beat."""
+"""A segmentation by intensity only, which a trained network must exceed."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ BRIGHT = 0.8  # part of the volume that counts as inside a neurite
 def raw_watershed(raw: np.ndarray, *, voxel_size: Sequence[float]) -> np.ndarray:
     """int32 labels (Z, Y, X), from 1: a seeded watershed of the smoothed image.
 
-    Seeds are the places deepest inside the bright part of the image; basins grow from them, bright
-    places first.
+    Seeds are the deepest places inside the bright part of the image; basins grow from them, bright
+    voxels first.
 
     Args:
         raw: uint8 (Z, Y, X).

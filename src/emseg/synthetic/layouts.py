@@ -11,15 +11,15 @@ from emseg.volumes import check_writable, write_volume
 from emseg.volumes.atomic import replacing
 from emseg.volumes.hdf5_writing import writable_hdf5
 
-# Large enough for a patch of the recipe with room to sample, small enough for a test to make.
+# Larger than a patch of the recipe, so that places can be sampled; small enough for tests.
 SHAPES = {
     "demo": (40, 192, 192),
     "snemi": (32, 256, 256),
     "nisb": (192, 192, 192),
-    "cremi": (92, 320, 320),  # a fifth of its sections holds a patch
+    "cremi": (92, 320, 320),  # a fifth of its sections is enough for a patch
     "polarity": (32, 224, 224),
-    "dbmim": (108, 192, 192),  # the last three tenths of its sections hold a patch
-    "ac3ac4": (256, 208, 208),  # AC3; the others have its plane, and sections of their own
+    "dbmim": (108, 192, 192),  # the last three tenths of its sections are enough for a patch
+    "ac3ac4": (256, 208, 208),  # AC3; the others have the same plane and other numbers of sections
 }
 VOXEL_SIZES = {
     "demo": (30.0, 6.0, 6.0),
@@ -30,12 +30,12 @@ VOXEL_SIZES = {
     "dbmim": (40.0, 4.0, 4.0),
     "ac3ac4": (30.0, 6.0, 6.0),
 }
-# The cubes of a setting: two to learn from, one to choose by, one to test once.
+# The cubes of a setting: two for training, one for validation, one for the test.
 NISB_CUBES = ("train/seed0", "train/seed1", "val/seed100", "test/seed101")
-# Synapses per cubic micrometre: the volumes differ, as those of the challenge do.
+# Synapses per cubic micrometre: they differ between volumes, as in the challenge.
 CREMI_SYNAPSES = {"A": 1.5, "B": 5.0, "C": 8.0}
 POLARITY_SYNAPSES = 6.0
-# Sections of the volumes beside AC3: as many as the recipes' ranges reach into.
+# Sections of the volumes other than AC3: as many as the recipes use.
 AC3AC4_SECTIONS = {
     "ac4": 100,
     "kasthuri15_train": 100,
@@ -56,19 +56,19 @@ def write_layout(layout: str, folder: Path, *, seed: int = 0) -> None:
     - cremi: `im_<volume>.h5` and `syn_<volume>.h5` (uint16, ids of synaptic clefts) for the volumes
       A, B and C, `im_<volume>+.h5` without labels.
     - dbmim: `CREMI/sample_<volume>_20160501.hdf` for A, B and C, with `volumes/raw` and
-      `volumes/labels/neuron_ids` as the challenge has them, and below `public_em` two images alone.
+      `volumes/labels/neuron_ids` as in the challenge, and in `public_em` two images without labels.
     - ac3ac4: `ac3.h5`, `ac4.h5`, `kasthuri15_train.h5` and `kasthuri15_test.h5` with `volumes/raw`
-      and `volumes/labels/neuron_ids` (uint32), `kasthuri15_unlabelled.h5` with the first alone.
+      and `volumes/labels/neuron_ids` (uint32), `kasthuri15_unlabelled.h5` with only the first.
     - polarity: `<split>_im.h5` and `<split>_syn.h5` (uint16: synapse s has its pre-synaptic side
       as 2 s - 1, its post-synaptic side as 2 s, and they touch) for the splits train, val and test.
 
     Args:
         layout: one of `LAYOUTS`.
-        folder: made where it is missing.
-        seed: of the first volume; the others have those after it.
+        folder: made if it is missing.
+        seed: of the first volume; the others have the next ones.
 
     Raises:
-        UserError: if there is no such layout, or the folder cannot be written.
+        UserError: there is no such layout, or the folder cannot be written.
     """
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS)
@@ -142,7 +142,7 @@ def _write_ac3ac4(folder: Path, seed: int) -> None:
 
 
 def _sides(made: SyntheticVolume) -> np.ndarray:
-    """Synapses as 2 s - 1 and 2 s, each side's half of the cleft with it."""
+    """Synapses as 2 s - 1 and 2 s, each side with its half of the cleft."""
     cells = np.zeros((len(made.partners) + 1, 2), np.uint32)
     for synapse, partners in made.partners.items():
         cells[synapse] = partners
@@ -175,7 +175,7 @@ def _write_hdf5(path: Path, array: np.ndarray, made: SyntheticVolume) -> None:
 
 
 def _write_volumes(path: Path, made: SyntheticVolume, labels: np.ndarray | None) -> None:
-    """One file in the manner of CREMI: the image, and its labels where there are any."""
+    """Writes one file in CREMI's format: the image, and its labels if there are any."""
 
     stored = {"raw": made.raw} | ({} if labels is None else {"labels/neuron_ids": labels})
     with replacing(path) as partial, writable_hdf5(partial) as file:

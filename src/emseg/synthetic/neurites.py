@@ -11,10 +11,10 @@ from scipy.ndimage import distance_transform_edt
 from emseg.synthetic.balls import balls_in
 
 STEP_NM = 50.0  # from one point of a neurite to the next
-CORE_NM = 90.0  # radius around its points that the thickest neurite surely has
-APART_NM = 100.0  # from the core of a neurite to the points of any other, at least
-FINE_NM = 7.0  # voxels below are labelled in twos
-GRID_NM = 30.0  # of the grid that knows where there is tissue
+CORE_NM = 90.0  # radius around its points that always belongs to the thickest neurite
+APART_NM = 100.0  # least distance from the core of a neurite to the points of any other
+FINE_NM = 7.0  # smaller voxels are labelled in pairs
+GRID_NM = 30.0  # of the grid that marks where there is tissue
 STARTS_PER_UM3 = 3000  # places tried for a new neurite
 BRANCH_EVERY_NM = 1200.0  # on average
 FEWEST_POINTS, MOST_POINTS = 6, 250  # of a neurite
@@ -34,11 +34,11 @@ class Neurites:
 
 
 def grow_neurites(extent: np.ndarray, rng: np.random.Generator) -> Neurites:
-    """Neurites one after the other, until a box is full.
+    """Grows neurites one after the other, until a box is full.
 
     Args:
-        extent: (3,), the box reaches from 0 to there, in nm.
-        rng: decides where they begin and turn.
+        extent: (3,), the box is from 0 to here, in nm.
+        rng: for their starts and turns.
     """
     taken = np.zeros(np.ceil(extent / GRID_NM).astype(int) + 1, bool)
     trees: list[Neurites] = []
@@ -74,7 +74,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 def _grow_one(
     start: np.ndarray, taken: np.ndarray, extent: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Points and parents of one neurite, and whether a tip met another one."""
+    """Points and parents of one neurite, and whether a tip reached another one."""
     points, parents, blocked = [start], [-1], False
     heading = _unit(rng.standard_normal(3))
     tips = [(0, heading), (0, -heading)]
@@ -109,14 +109,14 @@ def _next_heading(
 
 
 def label_voxels(neurites: Neurites, shape: tuple[int, ...], voxel_size: np.ndarray) -> np.ndarray:
-    """uint32 labels of `shape`: each voxel belongs to the nearest neurite, each is one piece.
+    """uint32 labels of `shape`: each voxel has its nearest neurite, each label is connected.
 
     Args:
-        neurites: their points lie in the volume.
+        neurites: all their points lie in the volume.
         shape: voxels; voxel i is centred at i times `voxel_size`.
         voxel_size: (3,), nm.
     """
-    # Fine voxels are labelled in twos along an axis: it saves most of the time.
+    # Fine voxels are labelled in pairs along an axis, which saves most of the time.
     twos = np.where(voxel_size < FINE_NM, 2, 1)
     cores = np.zeros(-(-np.array(shape) // twos), np.uint32)
     spacing = voxel_size * twos
@@ -128,7 +128,7 @@ def label_voxels(neurites: Neurites, shape: tuple[int, ...], voxel_size: np.ndar
     nearest = distance_transform_edt(
         cores == 0, sampling=spacing, return_distances=False, return_indices=True
     )
-    # What touches its neurite by an edge alone is in no neurite.
+    # Voxels that touch the rest of their neurite only by an edge are in no neurite.
     pieces = cc3d.connected_components(cores[tuple(nearest)], connectivity=6)
     names = np.zeros(int(pieces.max()) + 1, np.uint32)
     names[pieces[z[:, 0], y[:, 0], x[:, 0]]] = neurites.neurite
@@ -141,7 +141,7 @@ def label_voxels(neurites: Neurites, shape: tuple[int, ...], voxel_size: np.ndar
 def _lines(neurites: Neurites, voxel_size: np.ndarray) -> np.ndarray:
     """Voxels (N, V, 3) of a line from each point to its parent, its own first.
 
-    From end to end they share faces.
+    Successive voxels of a line share faces.
     """
     parent = np.where(neurites.parent < 0, np.arange(len(neurites.parent)), neurites.parent)
     start, end = neurites.point[:, None], neurites.point[parent][:, None]

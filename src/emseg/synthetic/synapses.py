@@ -9,12 +9,12 @@ import numpy as np
 from emseg.synthetic.appearance import draw_vesicles
 from emseg.synthetic.balls import balls_in
 
-CONTACT_NM = 110.0  # radius of the patch of membrane that a synapse takes
+CONTACT_NM = 110.0  # radius of a synapse's patch of membrane
 CLEFT_NM = 16.0  # depth of the cleft mask on either side of the contact
 SIDE_NM = 75.0  # depth of the pre- and post-synaptic masks beyond the cleft
 SMALLEST = 12  # voxels that each of the four parts must have
 TRIES = 50  # for each synapse
-VESICLES_PER_UM3 = 7000  # of a pre-synaptic side
+VESICLES_PER_UM3 = 7000  # in a pre-synaptic side
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ def place_synapses(
         image: float32; the synapses are drawn into it.
         labels: uint32 of the same shape.
         voxel_size: (3,), nm.
-        per_um3: how many there are, as far as there are contacts.
-        rng: decides where they are.
+        per_um3: how many to make, if there are enough contacts.
+        rng: for their places.
     """
     synapses = Synapses(*(np.zeros(labels.shape, np.uint32) for _ in range(3)), partners={})
     wanted = round(per_um3 * labels.size * float(np.prod(voxel_size)) * 1e-9)
     apart = 2 * math.hypot(CONTACT_NM, CLEFT_NM + SIDE_NM)
     contacts = _contacts(labels, np.argsort(voxel_size, kind="stable")[:2])
     sites = np.empty((0, 3))
-    # One from each slab along the first axis: what is held back for a test has some too.
+    # One in each slab along the first axis, so that the part for a test has some too.
     for slab in np.array_split(contacts, wanted) if wanted else []:
         for site, beyond in rng.permutation(slab)[:TRIES]:
             if (np.linalg.norm(sites - site * voxel_size, axis=1) < apart).any():
@@ -62,7 +62,7 @@ def place_synapses(
 
 
 def _contacts(labels: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """(N, 2, 3): pairs of voxels along `axes` that are in two neurites, by the first axis."""
+    """(N, 2, 3): pairs of voxels along `axes` in two neurites, sorted by the first axis."""
     found = []
     for axis in axes:
         moved = np.moveaxis(labels, axis, 0)
@@ -83,7 +83,7 @@ def _place(
     voxel_size: np.ndarray,
     rng: np.random.Generator,
 ) -> bool:
-    """Whether there is place for all parts of a synapse at `site`, which is made then."""
+    """Makes a synapse at `site` if all its parts fit there, and returns whether it did."""
     (box, inside) = next(
         balls_in(labels.shape, [site * voxel_size], [CONTACT_NM], voxel_size=voxel_size)
     )

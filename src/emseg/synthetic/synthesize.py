@@ -1,4 +1,4 @@
-"""Made-up electron microscopy with its whole truth: labels, skeletons, synapses."""
+"""Synthetic electron microscopy with its complete truth: labels, skeletons, synapses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class SyntheticVolume:
     """
 
     raw: np.ndarray  # uint8
-    labels: np.ndarray  # uint32, 0 in the few voxels of no neurite
+    labels: np.ndarray  # uint32, 0 in the few voxels outside neurites
     skeletons: nx.Graph
     clefts: np.ndarray  # uint32 synapse ids
     pre: np.ndarray  # uint32 synapse ids
@@ -40,15 +40,15 @@ def synthesize(
 ) -> SyntheticVolume:
     """A synthetic volume, the same for the same arguments.
 
-    Neurites of about 200 nm grow, branch and pack densely; each label is one 6-connected piece.
-    Where two touch stands a dark membrane, faint in places, and grey where sections cut it
-    obliquely. Inside are mitochondria, vesicles and endoplasmic reticulum.
+    Neurites of about 200 nm grow, branch and fill the volume; each label is one 6-connected piece.
+    Between two is a dark membrane, faint in places, and grey where sections cut it obliquely.
+    Inside are mitochondria, vesicles and endoplasmic reticulum.
 
     Args:
         shape: voxels along the three axes.
-        seed: of all that is left to chance.
+        seed: for all random choices.
         voxel_size: nm; sections lie along the axis of the largest.
-        synapses_per_um3: how many synapses there are, as far as there are contacts for them.
+        synapses_per_um3: how many synapses to make, if there are enough contacts for them.
     """
     sizes = np.array(voxel_size, np.float64)
     rng = np.random.default_rng(seed)
