@@ -99,9 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with ending_signals(), _faults_of_threads() as faults:
             _run(words)
             sys.stdout.flush()
-        return _told(UserError(faults[0])) if faults else 0
+        return _report(UserError(faults[0])) if faults else 0
     except UserError as error:
-        return _told(error)
+        return _report(error)
     except Stopped as stop:
         if stop.line:
             print(f"emseg: {stop}", file=sys.stderr)
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line = fault_line(error)
         if line is None:
             raise
-        return _told(UserError(line))
+        return _report(UserError(line))
 
 
 def _run(words: list[str]) -> None:
@@ -127,7 +127,7 @@ def _run(words: list[str]) -> None:
         _run_config(_parse(words), command=shlex.join(["emseg", *words]))
 
 
-def _told(error: UserError) -> int:
+def _report(error: UserError) -> int:
     if os.environ.get("EMSEG_DEBUG") == "1":
         traceback.print_exc()
     print("emseg:", error.line(), file=sys.stderr)
@@ -140,14 +140,14 @@ def _faults_of_threads() -> Iterator[list[str]]:
     faults: list[str] = []
     before = threading.excepthook
 
-    def keep(ended: threading.ExceptHookArgs) -> None:
+    def collect(ended: threading.ExceptHookArgs) -> None:
         line = None if ended.exc_value is None else fault_line(ended.exc_value)
         if line is None:
             before(ended)
         else:
             faults.append(line)
 
-    threading.excepthook = keep
+    threading.excepthook = collect
     try:
         yield faults
     finally:
@@ -236,7 +236,7 @@ def _run_config(arguments: argparse.Namespace, *, command: str) -> None:
         found = check(loaded, mode, checkpoint=arguments.checkpoint, source=arguments.input)
         for line in found:
             print(f"emseg: {line}", file=sys.stderr)
-        print(f"{arguments.config}: the config is sound for --mode {arguments.mode}")
+        print(f"{arguments.config}: the config is valid for --mode {arguments.mode}")
         return
     from emseg.stages import run
 

@@ -46,7 +46,7 @@ def phase(label: str) -> Iterator[None]:
     over = threading.Event()
     start = time.monotonic()
 
-    def tell() -> None:
+    def report() -> None:
         while not over.wait(LINE_EVERY):
             if _PHASES[-1] is over:
                 print(
@@ -56,13 +56,13 @@ def phase(label: str) -> Iterator[None]:
                 )
 
     _PHASES.append(over)
-    teller = threading.Thread(target=tell, daemon=True)
-    teller.start()
+    reporter = threading.Thread(target=report, daemon=True)
+    reporter.start()
     try:
         yield
     finally:
         over.set()
-        teller.join()
+        reporter.join()
         _PHASES.remove(over)
 
 

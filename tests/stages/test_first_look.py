@@ -56,7 +56,7 @@ def test_a_trial_leaves_no_trace(made, objective):
     before = {name: value.clone() for name, value in plan.module.state_dict().items()}
     state = torch.random.get_rng_state()
     trial = try_step(plan.module, loaded.root, seconds=0)
-    assert trial is not None and trial.kept > 0
+    assert trial is not None and trial.stored > 0
     assert torch.equal(torch.random.get_rng_state(), state)
     after = plan.module.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
@@ -69,9 +69,9 @@ def test_what_is_kept_grows_with_the_voxels_of_a_patch(made):
     large = try_step(plan.module, loaded.root, seconds=1000)
     assert small.size == (2, 8, 8) and large.size == (8, 32, 32)
     voxels = math.prod(large.size) / math.prod(small.size)
-    assert large.kept / small.kept == pytest.approx(voxels, rel=0.02)
+    assert large.stored / small.stored == pytest.approx(voxels, rel=0.02)
     # All activations of the first level at the least, float32, four channels.
-    assert large.kept > 4 * 4 * math.prod(large.size)
+    assert large.stored > 4 * 4 * math.prod(large.size)
 
 
 def test_size_and_memory_are_said(made):

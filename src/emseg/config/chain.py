@@ -76,7 +76,7 @@ def known_choices(
     return known
 
 
-def kept(layer: Layer, final: dict[str, Choice]) -> tuple[dict[str, Any], list[str]]:
+def drop_unchosen(layer: Layer, final: dict[str, Choice]) -> tuple[dict[str, Any], list[str]]:
     """The layer's settings less those written for a leaf that is no longer chosen; a line for each.
 
     "A choice owns its settings": also in the mode sections. Settings of the spine always stay.

@@ -176,7 +176,7 @@ def _check_optimizer(loaded: Loaded) -> None:
 
 
 def _check_step(optimizer: Any) -> None:
-    """Nothing, or a UserError for an optimizer that cannot take a step with gradients of ours."""
+    """Raises UserError for an optimizer that cannot take a step with gradients of ours."""
     import torch
 
     kind, weight = type(optimizer), torch.nn.Parameter(torch.zeros(2, 2))

@@ -40,7 +40,7 @@ def build(
 
 
 def check_code_read(node: Mapping[str, Any], *, kind: str) -> None:
-    """Nothing, or a UserError for what code reads of a leaf where it is of another type."""
+    """Raises UserError for what code reads of a leaf where it is of another type."""
     for key in CODE_READ.get(kind, {}):
         if key in node:
             conform(f"{kind}.{key}", node[key], CODE_READ_TYPES[key])

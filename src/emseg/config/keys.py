@@ -17,7 +17,7 @@ Tree = dict[str, Any] | None
 
 def key_tree(composed: dict[str, Any]) -> dict[str, Any]:
     """The allowed keys: the spine's, the chosen leaves' as composed alone, the sections'."""
-    tree = _spine_tree(Root)
+    tree = _typed_tree(Root)
     for kind in map(dotted, LEAF_GROUPS):
         *parents, last = kind.split(".")
         node, leaf = tree, composed
@@ -73,14 +73,14 @@ def refuse_targets(node: Any, *, where: str, path: str = "") -> None:
             refuse_targets(value, where=where, path=here)
 
 
-def _spine_tree(cls: type) -> dict[str, Any]:
+def _typed_tree(cls: type) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, annotation in get_type_hints(cls).items():
         inner = get_args(annotation)[-1] if get_origin(annotation) is dict else None
         if is_dataclass(annotation):
-            tree[name] = _spine_tree(annotation)
+            tree[name] = _typed_tree(annotation)
         else:
-            tree[name] = {"*": _spine_tree(inner)} if is_dataclass(inner) else None
+            tree[name] = {"*": _typed_tree(inner)} if is_dataclass(inner) else None
     return tree
 
 
@@ -143,4 +143,4 @@ def _section_paths(tree: Tree, path: tuple[str, ...]) -> Iterator[str]:
 
 
 # The keys that must hold a mapping: the spine's sections and the leaves.
-_SECTIONS = {*_section_paths(_spine_tree(Root), ()), *map(dotted, LEAF_GROUPS)}
+_SECTIONS = {*_section_paths(_typed_tree(Root), ()), *map(dotted, LEAF_GROUPS)}

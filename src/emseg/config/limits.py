@@ -8,14 +8,14 @@ Range = tuple[int, int] | tuple[float, float] | None
 
 
 def require(ok: bool, key: str, value: object, allowed: str) -> None:
-    """Nothing, or a UserError that begins with the key and says what is allowed."""
+    """Raises a UserError that begins with the key and says what is allowed."""
     if not ok:
         shown = list(value) if isinstance(value, tuple) else value
         raise UserError(f"{key}: {shown!r} is out of range, it must be {allowed}")
 
 
 def require_range(key: str, value: Range) -> None:
-    """Nothing, or a UserError for a range that holds nothing."""
+    """Raises UserError for a range that holds nothing."""
     if value is None:
         return
     start, stop = value
@@ -30,7 +30,7 @@ def is_name(text: str) -> bool:
 
 
 def require_positive(node: object, *names: str) -> None:
-    """Nothing, or a UserError for the first of the named fields that is set and not above 0."""
+    """Raises UserError for the first of the named fields that is set and not above 0."""
     for name in names:
         value = getattr(node, name)
         require(value is None or value > 0, name, value, "above 0")

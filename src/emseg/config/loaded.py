@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from emseg.config.annotations import defaults, typed
-from emseg.config.chain import MODE_SECTIONS, PROFILES, Choice, kept, known_choices, read_chain
+from emseg.config.chain import MODE_SECTIONS, PROFILES, Choice, drop_unchosen, known_choices, read_chain
 from emseg.config.choices import compose_choices, conf_folder, list_groups
 from emseg.config.construction import check_code_read
 from emseg.config.deltas import SPLITS, difference, merge, named_volumes
@@ -136,7 +136,7 @@ def _compose(config: Path, overrides: Sequence[str], folders: Sequence[Path]) ->
     check_keys(composed, keys, where="the group files")
     tree = merge(defaults(Root), composed)
     for layer in layers:
-        body, dropped = kept(layer, choices)
+        body, dropped = drop_unchosen(layer, choices)
         notes += dropped
         tree = merge(tree, _checked(body, keys, where=str(layer.path)))
     values = [locate(tree, value) for value in values]

@@ -104,8 +104,8 @@ class Evaluation:
     metrics: dict[str, Leaf] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        kept = self.keep_segmentations
-        require(kept >= 0, "keep_segmentations", kept, "0 (none) or a count")
+        most = self.keep_segmentations
+        require(most >= 0, "keep_segmentations", most, "0 (none) or a count")
 
 
 @dataclass(kw_only=True)

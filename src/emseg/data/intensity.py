@@ -63,12 +63,12 @@ def check_intensities(
     intensity_range: Sequence[float] | None = None,
     intensity_percentiles: Sequence[float] | None = None,
 ) -> None:
-    """Nothing, or a UserError when `to_unit` cannot bring the volume to [0, 1].
+    """Raises UserError if `to_unit` cannot bring the volume to [0, 1].
 
     Floats are read once, slab by slab: NaN and infinity are refused always, values outside [0, 1]
     unless an intensity range, or percentiles (`range_of`), say what they mean.
     """
-    told = intensity_range is not None or intensity_percentiles is not None
+    explained = intensity_range is not None or intensity_percentiles is not None
     if intensity_range is not None and not intensity_range[0] < intensity_range[1]:
         raise UserError(
             f"data.intensity_range {list(intensity_range)} must be [lo, hi] with lo < hi"
@@ -76,12 +76,12 @@ def check_intensities(
     kind = volume.dtype.kind
     if kind not in "uif":
         raise UserError(f"{volume.location} holds {volume.dtype}, which is no image")
-    if kind == "i" and not told:
+    if kind == "i" and not explained:
         raise UserError(
             f"{volume.location} holds signed {volume.dtype}: set data.intensity_range=[lo,hi]"
         )
     if kind == "f":
-        _check_floats(volume, bounded=not told)
+        _check_floats(volume, bounded=not explained)
 
 
 def slabs(volume: Volume) -> Iterator[np.ndarray]:

@@ -34,7 +34,7 @@ class LabelledVolume:
 
 
 def check_shapes(volume: LabelledVolume) -> None:
-    """Nothing, or a UserError when a part of the volume has the wrong shape or type."""
+    """Raises UserError if a part of the volume has the wrong shape or type."""
     image, label, mask = volume.image, volume.label, volume.mask
     for part in (label, mask):
         if part is None:
@@ -62,7 +62,7 @@ def check_voxels(
     intensity_range: Sequence[float] | None,
     intensity_percentiles: Sequence[float] | None = None,
 ) -> None:
-    """Nothing, or a UserError when the image or the labels hold values that mean nothing.
+    """Raises UserError if the image or the labels hold values that mean nothing.
 
     Only float images and signed labels are read for it, once.
     """
@@ -75,7 +75,7 @@ def check_voxels(
 
 
 def check_labels(volume: LabelledVolume) -> None:
-    """Nothing, or a UserError when the labels hold ids that mean nothing.
+    """Raises UserError if the labels hold ids that mean nothing.
 
     Signed labels are read for it, and those of 64 bits.
     """
@@ -83,10 +83,10 @@ def check_labels(volume: LabelledVolume) -> None:
         return
     if volume.label.dtype.kind == "i" or volume.label.dtype == np.uint64:
         for slab in slabs(volume.label):
-            told(slab, volume.unlabelled, volume.background, where=volume.label.location)
+            interpret_ids(slab, volume.unlabelled, volume.background, where=volume.label.location)
 
 
-def told(
+def interpret_ids(
     stored: np.ndarray, unlabelled: int | None, background: int | None, *, where: str
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The ids, those of `background` 0, and where nothing is known (None: nowhere).
@@ -128,7 +128,7 @@ def _meaning(value: int) -> str:
 
 
 def check_stored_ids(volume: LabelledVolume) -> None:
-    """Nothing, or a UserError for ids that reach a target under other numbers; 64 bits are read."""
+    """Raises UserError for ids that reach a target under other numbers; 64 bits are read."""
     label = volume.label
     if label is None or np.can_cast(label.dtype, np.int32):
         return
@@ -229,7 +229,7 @@ def _known(
     volume: LabelledVolume, label: Volume, start: Sequence[int], stop: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The stored ids, 0 where nothing is known, and where that is."""
-    ids, unknown = told(
+    ids, unknown = interpret_ids(
         label.read(start, stop), volume.unlabelled, volume.background, where=label.location
     )
     if unknown is None:

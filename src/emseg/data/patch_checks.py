@@ -10,7 +10,7 @@ from emseg.errors import UserError
 
 
 def check_patch_size(patch_size: Sequence[int]) -> None:
-    """Nothing, or a UserError where these are not three sizes."""
+    """Raises UserError if these are not three sizes."""
     if len(patch_size) != 3 or any(size < 1 for size in patch_size):
         raise UserError(
             f"data.dataloader.patch_size {list(patch_size)} must be three sizes of 1 or more voxels"
@@ -20,14 +20,14 @@ def check_patch_size(patch_size: Sequence[int]) -> None:
 def check_volumes(
     volumes: Sequence[LabelledVolume], intensities: Mapping[str, Sequence[float] | None]
 ) -> None:
-    """Nothing, or a UserError that names the volume with which something is wrong."""
+    """Raises a UserError that names the volume with which something is wrong."""
     check_alike(volumes)
     for volume in volumes:
         check_voxels(volume, **intensities)
 
 
 def check_alike(volumes: Sequence[LabelledVolume]) -> None:
-    """Nothing, or a UserError for a volume whose parts, or channels, do not fit. None is read."""
+    """Raises UserError for a volume whose parts, or channels, do not fit. None is read."""
     if not volumes:
         raise UserError("there is no volume to take patches from")
     first = volumes[0].image
@@ -43,7 +43,7 @@ def check_alike(volumes: Sequence[LabelledVolume]) -> None:
 def check_ids(
     volumes: Sequence[LabelledVolume], target: Target | None, relabel_crops: bool
 ) -> None:
-    """Nothing, or a UserError where a target that reads ids as they are stored gets others."""
+    """Raises UserError if a target that reads ids as they are stored gets others."""
     if not getattr(target, "needs_stored_ids", False):
         return
     if relabel_crops:
@@ -56,7 +56,7 @@ def check_ids(
 
 
 def check_rejection(reject: RejectSampling | None, patch_size: Sequence[int]) -> None:
-    """Nothing, or a UserError where no patch has as much foreground as is asked for."""
+    """Raises UserError if no patch has as much foreground as is asked for."""
     voxels = math.prod(patch_size)
     if reject is not None and reject.size_thres > voxels:
         raise UserError(

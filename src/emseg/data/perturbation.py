@@ -28,7 +28,7 @@ class Perturbation:
         return depth, height, width
 
     def check(self, patch_size: Sequence[int], axes: str = "zyx") -> None:
-        """Nothing, or a UserError for a transform that such patches are not made for."""
+        """Raises UserError for a transform that such patches are not made for."""
         self.both.check(patch_size, axes, where="perturb.both")
         self.student.check(patch_size, axes, where="perturb.student")
 

@@ -94,7 +94,7 @@ class Affinity:
         return _farthest(-reach), _farthest(reach)
 
     def check(self, patch_size: Sequence[int]) -> None:
-        """Nothing, or a UserError when an offset finds no pair of voxels inside the patch."""
+        """Raises UserError if an offset finds no pair of voxels inside the patch."""
         for offset in self.offsets:
             if any(abs(step) >= size for step, size in zip(offset, patch_size, strict=True)):
                 raise UserError(

@@ -60,7 +60,7 @@ def write_submission(segmentation: str, to: Path, record: Path | None) -> None:
         attributes={},
         dataset=CLEFTS,
     )
-    with locked(to, "emseg convert", tell=say):
+    with locked(to, "emseg convert", report=say):
         clefts, count = _clefts(volume)
         with replacing(to) as partial:
             write_hdf5(partial, _slabs(clefts, shape[0], alignment, to.name), layout)

@@ -50,12 +50,12 @@ def find_current(
     *,
     inputs: Iterable[str | Path],
     verify: bool,
-    tell: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> Path | None:
     """The artifact `name` (HDF5 or zarr) in the folder if it has the wanted fingerprint, or None.
 
     With `verify` the contents of its inputs must be those it was made from, too, and its own those
-    that were written; `tell` takes a line where they are not. An artifact of an unknown format
+    that were written; `report` takes a line where they are not. An artifact of an unknown format
     version is a UserError: it is not ours to overwrite.
     """
     for path in existing(folder, name):
@@ -68,8 +68,8 @@ def find_current(
         change = change_of(path, stored) if verify else None
         if change is None:
             return path
-        if tell is not None:
-            tell(f"{path.name} {change}: made anew")
+        if report is not None:
+            report(f"{path.name} {change}: made anew")
     return None
 
 
@@ -98,7 +98,7 @@ def supersede(path: Path) -> None:
 
 
 def check_format(path: Path, stored: Mapping[str, Any]) -> None:
-    """Nothing, or a UserError when an artifact was written in a format this emseg does not know."""
+    """Raises UserError if an artifact was written in a format this emseg does not know."""
     found = stored.get("format_version")
     if found is None:
         raise UserError(f"{path} was not written by emseg (it has no format_version)")

@@ -11,7 +11,7 @@ from emseg.volumes.atomic import discard, writing
 # Digits of the fingerprint in the name of a segmentation that is not the latest.
 DIGITS = 8
 # What a segmentation says of the settings that made it.
-TOLD = ("decoding", "select_channel", "step")
+SETTINGS = ("decoding", "select_channel", "step")
 
 
 def earlier_name(name: str, fingerprint: str) -> str:
@@ -76,7 +76,7 @@ def listed(latest: Path) -> list[dict[str, Any]]:
     for path in [latest, *sorted(earlier(latest))]:
         stored = read_attributes(path) if path.exists() else {}
         if isinstance(stored.get("fingerprint"), str):
-            facts = {name: stored.get(name) for name in ("fingerprint", *TOLD)}
+            facts = {name: stored.get(name) for name in ("fingerprint", *SETTINGS)}
             found.append({"file": path.name, **facts})
     return found
 

@@ -61,8 +61,8 @@ class FolderStore:
         return np.load(self._path(block, "labels"))
 
     def facts(self, block: Block, names: Sequence[str]) -> Facts:
-        with np.load(self._path(block, "facts")) as kept:
-            return {name: kept[name] for name in names if name in kept}
+        with np.load(self._path(block, "facts")) as stored:
+            return {name: stored[name] for name in names if name in stored}
 
     def forget_facts(self) -> None:
         """Nothing: facts on the disk are what a killed run goes on from."""
@@ -77,6 +77,6 @@ def _checksum(labels: np.ndarray, facts: Facts) -> int:
     """Over the types, shapes and bytes of the labels and all facts."""
     found = 0
     for name, array in sorted([("", labels), *facts.items()]):
-        told = f"{name} {array.dtype.str} {array.shape}".encode()
-        found = zlib.crc32(np.ascontiguousarray(array), zlib.crc32(told, found))
+        description = f"{name} {array.dtype.str} {array.shape}".encode()
+        found = zlib.crc32(np.ascontiguousarray(array), zlib.crc32(description, found))
     return found

@@ -37,14 +37,14 @@ _HELD: dict[Path, _Held] = {}
 
 @contextmanager
 def locked(
-    path: Path, what: str, *, tell: Callable[[str], None], wait: float = 0.0
+    path: Path, what: str, *, report: Callable[[str], None], wait: float = 0.0
 ) -> Iterator[None]:
     """Within it no other run works at `path`: `<path>.lock` says who does.
 
     Args:
         path: the artifact or folder that is worked at; its folder is there.
         what: what is done, for others to read; a command line.
-        tell: takes a line when the lock of a run on another machine is taken over.
+        report: takes a line when the lock of a run on another machine is taken over.
         wait: seconds to wait for a run that has the lock.
 
     Whoever holds the lock may take it again, and so may the processes that it starts. The lock of a
@@ -59,7 +59,7 @@ def locked(
         return
     owner = this_run(what)
     try:
-        if _wait_for(path, file, owner, tell, wait):
+        if _wait_for(path, file, owner, report, wait):
             with _holding(file, owner):
                 yield
         else:
@@ -71,11 +71,11 @@ def locked(
 
 
 def _wait_for(
-    path: Path, file: Path, owner: Owner, tell: Callable[[str], None], wait: float
+    path: Path, file: Path, owner: Owner, report: Callable[[str], None], wait: float
 ) -> bool:
     """True once the lock is this owner's, False where a process that started this one has it."""
     deadline = time.monotonic() + wait
-    while (other := _acquire(file, owner, tell)) is not None:
+    while (other := _acquire(file, owner, report)) is not None:
         if other.token in os.environ.get(HANDED_DOWN, "").split() and not is_here(other):
             return False
         if time.monotonic() >= deadline:
@@ -110,7 +110,7 @@ def _holding(file: Path, owner: Owner) -> Iterator[None]:
             os.environ[HANDED_DOWN] = " ".join(left)
 
 
-def _acquire(file: Path, owner: Owner, tell: Callable[[str], None]) -> Owner | None:
+def _acquire(file: Path, owner: Owner, report: Callable[[str], None]) -> Owner | None:
     """None when the lock is now this owner's, else whose it is."""
     with writing(file), _alone(file.parent):
         found = _read(file)
@@ -133,7 +133,7 @@ def _acquire(file: Path, owner: Owner, tell: Callable[[str], None]) -> Owner | N
                 if line is None:
                     return other
                 if line:
-                    tell(line)
+                    report(line)
                 _remove(file, text, aside=file.with_name(f"{made.name}.stale"))
             return parsed((_read(file) or ("", 0.0))[0])
         finally:
@@ -156,7 +156,7 @@ def _link(made: Path, file: Path) -> bool:
 
 
 def _gone(other: Owner, silence: float, file: Path) -> str | None:
-    """None while the owner may be at work; a line to tell where its lock is taken over unasked."""
+    """None while the owner may be at work; a line to report where its lock is taken over unasked."""
     if other.machine == machine():
         return None if _lives_here(other) else ""
     if silence < STALE:

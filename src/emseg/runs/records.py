@@ -39,15 +39,15 @@ def add_record(folder: Path, key: str, record: Record | None, latest: Iterable[P
     path = folder / NAME
     if record is None and not path.exists():
         return
-    with locked(path, "writing scores", tell=say, wait=MOMENT):
-        kept = _read(path)
-        before = json.dumps(kept)
+    with locked(path, "writing scores", report=say, wait=MOMENT):
+        contents = _read(path)
+        before = json.dumps(contents)
         if record is not None:
-            kept["records"][key] = {**record, "sha256": _hash(record)}
-        told = kept.setdefault("segmentations", {})
-        told |= {name: files for name, files in map(_listed, latest) if files}
-        if json.dumps(kept) != before:
-            write_json(path, kept)
+            contents["records"][key] = {**record, "sha256": _hash(record)}
+        segmentations = contents.setdefault("segmentations", {})
+        segmentations |= {name: files for name, files in map(_listed, latest) if files}
+        if json.dumps(contents) != before:
+            write_json(path, contents)
 
 
 def scores_of(record: Any) -> dict[str, dict[str, float]] | None:
@@ -72,19 +72,19 @@ def _read(path: Path) -> dict[str, Any]:
         return {"format_version": FORMAT_VERSION, "records": {}}
     require_regular(path)
     try:
-        kept = json.loads(path.read_text())
+        contents = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON any more ({error}); move it away") from error
-    if not isinstance(kept, Mapping):
-        raise UserError(f"{path}: a {type(kept).__name__}, not scores of emseg's; move it away")
-    check_format(path, kept)
+    if not isinstance(contents, Mapping):
+        raise UserError(f"{path}: a {type(contents).__name__}, not scores of emseg's; move it away")
+    check_format(path, contents)
     for name in ("records", "segmentations"):
-        found = kept.get(name, {} if name == "segmentations" else None)
+        found = contents.get(name, {} if name == "segmentations" else None)
         if not isinstance(found, dict):
             raise UserError(f"{path}: '{name}' is {found!r:.40}, not a mapping; move it away")
-    return dict(kept)
+    return dict(contents)
 
 
 def _hash(record: Mapping[str, Any]) -> str:
-    told = {name: value for name, value in for_json(record).items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    content = {name: value for name, value in for_json(record).items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -34,7 +34,7 @@ def process_rank() -> int:
 
 
 def require_one_process(mode: str) -> None:
-    """Nothing, or a UserError when a launcher started this mode in several processes."""
+    """Raises UserError if a launcher started this mode in several processes."""
     # The batch script of an allocation has SLURM's counts too, but not those of a step of srun.
     sizes = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
     if process_rank() > 0 or max(sizes) > 1:
@@ -85,7 +85,7 @@ def working_in(folder: Path, what: str) -> Iterator[None]:
     UserError, also for a folder that cannot be written to.
     """
     check_writable(folder)
-    with locked(folder / "emseg", what, tell=say):
+    with locked(folder / "emseg", what, report=say):
         yield
 
 

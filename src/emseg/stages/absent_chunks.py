@@ -13,7 +13,7 @@ LEAST_SHARE = 0.01
 
 
 def refuse_hollow(volume: Volume, *, like: Volume | None = None) -> None:
-    """Nothing, or a UserError for a volume of more than 1 GiB of which less than 1 % is stored.
+    """Raises UserError for a volume of more than 1 GiB of which less than 1 % is stored.
 
     Reading that takes the memory and time of the whole. A volume of the shape of `like`, an image
     that is there, may be so empty: few labels are.
@@ -29,7 +29,7 @@ def refuse_hollow(volume: Volume, *, like: Volume | None = None) -> None:
             )
 
 
-def tell_absent(*volumes: Volume) -> None:
+def report_absent(*volumes: Volume) -> None:
     """Prints a line for each volume of which chunks or numbered sections are absent.
 
     Chunks that are absent are read as the fill value, sections are stacked without a gap.

@@ -20,7 +20,7 @@ from emseg.training.checkpoints import (
     read_checkpoint,
     require_same_loss,
     start_from,
-    told_facts,
+    stored_facts,
 )
 from emseg.training.objective import Objective, Parts
 
@@ -86,9 +86,9 @@ def begun_from(root: Root, module: Objective) -> str | None:
     source = root.model.get("init_from")
     if not source:
         return None
-    told = start_from(Path(source), module.net)
+    message = start_from(Path(source), module.net)
     inherit_regions(module.metadata, Path(source))
-    return told
+    return message
 
 
 def inherit_regions(facts: dict[str, Any], source: Path) -> None:
@@ -97,7 +97,7 @@ def inherit_regions(facts: dict[str, Any], source: Path) -> None:
     A training without a target has seen its volumes without their labels. Files that are not ours
     do not say.
     """
-    before = told_facts(source)
+    before = stored_facts(source)
     if before:
         require_facts(before, source=source)
     with_labels, without = (before.get(key, []) for key in ("trained_on", "seen_unlabelled"))
@@ -110,7 +110,7 @@ def inherit_regions(facts: dict[str, Any], source: Path) -> None:
 def check_checkpoints(
     root: Root, module: Objective, target: Target | None, *, validates: bool
 ) -> None:
-    """Nothing, or a UserError where training would keep nothing, or only find out at its end."""
+    """Raises UserError if training would keep nothing, or only find out at its end."""
     config = root.monitor.checkpoint
     if not (config.save_top_k or config.save_last or config.every_n_steps):
         raise UserError(
@@ -135,7 +135,7 @@ def check_checkpoints(
 
 
 def check_resumable(checkpoint: Path, root: Root, module: Objective, target: Target | None) -> None:
-    """Nothing, or a UserError when training with this config cannot go on from the checkpoint."""
+    """Raises UserError if training with this config cannot go on from the checkpoint."""
     stored = read_checkpoint(checkpoint)
     facts = trained_facts(stored, source=checkpoint)
     _require_same_objective(facts, root.objective, source=checkpoint)

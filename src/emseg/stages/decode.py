@@ -28,7 +28,7 @@ from emseg.runs.artifacts import (
 from emseg.runs.earlier import earlier_name, make_latest, old_place, tidy
 from emseg.runs.folder_store import FolderStore
 from emseg.runs.run_folder import say
-from emseg.stages.absent_chunks import tell_absent
+from emseg.stages.absent_chunks import report_absent
 from emseg.stages.decode_job import (
     DecodeJob,
     as_it_is,
@@ -65,7 +65,7 @@ def decode(
     name = segmentation.stem
     if not force:
         current = current_segmentation(
-            job, folder=segmentation.parent, name=name, verify=verify, tell=say
+            job, folder=segmentation.parent, name=name, verify=verify, report=say
         )
         if current is not None:
             if current.stem != name:
@@ -78,7 +78,7 @@ def decode(
             check_format(older, read_attributes(older))  # what others wrote is not overwritten
         _discard_unfinished(segmentation)
     for file in decoder_files(job.decoding):
-        tell_absent(open_volume(file))
+        report_absent(open_volume(file))
     job = as_it_is(job)
     predicted = open_prediction(job)
     check_elsewhere(predicted, channels_of(job, predicted))
@@ -122,16 +122,16 @@ def current_segmentation(
     folder: Path,
     name: str,
     verify: bool,
-    tell: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> Path | None:
     """The segmentation `name` in the folder where it is what `decode` would make, else None.
 
-    It may be one that is kept beside the latest. `tell` is that of `find_current`.
+    It may be one that is kept beside the latest. `report` is that of `find_current`.
     """
     wanted = fingerprint("decode", decode_facts(job))
     inputs = inputs_of(job, open_prediction(job))
     for one in (name, earlier_name(name, wanted)):
-        path = find_current(folder, one, wanted, inputs=inputs, verify=verify, tell=tell)
+        path = find_current(folder, one, wanted, inputs=inputs, verify=verify, report=report)
         if path is not None:
             return path
     return None

@@ -73,7 +73,7 @@ def open_elsewhere(path: Path, said: PredictionConfig, *, asked: Sequence[str]) 
 
 
 def check_elsewhere(predicted: Volume, channels: Sequence[int]) -> None:
-    """Nothing, or a UserError where the chosen channels hold other numbers than they should.
+    """Raises UserError if the chosen channels hold other numbers than they should.
 
     Of predictions made elsewhere alone, which are read once for it.
     """

@@ -11,7 +11,7 @@ import numpy as np
 from emseg import __version__
 from emseg.errors import UserError
 from emseg.runs.artifacts import check_format, contents, fingerprint, same_contents
-from emseg.runs.earlier import TOLD
+from emseg.runs.earlier import SETTINGS
 from emseg.runs.records import NAME, add_record, find_record, scores_of
 from emseg.runs.run_folder import say
 from emseg.stages.scores import Scores, asks, build_metrics, counts_suffice, score
@@ -75,7 +75,7 @@ def evaluate(
     add_record(folder, key, made, [parse_location(one.location).path for one in ours])
     volumes = scores_of(record)
     assert volumes is not None
-    _tell_of_infinite(volumes)
+    _report_infinite(volumes)
     return volumes
 
 
@@ -145,15 +145,15 @@ def _score_volumes(
     return volumes
 
 
-def _tell_of_infinite(volumes: Mapping[str, Scores]) -> None:
+def _report_infinite(volumes: Mapping[str, Scores]) -> None:
     """Prints a line where a mean is of numbers that are not all finite: it skips none of them."""
     rows = [row for name, row in volumes.items() if name != "mean"]
     if len(rows) < 2:
         return
     finite = {name: sum(math.isfinite(row[name]) for row in rows) for name in rows[0]}
-    told = [f"{name} ({many} of {len(rows)})" for name, many in finite.items() if many < len(rows)]
-    if told:
-        say(f"not finite in every volume, and so in the mean (finite volumes): {', '.join(told)}")
+    listed = [f"{name} ({many} of {len(rows)})" for name, many in finite.items() if many < len(rows)]
+    if listed:
+        say(f"not finite in every volume, and so in the mean (finite volumes): {', '.join(listed)}")
 
 
 def _score_volume(segmented: Volume, source: Source, metrics: Sequence[partial]) -> Scores:
@@ -214,8 +214,8 @@ def _content_now(segmentation: Volume) -> str | None:
     """The hash of what it holds; a line where that is not what was written."""
     now = content_now(segmentation.location)
     if now != stored_content(segmentation.attributes):
-        told = "was changed after it was written: it is scored as it is now"
-        say(f"{segmentation.location} {told}")
+        change = "was changed after it was written: it is scored as it is now"
+        say(f"{segmentation.location} {change}")
     return now
 
 
@@ -234,5 +234,5 @@ def _fingerprint_of(segmentation: Volume, content: str | None) -> Any:
 
 
 def _origin(segmentation: Volume) -> dict[str, Any]:
-    facts = {name: segmentation.attributes.get(name) for name in ("fingerprint", *TOLD)}
+    facts = {name: segmentation.attributes.get(name) for name in ("fingerprint", *SETTINGS)}
     return {"path": segmentation.location, **facts}

@@ -86,7 +86,7 @@ def trained_facts(stored: Mapping[str, Any], *, source: Path) -> dict[str, Any]:
 
 
 def require_facts(facts: Any, *, source: Path) -> None:
-    """Nothing, or a UserError for the first of the facts that no training can have written."""
+    """Raises UserError for the first of the facts that no training can have written."""
     try:
         if not isinstance(facts, dict):
             raise UserError(f"emseg: expected a mapping of keys, got {facts!r}")

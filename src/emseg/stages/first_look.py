@@ -25,20 +25,20 @@ LONGEST_TRIAL, LONG = 20.0, 24.0
 BYTES_OF_PARAMETER = 16
 BYTES_OF_LABEL = 4
 # Beside what is kept for them, gradients take room while they are computed.
-WORKING_ROOM = 1.2
+WORKING_MEMORY = 1.2
 LESS = "data.dataloader.patch_size, data.dataloader.batch_size, model.width"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One patch of noise that the network has learned from: its size, seconds, bytes kept for it.
+    """One patch of noise that the network has learned from: its size, seconds, bytes stored for it.
 
     The bytes are what the gradients are made of: all that a larger patch takes more of.
     """
 
     size: tuple[int, ...]
     seconds: float
-    kept: int
+    stored: int
 
 
 def try_step(module: Objective, root: Root, *, seconds: float) -> Trial | None:
@@ -80,17 +80,17 @@ def first_lines(
     if trial is None:
         yield line
         return
-    kept = trial.kept * math.prod(loader.patch_size) / math.prod(trial.size) * loader.batch_size
-    network = weights * BYTES_OF_PARAMETER + WORKING_ROOM * kept
+    stored = trial.stored * math.prod(loader.patch_size) / math.prod(trial.size) * loader.batch_size
+    network = weights * BYTES_OF_PARAMETER + WORKING_MEMORY * stored
     yield f"{line}; memory: {_gib(network)} for the network, {_gib(volumes)} for volumes"
     if devices.accelerator == "cpu":
-        room, where = memory_within(root.system.memory), "there are here"
+        memory, where = memory_within(root.system.memory), "there are here"
         needed = network + volumes
     else:
-        room, where = torch.cuda.get_device_properties(0).total_memory, "the GPU has"
+        memory, where = torch.cuda.get_device_properties(0).total_memory, "the GPU has"
         needed = network
-    if needed > room:
-        yield f"warning: that is more than the {_gib(room)} that {where}: lower {LESS}"
+    if needed > memory:
+        yield f"warning: that is more than the {_gib(memory)} that {where}: lower {LESS}"
 
 
 def hours_line(root: Root, trial: Trial, devices: Devices) -> str:
@@ -127,27 +127,27 @@ def _sizes(net: nn.Module, patch: Sequence[int]) -> list[tuple[int, ...]]:
 
 def _learn(module: Objective, size: tuple[int, ...]) -> Trial:
     start = time.monotonic()
-    with _counted(module) as kept:
+    with _counted(module) as counted:
         total, _ = module.losses(_noise(module, size))
     total.backward()
     module.zero_grad()
-    return Trial(size, time.monotonic() - start, sum(kept.values()))
+    return Trial(size, time.monotonic() - start, sum(counted.values()))
 
 
 @contextmanager
 def _counted(module: nn.Module) -> Iterator[dict[int, int]]:
     """The bytes, by place in memory, of what is kept for gradients meanwhile, without weights."""
     own = {weight.untyped_storage().data_ptr() for weight in module.parameters()}
-    kept: dict[int, int] = {}
+    counted: dict[int, int] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
+    def count(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+            counted[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        yield kept
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        yield counted
 
 
 def _noise(module: Objective, size: tuple[int, ...]) -> Batch:

@@ -74,16 +74,16 @@ def _left(writer: WholeCheckpoints, checkpoint: Path | None, command: str) -> st
 
 def _going_on(command: str, checkpoint: Path) -> str:
     """The command line with this checkpoint; of one without a config, that of the run."""
-    words, kept = shlex.split(command), []
+    words, remaining = shlex.split(command), []
     while words:
         word = words.pop(0)
         if word == "--checkpoint":
             words.pop(0)
         elif not word.startswith("--checkpoint="):
-            kept.append(word)
-    if not any(word.split("=")[0] == "--config" for word in kept):
-        kept = ["emseg", "--config", str(checkpoint.parents[1] / "config.yaml")]
-    return shlex.join([*kept, "--checkpoint", str(checkpoint)])
+            remaining.append(word)
+    if not any(word.split("=")[0] == "--config" for word in remaining):
+        remaining = ["emseg", "--config", str(checkpoint.parents[1] / "config.yaml")]
+    return shlex.join([*remaining, "--checkpoint", str(checkpoint)])
 
 
 def _fault(error: Exception, root: Root, devices: Devices, run: Path) -> UserError | None:

@@ -24,18 +24,18 @@ def current_predictions(
     subfolder: str = "",
     *,
     verify: bool = False,
-    tell: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> dict[str, Path]:
     """The predictions that are what infer would make with these weights and settings, by volume.
 
-    `verify` and `tell` are those of `find_current`.
+    `verify` and `report` are those of `find_current`.
     """
     from emseg.stages.infer import current_prediction
 
     root, folder = session.loaded.root, results_of(run, trained.step) / subfolder
     paths = {
         source.name: current_prediction(
-            source, trained, root, folder=folder, verify=verify, tell=tell
+            source, trained, root, folder=folder, verify=verify, report=report
         )
         for source in sources
     }

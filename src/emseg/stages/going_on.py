@@ -60,7 +60,7 @@ _MOST = 2**53
 def require_resumable(
     stored: Mapping[str, Any], module: Objective, *, scaled: bool, source: Path
 ) -> None:
-    """Nothing, or a UserError that names the first thing from which `module` cannot go on.
+    """Raises a UserError that names the first thing from which `module` cannot go on.
 
     `scaled` is whether it scales its gradients (precision 16-mixed).
     """
@@ -90,7 +90,7 @@ def require_resumable(
 
 
 def _require_form(found: Any, form: Any, key: str) -> None:
-    """Nothing, or a UserError where `found` lacks what the form has, or has it of another type."""
+    """Raises UserError if `found` lacks what the form has, or has it of another type."""
     if isinstance(form, Mapping):
         if not isinstance(found, Mapping):
             raise UserError(f"{key or 'it'} is no mapping")
@@ -152,7 +152,7 @@ def _require_schedule(stored: Mapping[str, Any], module: Objective) -> None:
 
 
 def _require_alike(found: Any, fresh: Any, key: str) -> None:
-    """Nothing, or a UserError where `found` is not made as `fresh` is; None there says nothing."""
+    """Raises UserError if `found` is not made as `fresh` is; None there says nothing."""
     if isinstance(fresh, Mapping):
         if not isinstance(found, Mapping):
             raise UserError(f"{key} is no mapping")

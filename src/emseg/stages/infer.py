@@ -37,22 +37,22 @@ def current_prediction(
     *,
     folder: Path,
     verify: bool,
-    tell: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> Path | None:
     """The volume's prediction in the folder where it is what `infer` would make, else None.
 
-    `tell` is that of `find_current`.
+    `report` is that of `find_current`.
     """
     windows, _ = _windows(source, trained, root, folder)
     wanted = fingerprint("infer", _facts(source, trained, root, windows))
     inputs = [source.image.location]
     return find_current(
-        folder, f"{source.name}_prediction", wanted, inputs=inputs, verify=verify, tell=tell
+        folder, f"{source.name}_prediction", wanted, inputs=inputs, verify=verify, report=report
     )
 
 
 def check_image(image: Volume, trained: Trained, root: Root) -> None:
-    """Nothing, or a UserError when the network cannot predict the volume: before any work."""
+    """Raises UserError if the network cannot predict the volume: before any work."""
     channels = image.channels or 1
     if channels != trained.in_channels:
         raise UserError(
@@ -248,7 +248,7 @@ def _attributes(source: Source, trained: Trained, root: Root, windows: Windows) 
 
 
 def check_settings(trained: Trained, root: Root) -> None:
-    """Nothing, or a UserError for settings that the network, or each other, forbid."""
+    """Raises UserError for settings that the network, or each other, forbid."""
     config, facts = root.inference, target_facts(trained.target)
     window = least_windows(trained, root).size
     check_input(window, trained.net, key="inference.window.window_size")

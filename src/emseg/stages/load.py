@@ -82,9 +82,9 @@ class Run:
         else:
             volume = image
         check_image(volume, self.trained, self.config)
-        told = unlike_intensities(volume, self.trained, self.config)
-        if told:
-            say(f"warning: {told}")
+        warning = unlike_intensities(volume, self.trained, self.config)
+        if warning:
+            say(f"warning: {warning}")
         values = predict_image(volume, self.trained, self.config)
         assert values is not None
         facts = target_facts(self.trained.target)

@@ -104,7 +104,7 @@ def target_facts(target: Target) -> dict[str, Any]:
 
 
 def require_same_target(target: Target, facts: Mapping[str, Any], *, source: Path) -> None:
-    """Nothing, or a UserError when a checkpoint's channels mean something else than `target`'s."""
+    """Raises UserError if a checkpoint's channels mean something else than `target`'s."""
     if "channels" not in facts:
         raise UserError(
             f"{source} was trained without a target: its network has no channels to predict "

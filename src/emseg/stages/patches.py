@@ -59,7 +59,7 @@ def open_training(config: Data, objective: type[Objective]) -> Sources:
 
 
 def check_together(loaded: Loaded, objective: type[Objective]) -> None:
-    """Nothing, or a UserError for what of the settings the objective lacks or has no use for."""
+    """Raises UserError for what of the settings the objective lacks or has no use for."""
     root, choice = loaded.root, loaded.choices["perturb"]
     both = objective.of_target and objective.perturbs
     if not objective.of_target:
@@ -191,7 +191,7 @@ def _refuse_augment(root: Root) -> None:
 
 
 def _refuse_labels(config: Data) -> None:
-    """Nothing, or a UserError where a setting is of labels, which this training does not read."""
+    """Raises UserError if a setting is of labels, which this training does not read."""
     asked = {
         "reject_sampling.size_thres": config.reject_sampling.size_thres,
         "target_context": config.target_context,

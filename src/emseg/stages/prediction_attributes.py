@@ -25,7 +25,7 @@ def values_of(activation: str, channels: list[str] | None) -> str | list[str]:
 
 
 def check_attributes(predicted: Volume) -> None:
-    """Nothing, or a UserError that names the first attribute that no prediction can have."""
+    """Raises a UserError that names the first attribute that no prediction can have."""
     where, attributes = predicted.location, predicted.attributes
     count = predicted.channels
     if count is None:

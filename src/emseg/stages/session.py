@@ -23,7 +23,7 @@ class Session:
 
     def lock(self, path: Path, locks: ExitStack) -> None:
         """Nothing; until `locks` close, no other run works at `path`, or a UserError."""
-        locks.enter_context(locked(path, self.command, tell=say))
+        locks.enter_context(locked(path, self.command, report=say))
 
     def lock_volumes(self, folder: Path, names: Iterable[str], locks: ExitStack) -> None:
         """Nothing; nor at any result of these volumes in the folder of results."""

@@ -13,8 +13,8 @@ from emseg.data.labelled import LabelledVolume, check_shapes
 from emseg.data.sampling import resolve_range
 from emseg.errors import UserError
 from emseg.runs.run_folder import process_rank, say
-from emseg.stages.absent_chunks import refuse_hollow, tell_absent
-from emseg.stages.patterns import expand, telling_name
+from emseg.stages.absent_chunks import refuse_hollow, report_absent
+from emseg.stages.patterns import expand, informative_name
 from emseg.volumes import Volume, open_volume
 from emseg.volumes.location import parse_location
 from emseg.volumes.places import (
@@ -131,7 +131,7 @@ def open_sources(
     named: dict[str, VolumeConfig] = {}
     for key, volume in expanded:
         lone = lone_name if len(expanded) == 1 else None
-        name = volume.name or key or lone or telling_name(volume.image)
+        name = volume.name or key or lone or informative_name(volume.image)
         if name in named:
             raise UserError(
                 f"data.{split}: {named[name].image} and {volume.image} are both called '{name}': "
@@ -144,7 +144,7 @@ def open_sources(
     for source in sources[1:]:
         one, other = sources[0].image, source.image
         if split == "train" and one.axes != other.axes:
-            _tell(
+            _say_once(
                 f"warning: {one.location} has axes {one.axes}, {other.location} {other.axes}: "
                 "patches of both are taken in their stored order"
             )
@@ -152,7 +152,7 @@ def open_sources(
 
 
 def require_truth(sources: Sequence[Source], what: str) -> None:
-    """Nothing, or a UserError that `what` needs truth, for the first source that has none."""
+    """Raises a UserError that `what` needs truth, for the first source that has none."""
     bare = [source.name for source in sources if not source.has_truth]
     if bare:
         raise UserError(f"{what} needs truth: data.test volume '{bare[0]}' has no label")
@@ -232,7 +232,7 @@ def _open(name: str, config: VolumeConfig, split: str) -> Source:
             f"{image.location} shares no voxel of {shown_region(asked)} with {listed}, in "
             "voxels of the image by their offsets"
         )
-    _tell_of_places(image, placed, asked, shared, scored=split == "test")
+    _report_places(image, placed, asked, shared, scored=split == "test")
     source = _cropped(Source(name, image, None, None, config), asked, shared, split)
     for key, (part, at) in placed.items():
         first, stop = ([a - b for a, b in zip(corner, at, strict=True)] for corner in shared)
@@ -240,15 +240,15 @@ def _open(name: str, config: VolumeConfig, split: str) -> Source:
         source = replace(source, **{key: part if whole else part.crop(first, stop)})
     if source.label is not None:
         check_shapes(source.labelled())
-    tell_absent(image, *parts.values())
+    report_absent(image, *parts.values())
     return source
 
 
 def _cropped(source: Source, asked: Region, shared: Region, split: str) -> Source:
-    kept = asked if split == "test" else shared
-    if kept != _region((0, 0, 0), source.image):
-        source = cut(source, kept)
-    begin = tuple(a - b for a, b in zip(shared[0], kept[0], strict=True))
+    taken = asked if split == "test" else shared
+    if taken != _region((0, 0, 0), source.image):
+        source = cut(source, taken)
+    begin = tuple(a - b for a, b in zip(shared[0], taken[0], strict=True))
     return replace(source, truth_first=begin)
 
 
@@ -264,7 +264,7 @@ def _companion(location: str, image: Volume, config: VolumeConfig) -> Volume:
     return part.in_order(image.axes)
 
 
-def _tell_of_places(
+def _report_places(
     image: Volume,
     placed: Mapping[str, tuple[Volume, tuple[int, ...]]],
     asked: Region,
@@ -276,14 +276,14 @@ def _tell_of_places(
     for key, (part, at) in placed.items():
         note = one_sided_offset(part, image)
         if note:
-            _tell(f"warning: {note}")
+            _say_once(f"warning: {note}")
         if common_region([asked, _region(at, part)]) != asked:
-            _tell(
+            _say_once(
                 f"{key} {part.location} begins at voxel {list(at)} of {image.location}: {used} is "
                 f"what they share, voxels {shown_region(shared)} of {shown_region(asked)}"
             )
 
 
-def _tell(note: str) -> None:
+def _say_once(note: str) -> None:
     if process_rank() == 0:
         say(note)

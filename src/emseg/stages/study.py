@@ -17,7 +17,7 @@ from emseg.errors import UserError
 from emseg.runs.artifacts import contents, fingerprint
 from emseg.runs.run_folder import say
 from emseg.stages.space import Search, own_values, split_space, start_of, suggest
-from emseg.stages.study_file import open_study, sound
+from emseg.stages.study_file import open_study, study_errors
 from emseg.stages.trial import (
     Curve,
     Task,
@@ -63,7 +63,7 @@ def search(
         # Optuna's remarks on spaces and on its own features; decoders run in the child.
         warnings.simplefilter("ignore")
         study = _open_study(tasks, config, path, seed, verify=verify)
-        with sound(path):
+        with study_errors(path):
             before = sum(trial.state.is_finished() for trial in study.trials)
             if before:
                 say(f"study {config.study_name}: adding to the {before} trials that are there")
@@ -210,12 +210,12 @@ class _Reporter:
         self.config, self.done, self.seconds = config, 0, 0.0
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        told, total = trial.user_attrs, self.config.n_trials
+        attributes, total = trial.user_attrs, self.config.n_trials
         self.done += 1
         self.seconds += trial.duration.total_seconds() if trial.duration else 0.0
         left = (total - self.done) * self.seconds / self.done
         if trial.value is None:
-            result = f"pruned ({told['reason']}) {_shown(told['sampled'])}"
+            result = f"pruned ({attributes['reason']}) {_shown(attributes['sampled'])}"
         else:
-            result = f"{self.config.metric} {trial.value:.4f} {_shown(told['parameters'])}"
+            result = f"{self.config.metric} {trial.value:.4f} {_shown(attributes['parameters'])}"
         say(f"trial {self.done}/{total}: {result}, {left:.0f} s left")

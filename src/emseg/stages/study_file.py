@@ -51,7 +51,7 @@ def open_study(
         _check_copy(path, name, about, {*searched}, verify=verify)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with sound(path):
+    with study_errors(path):
         study = _create(path, name, direction)
         study.set_user_attr("fingerprint", fingerprint)
         if not study.trials:
@@ -66,24 +66,24 @@ def _check_copy(
 
     A copy is opened: Optuna writes what it misses in a file, tables and rows, when it opens one.
     """
-    with tempfile.TemporaryDirectory() as folder, sound(path):
+    with tempfile.TemporaryDirectory() as folder, study_errors(path):
         copied = shutil.copyfile(path, Path(folder, "study.sqlite3"))
         study = _create(copied, name, "minimize")
         trials, own, _ = study.get_trials(deepcopy=False), study.user_attrs, study.direction
         another = "name this one with tune.study_name, or move the file away"
-        told = own if trials else about | own
-        if told.get("fingerprint") != about["fingerprint"]:
+        stored = own if trials else about | own
+        if stored.get("fingerprint") != about["fingerprint"]:
             raise UserError(
                 f"{path} holds a study of other predictions, arguments, choices, truth, metric or "
                 f"direction: {another}"
             )
-        if verify and told.get("contents") != about["contents"]:
+        if verify and stored.get("contents") != about["contents"]:
             raise UserError(
                 f"{path} holds a study of truth, or files of the decoder, that were changed since: "
                 f"{another}"
             )
         for trial in trials:
-            if not _is_sound(trial, searched):
+            if not _is_valid(trial, searched):
                 raise UserError(f"{path}: trial {trial.number} is not as it was written: {another}")
 
 
@@ -112,7 +112,7 @@ def check_study_file(path: Path) -> None:
 
 
 @contextmanager
-def sound(path: Path) -> Iterator[None]:
+def study_errors(path: Path) -> Iterator[None]:
     """Turns what a broken file, or a full disk, makes Optuna raise into a UserError."""
     try:
         yield
@@ -124,10 +124,10 @@ def sound(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: the study cannot be used ({why[0]})") from error
 
 
-def _is_sound(trial: FrozenTrial, searched: set[str]) -> bool:
-    told = trial.user_attrs
-    curve, parameters = told.get("curve", []), told.get("parameters", {})
-    fine = isinstance(told.get("sampled", {}), dict) and isinstance(told.get("reason", ""), str)
+def _is_valid(trial: FrozenTrial, searched: set[str]) -> bool:
+    attributes = trial.user_attrs
+    curve, parameters = attributes.get("curve", []), attributes.get("parameters", {})
+    fine = isinstance(attributes.get("sampled", {}), dict) and isinstance(attributes.get("reason", ""), str)
     fine = fine and isinstance(curve, list) and all(map(_is_point, curve))
     if trial.state != TrialState.COMPLETE:
         return fine

@@ -54,8 +54,8 @@ class Book:
             known = known if all(row.get("contents") == now for row in known) else None
         if known is None:
             made = _rows(task, arguments, swept, affinities=self._affinities)
-            told = {"fingerprint": key, "contents": self._contents_of(task)}
-            self.rows += [row | told for row in made]
+            origin = {"fingerprint": key, "contents": self._contents_of(task)}
+            self.rows += [row | origin for row in made]
             rest = [row for rows in self._left.values() for row in rows]
             write_json(self._path, [*self.rows, *rest])
         else:

@@ -12,7 +12,7 @@ from emseg.runs.earlier import latest_name
 from emseg.runs.lock import MOMENT, locked
 from emseg.runs.records import NAME, add_record
 from emseg.runs.run_folder import log_start, results_of, run_for, run_of, say, write_config
-from emseg.stages.absent_chunks import refuse_hollow, tell_absent
+from emseg.stages.absent_chunks import refuse_hollow, report_absent
 from emseg.stages.decode import decode
 from emseg.stages.decode_job import DecodeJob, as_it_is, open_prediction
 from emseg.stages.elsewhere import segmentation_of
@@ -72,7 +72,7 @@ def _given(session: Session, prediction: Path, locks: ExitStack) -> DecodeJob:
     job, segmentation = decode_job(session, prediction), segmentation_of(prediction)
     predicted = open_prediction(job)
     refuse_hollow(predicted)
-    tell_absent(predicted)
+    report_absent(predicted)
     check_writable(segmentation.parent)
     session.lock_volumes(segmentation.parent, [_volume_name(segmentation, "segmentation")], locks)
     return as_it_is(job) if session.verify else job
@@ -108,7 +108,7 @@ def _own_source(sources: Sequence[Source], segmentation: Path) -> Source:
         raise UserError(f"--input {segmentation}: data.test has no volume '{name}', but {names}")
     volume = open_volume(segmentation)
     refuse_hollow(volume, like=own[0].image)
-    tell_absent(volume)
+    report_absent(volume)
     return own[0]
 
 
@@ -144,7 +144,7 @@ def infer_sources(
     done = {}
     if not session.force:
         done = current_predictions(
-            session, run, trained, sources, subfolder, verify=session.verify, tell=say
+            session, run, trained, sources, subfolder, verify=session.verify, report=say
         )
     for path in done.values():
         say(f"{path.name} is up to date: inference skipped")
@@ -153,7 +153,7 @@ def infer_sources(
         if source.name in there and not session.force:
             check_image(source.image, trained, root)
     log_start(run, command=session.command, seed=root.system.seed)
-    with locked(folder / "config.yaml", session.command, tell=say, wait=MOMENT):
+    with locked(folder / "config.yaml", session.command, report=say, wait=MOMENT):
         write_config(folder, dump(session.loaded.saved))
     _warn(session, run, trained, sources, missing)
     for source in missing:
@@ -185,11 +185,11 @@ def _warn(
 
 
 def _seen_before(source: Source, trained: "Trained") -> str | None:
-    told = "its scores are not those of new tissue"
+    warning = "its scores are not those of new tissue"
     if source.has_truth and source.is_in(trained.trained_on):
-        return f"{source.name} was trained on: {told}"
+        return f"{source.name} was trained on: {warning}"
     if source.has_truth and source.is_in(trained.seen_unlabelled):
-        return f"{source.name} was seen in training, without its labels: {told}"
+        return f"{source.name} was seen in training, without its labels: {warning}"
     return None
 
 

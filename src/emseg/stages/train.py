@@ -123,26 +123,26 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
             checkpoint=checkpoint,
             command=command,
         )
-        _tell(run, f"trained: {run / 'checkpoints'}")
+        _log(run, f"trained: {run / 'checkpoints'}")
         return run
 
 
 def _say_first(run: Path, root: Root, plan: Prepared, patches: Patches) -> None:
     sources, devices = plan.sources, plan.devices
     for line in (*plan.remarks, *patches.notes):
-        _tell(run, line)
+        _log(run, line)
     unlabelled = f" and, without labels, {_shown(sources.unlabelled)}" * bool(sources.unlabelled)
     validated = _shown(sources.val) or "nothing"
-    _tell(run, f"trained on {_shown(sources.train)}{unlabelled}; validated on {validated}")
+    _log(run, f"trained on {_shown(sources.train)}{unlabelled}; validated on {validated}")
     if process_rank() == 0:
         trial = try_step(plan.module, root, seconds=0)
         for line in first_lines(root, plan.module, sources, devices, trial):
-            _tell(run, line)
+            _log(run, line)
     steps = f"{root.optimization.total_steps} steps on {devices.count} {devices.accelerator}"
-    _tell(run, f"training {steps} in {run}")
+    _log(run, f"training {steps} in {run}")
 
 
-def _tell(run: Path, line: str | None) -> None:
+def _log(run: Path, line: str | None) -> None:
     if line and process_rank() == 0:
         say(line, run=run)
 
@@ -179,7 +179,7 @@ def _run_folder(
     if run is None:
         run = start_run(root.experiment_name)
     if process_rank() == 0:
-        locks.enter_context(locked(run / "train", command, tell=say))
+        locks.enter_context(locked(run / "train", command, report=say))
         write_config(run, dump(loaded.saved))
         log_start(run, command=command, seed=root.system.seed)
     return run

@@ -83,10 +83,10 @@ def _callbacks(root: Root, run: Path, asked: Callable[[], int]) -> list[Callback
     ema, images = root.optimization.ema, root.monitor.logging.images
     callbacks: list[Callback] = [
         *checkpoint_callbacks(run / "checkpoints", **vars(root.monitor.checkpoint)),
-        TrainingProgress(tell=partial(say, run=run)),
+        TrainingProgress(report=partial(say, run=run)),
     ]
     if root.data.reject_sampling.size_thres:
-        callbacks.append(SamplingStatistics(tell=partial(say, run=run)))
+        callbacks.append(SamplingStatistics(report=partial(say, run=run)))
     if images.n_images:
         callbacks.append(ImagePanels(**vars(images)))
     if ema.enabled:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from emseg.data.labelled import told
+from emseg.data.labelled import interpret_ids
 from emseg.evaluation import Accumulator, Contingency
 from emseg.evaluation.borders import border_mask
 from emseg.stages.sources import Source
@@ -31,8 +31,8 @@ def read_truth(
     stop = source.label.shape if stop is None else stop
     config, where = source.config, source.label.location
     stored = source.label.read(start, stop)
-    ids, untold = told(stored, config.unlabelled, config.background, where=where)
-    unknown = [] if untold is None else [untold]
+    ids, unknown_ids = interpret_ids(stored, config.unlabelled, config.background, where=where)
+    unknown = [] if unknown_ids is None else [unknown_ids]
     if source.mask is not None:
         unknown.append(source.mask.read(start, stop) == 0)
     borders = source.border_mask

@@ -65,20 +65,20 @@ def tune_decoder(
         tasks = [Task(jobs[one.name], one, metric, config.metric) for one in sources]
         folder, seed = run / "tune", root.system.seed
         found = search(tasks, config, folder=folder, seed=seed, verify=session.verify)
-        _keep_best(found, root.decoding, config, run)
+        _write_best(found, root.decoding, config, run)
         if then_test:
             test_all(replace(session, loaded=_with_decoder(tested, found.leaf)), checkpoint)
         return found.leaf
 
 
-def _keep_best(found: Found, own: Mapping[str, Any], config: Tune, run: Path) -> None:
+def _write_best(found: Found, own: Mapping[str, Any], config: Tune, run: Path) -> None:
     scores = _both_scores(found, own, config)
     for line in scores:
         say(line, run=run)
     choice = run / "tune" / "decoding" / f"{config.study_name}.yaml"
-    told = [*scores, f"of a study with the fingerprint {found.fingerprint}"]
+    comments = [*scores, f"of a study with the fingerprint {found.fingerprint}"]
     with replacing(choice) as partial:
-        comment = "".join(f"# {line}\n" for line in told)
+        comment = "".join(f"# {line}\n" for line in comments)
         partial.write_text(comment + yaml.safe_dump(found.leaf, sort_keys=False))
     say(f"best decoder: add --conf {run / 'tune'} decoding={config.study_name} to --mode test")
 
@@ -86,7 +86,7 @@ def _keep_best(found: Found, own: Mapping[str, Any], config: Tune, run: Path) ->
 def _check_direction(
     config: Tune, metric: Mapping[str, dict[str, Any]], allow: Sequence[str]
 ) -> None:
-    """Nothing, or a UserError where the best of the direction would be the metric's worst."""
+    """Raises UserError if the best of the direction would be the metric's worst."""
     better = better_when(build_metrics(metric, allow=allow), config.metric)
     if better is not None and better != config.direction:
         raise UserError(
@@ -132,7 +132,7 @@ def _meet(one: VolumeConfig, other: VolumeConfig) -> bool:
 
 
 def _try_space(session: Session, sources: Sequence[Source]) -> None:
-    """Nothing, or a UserError for a decoder, or an end of its space, that no trial could use.
+    """Raises UserError for a decoder, or an end of its space, that no trial could use.
 
     Elements of lists (`aff_threshold.0`) are judged together, hence by the trials.
     """

@@ -65,20 +65,20 @@ def checkpoint_callbacks(
 class TrainingProgress(Callback):
     """Tells on standard error the step, voxels per second, loss and time left.
 
-    On a terminal in one line that is renewed, elsewhere in a new one every ten seconds. `tell` gets
+    On a terminal in one line that is renewed, elsewhere in a new one every ten seconds. `report` gets
     one line on how long all of it takes: after `MEASURED_STEPS` or `MEASURED_SECONDS`, without the
     first step, for which workers and kernels are only started.
     """
 
-    def __init__(self, tell: Callable[[str], None] | None = None) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[str], None] | None = None) -> None:
+        self._report = report
         self._warm: tuple[float, int] | None = None
         self._status: Any = None
-        self._start = self._told = 0.0
+        self._start = self._shown = 0.0
         self._first = self._voxels = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._start = self._told = time.monotonic()
+        self._start = self._shown = time.monotonic()
         self._first, self._voxels = trainer.global_step, 0
         if trainer.is_global_zero and sys.stderr.isatty():
             from rich.console import Console
@@ -96,12 +96,12 @@ class TrainingProgress(Callback):
     ) -> None:
         self._voxels += batch["image"].numel() * trainer.world_size
         now = time.monotonic()
-        if self._tell is not None and trainer.is_global_zero:
+        if self._report is not None and trainer.is_global_zero:
             self._measure(trainer, now)
         every = progress.LINE_EVERY if self._status is None else progress.LINE_EVERY / 10
-        if not trainer.is_global_zero or now - self._told < every:
+        if not trainer.is_global_zero or now - self._shown < every:
             return
-        self._told = now
+        self._shown = now
         line = self._line(trainer, seconds=now - self._start)
         if self._status is None:
             print(f"emseg: {line}", file=sys.stderr, flush=True)
@@ -122,9 +122,9 @@ class TrainingProgress(Callback):
         if steps >= MEASURED_STEPS or (steps and seconds >= MEASURED_SECONDS):
             each, left = seconds / steps, total - step
             took = f"{in_words(each)} a step: the {left} steps to go take {in_words(each * left)}"
-            assert self._tell is not None
-            self._tell(took)
-            self._tell = None
+            assert self._report is not None
+            self._report(took)
+            self._report = None
 
     def _line(self, trainer: pl.Trainer, *, seconds: float) -> str:
         step, total = trainer.global_step, trainer.estimated_stepping_batches
@@ -149,12 +149,12 @@ class ImagePanels(Callback):
         self._every_n_epochs = every_n_epochs
         self._n_images = n_images
         self._n_slices = n_slices
-        self._kept: dict[str, dict[str, Tensor]] = {}
+        self._batches: dict[str, dict[str, Tensor]] = {}
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        self._keep("train", trainer, batch)
+        self._store_batch("train", trainer, batch)
 
     def on_validation_batch_start(
         self,
@@ -164,22 +164,22 @@ class ImagePanels(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._keep("val", trainer, batch)
+        self._store_batch("val", trainer, batch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Objective)
-        for split, batch in self._kept.items():
+        for split, batch in self._batches.items():
             for number, parts in enumerate(_pictures(trainer, pl_module, batch)):
                 panel = _panel(parts, n_slices=self._n_slices)
                 for logger in trainer.loggers:
                     if isinstance(logger, TensorBoardLogger):
                         logger.experiment.add_image(f"{split}/{number}", panel, trainer.global_step)
-        self._kept = {}
+        self._batches = {}
 
-    def _keep(self, split: str, trainer: pl.Trainer, batch: Batch) -> None:
+    def _store_batch(self, split: str, trainer: pl.Trainer, batch: Batch) -> None:
         due = trainer.current_epoch % self._every_n_epochs == 0
-        if due and trainer.is_global_zero and split not in self._kept:
-            self._kept[split] = {name: part[: self._n_images] for name, part in batch.items()}
+        if due and trainer.is_global_zero and split not in self._batches:
+            self._batches[split] = {name: part[: self._n_images] for name, part in batch.items()}
 
 
 def _pictures(trainer: pl.Trainer, module: Objective, batch: Batch) -> list[list[Tensor]]:

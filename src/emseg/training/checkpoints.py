@@ -75,13 +75,13 @@ def start_from(path: str | Path, net: nn.Module) -> str:
     )
 
 
-def told_facts(path: str | Path) -> dict[str, Any]:
+def stored_facts(path: str | Path) -> dict[str, Any]:
     """What a checkpoint of ours says beside its weights; nothing where the file is another's."""
     return _below(load_plain(Path(path)), "emseg")
 
 
 def require_tensors(state: Any, *, where: str) -> None:
-    """Nothing, or a `UserError` where `state` is anything but dense tensors by name."""
+    """Raises UserError if `state` is anything but dense tensors by name."""
     if not isinstance(state, Mapping):
         raise UserError(f"{where} must be tensors by name, it is a {type(state).__name__}")
     for name, value in state.items():
@@ -126,8 +126,8 @@ def _taken(
     adopted, encoder_weights = (getattr(net, n, None) for n in ("adopted", "encoder_weights"))
     try:
         weights = state if adopted is None else adopted(state)
-        told = _told_model(contents)
-        return weights, None if encoder_weights is None else encoder_weights(weights, told)
+        model = _stored_model(contents)
+        return weights, None if encoder_weights is None else encoder_weights(weights, model)
     except UserError:
         raise
     # Tensors of any names and shapes meet rules for those of another program.
@@ -138,7 +138,7 @@ def _taken(
         ) from error
 
 
-def _told_model(contents: Any) -> Mapping[str, Any]:
+def _stored_model(contents: Any) -> Mapping[str, Any]:
     """The settings of the model that a checkpoint, ours or dbMiM's, has beside its weights."""
     facts = _below(contents, "emseg") or contents
     return _below(_below(facts, "config"), "model")
@@ -187,11 +187,11 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor], *, source: str |
             if name in weights and _kind(weights[name]) != _kind(own[name])
         ],
     }
-    told = [f"{len(names)} {kind} ({_some(names)})" for kind, names in differences.items() if names]
-    if told:
+    listed = [f"{len(names)} {kind} ({_some(names)})" for kind, names in differences.items() if names]
+    if listed:
         raise UserError(
             f"the weights in {source} are of another architecture than the config's model: "
-            f"{'; '.join(told)}"
+            f"{'; '.join(listed)}"
         )
     broken = [n for n, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]
     if broken:
@@ -200,7 +200,7 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor], *, source: str |
 
 
 def require_same_loss(loss: object, checkpoint: Mapping[str, Any], *, source: str | Path) -> None:
-    """Nothing, or a `UserError` when the loss has learned something else than this one learns."""
+    """Raises UserError if the loss has learned something else than this one learns."""
     names = [
         name.removeprefix(_LOSS) for name in checkpoint["state_dict"] if name.startswith(_LOSS)
     ]

@@ -134,7 +134,7 @@ class Consistency(Objective):
         step = self.global_step
         super().optimizer_step(*args, **kwargs)
         if self.teacher is not None:
-            follow(self.teacher, self.net, keep=min(1 - 1 / (step + 1), self.decay))
+            follow(self.teacher, self.net, own_share=min(1 - 1 / (step + 1), self.decay))
 
     def pictures(self, batch: Batch) -> list[Tensor]:
         """As `Supervised`, then of a training batch the unlabelled patch in both views, taught."""
@@ -160,8 +160,8 @@ class Consistency(Objective):
 
 
 @torch.no_grad()
-def follow(teacher: nn.Module, student: nn.Module, *, keep: float) -> None:
-    """Nothing; the teacher is `keep` of itself and the rest of the student, counts copied.
+def follow(teacher: nn.Module, student: nn.Module, *, own_share: float) -> None:
+    """Nothing; the teacher is `own_share` of itself and the rest of the student, counts copied.
 
     In train mode its batch norms have seen patches of their own, and keep those statistics.
     """
@@ -173,7 +173,7 @@ def follow(teacher: nn.Module, student: nn.Module, *, keep: float) -> None:
     for mine, theirs in followed:
         for own, other in zip(mine, theirs, strict=True):
             if own.is_floating_point():
-                own.lerp_(other, 1 - keep)
+                own.lerp_(other, 1 - own_share)
             else:
                 own.copy_(other)
 

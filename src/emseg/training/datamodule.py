@@ -57,7 +57,7 @@ class SampleStream:
         if self._batches is None:
             self._batches = iter(self._loader())
         for _ in range(self._batches_per_epoch):
-            batch = _sound(next(self._batches))
+            batch = _raised(next(self._batches))
             self.next_index += self._world_size * self._batch_size
             yield batch
 
@@ -171,7 +171,7 @@ class PatchDataModule(pl.LightningDataModule):
         self._next_index = state_dict["next_index"]
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        return _sound(batch)
+        return _raised(batch)
 
     def teardown(self, stage: str) -> None:
         if self._stream is not None:
@@ -199,7 +199,7 @@ class _Batches:
             return error
 
 
-def _sound(batch: Any) -> Any:
+def _raised(batch: Any) -> Any:
     if isinstance(batch, UserError):
         raise batch
     return batch

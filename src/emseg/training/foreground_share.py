@@ -13,12 +13,12 @@ class SamplingStatistics(Callback):
 
     `train_draws` is the mean number of draws for a patch, `train_background_patches` the share of
     patches with too little foreground, both over an epoch. After the first epoch, and the first
-    validation, with patches for which no draw was accepted, `tell` gets a warning with their number
+    validation, with patches for which no draw was accepted, `report` gets a warning with their number
     (on the first device).
     """
 
-    def __init__(self, *, tell: Callable[[str], None]) -> None:
-        self._tell = tell
+    def __init__(self, *, report: Callable[[str], None]) -> None:
+        self._report = report
         self._accepted: dict[str, list[Tensor]] = {"training": [], "validation": []}
         self._warned: set[str] = set()
 
@@ -69,7 +69,7 @@ class SamplingStatistics(Callback):
         given_up = sum(int((one == 0).sum()) for one in accepted)
         if given_up and split not in self._warned and trainer.is_global_zero:
             self._warned.add(split)
-            self._tell(
+            self._report(
                 f"warning: for {given_up} of {sum(map(len, accepted))} patches of {split} no draw "
                 "was accepted: foreground is rare, lower data.reject_sampling.size_thres"
             )

@@ -84,7 +84,7 @@ class PolicyPretraining(HidingPatches):
             )
         self.policy_weight, self.weights = policy_weight, weights
         self.warmup_steps, self.freeze_steps = warmup_steps, freeze_steps
-        self._told: dict[str, Tensor] = {}
+        self._logged: dict[str, Tensor] = {}
 
     @property
     def learning(self) -> bool:
@@ -121,18 +121,18 @@ class PolicyPretraining(HidingPatches):
         total, parts = with_parts(self.loss(guess, image, mask))
         if not self.training:
             return total, parts
-        self._told = {"mask_ratio": mask.float().mean()} | (choice.told if choice else {})
+        self._logged = {"mask_ratio": mask.float().mean()} | (choice.logged if choice else {})
         if choice is None or not self.learning:
             # Processes wait for a gradient of everything that has one.
             return total + 0 * sum(one.sum() for one in self.policy.parameters()), parts
         reward = -_errors(guess.detach(), image, mask)
-        self._told["mask_reward"] = reward.mean()
+        self._logged["mask_reward"] = reward.mean()
         own = choice.loss(reward, **self.weights)
         return total + self.policy_weight * own, parts | {"policy": own.detach()}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         total = super().training_step(batch, batch_idx)
-        self.log_dict(self._told)
+        self.log_dict(self._logged)
         return total
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

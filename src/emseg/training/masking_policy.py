@@ -24,7 +24,7 @@ class Choice:
     `mask` (B, *grid) is true where a patch is hidden. `log_probability` is that of what was done,
     0 and without a gradient where something else was done than drawn. `deviation` is the expected
     square of the hidden share less the wanted one, `value` the reward that was looked forward to;
-    `told` are numbers to be logged.
+    `logged` are numbers to be logged.
     """
 
     mask: Tensor
@@ -32,7 +32,7 @@ class Choice:
     entropy: Tensor
     deviation: Tensor
     value: Tensor
-    told: dict[str, Tensor] = field(default_factory=dict)
+    logged: dict[str, Tensor] = field(default_factory=dict)
 
     def loss(
         self, reward: Tensor, *, entropy_weight: float, value_weight: float, ratio_weight: float
@@ -195,7 +195,7 @@ class MixPolicy(MaskingPolicy):
             entropy=-torch.cat([log_.exp() * log_ for log_ in logs], 1).sum(1),
             deviation=(logs[0].exp() * (ratios - masking.ratio).square()).sum(1),
             value=self.value(context)[:, 0].float(),
-            told={"mask_edge_fraction": fractions[f].mean()},
+            logged={"mask_edge_fraction": fractions[f].mean()},
         )
 
 

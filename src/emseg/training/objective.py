@@ -77,7 +77,7 @@ class Objective(pl.LightningModule):
         raise NotImplementedError
 
     def check(self, patch_size: Sequence[int], *, in_channels: int, channels: int) -> None:
-        """Nothing, or a UserError for what would fail in the first step, with no voxel read."""
+        """Raises UserError for what would fail in the first step, with no voxel read."""
         check_input(patch_size, self.net)
         self.loss_parts(channels)
         if not self.hides_patches:

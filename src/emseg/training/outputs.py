@@ -24,7 +24,7 @@ def levels_of(outputs: Tensor | list[Tensor]) -> list[Tensor]:
 def require_outputs(
     net: nn.Module, patch_size: Sequence[int], *, in_channels: int, channels: int
 ) -> None:
-    """Nothing, or a UserError where `net` makes anything but logits of so many channels of a patch.
+    """Raises UserError if `net` makes anything but logits of so many channels of a patch.
 
     It is tried on shapes alone; of networks that need values for it nothing is known.
     """

@@ -49,7 +49,7 @@ def arranged(source: StoredArray, order: Sequence[int | None]) -> StoredArray:
 
 
 def _in_order(array: np.ndarray, order: Sequence[int | None]) -> np.ndarray:
-    kept = [axis for axis in order if axis is not None]
-    left_out = [axis for axis in range(array.ndim) if axis not in kept]
-    array = array.transpose([*kept, *left_out])[(..., *[0] * len(left_out))]
+    seen = [axis for axis in order if axis is not None]
+    left_out = [axis for axis in range(array.ndim) if axis not in seen]
+    array = array.transpose([*seen, *left_out])[(..., *[0] * len(left_out))]
     return array[tuple(np.newaxis if axis is None else slice(None) for axis in order)]

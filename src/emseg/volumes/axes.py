@@ -167,10 +167,10 @@ def _fitted(names: Sequence[str | None], shape: Sequence[int], own: Names) -> Na
 
 
 def _arrangement(shape: Sequence[int], names: Names, stated: str | None, where: str) -> Arrangement:
-    told = f"{where} has {len(shape)} axes, shape {tuple(shape)}"
+    described = f"{where} has {len(shape)} axes, shape {tuple(shape)}"
     for letter in "czyx":
         if names.count(letter) > 1:
-            raise UserError(f"{told}, and two of them are '{letter}'")
+            raise UserError(f"{described}, and two of them are '{letter}'")
     missing = [letter for letter in SPACE if letter not in names]
     spatial = [axis for axis, name in enumerate(names) if name is None]
     # What nobody names is space, but for axes of length 1 too many.
@@ -190,7 +190,7 @@ def _arrangement(shape: Sequence[int], names: Names, stated: str | None, where: 
     late = [axis for axis, name in enumerate(names) if name == "t" and axis not in spatial]
     if unnamed_channel and missing and len(shape) - len(late) >= 4:
         raise UserError(
-            f"{told if len(shape) > 4 else told.replace('4 axes', 'four axes')}: name the channel "
+            f"{described if len(shape) > 4 else described.replace('4 axes', 'four axes')}: name the channel "
             "axis, as in axes=czyx or axes=zyxc"
         )
     if len(spatial) == len(missing) - 1 and "z" in missing:
@@ -199,7 +199,7 @@ def _arrangement(shape: Sequence[int], names: Names, stated: str | None, where: 
         return _seen(seen, stated, section=True)
     if len(spatial) != len(missing) or any(shape[axis] > 1 for axis in late):
         raise UserError(
-            f"{told}; a volume has three, or four with channels, and one section two "
+            f"{described}; a volume has three, or four with channels, and one section two "
             "(axes of length 1 do not count)"
         )
     return _seen(seen | dict(zip(spatial, missing, strict=True)), stated, section=False)

@@ -77,7 +77,7 @@ class Hdf5Array:
         return self._drawn.files
 
     def require_filters(self) -> None:
-        """Nothing, or a UserError where the data set is packed with a filter that is not there."""
+        """Raises UserError if the data set is packed with a filter that is not there."""
         if self._dataset is not None:
             _require_filters(self._dataset, f"{self.path}:{self.key}")
 

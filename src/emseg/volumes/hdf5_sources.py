@@ -32,7 +32,7 @@ class Drawn:
     sources: list[tuple[Path, str]] = field(default_factory=list)
 
     def check_files(self, where: str) -> None:
-        """Nothing, or a UserError for a file that has gone since; HDF5 would read zeros for it."""
+        """Raises UserError for a file that has gone since; HDF5 would read zeros for it."""
         gone = next((path for path in self.files if not path.exists()), None)
         if gone is not None:
             raise UserError(f"{where} draws from '{gone}', which does not exist any more")

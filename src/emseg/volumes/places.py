@@ -67,7 +67,7 @@ def one_sided_offset(part: Volume, image: Volume) -> str | None:
 
 
 def check_on_grid(location: str, image: Volume, *, what: str) -> None:
-    """Nothing, or a UserError unless the file has just the image's voxels, in its order of axes.
+    """Raises UserError unless the file has just the image's voxels, in its order of axes.
 
     Axes that the file does not name are those of the image.
     """

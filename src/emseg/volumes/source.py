@@ -60,7 +60,7 @@ def open_stored(location: Location) -> StoredSource:
 
 
 def check_array(source: StoredArray, *, where: str) -> None:
-    """Nothing, or UserError for an array without voxels or of anything but numbers."""
+    """Raises UserError for an array without voxels or of anything but numbers."""
     if source.dtype.kind not in "biuf":
         raise UserError(f"{where} holds {source.dtype}, not numbers")
     if 0 in source.shape:

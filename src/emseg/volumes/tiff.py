@@ -140,7 +140,7 @@ def _truncated(path: Path) -> UserError:
 
 
 def _check_alike(file: tifffile.TiffFile, path: Path) -> None:
-    """Nothing, or a UserError unless all pages of the file are sections of one stack."""
+    """Raises UserError unless all pages of the file are sections of one stack."""
     if file.is_ome:
         shapes = ", ".join(str(tuple(series.shape)) for series in file.series)
         raise UserError(f"'{path}' holds {len(file.series)} images ({shapes}), not one stack")
