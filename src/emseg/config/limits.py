@@ -1,9 +1,9 @@
-"""What the fields of a config may be, in words for the user."""
+"""Checks of config fields, with messages for the user."""
 
 from emseg.errors import UserError
 
 Axes3 = tuple[int, int, int]
-# Voxels when both are ints, fractions of the axis otherwise.
+# Voxels if both are ints, else fractions of the axis.
 Range = tuple[int, int] | tuple[float, float] | None
 
 
@@ -15,7 +15,7 @@ def require(ok: bool, key: str, value: object, allowed: str) -> None:
 
 
 def require_range(key: str, value: Range) -> None:
-    """Raises UserError for a range that holds nothing."""
+    """Raises UserError for an empty range."""
     if value is None:
         return
     start, stop = value
@@ -25,7 +25,7 @@ def require_range(key: str, value: Range) -> None:
 
 
 def is_name(text: str) -> bool:
-    """Whether a file or folder can be called so."""
+    """Whether a file or folder can have this name."""
     return text not in ("", ".", "..") and not {"/", "\\"} & set(text)
 
 

@@ -1,4 +1,4 @@
-"""metrics.json: the records of all evaluations of a run's results, and where each result lies."""
+"""metrics.json: the records of all evaluations of a run's results, and where each result is."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ Record = dict[str, Any]
 
 
 def find_record(folder: Path, key: str) -> Record | None:
-    """The record of that fingerprint, None where there is none that is as it was written."""
+    """The unchanged record of that fingerprint, None if there is none."""
     record = _read(folder / NAME)["records"].get(key)
     if record is None:
         return None
@@ -32,9 +32,9 @@ def find_record(folder: Path, key: str) -> Record | None:
 
 
 def add_record(folder: Path, key: str, record: Record | None, latest: Iterable[Path]) -> None:
-    """Nothing; metrics.json has the record, if one is given, and lists the segmentations.
+    """Adds the record, if one is given, and the list of segmentations to metrics.json.
 
-    Evaluations of other volumes that end at the same time add theirs too.
+    Safe with evaluations of other volumes that end at the same time.
     """
     path = folder / NAME
     if record is None and not path.exists():
@@ -51,7 +51,7 @@ def add_record(folder: Path, key: str, record: Record | None, latest: Iterable[P
 
 
 def scores_of(record: Any) -> dict[str, dict[str, float]] | None:
-    """The scores by volume of a record; None where it holds something else."""
+    """The scores by volume of a record; None if it holds something else."""
     try:
         return {
             volume: {name: float(value) for name, value in scores.items()}

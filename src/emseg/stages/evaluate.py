@@ -151,9 +151,9 @@ def _report_infinite(volumes: Mapping[str, Scores]) -> None:
     if len(rows) < 2:
         return
     finite = {name: sum(math.isfinite(row[name]) for row in rows) for name in rows[0]}
-    listed = [f"{name} ({many} of {len(rows)})" for name, many in finite.items() if many < len(rows)]
-    if listed:
-        say(f"not finite in every volume, and so in the mean (finite volumes): {', '.join(listed)}")
+    parts = [f"{name} ({many} of {len(rows)})" for name, many in finite.items() if many < len(rows)]
+    if parts:
+        say(f"not finite in every volume, and so in the mean (finite volumes): {', '.join(parts)}")
 
 
 def _score_volume(segmented: Volume, source: Source, metrics: Sequence[partial]) -> Scores:

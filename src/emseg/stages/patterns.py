@@ -43,7 +43,7 @@ def expand(key: str, volume: VolumeConfig, split: str) -> list[tuple[str, Volume
         )
     labels, masks = (_matches(one, image, images, split) for one in (label, mask))
     return [
-        (key and f"{key}_{informative_name(one)}", replace(whole, image=one, label=label, mask=mask))
+        (key and f"{key}_{image_name(one)}", replace(whole, image=one, label=label, mask=mask))
         for one, label, mask in zip(images, labels, masks, strict=True)
     ]
 
@@ -103,7 +103,7 @@ def _found(pattern: str) -> list[str]:
     return [str(replace(location, path=Path(file))) for file in files]
 
 
-def informative_name(image: str) -> str:
+def image_name(image: str) -> str:
     """The stem of the image's file, or of the nearest folder above it that says something."""
     path = parse_location(image).path.absolute()
     names = [path.stem, *(folder.name for folder in path.parents)]

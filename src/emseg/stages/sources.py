@@ -14,7 +14,7 @@ from emseg.data.sampling import resolve_range
 from emseg.errors import UserError
 from emseg.runs.run_folder import process_rank, say
 from emseg.stages.absent_chunks import refuse_hollow, report_absent
-from emseg.stages.patterns import expand, informative_name
+from emseg.stages.patterns import expand, image_name
 from emseg.volumes import Volume, open_volume
 from emseg.volumes.location import parse_location
 from emseg.volumes.places import (
@@ -131,7 +131,7 @@ def open_sources(
     named: dict[str, VolumeConfig] = {}
     for key, volume in expanded:
         lone = lone_name if len(expanded) == 1 else None
-        name = volume.name or key or lone or informative_name(volume.image)
+        name = volume.name or key or lone or image_name(volume.image)
         if name in named:
             raise UserError(
                 f"data.{split}: {named[name].image} and {volume.image} are both called '{name}': "

@@ -125,9 +125,9 @@ def study_errors(path: Path) -> Iterator[None]:
 
 
 def _is_valid(trial: FrozenTrial, searched: set[str]) -> bool:
-    attributes = trial.user_attrs
-    curve, parameters = attributes.get("curve", []), attributes.get("parameters", {})
-    fine = isinstance(attributes.get("sampled", {}), dict) and isinstance(attributes.get("reason", ""), str)
+    facts = trial.user_attrs
+    curve, parameters = facts.get("curve", []), facts.get("parameters", {})
+    fine = isinstance(facts.get("sampled", {}), dict) and isinstance(facts.get("reason", ""), str)
     fine = fine and isinstance(curve, list) and all(map(_is_point, curve))
     if trial.state != TrialState.COMPLETE:
         return fine

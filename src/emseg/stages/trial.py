@@ -130,7 +130,7 @@ def scores_by_value(
     facts = {
         "metrics": metrics,
         "voxel_size": source.image.voxel_size,
-        "skeletons": _cached(
+        "skeletons": _cache(
             job, {"skeletons": truth_facts(source)}, source.skeletons, _bytes_of_skeletons
         ),
     }
@@ -182,7 +182,7 @@ def _split(
 
 def _affinities(job: DecodeJob, prediction: Volume) -> np.ndarray:
     about = {"read": prediction_facts(job)}
-    return _cached(job, about, lambda: prediction[...], lambda array: array.nbytes)
+    return _cache(job, about, lambda: prediction[...], lambda array: array.nbytes)
 
 
 def _counted(
@@ -215,12 +215,12 @@ def _counted(
         return graph, table, nodes
 
     def known_truth() -> np.ndarray:
-        return _cached(job, {"truth": truth}, lambda: read_truth(source), lambda array: array.nbytes)
+        return _cache(job, {"truth": truth}, lambda: read_truth(source), lambda array: array.nbytes)
 
     truth = truth_facts(source)
     part = tuple(map(slice, *source.truth_region))
     about = {"prediction": prediction_facts(job), "fragments": repr(key), "truth": truth}
-    graph, table, nodes = _cached(job, about, count, _bytes_of)
+    graph, table, nodes = _cache(job, about, count, _bytes_of)
     tables = sweep.sharing.tables(graph, **{sweep.argument: values}, **arguments)
     return (
         (
@@ -242,7 +242,7 @@ def _bytes_of(parts: tuple[Any, ...]) -> int:
     return sum(part.nbytes for part in parts if part is not None)
 
 
-def _cached(
+def _cache(
     job: DecodeJob, about: dict[str, Any], make: Callable[[], Any], size: Callable[[Any], int]
 ) -> Any:
     return _CACHED.get(fingerprint("tune", about), make, size=size, limit=job.memory_bytes // 4)

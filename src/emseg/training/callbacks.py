@@ -63,11 +63,11 @@ def checkpoint_callbacks(
 
 
 class TrainingProgress(Callback):
-    """Tells on standard error the step, voxels per second, loss and time left.
+    """Prints on standard error the step, voxels per second, loss and time left.
 
-    On a terminal in one line that is renewed, elsewhere in a new one every ten seconds. `report` gets
-    one line on how long all of it takes: after `MEASURED_STEPS` or `MEASURED_SECONDS`, without the
-    first step, for which workers and kernels are only started.
+    On a terminal one line that is renewed, elsewhere a new line every ten seconds. `report` gets
+    one line on the duration of the whole training: after `MEASURED_STEPS` or `MEASURED_SECONDS`,
+    without the first step, in which workers and kernels start.
     """
 
     def __init__(self, report: Callable[[str], None] | None = None) -> None:

@@ -187,11 +187,11 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor], *, source: str |
             if name in weights and _kind(weights[name]) != _kind(own[name])
         ],
     }
-    listed = [f"{len(names)} {kind} ({_some(names)})" for kind, names in differences.items() if names]
-    if listed:
+    diff = [f"{len(names)} {kind} ({_some(names)})" for kind, names in differences.items() if names]
+    if diff:
         raise UserError(
             f"the weights in {source} are of another architecture than the config's model: "
-            f"{'; '.join(listed)}"
+            f"{'; '.join(diff)}"
         )
     broken = [n for n, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]
     if broken:

@@ -1,4 +1,4 @@
-"""How patches with foreground are come by, told while training."""
+"""How many patches have foreground, reported while training."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 class SamplingStatistics(Callback):
-    """Logs how patches were drawn where batches have `draws` (B, 3), as `PatchDataset` says.
+    """Logs how patches were drawn, if batches have `draws` (B, 3), as `PatchDataset` says.
 
     `train_draws` is the mean number of draws for a patch, `train_background_patches` the share of
     patches with too little foreground, both over an epoch. After the first epoch, and the first
-    validation, with patches for which no draw was accepted, `report` gets a warning with their number
-    (on the first device).
+    validation, with patches for which no draw was accepted, `report` gets a warning with their
+    number (on the first device).
     """
 
     def __init__(self, *, report: Callable[[str], None]) -> None:

@@ -12,8 +12,8 @@ from emseg.volumes.source import StoredArray
 class Arranged:
     """A stored array whose axes are seen in the `order` given, each by its stored number.
 
-    None stands for an axis of length 1 that is not stored; stored axes that are not in `order`
-    have the length 1 and are not seen.
+    None stands for an axis of length 1 that is not stored; stored axes that are not in `order` have
+    the length 1 and are left out.
     """
 
     stored: StoredArray

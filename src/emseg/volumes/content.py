@@ -1,4 +1,4 @@
-"""What a written volume holds, in one hash that is stored with it: so an edit can be seen."""
+"""One hash of a written volume's content, stored with the volume so that edits are detected."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from emseg.volumes.attributes import PLACE
 from emseg.volumes.location import parse_location
 from emseg.volumes.source import open_source
 
-# The attribute that holds the hash, with what is needed to take it again.
+# The attribute that holds the hash, with what is needed to compute it again.
 CONTENT = "content"
 
 
@@ -42,7 +42,7 @@ def stamp(
 
 
 def stored_content(attributes: Mapping[str, Any]) -> str | None:
-    """The hash of the content that was written; None where a volume tells none."""
+    """The hash of the content that was written; None if the volume has no stored hash."""
     record = attributes.get(CONTENT)
     if not isinstance(record, dict) or not isinstance(record.get("sha256"), str):
         return None
@@ -52,7 +52,7 @@ def stored_content(attributes: Mapping[str, Any]) -> str | None:
 
 
 def content_now(location: str | Path) -> str | None:
-    """The hash of what a volume holds now, all of which is read; None where it tells none.
+    """The hash of the present content, all of which is read; None without a stored hash.
 
     UserError for voxels that cannot be read.
     """
@@ -68,6 +68,6 @@ def content_now(location: str | Path) -> str | None:
     ]
     named = {name: source.attributes.get(name) for name in record["attributes"]}
     facts = {"shape": source.shape, "dtype": source.dtype, "attributes": named}
-    # Place is looked for under all its names, so that one that was added is seen too.
+    # The position is looked for under all its names, to detect one that was added.
     place = {name: source.attributes[name] for name in PLACE if name in source.attributes}
     return stamp(rows, thickness, **facts | {"attributes": place | named})["sha256"]
