@@ -136,7 +136,7 @@ def _check_objective(loaded: Loaded) -> None:
 
 
 def _target_facts(loaded: Loaded) -> dict[str, Any]:
-    """What the config's target says about a network's channels; a single channel without a target."""
+    """What the config's target says about a network's channels; one channel without a target."""
     node = loaded.root.target
     return _facts_of(build(node, kind="target", allow=loaded.allow) if node else None)
 

@@ -1,4 +1,4 @@
-"""The kinds of leaves (see docs/config.md): their keys, and the arguments that code supplies or reads."""
+"""The kinds of leaves (docs/config.md): their keys, and arguments that code supplies or reads."""
 
 from typing import Any
 

@@ -117,7 +117,7 @@ _Dumper.add_representer(str, _represent_text)
 
 @dataclass(frozen=True)
 class _Written:
-    """What the user wrote: the merged tree with its mode sections, and the values that override it."""
+    """What the user wrote: the merged tree with mode sections, and the values that override it."""
 
     tree: dict[str, Any]
     values: list[Override]

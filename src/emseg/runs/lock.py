@@ -1,4 +1,4 @@
-"""One run at a time: a lock file names the running process; its heartbeat shows that it is alive."""
+"""One run at a time: a lock file names the running process, its heartbeat shows it is alive."""
 
 import _thread
 import fcntl
@@ -211,7 +211,7 @@ def _beat(file: Path, held: _Held) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """If the file system supports locks, no other process judges the folder's lock files meanwhile."""
+    """Keeps others from judging the folder's lock files, if the file system supports locks."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):
