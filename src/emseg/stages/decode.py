@@ -75,8 +75,7 @@ def decode(
             return current
     else:
         for older in existing(segmentation.parent, segmentation.stem):
-            check_format(older, read_attributes(older))  # files of other programs are not
-            overwritten
+            check_format(older, read_attributes(older))  # never overwrite foreign files
         _discard_unfinished(segmentation)
     for file in decoder_files(job.decoding):
         report_absent(open_volume(file))

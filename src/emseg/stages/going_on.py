@@ -152,7 +152,7 @@ def _require_schedule(stored: Mapping[str, Any], module: Objective) -> None:
 
 
 def _require_alike(found: Any, fresh: Any, key: str) -> None:
-    """Raises UserError if `found` has another structure than `fresh`; None in that fits anything."""
+    """Raises UserError if `found` has another structure than `fresh`; None there fits all."""
     if isinstance(fresh, Mapping):
         if not isinstance(found, Mapping):
             raise UserError(f"{key} is no mapping")

@@ -1,4 +1,4 @@
-"""The file that keeps a study: opened when it is one of emseg's, about the same thing."""
+"""The file of a study: opened if it is emseg's and about the same things."""
 
 import math
 import shutil
@@ -16,7 +16,7 @@ from emseg.errors import UserError
 from emseg.volumes.atomic import writing
 from emseg.volumes.location import require_regular
 
-# Tables that every version of Optuna makes; one that is gone it would make again, without its rows.
+# Tables of every version of Optuna; it would replace a missing one by an empty one.
 TABLES = {
     "alembic_version",
     "studies",
@@ -40,10 +40,10 @@ def open_study(
     searched: Sequence[str],
     verify: bool,
 ) -> optuna.Study:
-    """The study of that name in the file, a new one where there is none.
+    """The study of that name in the file, a new one if there is none.
 
-    UserError where the file is not a study of emseg's, was edited, or is about something else: its
-    `fingerprint` is another, or, with `verify`, the `contents` of the files that it read are.
+    UserError if the file is not a study of emseg's, was edited, or is about something else: its
+    `fingerprint` differs or, with `verify`, the `contents` of the files that it read.
     """
     check_study_file(path)
     about = {"fingerprint": fingerprint, "contents": dict(contents)}
@@ -62,9 +62,9 @@ def open_study(
 def _check_copy(
     path: Path, name: str, about: Mapping[str, Any], searched: set[str], *, verify: bool
 ) -> None:
-    """UserError where the study cannot be added to.
+    """Raises UserError if the study cannot be extended.
 
-    A copy is opened: Optuna writes what it misses in a file, tables and rows, when it opens one.
+    Opens a copy, because Optuna adds missing tables and rows to a file that it opens.
     """
     with tempfile.TemporaryDirectory() as folder, study_errors(path):
         copied = shutil.copyfile(path, Path(folder, "study.sqlite3"))
@@ -96,12 +96,12 @@ def _create(path: Path, name: str, direction: str) -> optuna.Study:
 
 
 def check_study_file(path: Path) -> None:
-    """Raises UserError for a file that is there and is not a study."""
+    """Raises UserError for an existing file that is not a study."""
     if not path.exists():
         return
     require_regular(path)
     try:
-        # To read alone would not do: a kill may have left a transaction to undo.
+        # Not read-only: a kill may have left a transaction that must be undone.
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as file:
             tables = {name for (name,) in file.execute("select name from sqlite_master")}
     except sqlite3.Error as error:
@@ -113,12 +113,12 @@ def check_study_file(path: Path) -> None:
 
 @contextmanager
 def study_errors(path: Path) -> Iterator[None]:
-    """Turns what a broken file, or a full disk, makes Optuna raise into a UserError."""
+    """Turns Optuna's errors about a broken file or a full disk into a UserError."""
     try:
         yield
     except UserError:
         raise
-    # What is in the tables may be wrong in any way, and comes out as whatever trips over it.
+    # Tables may be wrong in any way, so the exception may be any.
     except Exception as error:
         why = str(getattr(error, "orig", error)).splitlines() or [type(error).__name__]
         raise UserError(f"{path}: the study cannot be used ({why[0]})") from error
