@@ -43,7 +43,7 @@ class Sources:
 
 
 def open_training(config: Data, objective: type[Objective]) -> Sources:
-    """The volumes that the objective trains and validates on; UserErrors for those that cannot be read."""
+    """The volumes that the objective trains and validates on; UserErrors for unreadable ones."""
     labelled = objective.of_target
     train = _opened(config.train, "train", labelled=labelled)
     others = config.unlabelled
@@ -167,7 +167,7 @@ def _unlike(
     patches: PatchDataset,
     trained: Mapping[str, Any] | None,
 ) -> list[str]:
-    """Warnings about intensities unlike the `trained` ones or, if None, unlike their type's range."""
+    """Warnings about intensities unlike the `trained` ones or, for None, unlike their type's."""
     found = [
         (source.image.location, own)
         for source, own in zip(sources, patches.intensities, strict=True)

@@ -103,7 +103,7 @@ def _callbacks(root: Root, run: Path, asked: Callable[[], int]) -> list[Callback
 
 
 def _environment() -> list[SLURMEnvironment]:
-    """On SLURM an environment that does not requeue jobs, elsewhere the one that Lightning finds."""
+    """On SLURM an environment that does not requeue jobs, elsewhere what Lightning finds."""
     # As in Lightning: torchrun's processes take precedence there too.
     slurm = not TorchElasticEnvironment.detect() and SLURMEnvironment.detect()
     return [SLURMEnvironment(auto_requeue=False)] if slurm else []

@@ -15,7 +15,7 @@ class ValueCache:
     def get(
         self, key: Hashable, make: Callable[[], Value], *, size: Callable[[Value], int], limit: int
     ) -> Value:
-        """The value of `key`, computed if missing; cached if it fits into `limit` bytes with the others."""
+        """The value of `key`, computed if missing; cached if all fit into `limit` bytes."""
         if key in self._values:
             value, taken = self._values.pop(key)
         else:

@@ -1,4 +1,4 @@
-"""What happens beside training: checkpoints, image panels, a word on how far it is."""
+"""Callbacks of a training: checkpoints, image panels, progress."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ from emseg import progress
 from emseg.progress import in_words
 from emseg.training.objective import Batch, Objective
 
-# How long the speed of a training is measured that the user is told of.
+# How long the reported speed of a training is measured.
 MEASURED_STEPS, MEASURED_SECONDS = 20, 30.0
 
 
@@ -32,9 +32,9 @@ def checkpoint_callbacks(
 ) -> list[Callback]:
     """The callbacks that write checkpoints into `folder`.
 
-    The `save_top_k` best by `monitor` (a training metric is looked at after each epoch, another
-    after each validation); `last.ckpt` after each epoch; and with `every_n_steps` one more, kept,
-    after each so many optimizer steps, when `last.ckpt` is renewed too.
+    The `save_top_k` best by `monitor` (a training metric is checked after each epoch, another one
+    after each validation); `last.ckpt` after each epoch; and with `every_n_steps` another one,
+    never deleted, after every n optimizer steps, when `last.ckpt` is renewed too.
     """
     after_epoch = monitor.startswith("train")
     common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
@@ -138,11 +138,11 @@ class TrainingProgress(Callback):
 
 
 class ImagePanels(Callback):
-    """Pictures for TensorBoard, side by side, of what the objective shows (`Objective.pictures`).
+    """Pictures for TensorBoard, side by side, from the objective (`Objective.pictures`).
 
-    In every `every_n_epochs`-th epoch, from the first on, of the first `n_images` of its first
-    training batch and of its first validation batch, `n_slices` across axis 0 each; of several
-    channels the first three are red, green and blue.
+    In every `every_n_epochs`-th epoch, beginning with the first, they show `n_slices` slices across
+    axis 0 of the first `n_images` samples of the first training and the first validation batch;
+    with several channels the first three are red, green and blue.
     """
 
     def __init__(self, *, every_n_epochs: int, n_images: int, n_slices: int) -> None:
@@ -184,7 +184,7 @@ class ImagePanels(Callback):
 
 def _pictures(trainer: pl.Trainer, module: Objective, batch: Batch) -> list[list[Tensor]]:
     module.eval()
-    # One by one: more than a training batch might not fit beside the optimizer's state.
+    # One by one: a whole batch might not fit into memory with the optimizer's state.
     alone = [
         {name: part[i : i + 1] for name, part in batch.items()} for i in range(len(batch["image"]))
     ]
@@ -195,7 +195,7 @@ def _pictures(trainer: pl.Trainer, module: Objective, batch: Batch) -> list[list
 
 
 def _panel(parts: list[Tensor], *, n_slices: int) -> Tensor:
-    # Parts (C, Z, Y, X) beside each other and slices below each other; (3, rows, columns).
+    # Parts (C, Z, Y, X) side by side, slices below each other; (3, rows, columns).
     depth = parts[0].shape[1]
     positions = [(2 * i + 1) * depth // (2 * n_slices) for i in range(n_slices)]
     rows = [torch.cat([_rgb(part[:, z]) for part in parts], dim=2) for z in positions]

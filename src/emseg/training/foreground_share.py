@@ -64,7 +64,7 @@ class SamplingStatistics(Callback):
         self._warn("validation", trainer)
 
     def _warn(self, split: str, trainer: pl.Trainer) -> None:
-        # Looked at here alone: a device would be waited for at every step.
+        # Only here, because reading the values at every step would wait for the device.
         accepted, self._accepted[split] = self._accepted[split], []
         given_up = sum(int((one == 0).sum()) for one in accepted)
         if given_up and split not in self._warned and trainer.is_global_zero:
