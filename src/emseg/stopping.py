@@ -167,7 +167,7 @@ def _descendants(process: int) -> list[int]:
 
 
 def _after_fork() -> None:
-    """A forked child gets signals like any process, and does not wake its parent's watching thread."""
+    """A forked child gets signals like any process, and does not wake its parent's watcher."""
     if _asked.listens:
         _asked.__init__()  # type: ignore[misc]
         signal.set_wakeup_fd(-1)

@@ -137,7 +137,7 @@ class Consistency(Objective):
             follow(self.teacher, self.net, own_share=min(1 - 1 / (step + 1), self.decay))
 
     def pictures(self, batch: Batch) -> list[Tensor]:
-        """As for `Supervised`; for a training batch also both unlabelled views and the teacher's output."""
+        """As for `Supervised`; in training also both unlabelled views and the teacher's output."""
         logits = self(batch["image"])
         shown = fit_pictures(logits, batch, self.metadata.get("activations"))
         if "unlabelled" not in batch:

@@ -164,7 +164,7 @@ class PatchDataModule(pl.LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, int]:
-        """The position of the training (Lightning loses a loader's state at the end of an epoch)."""
+        """The position in the stream (Lightning loses a loader's state at the end of an epoch)."""
         return {"next_index": self._stream.next_index if self._stream else self._next_index}
 
     def load_state_dict(self, state_dict: Mapping[str, int]) -> None:

@@ -146,7 +146,7 @@ class PolicyPretraining(HidingPatches):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Gradients of the network and of the policy are clipped separately, each by its own norm."""
+        """Clips the gradients of the network and of the policy separately, each by its norm."""
         if gradient_clip_val:
             named = [*self.named_parameters()]
             for own in (True, False):
