@@ -59,7 +59,10 @@ def crop_of(
 def check_fit(
     volumes: Sequence[LabelledVolume], crop: Crop, *, changes: Changes, pad_small: bool
 ) -> list[str]:
-    """A note on each volume that is reflected; UserErrors for changes that do not fit the patch, and for volumes that are too small. Only shapes are used."""
+    """A note on each volume that is reflected. Only shapes are used.
+
+    UserErrors: changes that do not fit the patch, a volume that is too small for it.
+    """
     for axes in dict.fromkeys(volume.image.axes for volume in volumes):
         changes.check(crop.size, axes)
     return small_volumes(volumes, crop=crop.within, margin=crop.margin, pad_small=pad_small)

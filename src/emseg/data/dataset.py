@@ -29,7 +29,8 @@ class PatchDataset:
     - image (C, Z, Y, X) float32 in [0, 1],
     - target (K, Z, Y, X) uint8 and mask (K, Z, Y, X) bool, true where the target is known,
     - label (Z, Y, X) int32, 0 background, -1 unlabelled,
-    - with `reject`, draws (3) int64: the number of draws, whether the patch has enough foreground, whether it was accepted (else it is just the last draw).
+    - with `reject`, draws (3) int64: the number of draws, whether the patch has enough
+      foreground, whether it was accepted (else it is just the last draw).
 
     Without a `target` it has only the image, and seed, int64: a random number for all later random
     changes of the sample. Volumes need no labels then. With a `perturbation`, which replaces

@@ -73,7 +73,8 @@ class RejectSampling:
 
 @dataclass(frozen=True)
 class Draws:
-    """How a patch was found: the number of draws, whether it has enough foreground, and whether it was accepted, not just the last draw."""
+    """How a patch was found: the number of draws, whether it has enough foreground, and whether it
+    was accepted, not just the last draw."""
 
     number: int
     foreground: bool

@@ -72,7 +72,7 @@ def write_converted(
     *,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a changed volume as the data set `main`, with its position in nm, unless it is current.
+    """Writes a changed volume as the data set `main`, with its position, unless it is current.
 
     Args:
         path: the HDF5 file; one from another source is replaced.

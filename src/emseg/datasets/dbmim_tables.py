@@ -160,7 +160,7 @@ def measured(row: Row) -> Row:
 
 
 def variant_name(calibration: Sequence[float]) -> str:
-    """The tables' name for biases along z, y, x and a temperature; `pred` if they have no effect."""
+    """The tables' name for biases along z, y, x and a temperature; `pred` if without effect."""
     if list(calibration) == [0, 0, 0, 1]:
         return "pred"
     z, y, x, t = (

@@ -139,7 +139,7 @@ def _transfer(url: str, file: Path) -> None:
 
 
 def _is_whole(response: Any, done: int) -> bool:
-    """Whether, according to the server, nothing is left: a process was killed after the last byte."""
+    """Whether the server says that nothing is left: a process was killed after the last byte."""
     asked_beyond = response is not None and response.status_code == 416
     return asked_beyond and response.headers.get("Content-Range") == f"bytes */{done}"
 

@@ -68,7 +68,7 @@ class Cutout(ImageTransform):
 
 
 def _coarse(box: np.ndarray, ratio: int) -> np.ndarray:
-    """Replaces each square of `ratio` pixels by its mean; squares at the far sides may be cut off."""
+    """Replaces each square of `ratio` pixels by its mean; those at the far sides may be cut off."""
     for axis in (1, 2):
         first = np.arange(0, box.shape[axis], ratio)
         counts = np.diff(np.append(first, box.shape[axis]))
