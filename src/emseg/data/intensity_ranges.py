@@ -24,7 +24,7 @@ SETTINGS = "data.intensity_range or data.intensity_percentiles"
 
 @dataclass(frozen=True)
 class Intensities:
-    """The range of nearly all voxels: as stored (`low`, `high`), and as a network sees it (`seen`)."""
+    """The range of nearly all voxels, as stored (`low`, `high`) and for a network (`seen`)."""
 
     dtype: str
     low: float
