@@ -76,7 +76,7 @@ def test_what_is_kept_grows_with_the_voxels_of_a_patch(made):
 
 def test_size_and_memory_are_said(made):
     loaded, plan = made("optimization.accumulate_grad_batches=3")
-    trial = Trial((4, 32, 32), seconds=1.0, kept=1 << 30)
+    trial = Trial((4, 32, 32), seconds=1.0, stored=1 << 30)
     say = [loaded.root, plan.module, plan.sources, plan.devices]
     (line,) = first_lines(*say, trial)
     assert line.startswith("500 steps of 6 patches of 8x32x32 voxels (24.6 million voxels in all)")
@@ -99,7 +99,7 @@ def test_size_and_memory_are_said(made):
 )
 def test_hours_are_those_of_all_steps(made, seconds, told):
     loaded, plan = made()
-    line = hours_line(loaded.root, Trial((4, 32, 32), seconds, kept=1), plan.devices)
+    line = hours_line(loaded.root, Trial((4, 32, 32), seconds, stored=1), plan.devices)
     assert line.startswith(told) and "[4, 32, 32]" in line
     assert ("optimization.max_steps" in line) == line.startswith("warning")
 
