@@ -48,7 +48,7 @@ def compose_choices(folders: Sequence[Path], choices: dict[str, Choice]) -> dict
     """The chosen files, each at its key, as plain containers with interpolations unresolved.
 
     If two folders have the same file, the earlier one wins. There is no primary config: Hydra looks
-    for one in a folder that it reads itself, so it gets a search path without one.
+    for one in a folder that it reads itself, so it gets a folder without any.
     """
     first, *rest = [str(folder.resolve()) for folder in folders]
     paths = ",".join(

@@ -10,7 +10,7 @@ from emseg.errors import UserError
 class Foreground:
     """The target with one channel, `name`: 1 in any object, else 0.
 
-    Unlabelled voxels (-1) are masked. UserError for a name with other characters than words have.
+    Unlabelled voxels (-1) are masked. UserError for a name that is no identifier.
     """
 
     def __init__(self, *, name: str = "foreground") -> None:

@@ -61,8 +61,8 @@ class FolderStore:
         return np.load(self._path(block, "labels"))
 
     def facts(self, block: Block, names: Sequence[str]) -> Facts:
-        with np.load(self._path(block, "facts")) as stored:
-            return {name: stored[name] for name in names if name in stored}
+        with np.load(self._path(block, "facts")) as file:
+            return {name: file[name] for name in names if name in file}
 
     def forget_facts(self) -> None:
         """Does nothing: a killed run continues from the facts on the disk."""
