@@ -160,7 +160,7 @@ def test_check_builds_and_stops(
 ) -> None:
     assert main(["--config", config, "--check", "--mode", "tune"]) == 0
     printed = capsys.readouterr()
-    assert "t.yaml: the config is sound for --mode tune" in printed.out
+    assert "t.yaml: the config is valid for --mode tune" in printed.out
     assert printed.err == "emseg: a line\n"
     assert ran == []
     assert "model.norm" in mistake(capsys, "--config", config, "--check", "model.norm=grup")

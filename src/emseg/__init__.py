@@ -28,7 +28,7 @@ __all__ = [
     "voi",
 ]
 
-# Imported when first asked for: the command line's --help must not wait for torch.
+# Imported on first use: the command line's --help must not wait for torch.
 _HOMES = {
     "adapted_rand": "emseg.evaluation.adapted_rand",
     "affinity_cc": "emseg.decoding.affinity_cc",

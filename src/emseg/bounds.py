@@ -1,4 +1,4 @@
-"""What arguments may be, declared beside them: `p: Annotated[float, within(0, 1)] = 0.5`."""
+"""Rules for arguments, declared with them: `p: Annotated[float, within(0, 1)] = 0.5`."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from emseg.errors import UserError, unknown_name
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value may be, in words that follow "must be", and whether one is that."""
+    """What a value must be: in words that follow "must be", and as a test of values."""
 
     words: str
     holds: Callable[[Any], bool]
@@ -24,7 +24,7 @@ def within(least: float, most: float = math.inf) -> Rule:
 
 
 def several(count: int, rule: Rule) -> Rule:
-    """The rule of `count` values that obey another rule, each by itself."""
+    """The rule of `count` values that each obey another rule."""
     return Rule(
         f"{count} numbers, each {rule.words}",
         lambda values: len(values) == count and all(map(rule.holds, values)),
@@ -55,7 +55,7 @@ NotNegative = Annotated[tuple[float, float], interval(0)]
 
 
 def check_fields(item: Any) -> None:
-    """Compare the fields of a dataclass with the rules and choices in their annotations.
+    """Checks the fields of a dataclass against the rules and choices in their annotations.
 
     Args:
         item: the instance. Its fields are annotated as `Annotated[type, rule]` or `Literal[...]`.

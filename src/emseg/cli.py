@@ -1,4 +1,4 @@
-"""The command line: arguments, one-line errors, and the way to the stages."""
+"""The command line: arguments, one-line errors, and calls of the stages and verbs."""
 
 import argparse
 import os
@@ -40,9 +40,9 @@ examples:
 
 
 class Verb(NamedTuple):
-    """How a verb is written, how many words it takes, and its flags, which have a value each.
+    """The usage of a verb, how many words it takes, and its flags, each with a value.
 
-    Its function has the verb's name, and stands in the module.
+    Its function, in the module, has the verb's name.
     """
 
     module: str
@@ -88,20 +88,20 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0; 2 after a mistake of the user or a refusal of the machine; 130 interrupted.
+    """The exit code: 0; 2 after a mistake of the user or a fault of the machine; 130 interrupted.
 
-    In both cases there is one line on standard error. A signal that asks to end (`stopping`) gives
-    128 and its number, 143 for SIGTERM; an output that nobody reads any more (`| head`) 141.
-    `EMSEG_DEBUG=1` shows the traceback before the line.
+    For 2 and 130 there is one line on standard error. A signal to end (`stopping`) gives 128 plus
+    its number, 143 for SIGTERM; a closed output pipe (`| head`) gives 141. `EMSEG_DEBUG=1` shows
+    the traceback before the line.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with ending_signals(), _faults_of_threads() as faults:
             _run(words)
             sys.stdout.flush()
-        return _told(UserError(faults[0])) if faults else 0
+        return _report(UserError(faults[0])) if faults else 0
     except UserError as error:
-        return _told(error)
+        return _report(error)
     except Stopped as stop:
         if stop.line:
             print(f"emseg: {stop}", file=sys.stderr)
@@ -110,14 +110,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("emseg: interrupted; what was finished is kept", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Python flushes once more at its end, and would say so.
+        # Python flushes again when it exits, and would print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
         return 128 + signal.SIGPIPE
     except Exception as error:
         line = fault_line(error)
         if line is None:
             raise
-        return _told(UserError(line))
+        return _report(UserError(line))
 
 
 def _run(words: list[str]) -> None:
@@ -127,7 +127,7 @@ def _run(words: list[str]) -> None:
         _run_config(_parse(words), command=shlex.join(["emseg", *words]))
 
 
-def _told(error: UserError) -> int:
+def _report(error: UserError) -> int:
     if os.environ.get("EMSEG_DEBUG") == "1":
         traceback.print_exc()
     print("emseg:", error.line(), file=sys.stderr)
@@ -136,18 +136,18 @@ def _told(error: UserError) -> int:
 
 @contextmanager
 def _faults_of_threads() -> Iterator[list[str]]:
-    """The lines for what the machine refused to threads of libraries; Python would show traces."""
+    """Lines for machine faults in threads of libraries, where Python would print tracebacks."""
     faults: list[str] = []
     before = threading.excepthook
 
-    def keep(ended: threading.ExceptHookArgs) -> None:
+    def collect(ended: threading.ExceptHookArgs) -> None:
         line = None if ended.exc_value is None else fault_line(ended.exc_value)
         if line is None:
             before(ended)
         else:
             faults.append(line)
 
-    threading.excepthook = keep
+    threading.excepthook = collect
     try:
         yield faults
     finally:
@@ -236,7 +236,7 @@ def _run_config(arguments: argparse.Namespace, *, command: str) -> None:
         found = check(loaded, mode, checkpoint=arguments.checkpoint, source=arguments.input)
         for line in found:
             print(f"emseg: {line}", file=sys.stderr)
-        print(f"{arguments.config}: the config is sound for --mode {arguments.mode}")
+        print(f"{arguments.config}: the config is valid for --mode {arguments.mode}")
         return
     from emseg.stages import run
 

@@ -1,28 +1,28 @@
-"""What a user did wrong, in one line."""
+"""Errors of the user, in one line each."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; its text is one line for standard error (exit code 2)."""
+    """A mistake that the user can correct; its text is one line on standard error (exit code 2)."""
 
     def line(self) -> str:
-        """The text as one line: what a library or a file said may have several, or codes in it."""
+        """The text as one line: libraries and files may give line breaks or control codes."""
         text = " ".join(str(self).splitlines())
         return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
-    """The allowed name most like `name`, or None when none is alike."""
+    """The allowed name most like `name`, or None if none is similar."""
     matches = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
     return matches[0] if matches else None
 
 
 def unknown_name(what: str, name: str, allowed: Iterable[str], *, where: str = "") -> UserError:
-    """The error for a name outside a closed set: what it is, what is allowed, the nearest name.
+    """The error for an unknown name: what it is, what is allowed, the nearest name.
 
-    `what` says what was named ("metric", "key of the decoder"), `where` in which key or file.
+    `what` is the kind of name ("metric", "key of the decoder"), `where` in which key or file.
     """
     names = sorted(allowed)
     guess = nearest(name, names)

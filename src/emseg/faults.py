@@ -1,4 +1,4 @@
-"""What a machine refuses or runs out of, as lines for the user: no disk, no memory, no right."""
+"""Faults of the machine as lines for the user: full disk, no memory, no permission."""
 
 import errno
 import os
@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 from emseg.errors import UserError
 
-# What a write may meet, whoever wrote.
+# Errors of any write.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-# What any use of a file may meet. EINVAL, EBADF and the like are faults of ours.
+# Errors of any use of a file. EINVAL, EBADF and the like are our own bugs.
 UNUSABLE = (
     *(errno.EIO, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE),
     *(errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENODEV),
     *(errno.ENXIO, errno.ETXTBSY, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN),
 )
-# How libraries that do not hand on the number of an error say the same.
+# The texts of libraries that do not pass on the number of an error.
 DISK_WORDS = (
     *(os.strerror(number) for number in UNWRITABLE),
     "database or disk is full",
@@ -28,8 +28,8 @@ GPU_WORDS = ("CUDA out of memory", "CUDA error: out of memory", "STATUS_ALLOC_FA
 def fault_line(error: BaseException) -> str | None:
     """One line for an error that the machine or another process has caused, None for any other.
 
-    What it was raised from, or while, counts: a library that cannot write may fail once more when
-    it closes its file. A `UserError` among these has said it already.
+    Its causes and contexts count: a library that cannot write may fail again when it closes its
+    file. A `UserError` among these already reports the fault.
     """
     chain = [*_chain(error)]
     said = next((str(one) for one in chain if isinstance(one, UserError)), None)
@@ -37,7 +37,7 @@ def fault_line(error: BaseException) -> str | None:
 
 
 def is_gpu_full(error: BaseException) -> bool:
-    """Whether the memory of a GPU did not suffice."""
+    """Whether the memory of a GPU was too small."""
     return any(word in str(error) for word in GPU_WORDS)
 
 

@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, elsewhere a plain line from time to time."""
 
 import sys
 import threading
@@ -9,9 +9,9 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-# Seconds between plain lines: often enough to see life in a batch log, seldom enough to read it.
+# Seconds between plain lines: often enough to see progress in a batch log without filling it.
 LINE_EVERY = 10.0
-# What has begun, the innermost last, by what ends it.
+# The events that end the running phases, the innermost last.
 _PHASES: list[threading.Event] = []
 
 
@@ -20,15 +20,15 @@ def track(
 ) -> Iterator[Item]:
     """The items, one by one, with progress, throughput and time left on standard error.
 
-    `each` is the amount of `unit` that one item stands for (voxels of a window, say) and scales
-    the throughput; `done` items of `total` were finished before (a resumed run).
+    `each` is the amount of `unit` in one item (voxels of a window, say), for the throughput; `done`
+    items of `total` were finished before (a resumed run).
     """
     show = _bar if sys.stderr.isatty() else _lines
     return _innermost(show(items, total, label, unit, each, done))
 
 
 def _innermost(items: Iterator[Item]) -> Iterator[Item]:
-    """The items; phases around them are silent meanwhile."""
+    """The items; enclosing phases print nothing meanwhile."""
     over = threading.Event()
     _PHASES.append(over)
     try:
@@ -39,14 +39,14 @@ def _innermost(items: Iterator[Item]) -> Iterator[Item]:
 
 @contextmanager
 def phase(label: str) -> Iterator[None]:
-    """Shows by a line now and then that work goes on of which nobody knows how long it takes.
+    """Prints a line from time to time during work of unknown duration.
 
-    Of phases in phases the innermost shows.
+    Of nested phases only the innermost prints.
     """
     over = threading.Event()
     start = time.monotonic()
 
-    def tell() -> None:
+    def report() -> None:
         while not over.wait(LINE_EVERY):
             if _PHASES[-1] is over:
                 print(
@@ -56,13 +56,13 @@ def phase(label: str) -> Iterator[None]:
                 )
 
     _PHASES.append(over)
-    teller = threading.Thread(target=tell, daemon=True)
-    teller.start()
+    reporter = threading.Thread(target=report, daemon=True)
+    reporter.start()
     try:
         yield
     finally:
         over.set()
-        teller.join()
+        reporter.join()
         _PHASES.remove(over)
 
 
@@ -124,7 +124,7 @@ def _clock(seconds: float) -> str:
 
 
 def in_words(seconds: float) -> str:
-    """A duration as one says it: 0.21 s, 48 s, 12 min, 4 h 40 min, 3 days."""
+    """A duration in words: 0.21 s, 48 s, 12 min, 4 h 40 min, 3 days."""
     if seconds < 10:
         return f"{seconds:.2g} s"
     if seconds < 90:

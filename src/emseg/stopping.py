@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: a cluster's end of time, `docker stop`, a closed terminal."""
+"""Signals that ask a run to end: a cluster's time limit, `docker stop`, a closed terminal."""
 
 import os
 import signal
@@ -8,19 +8,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-# SIGTERM and, before it, whatever a queue is asked to send: SLURM's --signal, SGE's -notify.
+# SIGTERM, and the signals that a queue can send before it: SLURM's --signal, SGE's -notify.
 ENDING = tuple(
     getattr(signal, name)
     for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
     if hasattr(signal, name)
 )
-# Seconds for a run to end by itself; then it is ended. Clusters kill 30 s after they ask.
+# Seconds for a run to end by itself; then it is killed. Clusters kill 30 s after the signal.
 GRACE = 20.0
 KEPT = "what was finished is kept, and the same command goes on from there"
 
 
 class Stopped(BaseException):
-    """A signal asked the run to end. `line` is what the user is to know, "" where another tells."""
+    """A signal asked the run to end. `line` is for the user, "" if another process prints it."""
 
     def __init__(self, number: int, line: str = KEPT) -> None:
         super().__init__(line)
@@ -28,7 +28,7 @@ class Stopped(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """128 and the signal's number, as a shell counts: 143 after SIGTERM."""
+        """128 plus the signal's number, as in a shell: 143 after SIGTERM."""
         return 128 + self.number
 
     def __str__(self) -> str:
@@ -36,7 +36,7 @@ class Stopped(BaseException):
 
 
 class _Asked:
-    """The signal that has come, 0 for none, and what is then done about it."""
+    """The received signal, 0 for none, and how it is handled."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -52,10 +52,10 @@ _asked = _Asked()
 def ending_signals() -> Iterator[None]:
     """Within, the first of the `ENDING` signals raises `Stopped`; later ones change nothing.
 
-    Where it does not get through (the main thread is in a long native call), the process and all
-    that it has started end `GRACE` seconds later. Signals that were ignored before still are.
+    If that is not possible (the main thread is in a long native call), the process and all that it
+    has started end `GRACE` seconds later. Signals that were ignored before still are.
     """
-    # Python hands signals to the main thread alone.
+    # Python delivers signals only to the main thread.
     if threading.current_thread() is not threading.main_thread() or _asked.listens:
         yield
         return
@@ -69,7 +69,7 @@ def ending_signals() -> Iterator[None]:
     _asked.listens = True
     for one in before:
         signal.signal(one, _take)
-    # The watch hears of a signal at once, whatever the main thread is busy with.
+    # The watching thread sees a signal at once, even if the main thread is busy.
     woken = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     watch.start()
     try:
@@ -79,7 +79,7 @@ def ending_signals() -> Iterator[None]:
         signal.set_wakeup_fd(woken)
         for one, handler in before.items():
             signal.signal(one, handler)
-        # Nothing of it is left for a training that is called from Python afterwards.
+        # Reset for a training that is called from Python afterwards.
         _asked.__init__()  # type: ignore[misc]
         # Closing is not enough: forked processes have the pipe too.
         os.write(writer, bytes(1))
@@ -90,9 +90,9 @@ def ending_signals() -> Iterator[None]:
 
 @contextmanager
 def noting_signals(last_words: Callable[[], str]) -> Iterator[Callable[[], int]]:
-    """Within, signals raise nothing; what it gives says which has come, 0 for none.
+    """Within, signals raise nothing; the yielded function returns the received one, 0 for none.
 
-    `last_words` says what is left where the process has to be ended from outside.
+    `last_words` gives the line that is printed if the process must be killed.
     """
     words = _asked.last_words
     _asked.noted, _asked.last_words = True, last_words
@@ -103,7 +103,7 @@ def noting_signals(last_words: Callable[[], str]) -> Iterator[Callable[[], int]]
 
 
 def listen_again() -> None:
-    """Nothing; signals arrive here again after a library has put its own handler in the place."""
+    """Installs our handlers again after a library has replaced them."""
     if _asked.listens:
         for one in ENDING:
             if signal.getsignal(one) not in (signal.SIG_IGN, signal.SIG_DFL):
@@ -111,15 +111,15 @@ def listen_again() -> None:
 
 
 def leave_to_parent() -> None:
-    """Nothing; this process, a worker, ends when its parent says so, and at no other's signal.
+    """Makes this process, a worker, end only when its parent ends it, not by other signals.
 
-    A cluster signals all processes of a job: the parent needs its workers to end in good order.
+    A cluster signals all processes of a job, but the parent needs its workers until its own end.
     """
     for one in ENDING:
         if one != signal.SIGTERM:
             signal.signal(one, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):
-        # Threads inherit what is blocked: the signal waits for the one that asks who sent it.
+        # Threads inherit blocked signals: this one waits for the thread that checks its sender.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
 
@@ -148,7 +148,7 @@ def _end_in_time(reader: int, numbers: set[int], over: threading.Event) -> None:
 def _end_hard(last: Stopped) -> None:
     try:
         if last.line:
-            # Past the buffers of a stream that the main thread may hold.
+            # Not through the buffer of a stream, which the main thread may have locked.
             os.write(2, f"emseg: {last}\n".encode())
         for child in _descendants(os.getpid()):
             with suppress(ProcessLookupError):
@@ -158,7 +158,7 @@ def _end_hard(last: Stopped) -> None:
 
 
 def _descendants(process: int) -> list[int]:
-    """The processes that it has started, and theirs; Linux lists them."""
+    """Its child processes and their descendants, as Linux lists them."""
     found = []
     for tasks in Path(f"/proc/{process}/task").glob("*/children"):
         with suppress(OSError):
@@ -167,7 +167,7 @@ def _descendants(process: int) -> list[int]:
 
 
 def _after_fork() -> None:
-    """A forked child is signalled like any process, and does not wake its parent's watch."""
+    """A forked child gets signals like any process, and does not wake its parent's watcher."""
     if _asked.listens:
         _asked.__init__()  # type: ignore[misc]
         signal.set_wakeup_fd(-1)

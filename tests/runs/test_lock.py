@@ -28,7 +28,7 @@ def told():
 
 def taken(path, told, **options):
     """Takes and releases the lock."""
-    with locked(path, "second", tell=told.append, **options):
+    with locked(path, "second", report=told.append, **options):
         assert Path(f"{path}.lock").is_file()
 
 
@@ -54,9 +54,9 @@ def elsewhere(path, monkeypatch, *, silent=0.0):
 
 def test_it_is_there_within_and_gone_after(tmp_path, told):
     for error in (None, ValueError, KeyboardInterrupt, SystemExit):
-        with pytest.raises(error) if error else locked(tmp_path / "b", "", tell=told.append):
+        with pytest.raises(error) if error else locked(tmp_path / "b", "", report=told.append):
             taken(tmp_path / "a", told)
-            with locked(tmp_path / "a", "first", tell=told.append):
+            with locked(tmp_path / "a", "first", report=told.append):
                 taken(tmp_path / "a", told)  # by the one who has it
                 taken(tmp_path / "b", told)  # another artifact
                 if error:
@@ -67,7 +67,7 @@ def test_it_is_there_within_and_gone_after(tmp_path, told):
 
 def test_another_thread_is_refused_with_the_name_of_the_first(tmp_path, told):
     lines = []
-    with locked(tmp_path / "a", "emseg --mode infer", tell=told.append):
+    with locked(tmp_path / "a", "emseg --mode infer", report=told.append):
         other = threading.Thread(target=lambda: lines.append(refusal(tmp_path / "a", told)))
         other.start()
         other.join()
@@ -83,7 +83,7 @@ def test_of_many_at_once_one_gets_it(tmp_path, told):
     def work():
         begin.wait()
         try:
-            with locked(tmp_path / "a", "", tell=told.append):
+            with locked(tmp_path / "a", "", report=told.append):
                 inside.append(1)
                 most.append(len(inside))
                 time.sleep(0.02)
@@ -107,7 +107,7 @@ def test_of_many_at_once_one_gets_it(tmp_path, told):
 
 
 def _die_holding(path, how=signal.SIGKILL):
-    with locked(path, "first", tell=print):
+    with locked(path, "first", report=print):
         os.kill(os.getpid(), how)
 
 
@@ -115,7 +115,7 @@ def test_whoever_waits_gets_it_when_it_is_free(tmp_path, told):
     begin, order = threading.Event(), []
 
     def first():
-        with locked(tmp_path / "a", "", tell=told.append):
+        with locked(tmp_path / "a", "", report=told.append):
             begin.set()
             time.sleep(0.3)
             order.append("first")
@@ -182,7 +182,7 @@ def test_a_container_with_the_host_s_name_is_another_machine(tmp_path, told):
 
 def test_the_heart_beats(tmp_path, told, monkeypatch):
     monkeypatch.setattr(lock, "BEAT", 0.01)
-    with locked(tmp_path / "a", "", tell=told.append):
+    with locked(tmp_path / "a", "", report=told.append):
         os.utime(tmp_path / "a.lock", (0, 0))
         wait_for(lambda: (tmp_path / "a.lock").stat().st_mtime > 1e9)
         (tmp_path / "a.lock").unlink()  # by hand
@@ -193,7 +193,7 @@ def test_a_run_that_was_suspended_too_long_stops(tmp_path, told, monkeypatch):
     monkeypatch.setattr(lock, "BEAT", 0.01)
     with (
         pytest.raises(UserError, match="taken over .* node7.*stopped"),
-        locked(tmp_path / "a", "", tell=told.append),
+        locked(tmp_path / "a", "", report=told.append),
     ):
         elsewhere(tmp_path / "a", monkeypatch)
         wait_for(lambda: False)
@@ -232,7 +232,7 @@ def _take_in_child(path, answers):
 def test_processes_that_a_run_starts_have_its_lock(tmp_path, told, method):
     context = multiprocessing.get_context(method)
     answers = context.Queue()
-    with locked(tmp_path / "a", "", tell=told.append):
+    with locked(tmp_path / "a", "", report=told.append):
         child = context.Process(target=_take_in_child, args=(tmp_path / "a", answers))
         child.start()
         assert answers.get(timeout=60) == "taken"
@@ -241,7 +241,7 @@ def test_processes_that_a_run_starts_have_its_lock(tmp_path, told, method):
 
 
 def _sleep_locked(path):
-    with ending_signals(), locked(path, "first", tell=print):
+    with ending_signals(), locked(path, "first", report=print):
         time.sleep(60)
 
 
@@ -267,7 +267,7 @@ def test_without_hard_links(tmp_path, told, monkeypatch):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(lock.os, "link", refused)
-    with locked(tmp_path / "a", "first", tell=told.append):
+    with locked(tmp_path / "a", "first", report=told.append):
         lines = []
         other = threading.Thread(target=lambda: lines.append(refusal(tmp_path / "a", told)))
         other.start()

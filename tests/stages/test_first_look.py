@@ -56,7 +56,7 @@ def test_a_trial_leaves_no_trace(made, objective):
     before = {name: value.clone() for name, value in plan.module.state_dict().items()}
     state = torch.random.get_rng_state()
     trial = try_step(plan.module, loaded.root, seconds=0)
-    assert trial is not None and trial.kept > 0
+    assert trial is not None and trial.stored > 0
     assert torch.equal(torch.random.get_rng_state(), state)
     after = plan.module.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
@@ -69,14 +69,14 @@ def test_what_is_kept_grows_with_the_voxels_of_a_patch(made):
     large = try_step(plan.module, loaded.root, seconds=1000)
     assert small.size == (2, 8, 8) and large.size == (8, 32, 32)
     voxels = math.prod(large.size) / math.prod(small.size)
-    assert large.kept / small.kept == pytest.approx(voxels, rel=0.02)
+    assert large.stored / small.stored == pytest.approx(voxels, rel=0.02)
     # All activations of the first level at the least, float32, four channels.
-    assert large.kept > 4 * 4 * math.prod(large.size)
+    assert large.stored > 4 * 4 * math.prod(large.size)
 
 
 def test_size_and_memory_are_said(made):
     loaded, plan = made("optimization.accumulate_grad_batches=3")
-    trial = Trial((4, 32, 32), seconds=1.0, kept=1 << 30)
+    trial = Trial((4, 32, 32), seconds=1.0, stored=1 << 30)
     say = [loaded.root, plan.module, plan.sources, plan.devices]
     (line,) = first_lines(*say, trial)
     assert line.startswith("500 steps of 6 patches of 8x32x32 voxels (24.6 million voxels in all)")
@@ -99,7 +99,7 @@ def test_size_and_memory_are_said(made):
 )
 def test_hours_are_those_of_all_steps(made, seconds, told):
     loaded, plan = made()
-    line = hours_line(loaded.root, Trial((4, 32, 32), seconds, kept=1), plan.devices)
+    line = hours_line(loaded.root, Trial((4, 32, 32), seconds, stored=1), plan.devices)
     assert line.startswith(told) and "[4, 32, 32]" in line
     assert ("optimization.max_steps" in line) == line.startswith("warning")
 

@@ -205,4 +205,4 @@ def test_affinities_alone_say_nothing_of_heads():
 def test_check_stops_after_the_checks(trained, capsys):
     for mode in ("train", "test"):
         assert main([*_given(trained.tutorial, mode), "--check"]) == 0
-        assert "the config is sound" in capsys.readouterr().out
+        assert "the config is valid" in capsys.readouterr().out

@@ -144,7 +144,7 @@ def test_a_teacher_follows_with_all_it_has(norm):
         for value in [*learner.net.parameters(), *learner.net.buffers()]:
             value.add_(1)
     before = copy.deepcopy(learner.teacher.state_dict())
-    follow(learner.teacher, learner.net, keep=0.9)
+    follow(learner.teacher, learner.net, own_share=0.9)
     after, student = learner.teacher.state_dict(), learner.net.state_dict()
     buffers = {name for name, _ in learner.teacher.named_buffers()}
     for name, value in after.items():

@@ -147,7 +147,7 @@ def test_entropy_and_deviation_are_sums_over_all_that_can_be_drawn(kind, monkeyp
     else:
         counts = (4 * drawn[:, 0]).round().long()
         assert torch.equal(choice.mask.flatten(1).sum(1), counts)
-        torch.testing.assert_close(choice.told["mask_edge_fraction"], drawn[:, 1].mean())
+        torch.testing.assert_close(choice.logged["mask_edge_fraction"], drawn[:, 1].mean())
     torch.testing.assert_close(choice.log_probability.double(), logs, rtol=1e-5, atol=1e-6)
 
 
@@ -291,8 +291,8 @@ def test_a_reward_is_how_little_the_hidden_patches_of_the_sample_were_mistaken(m
     error = (pretraining(samples["image"], mask) - samples["image"]) ** 2
     each = error.unfold(3, 4, 4).unfold(4, 4, 4).mean((1, 2, 5, 6))[:, None]
     wanted = torch.stack([one[hid].mean() for one, hid in zip(each, mask, strict=True)]).mean()
-    torch.testing.assert_close(pretraining._told["mask_reward"], -wanted)
-    torch.testing.assert_close(pretraining._told["mask_ratio"], mask.float().mean())
+    torch.testing.assert_close(pretraining._logged["mask_reward"], -wanted)
+    torch.testing.assert_close(pretraining._logged["mask_ratio"], mask.float().mean())
 
 
 def test_neither_learns_from_the_others_loss(monkeypatch):

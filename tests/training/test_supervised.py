@@ -160,7 +160,7 @@ def test_progress_tells_step_rate_loss_and_time_left(tmp_path, monkeypatch, caps
     monkeypatch.setattr("emseg.progress.LINE_EVERY", 0.0)
     monkeypatch.setattr("emseg.training.callbacks.MEASURED_STEPS", 1)
     once: list[str] = []
-    progress = TrainingProgress(tell=once.append)
+    progress = TrainingProgress(report=once.append)
     train(tiny_module(), tmp_path, steps=3, val=False, callbacks=(progress,))
     (measured,) = once
     assert re.fullmatch(r"[\d.]+ s a step: the 1 steps to go take [\d.]+ s", measured)

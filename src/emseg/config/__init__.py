@@ -1,4 +1,4 @@
-"""Configuration: one tutorial YAML becomes a typed tree whose leaves are built by name."""
+"""Configuration: one tutorial YAML becomes typed settings, and objects that are built by name."""
 
 from emseg.config.constructed import check_targets
 from emseg.config.construction import build

@@ -1,7 +1,7 @@
-"""What `_target_` may name: kinds of leaves, by the module that defines them.
+"""What `_target_` may name, by the module that defines it.
 
-A folder of choices may be anybody's, and packages hold functions that run what a file says. So a
-package is never allowed as a whole: what decides is what a name stands for, and where that is made.
+A folder of choices may come from anyone, and packages have functions that run code from a file. So
+no package is allowed as a whole: the object behind a name, and its module, decide.
 """
 
 import inspect
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-# Modules of ours whose classes and functions are leaves, or parts of them.
+# Our modules whose classes and functions `_target_` may name.
 OURS = (
     "emseg.models.*",
     "emseg.losses.*",
@@ -33,7 +33,7 @@ OURS = (
     "emseg.training.schedules",
     "emseg.training.supervised",
 )
-# Of others, the classes below one of PyTorch's, and the modules that they may stand in.
+# From other packages: subclasses of these classes of PyTorch, in these modules.
 _NETWORKS = ("torch.nn.modules.*", "monai.networks.nets.*", "monai.networks.blocks.*")
 _OPTIMIZERS = ("torch.optim.*", "monai.optimizers.*")
 KINDS = {
@@ -41,8 +41,7 @@ KINDS = {
     "torch.optim.optimizer.Optimizer": _OPTIMIZERS,
     "torch.optim.lr_scheduler.LRScheduler": _OPTIMIZERS,
 }
-# Modules of networks and losses that download or open files, or call what a name in their arguments
-# stands for.
+# Modules of networks and losses that download or open files, or call what an argument names.
 REFUSED = (
     *(
         f"monai.networks.nets.{name}"
@@ -63,9 +62,9 @@ REFUSED = (
     ),
     "monai.losses.perceptual",
 )
-# Names that the folders of choices of earlier versions may hold, and what they are now.
+# Names in choices of earlier versions, and their present names.
 RENAMED = {r"emseg\.data\.augment_\w+": "emseg.data.augment"}
-# Below these a name is looked up at all.
+# Only names below these are looked up.
 ROOTS = ("emseg", "torch.nn", "torch.optim", "monai.networks", "monai.losses", "monai.optimizers")
 IN_WORDS = (
     "no network, loss, optimizer or schedule of torch or monai and no leaf of emseg; "
@@ -74,26 +73,26 @@ IN_WORDS = (
 
 
 def current_name(target: str) -> str:
-    """The dotted path at which what an earlier version called `target` is today."""
+    """The present dotted path of what an earlier version called `target`."""
     for earlier, now in RENAMED.items():
         target = re.sub(rf"^{earlier}\.", f"{now}.", target)
     return target
 
 
 def is_below(path: str, prefixes: Sequence[str]) -> bool:
-    """Whether the dotted path is one of the prefixes or lies below one."""
+    """Whether the dotted path is one of the prefixes or is below one."""
     return any(path == prefix or path.startswith(f"{prefix}.") for prefix in prefixes)
 
 
 def is_allowed(found: Any, allow: Sequence[str] = ()) -> bool:
-    """Whether a leaf may be made by `found`: a class or function of the kinds, or below `allow`."""
+    """Whether `_target_` may name `found`: an allowed class or function, or one below `allow`."""
     module = getattr(found, "__module__", None) or ""
     if not (inspect.isclass(found) or inspect.isroutine(found)):
         return False
     if is_below(module, allow):
         return True
     name = getattr(found, "__qualname__", "")
-    # Neither a method, nor something that only says that it is made there.
+    # Not a method, nor an object that only claims to be from that module.
     if getattr(sys.modules.get(module), name, None) is not found:
         return False
     if _among(module, OURS):

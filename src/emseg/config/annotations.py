@@ -1,4 +1,4 @@
-"""Values held against annotations: of the spine's dataclasses and of our callables alike."""
+"""Values checked against annotations, those of the config's dataclasses and of our callables."""
 
 import types
 from collections.abc import Iterator, Sequence
@@ -15,10 +15,10 @@ class _Misfit(Exception):
 
 
 def conform(key: str, value: Any, annotation: Any) -> Any:
-    """The value as the annotation has it (lists become tuples, ints become floats where asked).
+    """The value as the annotated type (lists become tuples, ints become floats if it says so).
 
-    `UserError` names the key, the value and what is allowed. Annotations that no YAML value can
-    have (arrays, callables) accept anything.
+    `UserError` names the key, the value and what is allowed. Annotations of types that YAML has not
+    (arrays, callables) accept anything.
     """
     try:
         return _fit(value, annotation)
@@ -69,7 +69,7 @@ def _typed_items(cls: type, node: dict[str, Any], path: str) -> dict[str, Any]:
     items = {}
     for key, item in node.items():
         here = f"{path}.{key}" if key else path
-        if item is not None:  # null takes a named thing away again
+        if item is not None:  # null removes a named item
             items[str(key)] = typed(cls, defaults(cls) | _mapping(here, item), here)
     return items
 
@@ -87,7 +87,7 @@ def _mapping(key: str, value: Any) -> dict[str, Any]:
 
 def _fit(value: Any, annotation: Any) -> Any:
     origin, args = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:  # the rule in it is compared by what owns the argument
+    if origin is Annotated:  # the class that has the field checks the rule in it
         return _fit(value, args[0])
     if origin is Literal:
         return _when(any(value == arg and type(value) is type(arg) for arg in args), value)

@@ -1,9 +1,9 @@
 """A tutorial as the chain of files it is made of, parents first.
 
-A tutorial is a Hydra primary config: `defaults: [/base, override /model: rsunet, _self_]`. A
-child names its parent instead of `/base` (`neuron_snemi`, `../common`). The files are read here
-rather than by Hydra because a setting must know which file, under which choice, it was written
-for; what Hydra would make of the same files is the same (a test holds the two together).
+A tutorial is a Hydra primary config: `defaults: [/base, override /model: rsunet, _self_]`. A child
+names its parent instead of `/base` (`neuron_snemi`, `../common`). The files are read here, not by
+Hydra, because we must know for which choice a setting was written; Hydra would make the same of the
+files (a test compares the two).
 
 A file without `defaults`, a user's own flat YAML, is read as `defaults: [/base, _self_]`.
 """
@@ -20,14 +20,14 @@ from emseg.config.reading import read_yaml
 from emseg.errors import UserError, nearest, unknown_name
 
 Choice = str | list[str]
-# Groups whose choice may also be written as the key `profile` of the section.
+# Groups whose choice may also be given by the key `profile` of the section.
 PROFILES = ("system", "tune")
 MODE_SECTIONS = ("train", "test", "tune")
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One file of the chain: its settings, and the choices in force once it is read."""
+    """One file of the chain: its settings, and the choices that hold after it."""
 
     path: Path
     body: dict[str, Any]
@@ -35,7 +35,7 @@ class Layer:
 
 
 def read_chain(config: Path, groups: dict[str, set[str]], folders: Sequence[Path]) -> list[Layer]:
-    """The layers from `base.yaml`, the first of `folders` that has one, to `config`."""
+    """The layers from `base.yaml`, in the first of `folders` that has one, to `config`."""
     base = _locate("/base", config, folders)
     body = read_yaml(base)
     choices = {
@@ -58,7 +58,7 @@ def known_choices(
     *,
     where: str,
 ) -> dict[str, Choice]:
-    """The switched choices, held against the groups and the files that are there."""
+    """The switched choices, checked against the groups and the existing files."""
     known = {}
     for group, choice in switched.items():
         if group not in current:
@@ -76,10 +76,10 @@ def known_choices(
     return known
 
 
-def kept(layer: Layer, final: dict[str, Choice]) -> tuple[dict[str, Any], list[str]]:
-    """The layer's settings less those written for a leaf that is no longer chosen; a line for each.
+def prune(layer: Layer, final: dict[str, Choice]) -> tuple[dict[str, Any], list[str]]:
+    """The layer's settings without those for a choice that was replaced, and a line for each.
 
-    "A choice owns its settings": also in the mode sections. Settings of the spine always stay.
+    "A choice owns its settings": also in the mode sections. Settings of no choice always stay.
     """
     body, notes = copy.deepcopy(layer.body), []
     for group in LEAF_GROUPS:
@@ -161,7 +161,7 @@ def _locate(entry: str, child: Path, folders: Sequence[Path]) -> Path:
 
 
 def _take(root: dict[str, Any], path: list[str]) -> list[str]:
-    """Removes the node at `path` and names the settings that went with it."""
+    """Removes the node at `path` and names its settings."""
     for part in path[:-1]:
         root = root.get(part) if isinstance(root.get(part), dict) else {}
     taken = root.pop(path[-1], None)

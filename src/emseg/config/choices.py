@@ -1,4 +1,4 @@
-"""The choices of a config composed by Hydra: every group's file, and nothing of the tutorial."""
+"""The choices of a config, composed by Hydra from every group's file, without the tutorial."""
 
 import json
 import warnings
@@ -47,8 +47,8 @@ def list_groups(folders: Sequence[Path]) -> dict[str, set[str]]:
 def compose_choices(folders: Sequence[Path], choices: dict[str, Choice]) -> dict[str, Any]:
     """The chosen files, each at its key, as plain containers with interpolations unresolved.
 
-    Earlier folders win where two have the same file. There is no primary config: Hydra looks for
-    one in a folder that it reads itself, and gets one without any.
+    If two folders have the same file, the earlier one wins. There is no primary config: Hydra looks
+    for one in a folder that it reads itself, so it gets a folder without any.
     """
     first, *rest = [str(folder.resolve()) for folder in folders]
     paths = ",".join(

@@ -1,4 +1,4 @@
-"""The second step of checking: what a mode uses is imported and constructed, before any data."""
+"""The second step of checking: what a mode uses is imported and built, before any data are read."""
 
 import inspect
 from collections.abc import Iterator
@@ -23,22 +23,22 @@ USES: dict[str, tuple[str, ...]] = {
     ),
     "test": ("model", "target", "decoding", "evaluation.metrics"),
     "infer": ("model", "target"),
-    # These two look for what infer and decode would make, by the same settings.
+    # These two modes look for results of infer and decode with the same settings.
     "decode": ("model", "target", "decoding"),
     "evaluate": ("model", "target", "decoding", "evaluation.metrics"),
     "tune": ("model", "target", "decoding", "evaluation.metrics"),
     "sweep": ("model", "target", "decoding", "evaluation.metrics"),
 }
-# Of a file, whatever network has made it.
+# For an input file, made by any network.
 USES_OF_FILE = {"decode": ("target", "decoding"), "evaluate": ("evaluation.metrics",)}
 
 
 def check_targets(loaded: Loaded, mode: str, *, of_file: bool = False) -> None:
-    """Raises `UserError` for the first leaf of the mode that cannot be built as it is written.
+    """Raises `UserError` for the first choice of the mode that cannot be built as it is written.
 
-    Models are built on the meta device, so that no memory is taken. An empty leaf (`{}`, nothing
-    chosen) is passed over; functions with data to come (decoders, metrics) are not called. A mode
-    that begins with a file (`of_file`: --input) needs no network.
+    Models are built on the meta device, so that they take no memory. An empty one (`{}`, nothing
+    chosen) is skipped; functions of data (decoders, metrics) are not called. A mode that begins
+    with a file (`of_file`: --input) needs no network.
     """
     if mode not in USES:
         raise unknown_name("mode", mode, USES)
@@ -86,9 +86,9 @@ def _model(loaded: Loaded, facts: dict[str, Any]) -> Any:
 
 @contextmanager
 def without_values() -> Iterator[None]:
-    """Tensors made in here are of the meta device, and nothing is drawn to fill them.
+    """Within it tensors are made on the meta device, and no random numbers are drawn.
 
-    Drawn there, PyTorch imports its compiler first, which takes longer than all else here.
+    To draw on the meta device PyTorch imports its compiler, which takes longer than all else here.
     """
     import torch
     from torch.overrides import TorchFunctionMode
@@ -101,7 +101,7 @@ def without_values() -> Iterator[None]:
         ) -> Any:
             if func in fills:
                 return args[0]
-            # Of this a constructor wants the numbers (MONAI's SwinUNETR).
+            # A constructor (MONAI's SwinUNETR) needs the values of this.
             there = {"device": "cpu"} if func is torch.linspace else {}
             return func(*args, **there, **(kwargs or {}))
 
@@ -114,15 +114,15 @@ def _loss(loaded: Loaded, facts: dict[str, Any]) -> Any:
 
 
 def _check_objective(loaded: Loaded) -> None:
-    """The objective takes the model and the loss; what optimizes them is looked at by itself."""
+    """The objective takes the model and the loss; the optimizer is checked separately."""
     root, allow = loaded.root, loaded.allow
     if not (root.model and root.loss):
         return
     target = resolve(root.objective.get("_target_"), key="objective", allow=allow)
-    # Its own word for what it is made of: this package imports none that builds networks.
+    # Its own class of parts: this package does not import packages that build networks.
     made_of = inspect.signature(target, eval_str=True).parameters.get("parts")
     if made_of is not None:
-        # Without a target, what a network makes are images.
+        # Without a target the network's output is an image.
         facts = _target_facts(loaded) if target.of_target else _facts_of(None)
         parts = made_of.annotation(
             net=_model(loaded, facts),
@@ -136,7 +136,7 @@ def _check_objective(loaded: Loaded) -> None:
 
 
 def _target_facts(loaded: Loaded) -> dict[str, Any]:
-    """What the config's target says of a network's channels; a single one where none is chosen."""
+    """What the config's target says about a network's channels; one channel without a target."""
     node = loaded.root.target
     return _facts_of(build(node, kind="target", allow=loaded.allow) if node else None)
 
@@ -154,7 +154,7 @@ def _check_optimizer(loaded: Loaded) -> None:
 
     plan = loaded.root.optimization
     kind, allow = "optimization.optimizer", loaded.allow
-    # Parts of the network may have settings of their own.
+    # Parts of the network may have their own settings.
     net = _model(loaded, _target_facts(loaded)) if loaded.root.model else torch.nn.Linear(1, 1)
     named = list(net.named_parameters())
     optimizer = build(plan.optimizer, kind=kind, allow=allow, params=named)
@@ -176,7 +176,7 @@ def _check_optimizer(loaded: Loaded) -> None:
 
 
 def _check_step(optimizer: Any) -> None:
-    """Nothing, or a UserError for an optimizer that cannot take a step with gradients of ours."""
+    """Raises UserError if the optimizer cannot take a step with our gradients."""
     import torch
 
     kind, weight = type(optimizer), torch.nn.Parameter(torch.zeros(2, 2))
@@ -185,7 +185,7 @@ def _check_step(optimizer: Any) -> None:
     settings = {name: value for name, value in optimizer.defaults.items() if name in taken}
     try:
         kind([weight], **settings).step(lambda: torch.zeros(()))
-    # An optimizer may be anybody's.
+    # The optimizer may be the user's own.
     except Exception as error:
         name = kind.__name__
         raise UserError(f"optimization.optimizer: {name} cannot take a step: {error}") from error

@@ -1,4 +1,4 @@
-"""Leaves built from their nodes: `_target_` resolved, arguments held against the signature."""
+"""Objects built from nodes: `_target_` resolved, arguments checked against the signature."""
 
 import importlib
 import inspect
@@ -20,13 +20,13 @@ def build(
     allow: Sequence[str] = (),
     **supplied: Any,
 ) -> Any:
-    """The object that a leaf describes: the target called, or a partial of it.
+    """The object that a node with `_target_` describes: the target called, or a partial of it.
 
-    Nested leaves are built first. The target is called once nothing that it requires is missing
-    (a model, a loss module, an optimizer given its `params`); otherwise a `functools.partial` waits
-    for the rest (a decoder for its `prediction`). `supplied` are arguments of the kind's table
-    (`leaves.SUPPLIED`), passed on only where the target asks for them by name. `name` is the key
-    in errors when it is not the kind (`evaluation.metrics.voi`); `allow` as in `load`. Raises
+    Nested nodes are built first. The target is called if no required argument is missing (a model,
+    a loss module, an optimizer given its `params`); otherwise a `functools.partial` waits for the
+    rest (a decoder for its `prediction`). `supplied` are arguments of the kind's table
+    (`leaves.SUPPLIED`), passed on only if the target has arguments of these names. `name` is the
+    key in errors if it is not the kind (`evaluation.metrics.voi`); `allow` as in `load`. Raises
     `UserError` for a target that may not be used and for arguments that do not fit it.
     """
     if kind not in SUPPLIED:
@@ -40,16 +40,16 @@ def build(
 
 
 def check_code_read(node: Mapping[str, Any], *, kind: str) -> None:
-    """Nothing, or a UserError for what code reads of a leaf where it is of another type."""
+    """Raises UserError if a key that code reads from a node is of another type."""
     for key in CODE_READ.get(kind, {}):
         if key in node:
             conform(f"{kind}.{key}", node[key], CODE_READ_TYPES[key])
 
 
 def resolve(target: Any, *, key: str, allow: Sequence[str] = ()) -> Callable[..., Any]:
-    """The class or function that `_target_` names: a leaf (`allowed`), or what lies below `allow`.
+    """The class or function that `_target_` names: see `allowed`; or one below `allow`.
 
-    Raises `UserError` for any other; what lies elsewhere is not even imported.
+    Raises `UserError` for any other; other modules are not even imported.
     """
     refusal = f"{key}._target_: {target!r} is {IN_WORDS}"
     if not isinstance(target, str) or not is_below(target, (*ROOTS, *allow)):
@@ -109,7 +109,7 @@ def _checked(
     *,
     ours: bool,
 ) -> dict[str, Any]:
-    """The arguments, converted to the annotations where the callable is ours."""
+    """The arguments, converted to the annotated types if the callable is ours."""
     allowed = [name for name in signature.parameters if _takes(signature, name)]
     checked = {}
     for name, value in arguments.items():

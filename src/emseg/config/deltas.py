@@ -1,4 +1,4 @@
-"""Plain containers merged over one another, and the difference of two."""
+"""Plain containers merged, and the difference of two."""
 
 import copy
 import re
@@ -17,9 +17,9 @@ def merge(
 ) -> dict[str, Any]:
     """`delta` over `base`: mappings merge key by key, anything else is replaced.
 
-    As in OmegaConf, a mapping over a reference (`${data.train}`) merges with what that stands for.
-    One volume over several named ones (or the reverse) under `data.<split>` replaces them, and so
-    do choices over a range (or the reverse) in a search space; `path` is where both stand.
+    As in OmegaConf, a mapping over a reference (`${data.train}`) merges with its value. One volume
+    over several named ones (or the reverse) under `data.<split>` replaces them, and so do choices
+    over a range (or the reverse) in a search space; `path` is the key of both.
     """
     return _merge(base, delta, path, base)
 
@@ -47,7 +47,7 @@ def difference(base: Any, changed: Any, path: tuple[str, ...] = ()) -> Any:
 
 
 def named_volumes(key: str, node: Any) -> Any:
-    """The volumes of one split by name (null: none); a lone one has the name ""."""
+    """The volumes of one split by name (null: none); a single unnamed one has the name ""."""
     if node is None:
         return {}
     if not isinstance(node, dict) or not is_volume(node):

@@ -1,4 +1,4 @@
-"""Every key that a config may hold, and the error for one that it may not."""
+"""Every key that a config may have, and the error for any other."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import is_dataclass
@@ -16,8 +16,8 @@ Tree = dict[str, Any] | None
 
 
 def key_tree(composed: dict[str, Any]) -> dict[str, Any]:
-    """The allowed keys: the spine's, the chosen leaves' as composed alone, the sections'."""
-    tree = _spine_tree(Root)
+    """The allowed keys: of the typed config, of the chosen files, and of the mode sections."""
+    tree = _typed_tree(Root)
     for kind in map(dotted, LEAF_GROUPS):
         *parents, last = kind.split(".")
         node, leaf = tree, composed
@@ -48,9 +48,9 @@ def check_keys(node: dict[str, Any], tree: dict[str, Any], *, where: str) -> Non
 
 
 def check_searched(leaf: Mapping[str, Any], keys: Collection[str], *, where: str) -> None:
-    """Raises for the first key that is neither an argument of the decoder nor part of a list there.
+    """Raises for the first key that is neither an argument of the decoder nor an element of one.
 
-    Parts are dotted (`aff_threshold.0`), and refused beside their whole.
+    Elements are dotted (`aff_threshold.0`), and refused together with the whole argument.
     """
     allowed = leaf.keys() - {"_target_"}
     for key in keys:
@@ -64,7 +64,7 @@ def check_searched(leaf: Mapping[str, Any], keys: Collection[str], *, where: str
 
 
 def refuse_targets(node: Any, *, where: str, path: str = "") -> None:
-    """Raises when code is named outside the group files."""
+    """Raises UserError if `_target_` is used outside the group files."""
     for key, value in node.items() if isinstance(node, dict) else enumerate(node):
         here = f"{path}.{key}" if path else str(key)
         if key == "_target_":
@@ -73,14 +73,14 @@ def refuse_targets(node: Any, *, where: str, path: str = "") -> None:
             refuse_targets(value, where=where, path=here)
 
 
-def _spine_tree(cls: type) -> dict[str, Any]:
+def _typed_tree(cls: type) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, annotation in get_type_hints(cls).items():
         inner = get_args(annotation)[-1] if get_origin(annotation) is dict else None
         if is_dataclass(annotation):
-            tree[name] = _spine_tree(annotation)
+            tree[name] = _typed_tree(annotation)
         else:
-            tree[name] = {"*": _spine_tree(inner)} if is_dataclass(inner) else None
+            tree[name] = {"*": _typed_tree(inner)} if is_dataclass(inner) else None
     return tree
 
 
@@ -124,7 +124,7 @@ def _paths(tree: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, .
 
 
 def _nearest_path(path: tuple[str, ...], known: list[tuple[str, ...]]) -> tuple[str, ...] | None:
-    """The key whose last part is most like the path's; one in the same place counts for more."""
+    """The key whose last part is most like the path's; keys of the same parent are preferred."""
 
     def likeness(other: tuple[str, ...]) -> tuple[float, int, int]:
         ratio = SequenceMatcher(None, path[-1], other[-1]).ratio()
@@ -142,5 +142,5 @@ def _section_paths(tree: Tree, path: tuple[str, ...]) -> Iterator[str]:
             yield from _section_paths(subtree, (*path, key))
 
 
-# The keys that must hold a mapping: the spine's sections and the leaves.
-_SECTIONS = {*_section_paths(_spine_tree(Root), ()), *map(dotted, LEAF_GROUPS)}
+# The keys that must hold a mapping: sections, and nodes with `_target_`.
+_SECTIONS = {*_section_paths(_typed_tree(Root), ()), *map(dotted, LEAF_GROUPS)}

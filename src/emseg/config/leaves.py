@@ -1,4 +1,4 @@
-"""The kinds of leaves: where they stand, what code supplies to them, what code reads of them."""
+"""The kinds of leaves (docs/config.md): their keys, and arguments that code supplies or reads."""
 
 from typing import Any
 
@@ -23,9 +23,8 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# Per kind, keys beside the arguments that code itself reads, with their defaults:
-# `init_from` is a checkpoint to take weights (and nothing else) from, `biases` and `temperature`
-# calibrate what a decoder gets.
+# Per kind, keys beside the arguments that code itself reads, with their defaults: `init_from` is a
+# checkpoint to take only weights from, `biases` and `temperature` calibrate a decoder's input.
 CODE_READ: dict[str, dict[str, Any]] = {
     "model": {"init_from": None},
     "decoding": {"biases": None, "temperature": 1.0},
@@ -36,12 +35,12 @@ CODE_READ_TYPES: dict[str, Any] = {
     "temperature": float,
 }
 
-# Per kind, arguments that change how a result is come by, but not the result.
+# Per kind, arguments that change how a result is computed, but not the result.
 NO_RESULT: dict[str, tuple[str, ...]] = {"decoding": ("memory_limit", "threads", "time_limit")}
 
 LEAF_GROUPS = tuple(kind.replace(".", "/") for kind in SUPPLIED)
 
 
 def dotted(group: str) -> str:
-    """The config key at which the group's choice stands."""
+    """The config key of the group's choice."""
     return group.replace("/", ".")

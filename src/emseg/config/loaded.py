@@ -1,6 +1,6 @@
 """A config loaded: chain, choices, overrides and modes put together and checked.
 
-Nothing that a leaf names is imported here; `targets.check_targets` does that afterwards.
+No `_target_` is imported here; `constructed.check_targets` does that afterwards.
 """
 
 import copy
@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from emseg.config.annotations import defaults, typed
-from emseg.config.chain import MODE_SECTIONS, PROFILES, Choice, kept, known_choices, read_chain
+from emseg.config.chain import MODE_SECTIONS, PROFILES, Choice, known_choices, prune, read_chain
 from emseg.config.choices import compose_choices, conf_folder, list_groups
 from emseg.config.construction import check_code_read
 from emseg.config.deltas import SPLITS, difference, merge, named_volumes
@@ -24,7 +24,7 @@ from emseg.config.overrides import Override, assign, locate, read_overrides
 from emseg.config.schema import Root, Space, Tune
 from emseg.errors import UserError, nearest, unknown_name
 
-# The sections that are merged over the root, in order, and the modes that go by them.
+# The sections that are merged over the root in each mode, in order.
 SECTIONS: dict[str, tuple[str, ...]] = {
     "plain": (),
     "train": ("train",),
@@ -37,7 +37,7 @@ MODES = {
     "infer": "test",
     "decode": "test",
     "evaluate": "test",
-    "predict": "test",  # of a notebook, which brings the images itself
+    "predict": "test",  # for a notebook, which supplies the images
     "sweep": "test",
     "tune": "tune",
 }
@@ -48,9 +48,9 @@ COMMAND_LINE = "the command line"
 class Loaded:
     """A config for one mode: `root` to read, `saved` to write as a run's `config.yaml`.
 
-    `saved` serves every mode: command-line values are folded in, mode sections are kept, and
-    `_target_`s come back through the choices of its `defaults`. `notes` are lines for the user.
-    `allow` are the module prefixes, beside ours, that `_target_` may name.
+    `saved` serves every mode: it includes command-line values and the mode sections, and gets its
+    `_target_`s from the choices in its `defaults`. `notes` are lines for the user. `allow` are the
+    module prefixes, beside ours, that `_target_` may name.
     """
 
     root: Root
@@ -86,7 +86,7 @@ def load(
     missing = list(_missing(plain[MODES[mode]], ""))
     if missing:
         raise UserError(f"{config}: no value for {', '.join(missing)} (mode {mode} needs one)")
-    # The other modes are checked too: a mistake in `test:` should not wait for the training's end.
+    # The other modes are checked too: a mistake in `test:` should be found before the training.
     roots = {
         name: _typed(tree, name) for name, tree in plain.items() if not any(_missing(tree, ""))
     }
@@ -107,7 +107,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    # OmegaConf reads more texts as numbers ("1e3") than the dumper knows of
+    # OmegaConf reads more texts as numbers ("1e3") than the dumper expects
     style = "'" if text[:1] in set("+-.0123456789") else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -117,7 +117,7 @@ _Dumper.add_representer(str, _represent_text)
 
 @dataclass(frozen=True)
 class _Written:
-    """What was written: the merged tree with its mode sections, and the values that win over it."""
+    """What the user wrote: the merged tree with mode sections, and the values that override it."""
 
     tree: dict[str, Any]
     values: list[Override]
@@ -136,7 +136,7 @@ def _compose(config: Path, overrides: Sequence[str], folders: Sequence[Path]) ->
     check_keys(composed, keys, where="the group files")
     tree = merge(defaults(Root), composed)
     for layer in layers:
-        body, dropped = kept(layer, choices)
+        body, dropped = prune(layer, choices)
         notes += dropped
         tree = merge(tree, _checked(body, keys, where=str(layer.path)))
     values = [locate(tree, value) for value in values]
@@ -196,7 +196,7 @@ def _typed(plain: dict[str, Any], name: str) -> Root:
 
 
 def _check_needs(root: Root, mode: str) -> None:
-    """What a mode cannot do without, though other modes can."""
+    """Checks settings that only some modes require."""
     if mode == "train" and root.optimization.total_steps is None:
         raise UserError(
             "optimization.max_steps or optimization.max_epochs: one must be set to train"
@@ -221,7 +221,7 @@ def _saved(plain: dict[str, dict[str, Any]], choices: dict[str, Choice]) -> dict
         name: _without_targets(difference(plain[under], plain[name]))
         for name, under in (("train", "plain"), ("test", "plain"), ("tune", "test"))
     }
-    # Whole, so that nothing of the choice's own space comes back under it.
+    # Whole, so that it is not merged with the search space of the choice.
     spaces = root["tune"]["search_space"]
     root["tune"]["search_space"] = {k: s and defaults(Space) | s for k, s in spaces.items()}
     root["tune"] |= deltas.pop("tune")

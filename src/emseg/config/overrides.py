@@ -57,7 +57,7 @@ def read_overrides(
 
 
 def locate(tree: dict[str, Any], override: Override) -> Override:
-    """The override with its path split as `tree` has it: keys of a search space hold dots."""
+    """The override with its path split to match `tree`: keys of a search space contain dots."""
     node: Any = tree
     path: list[str] = []
     rest = list(override.path)
@@ -87,9 +87,9 @@ def assign(root: dict[str, Any], override: Override) -> None:
 
 
 def _parse(raw: str) -> Any:
-    """What a word stands for; lists, mappings and quoted text as Hydra reads them.
+    """The value of a word; lists, mappings and quoted text as Hydra reads them.
 
-    The text itself where it is no such list, mapping or quoted text.
+    The text itself if it is not such a list, mapping or quoted text.
     """
     text = raw.strip()
     if not text.startswith(("[", "{", "'", '"')):
@@ -107,7 +107,7 @@ def _parse(raw: str) -> Any:
 
 
 def _as_in_files(value: Any) -> Any:
-    """The value with infinity as files write it, `.inf`, and not as Hydra does."""
+    """The value with infinity written as in files, `.inf`, not as in Hydra."""
     if isinstance(value, dict):
         return {str(key): _as_in_files(item) for key, item in value.items()}
     if isinstance(value, list):

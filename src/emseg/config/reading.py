@@ -1,7 +1,7 @@
-"""YAML files as plain containers, and what a word in one, or on the command line, stands for.
+"""YAML files as plain containers, and the value of a word in one or on the command line.
 
-A word means the same in both. It is a number, true, false or null where it is written as one, and
-else the text that it is: `off`, `010`, `0x1F`, `1:30` and `.nan` are text. Keys are text always.
+A word means the same in both. It is a number, true, false or null if written as one, else text:
+`off`, `010`, `0x1F`, `1:30` and `.nan` are text. Keys are always text.
 """
 
 import math
@@ -15,7 +15,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from emseg.errors import UserError
 
-# More than this no one writes; what goes on without end is not read to its end.
+# No real config is larger; an endless file is not read to its end.
 MOST_BYTES = 4 * 2**20
 MOST_LEVELS = 40
 MOST_NODES = 100_000
@@ -26,14 +26,14 @@ _DIGITS = r"[0-9](?:_?[0-9])*"
 _POINT = rf"(?:{_INT}\.|{_INT}?\.{_DIGITS})"
 _WHOLE = re.compile(rf"[+-]?{_INT}", re.ASCII)
 _REAL = re.compile(rf"[+-]?(?:{_POINT}|(?:{_INT}|{_POINT})[eE][+-]?{_DIGITS})", re.ASCII)
-# As YAML writes it; what is no number at all (.nan) nobody means.
+# As in YAML; nobody means a value that is not a number (.nan).
 _INFINITE = re.compile(r"[+-]?\.inf", re.IGNORECASE)
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
 _WORD, _MERGE = "!word", "tag:yaml.org,2002:merge"
 
 
 def read_word(text: str) -> str | int | float | bool | None:
-    """What a word without quotes stands for."""
+    """The value of a word without quotes."""
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     if _WHOLE.fullmatch(text) and len(text) <= MOST_DIGITS:
@@ -48,8 +48,8 @@ def read_word(text: str) -> str | int | float | bool | None:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file, interpolations unresolved.
 
-    Raises `UserError` for what is no text or no YAML, for a key that is there twice, tags, and what
-    is larger or deeper than any config.
+    Raises `UserError` for a file that is not text or not YAML, for a repeated key, for tags, and
+    for a file larger or deeper than any config.
     """
     try:
         if path.stat().st_size > MOST_BYTES:
@@ -68,7 +68,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def yaml_error(path: Path | str, error: yaml.YAMLError) -> UserError:
-    """The error for broken YAML: file, line and what the parser minds there."""
+    """The error for broken YAML: file, line and the parser's complaint."""
     mark = getattr(error, "problem_mark", None)
     place = f"{path}:{mark.line + 1}" if mark else str(path)
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
@@ -83,7 +83,7 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._depth = 0
-        # Of every node that is whole: how many values it stands for, on how many levels.
+        # For every finished node: the number of its values and of its levels.
         self._measures: dict[Node, tuple[int, int]] = {}
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
@@ -94,7 +94,7 @@ class _Loader(yaml.SafeLoader):
         return super().resolve(kind, value, implicit)
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """The node, unless it is too deep, stands in itself, or grows by aliases without end."""
+        """The node, unless it is too deep, contains itself, or grows endlessly by aliases."""
         mark, alias = self.peek_event().start_mark, self.check_event(yaml.AliasEvent)
         self._depth += 1
         if self._depth > MOST_LEVELS:
@@ -119,7 +119,7 @@ class _Loader(yaml.SafeLoader):
         return 1 + sum(size for size, _ in measures), 1 + max((d for _, d in measures), default=0)
 
     def mapping(self, node: MappingNode) -> dict[str, Any]:
-        """The mapping, whose keys are the words as they are written, each there once."""
+        """The mapping, with keys as they are written, each only once."""
         written = set()
         for key, _ in node.value:
             if not isinstance(key, ScalarNode):

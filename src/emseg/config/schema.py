@@ -1,7 +1,7 @@
-"""The typed spine of a config; its leaves (`_target_` and arguments) stay plain dicts.
+"""The typed config; nodes with `_target_` and arguments stay plain dicts.
 
 Field types are enforced by `typed`, lengths and ranges by each `__post_init__`, whose messages
-begin with the field's name so that `typed` can put the dotted path before it.
+begin with the field's name; `typed` puts the dotted path before it.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ Leaf = dict[str, Any]
 
 @dataclass(kw_only=True)
 class System:
-    """Devices and workers, -1 for all that are there; `memory` in GiB, null for the machine's."""
+    """Devices and workers, -1 for all available; `memory` in GiB, null for the machine's."""
 
     num_gpus: int = -1
     num_workers: int = -1
@@ -34,7 +34,7 @@ class System:
 
 @dataclass(kw_only=True)
 class EmaConfig:
-    """The moving average of the weights: the live ones for `warmup_steps`, then `decay`."""
+    """The moving average of the weights: a copy during `warmup_steps`, then with `decay`."""
 
     enabled: bool = False
     decay: float = 0.999
@@ -69,7 +69,7 @@ class Optimization:
 
     @property
     def total_steps(self) -> int | None:
-        """The optimizer steps of the whole training: the fewer of what steps and epochs allow."""
+        """The optimizer steps of the whole training: the smaller limit of steps and epochs."""
         by_epochs = None if self.max_epochs is None else self.max_epochs * self.n_steps_per_epoch
         limits = [limit for limit in (self.max_steps, by_epochs) if limit is not None]
         return min(limits, default=None)
@@ -77,7 +77,7 @@ class Optimization:
 
 @dataclass(kw_only=True)
 class BorderMask:
-    """Truth that no metric counts: within `distance` pixels of its borders, in each section.
+    """Truth that metrics ignore: within `distance` pixels of its borders, in each section.
 
     The distance is Euclidean (edt, CREMI's) or that to the side of a square (square, dbMiM's).
     """
@@ -93,9 +93,9 @@ class BorderMask:
 
 @dataclass(kw_only=True)
 class Evaluation:
-    """What a segmentation is measured by; a metric's name is free.
+    """The metrics of a segmentation; their names are free.
 
-    Of each volume `keep_segmentations` of earlier settings are kept beside the latest.
+    For each volume `keep_segmentations` earlier ones stay beside the latest.
     """
 
     enabled: bool = True
@@ -104,15 +104,15 @@ class Evaluation:
     metrics: dict[str, Leaf] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        kept = self.keep_segmentations
-        require(kept >= 0, "keep_segmentations", kept, "0 (none) or a count")
+        most = self.keep_segmentations
+        require(most >= 0, "keep_segmentations", most, "0 (none) or a count")
 
 
 @dataclass(kw_only=True)
 class Space:
-    """The values of one tuned argument: `choices`, or `low` to `high`, in steps where there is one.
+    """The values of one tuned argument: `choices`, or `low` to `high`, in steps of `step` if given.
 
-    Whole numbers in `low`, `high` and `step` (where given) mean whole numbers only.
+    If `low`, `high` and `step` (if given) are whole numbers, so are all values.
     """
 
     low: int | float | None = None
@@ -157,7 +157,7 @@ class Tune:
 
 @dataclass(kw_only=True)
 class Checkpoint:
-    """Which weights are kept: the `save_top_k` best by `monitor`, the last, every n-th step."""
+    """Which weights are saved: the `save_top_k` best by `monitor`, the last, every n-th step."""
 
     monitor: str = "train_loss_total_epoch"
     mode: Literal["min", "max"] = "min"
@@ -172,7 +172,7 @@ class Checkpoint:
 
 @dataclass(kw_only=True)
 class Images:
-    """Panels in TensorBoard: raw, target and prediction, or what the objective has instead."""
+    """Images in TensorBoard: raw, target and prediction, or what the objective shows instead."""
 
     every_n_epochs: int = 10
     n_images: int = 8
@@ -185,7 +185,7 @@ class Images:
 
 @dataclass(kw_only=True)
 class Logging:
-    """How often TensorBoard hears of the training."""
+    """How often values are logged for TensorBoard."""
 
     log_every_n_steps: int = 50
     images: Images = field(default_factory=Images)
@@ -196,7 +196,7 @@ class Logging:
 
 @dataclass(kw_only=True)
 class Monitor:
-    """What a training leaves behind."""
+    """What a training saves and logs."""
 
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     logging: Logging = field(default_factory=Logging)

@@ -1,4 +1,4 @@
-"""The part of the config's spine that names volumes and how patches are taken from them."""
+"""The typed config of volumes and of the patches that are taken from them."""
 
 from dataclasses import dataclass, field
 from itertools import permutations
@@ -18,8 +18,8 @@ AXIS_ORDERS = [
 class VolumeConfig:
     """One volume; `path` is the root that image, label, mask and skeletons are relative to.
 
-    `range` is along `range_axis`, by default the first that is stored. Beside 0, `background` is an
-    id of the label for it, and `unlabelled` one for what is not known.
+    `range` is along `range_axis`, by default the first stored axis. In addition to 0, the label id
+    `background` means background, and the id `unlabelled` means unknown.
     """
 
     image: str
@@ -80,9 +80,9 @@ class RejectSamplingConfig:
 
 @dataclass(kw_only=True)
 class Data:
-    """Volumes by name; a lone unnamed one has the key "" (the stage names it).
+    """Volumes by name; a single unnamed one has the key "" (the stage names it).
 
-    Patches of `unlabelled` are what an objective=consistency learns from beside those of `train`.
+    An objective=consistency also learns from patches of `unlabelled`.
     """
 
     train: dict[str, VolumeConfig] = field(default_factory=dict)
@@ -128,6 +128,6 @@ class Data:
 
     @property
     def intensities(self) -> dict[str, tuple[float, float] | None]:
-        """What says which intensities become 0 and 1, by key: one at most is not None."""
+        """The settings of the intensities that become 0 and 1, by key: at most one is not None."""
         keys = ("intensity_range", "intensity_percentiles")
         return {key: getattr(self, key) for key in keys}

@@ -1,4 +1,4 @@
-"""The part of the config's spine that says how volumes are predicted, and what predictions hold."""
+"""The typed config of inference, and of what predictions hold."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,11 +10,11 @@ from emseg.config.schema_data import AXIS_ORDERS
 
 @dataclass(kw_only=True)
 class Window:
-    """The sliding window; `window_size` null is chosen from volume, training patch and memory.
+    """The sliding window; a null `window_size` is chosen from volume, training patch and memory.
 
-    `overlap` is a part of the window; null is half of a `window_size` that is set, else half the
-    training patch. Windows are predicted on `sw_device` and summed on `output_device`: null is what
-    `system` says.
+    `overlap` is a fraction of the window; null is half of a given `window_size`, else half the
+    training patch. Windows are predicted on `sw_device` and summed on `output_device`: null for the
+    device of `system`.
     """
 
     window_size: Axes3 | None = None
@@ -53,16 +53,17 @@ class InferenceModel:
 
     @property
     def selected(self) -> list[int] | str | None:
-        """The channels, or the head, that the decoder is to see."""
+        """The channels, or the head, that the decoder gets."""
         return self.select_channel if self.head is None else self.head
 
 
 @dataclass(kw_only=True)
 class PredictionConfig:
-    """What `--input` of decode holds, where its file does not say so: a prediction made elsewhere.
+    """What `--input` of decode holds if its file does not say so: a prediction of another program.
 
-    `offsets` (voxels, stored axes) are one for each channel, 0, 0, 0 for what is no affinity.
-    `scale` is the number that stands for a probability of 1: null is 255 for uint8, 1 for floats.
+    `offsets` (voxels, stored axes) has one for each channel, 0, 0, 0 for a channel that is not an
+    affinity. `scale` is the number that means a probability of 1: null is 255 for uint8, 1 for
+    floats.
     """
 
     values: Literal["probability", "scaled", "logit"] | None = None
@@ -104,7 +105,7 @@ class TestTimeAugmentation:
 
 @dataclass(kw_only=True)
 class Inference:
-    """From a volume to a prediction on the volume's own support."""
+    """From a volume to a prediction of all its voxels."""
 
     window: Window = field(default_factory=Window)
     pad: Axes3 = (0, 0, 0)

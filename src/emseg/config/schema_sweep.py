@@ -1,4 +1,4 @@
-"""The part of the config's spine that names a grid of decoders."""
+"""The typed config of a grid of decoders."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,8 +10,8 @@ from emseg.config.limits import is_name, require
 class SweepConfig:
     """Every combination of the values in `grid`, whose keys are arguments of the decoder.
 
-    `best` names the scores by whose mean over the volumes combinations are chosen; `name` begins
-    the names of the files. `tables` asks for the files of a published evaluation beside them.
+    `best` names the scores whose mean over the volumes selects the best combinations; file names
+    begin with `name`. `tables` adds the files of a published evaluation.
     """
 
     name: str = "sweep"

@@ -1,4 +1,4 @@
-"""How much of a volume a patch takes, and whether a volume has as much."""
+"""How much of a volume a patch needs, and whether a volume is large enough."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ NO_CONTEXT = ((0, 0, 0), (0, 0, 0))
 
 
 class Changes(Protocol):
-    """What changes patches at random: an augmentation or a perturbation."""
+    """Random changes of patches: an augmentation or a perturbation."""
 
     def margin(self, size: Size) -> Size: ...
 
@@ -23,9 +23,9 @@ class Changes(Protocol):
 
 @dataclass(frozen=True)
 class Crop:
-    """What is read for a patch: itself, the target's `context`, the augmentation's `margin`.
+    """The region read for a patch: itself, the target's `context`, the augmentation's `margin`.
 
-    `context` is what stands before the patch; `size` is the patch with the context on both sides.
+    `context` is the part before the patch; `size` is the patch with the context on both sides.
     """
 
     patch: Size
@@ -35,19 +35,19 @@ class Crop:
 
     @property
     def whole(self) -> Size:
-        """All that is read."""
+        """The size of all that is read."""
         return added(self.size, self.margin, self.margin)
 
     @property
     def within(self) -> Size:
-        """What of it has to lie in the volume: the context may leave it."""
+        """The size that must be inside the volume: only the context may extend beyond it."""
         return added(self.patch, self.margin, self.margin)
 
 
 def crop_of(
     patch_size: Sequence[int], *, target: Target | None, target_context: bool, changes: Changes
 ) -> Crop:
-    """The crop for a patch; a UserError where it is too small for the target."""
+    """The crop for a patch; UserError if the patch is too small for the target."""
     check_patch_size(patch_size)
     before, after = context_of(target) if target and target_context else NO_CONTEXT
     size = added(patch_size, before, after)
@@ -59,8 +59,9 @@ def crop_of(
 def check_fit(
     volumes: Sequence[LabelledVolume], crop: Crop, *, changes: Changes, pad_small: bool
 ) -> list[str]:
-    """A note on each volume that is reflected; UserErrors: changes that the patch cannot undergo,
-    a volume that is too small for it. Only shapes are looked at.
+    """A note on each volume that is reflected. Only shapes are used.
+
+    UserErrors: changes that do not fit the patch, a volume that is too small for it.
     """
     for axes in dict.fromkeys(volume.image.axes for volume in volumes):
         changes.check(crop.size, axes)

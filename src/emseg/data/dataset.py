@@ -23,34 +23,33 @@ class PatchDataset:
     """An endless dataset: sample `index` is a pure function of (seed, namespace, index).
 
     It does not matter which worker or device asks, or in what order. Index 0, 1, 2 ... are the
-    samples of a training run; `namespace` keeps apart streams that share a seed (0 training,
-    1 validation). A sample is a dict of arrays:
+    samples of a training run; `namespace` separates streams with the same seed (0 training, 1
+    validation). A sample is a dict of arrays:
 
     - image (C, Z, Y, X) float32 in [0, 1],
     - target (K, Z, Y, X) uint8 and mask (K, Z, Y, X) bool, true where the target is known,
     - label (Z, Y, X) int32, 0 background, -1 unlabelled,
-    - with `reject`, draws (3) int64: how many it took, whether the patch has foreground enough,
-      whether it was accepted (else it is the last of as many as are drawn).
+    - with `reject`, draws (3) int64: the number of draws, whether the patch has enough
+      foreground, whether it was accepted (else it is just the last draw).
 
-    Without a `target` it has the image alone, and seed, int64: a random number of the sample, which
-    decides what else is done to it at random. Volumes need no labels then. With a `perturbation`,
-    which takes the place of `augment`, `image` is the clean view and `perturbed` (C, Z, Y, X),
-    float32 in [0, 1], that of the student.
+    Without a `target` it has only the image, and seed, int64: a random number for all later random
+    changes of the sample. Volumes need no labels then. With a `perturbation`, which replaces
+    `augment`, `image` is the clean view and `perturbed` (C, Z, Y, X), float32 in [0, 1], that of
+    the student.
 
-    The patch is read with the augmentation's margin around it, augmented, cut to `patch_size`,
-    and only then made into the target. With `target_context` it is read and augmented with what
-    the target needs beyond it, so that pairs across its faces are known too, and cut when the
-    target is made; context may leave the volume, where it is reflected and unlabelled. With
-    `relabel_crops` pieces of an object that do not touch within the crop are other objects.
+    The patch is read with the augmentation's margin around it, augmented, and cropped to
+    `patch_size` before the target is made. With `target_context` it is read and augmented with what
+    the target needs beyond it, so that pairs across its faces are known too, and cropped when the
+    target is made; context may extend beyond the volume, where it is reflected and unlabelled. With
+    `relabel_crops` pieces of an object that do not touch within the crop become different objects.
 
     Volumes are drawn by their weights, or by their number of positions; `reject` looks at the
-    labels of the patch before anything is done to it. A volume smaller than the crop is a UserError
-    unless `pad_small` reflects its image (the labels out there are unlabelled). `preload` reads the
-    volumes into memory, images in their stored dtype: workers that are forked share it, spawned
-    ones get a copy each.
+    labels of the unchanged patch. A volume smaller than the crop is a UserError unless `pad_small`
+    reflects its image (labels outside are unlabelled). `preload` reads the volumes into memory,
+    images in their stored dtype: forked workers share it, spawned ones get a copy each.
 
-    Before the first sample, whatever is wrong with the volumes is a UserError that names the file;
-    `notes` tell the user which volumes are reflected.
+    Before the first sample any fault of the volumes is a UserError that names the file; `notes` say
+    which volumes are reflected.
     """
 
     def __init__(
@@ -121,7 +120,7 @@ class PatchDataset:
             image, perturbed = self._perturbation.views(crop, self._size, rng)
             return {"image": image, "perturbed": perturbed, "seed": _seed(rng)}
         sample = self._augment(crop, self._size, rng)
-        # Arrays of its own: what is preloaded is shared and may not be written to.
+        # Copies: preloaded arrays are shared and must not be changed.
         if self._target is None:
             image = np.ascontiguousarray(to_unit(sample.image))
             return {"image": image, "seed": _seed(rng)}
@@ -138,7 +137,7 @@ class PatchDataset:
         return {name: np.ascontiguousarray(array) for name, array in made.items()}
 
     def _place(self, rng: np.random.Generator) -> tuple[Place, Draws | None]:
-        """A volume's number and the corner of a crop in it, and what it took to find them."""
+        """A volume's number and the corner of a crop in it, and how they were drawn."""
         if self._reject is None:
             return self._positions.draw(rng), None
         return self._reject.draw(lambda: self._positions.draw(rng), self._enough, rng)
@@ -151,7 +150,7 @@ class PatchDataset:
         return np.count_nonzero(labels > 0) >= self._reject.size_thres
 
     def _crop_at(self, place: Place) -> Sample:
-        """A crop, uint8 where intensities are stored as such and mean what they are."""
+        """A crop, uint8 if intensities are stored as uint8 and not rescaled."""
         number, corner = place
         start = [first - before for first, before in zip(corner, self._before, strict=True)]
         stop = [first + size for first, size in zip(start, self._crop, strict=True)]

@@ -8,9 +8,9 @@ from emseg.errors import UserError
 
 
 class Foreground:
-    """The target of one channel, `name`: 1 where there is an object, whichever it is, else 0.
+    """The target with one channel, `name`: 1 in any object, else 0.
 
-    Unlabelled voxels (-1) are masked. A name that is no word is a UserError.
+    Unlabelled voxels (-1) are masked. UserError for a name that is no identifier.
     """
 
     def __init__(self, *, name: str = "foreground") -> None:
@@ -29,7 +29,7 @@ class Foreground:
         return (self.name,)
 
     def check(self, patch_size: Sequence[int]) -> None:
-        """Nothing: patches of any size will do."""
+        """Does nothing: all patch sizes are allowed."""
 
     def __call__(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Foreground uint8 and its mask (bool, true = known), (1, Z, Y, X), of labels (Z, Y, X)."""

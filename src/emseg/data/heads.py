@@ -1,4 +1,4 @@
-"""Several targets of one network, by name."""
+"""Several named targets of one network."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
@@ -11,14 +11,14 @@ from emseg.kernels.affinity import EdgeSide
 
 
 class Heads:
-    """The channels of several named targets, one after the other; None takes one away.
+    """The channels of several named targets, one after the other; None removes one.
 
     `heads` has for each name its channels [first, stop), in order. `activations` says how each
     channel's logit becomes its value: `sigmoid` for a probability, `tanh` for values in [-1, 1].
-    Where there are affinities, `offsets` has an offset for each channel, (0, 0, 0) for one that is
-    none, and `edge_side` is that of all of them; else both are None.
+    With affinities, `offsets` has an offset for each channel, (0, 0, 0) for other channels, and
+    `edge_side` is the same for all of them; else both are None.
 
-    UserErrors: no targets, a name that is no word, two channels of one name, affinities of
+    UserErrors: no targets, an invalid name, two channels with the same name, affinities with
     different edge sides.
     """
 
@@ -54,7 +54,7 @@ class Heads:
         return tuple(before.tolist()), tuple(after.tolist())
 
     def check(self, patch_size: Sequence[int]) -> None:
-        """Nothing, or the UserError of a target that such patches are too small for."""
+        """Raises the UserError of a target for which such patches are too small."""
         for target in self._targets.values():
             target.check(patch_size)
 
@@ -65,12 +65,12 @@ class Heads:
 
 
 def activations_of(target: Target) -> tuple[str, ...]:
-    """For each channel `sigmoid` or `tanh`; a target that does not say has probabilities."""
+    """For each channel `sigmoid` or `tanh`; by default probabilities."""
     return getattr(target, "activations", None) or ("sigmoid",) * target.out_channels
 
 
 def context_of(target: Target) -> Context:
-    """How many voxels before and after a patch its values depend on; none where it does not say."""
+    """How many voxels before and after a patch its values depend on; by default none."""
     return getattr(target, "context", None) or ((0, 0, 0), (0, 0, 0))
 
 

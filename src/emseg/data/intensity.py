@@ -1,4 +1,4 @@
-"""From stored intensities to the numbers a network sees, the same in training and inference."""
+"""From stored intensities to a network's input values, the same in training and inference."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,22 +7,22 @@ import numpy as np
 from emseg.errors import UserError
 from emseg.volumes import Volume
 
-# Voxels looked at together when a whole volume is checked: 64 MB of float32.
+# Voxels that are checked together: 64 MB of float32.
 SLAB_VOXELS = 1 << 24
-# Of a volume with more of them, percentiles are those of slabs that are evenly spaced.
+# For volumes with more voxels, percentiles are those of evenly spaced slabs.
 MOST_VOXELS = 1 << 30
-# Levels between the extremes of values that are not integers of 16 bits or fewer.
+# Levels between the extremes for values other than integers of 16 bits or fewer.
 LEVELS = 1 << 16
 
-# The first voxel of a slab, and the one beyond its last.
+# The first voxel of a slab, and one past the last.
 Bounds = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def to_unit(array: np.ndarray, *, intensity_range: Sequence[float] | None = None) -> np.ndarray:
     """The intensities as new float32 in [0, 1], same shape.
 
-    Unsigned integers are divided by their dtype's maximum and floats taken as they are, unless
-    `intensity_range` (lo, hi) is given: lo becomes 0 and hi 1, and what lies beyond saturates.
+    Unsigned integers are divided by their dtype's maximum and floats are used as they are, unless
+    `intensity_range` (lo, hi) is given: lo becomes 0 and hi 1, and values outside are clipped.
     """
     if intensity_range is None:
         if array.dtype.kind == "f":
@@ -40,11 +40,11 @@ def range_of(
     intensity_range: Sequence[float] | None = None,
     intensity_percentiles: Sequence[float] | None = None,
 ) -> tuple[float, float] | None:
-    """What `to_unit` takes for the volume's `intensity_range`: the one given, or its percentiles.
+    """The `intensity_range` for `to_unit`: the given one, or the volume's percentiles.
 
-    Percentiles are those of all its voxels and channels, linear between neighbours as numpy's; of
-    types other than integers of up to 16 bits to within 2^-16 of their extent. Of a volume of more
-    than `MOST_VOXELS` they are those of evenly spaced slabs. UserError where both are one value.
+    Percentiles are those of all voxels and channels, with linear interpolation as in numpy; for
+    types other than integers of up to 16 bits to within 2^-16 of their extent. For a volume of more
+    than `MOST_VOXELS` they are those of evenly spaced slabs. UserError if both are equal.
     """
     if intensity_percentiles is None:
         return None if intensity_range is None else (intensity_range[0], intensity_range[1])
@@ -63,12 +63,12 @@ def check_intensities(
     intensity_range: Sequence[float] | None = None,
     intensity_percentiles: Sequence[float] | None = None,
 ) -> None:
-    """Nothing, or a UserError when `to_unit` cannot bring the volume to [0, 1].
+    """Raises UserError if `to_unit` cannot bring the volume to [0, 1].
 
-    Floats are read once, slab by slab: NaN and infinity are refused always, values outside [0, 1]
-    unless an intensity range, or percentiles (`range_of`), say what they mean.
+    Floats are read once, slab by slab: NaN and infinity are always refused, values outside [0, 1]
+    unless there is an intensity range or percentiles (`range_of`).
     """
-    told = intensity_range is not None or intensity_percentiles is not None
+    explained = intensity_range is not None or intensity_percentiles is not None
     if intensity_range is not None and not intensity_range[0] < intensity_range[1]:
         raise UserError(
             f"data.intensity_range {list(intensity_range)} must be [lo, hi] with lo < hi"
@@ -76,22 +76,22 @@ def check_intensities(
     kind = volume.dtype.kind
     if kind not in "uif":
         raise UserError(f"{volume.location} holds {volume.dtype}, which is no image")
-    if kind == "i" and not told:
+    if kind == "i" and not explained:
         raise UserError(
             f"{volume.location} holds signed {volume.dtype}: set data.intensity_range=[lo,hi]"
         )
     if kind == "f":
-        _check_floats(volume, bounded=not told)
+        _check_floats(volume, bounded=not explained)
 
 
 def slabs(volume: Volume) -> Iterator[np.ndarray]:
-    """The volume's voxels in pieces along axis 0, each small enough to hold."""
+    """The volume's voxels in slabs along axis 0, each small enough for memory."""
     for start, stop in slab_bounds(volume):
         yield volume.read(start, stop)
 
 
 def slab_bounds(volume: Volume) -> Iterator[Bounds]:
-    """The first voxel of every slab and the one beyond its last, in order."""
+    """The first voxel of every slab and one past its last, in order."""
     depth, *plane = volume.shape
     thickness = max(1, SLAB_VOXELS // max(1, int(np.prod(plane)) * (volume.channels or 1)))
     for start in range(0, depth, thickness):
@@ -102,7 +102,7 @@ def _check_floats(volume: Volume, *, bounded: bool) -> None:
     low, high = np.inf, -np.inf
     for slab in slabs(volume):
         least, most = float(slab.min()), float(slab.max())
-        # NaN and infinity both surface in the extremes.
+        # NaN and infinity both appear in the extremes.
         if not (np.isfinite(least) and np.isfinite(most)):
             raise UserError(f"{volume.location} holds NaN or infinite values")
         low, high = min(low, least), max(high, most)
@@ -123,7 +123,7 @@ def _percentiles(volume: Volume, percentiles: Sequence[float]) -> tuple[float, f
 def percentiles_within(
     volume: Volume, percentiles: Sequence[float], bounds: Sequence[Bounds]
 ) -> tuple[float, float]:
-    """Two percentiles of the voxels within the bounds, as `range_of` has them."""
+    """Two percentiles of the voxels within the bounds, as in `range_of`."""
     first, step = _levels(volume, bounds)
     counts = np.zeros(LEVELS, np.int64)
     for start, stop in bounds:
@@ -144,6 +144,6 @@ def _levels(volume: Volume, bounds: Sequence[Bounds]) -> tuple[float, float]:
 
 
 def _at(below: np.ndarray, place: float) -> float:
-    """The level at a place of the sorted voxels, between two of them linear."""
+    """The level at an index of the sorted voxels, with linear interpolation."""
     before, after = np.searchsorted(below, [np.floor(place), np.ceil(place)], side="right")
     return float(before + (after - before) * (place - np.floor(place)))

@@ -1,4 +1,4 @@
-"""Which part of their range intensities use, and whether it is the one that a network has seen."""
+"""Which part of their range intensities use, and whether it is that of a network's training."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,23 +9,22 @@ import numpy as np
 from emseg.data.intensity import Bounds, percentiles_within, to_unit
 from emseg.volumes import Volume
 
-# Nearly all: a few hot pixels say nothing of a volume.
+# Nearly all: a few hot pixels do not count.
 MOST = (0.1, 99.9)
-# Boxes that are looked at, evenly spaced along axis 0, and the most voxels of one along an axis.
+# The boxes that are read, evenly spaced along axis 0, and the largest size of one along an axis.
 BOXES = 8
 LARGEST_BOX = (4, 1024, 1024)
-# Images use a small part of their type where they stay below the first share of it, or spread over
-# less than the second: 8 or 12 bits in uint16, a mask of 0 and 1 in uint8.
+# Images use a small part of their type if they stay below the first fraction of it, or their spread
+# is less than the second: 8 or 12 bits in uint16, a mask of 0 and 1 in uint8.
 LOW, NARROW = 1 / 8, 1 / 16
-# Of the range that two volumes have together, what they share at least where they are alike.
+# The common fraction of two ranges from which on they are alike.
 ALIKE = 1 / 4
 SETTINGS = "data.intensity_range or data.intensity_percentiles"
 
 
 @dataclass(frozen=True)
 class Intensities:
-    """What nearly all voxels of a volume lie between: as stored (`low`, `high`), and what a network
-    sees of that (`seen`)."""
+    """The range of nearly all voxels, as stored (`low`, `high`) and for a network (`seen`)."""
 
     dtype: str
     low: float
@@ -33,7 +32,7 @@ class Intensities:
     seen: tuple[float, float]
 
     def facts(self) -> dict[str, Any]:
-        """The same in plain containers, for checkpoints."""
+        """The range in plain containers, for checkpoints."""
         return {"dtype": self.dtype, "stored": [self.low, self.high], "seen": [*self.seen]}
 
     def __str__(self) -> str:
@@ -41,7 +40,7 @@ class Intensities:
 
 
 def intensities_of(volume: Volume, intensity_range: Sequence[float] | None) -> Intensities:
-    """The intensities of a volume, of `BOXES` boxes of it; `intensity_range` as for `to_unit`."""
+    """The intensities of `BOXES` boxes of a volume; `intensity_range` as for `to_unit`."""
     low, high = percentiles_within(volume, MOST, _boxes(volume.shape))
     ends = np.array([low, high]).astype(np.float64 if intensity_range else volume.dtype)
     first, last = to_unit(ends, intensity_range=intensity_range).tolist()
@@ -49,7 +48,7 @@ def intensities_of(volume: Volume, intensity_range: Sequence[float] | None) -> I
 
 
 def together(found: Iterable[Intensities]) -> dict[str, Any]:
-    """What several volumes have between them, in plain containers."""
+    """The joint range of several volumes, in plain containers."""
     facts = [one.facts() for one in found]
     hull = {
         key: [min(one[key][0] for one in facts), max(one[key][1] for one in facts)]
@@ -59,9 +58,9 @@ def together(found: Iterable[Intensities]) -> dict[str, Any]:
 
 
 def small_part(location: str, found: Intensities) -> str | None:
-    """A line where a volume uses a small part of its type, so that a network sees little of it.
+    """A line if a volume uses a small part of its type, so that a network sees little contrast.
 
-    It is for volumes of which no setting says what their intensities mean.
+    It is for volumes without a setting of their intensities.
     """
     low, high = found.seen
     if high >= LOW and high - low >= NARROW:
@@ -74,7 +73,7 @@ def small_part(location: str, found: Intensities) -> str | None:
 
 
 def unlike_trained(location: str, found: Intensities, trained: Mapping[str, Any]) -> str | None:
-    """A line where a network sees another range of intensities than in training, else None."""
+    """A line if a network sees another range of intensities than in training, else None."""
     low, high = found.seen
     first, last = trained["seen"]
     shared = min(high, last) - max(low, first)

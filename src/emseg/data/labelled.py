@@ -1,4 +1,4 @@
-"""A volume, mostly with its truth: what is wrong with it, and one region as a network needs it."""
+"""A volume, usually with its truth: checks, and regions as a network needs them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ LARGEST_SIGNED = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class LabelledVolume:
-    """An image with labels on the same grid; without any, all of it is unlabelled.
+    """An image with labels on the same grid; without labels, all of it is unlabelled.
 
-    `mask` is nonzero where labels are known, `unlabelled` is the id that stands for unknown,
-    `background` one that stands for 0, `weight` is how often patches come from here (relative; by
-    size when no volume has one).
+    `mask` is nonzero where labels are known, `unlabelled` is the id that means unknown,
+    `background` one that means 0, `weight` is how often patches are drawn from it (relative; by
+    size if no volume has a weight).
     """
 
     image: Volume
@@ -34,7 +34,7 @@ class LabelledVolume:
 
 
 def check_shapes(volume: LabelledVolume) -> None:
-    """Nothing, or a UserError when a part of the volume has the wrong shape or type."""
+    """Raises UserError if a part of the volume has the wrong shape or type."""
     image, label, mask = volume.image, volume.label, volume.mask
     for part in (label, mask):
         if part is None:
@@ -62,9 +62,9 @@ def check_voxels(
     intensity_range: Sequence[float] | None,
     intensity_percentiles: Sequence[float] | None = None,
 ) -> None:
-    """Nothing, or a UserError when the image or the labels hold values that mean nothing.
+    """Raises UserError if the image or the labels have invalid values.
 
-    Only float images and signed labels are read for it, once.
+    Only float images and signed labels are read, once.
     """
     check_intensities(
         volume.image,
@@ -75,24 +75,24 @@ def check_voxels(
 
 
 def check_labels(volume: LabelledVolume) -> None:
-    """Nothing, or a UserError when the labels hold ids that mean nothing.
+    """Raises UserError if the labels have invalid ids.
 
-    Signed labels are read for it, and those of 64 bits.
+    Only signed labels and those of 64 bits are read.
     """
     if volume.label is None:
         return
     if volume.label.dtype.kind == "i" or volume.label.dtype == np.uint64:
         for slab in slabs(volume.label):
-            told(slab, volume.unlabelled, volume.background, where=volume.label.location)
+            interpret_ids(slab, volume.unlabelled, volume.background, where=volume.label.location)
 
 
-def told(
+def interpret_ids(
     stored: np.ndarray, unlabelled: int | None, background: int | None, *, where: str
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The ids, those of `background` 0, and where nothing is known (None: nowhere).
+    """The ids, with `background` as 0, and where they are unknown (None: nowhere).
 
-    That is where `stored` is the `unlabelled` id or -1, unless that is named as background. Other
-    ids below 0, and ids of 2^63 and more, that have neither name are a UserError.
+    Unknown are the `unlabelled` id and -1, unless that is named as background. Other ids below 0,
+    and ids of 2^63 and more, are a UserError unless they are named.
     """
     if stored.dtype == np.bool_:
         stored = stored.view(np.uint8)
@@ -128,7 +128,7 @@ def _meaning(value: int) -> str:
 
 
 def check_stored_ids(volume: LabelledVolume) -> None:
-    """Nothing, or a UserError for ids that reach a target under other numbers; 64 bits are read."""
+    """Raises UserError for ids that would be renumbered for a target; reads labels of 64 bits."""
     label = volume.label
     if label is None or np.can_cast(label.dtype, np.int32):
         return
@@ -157,8 +157,8 @@ def read_region(
 ) -> tuple[np.ndarray, np.ndarray]:
     """One region: image (C, Z, Y, X) as stored, and labels int32 (Z, Y, X); either may be a view.
 
-    Beyond the volume the image is reflected and the labels are unlabelled. Ids are the stored
-    ones unless they exceed int32; then they are renumbered within the region, 0 staying 0.
+    Beyond the volume the image is reflected and the labels are unlabelled. Ids are the stored ones
+    unless they exceed int32; then they are renumbered within the region, except 0.
     """
     labels = read_labels(volume, start, stop)
     if _inside(volume, start, stop) == (list(start), list(stop)):
@@ -169,7 +169,7 @@ def read_region(
 
 
 def read_labels(volume: LabelledVolume, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
-    """The labels that `read_region` returns of a region, without its image."""
+    """The labels of `read_region`, without the image."""
     if volume.label is None:
         return np.full(np.subtract(stop, start), UNLABELLED, np.int32)
     inner_start, inner_stop = _inside(volume, start, stop)
@@ -189,8 +189,8 @@ def _inside(
 
 
 def pieces(labels: np.ndarray) -> np.ndarray:
-    """Each 6-connected piece of an object under an id of its own, int32; 0 and -1 stay."""
-    # cc3d takes no array that it may not write to.
+    """Each 6-connected piece of an object gets its own id, int32; 0 and -1 stay."""
+    # cc3d does not accept read-only arrays.
     own = np.array(labels)
     numbered = cc3d.connected_components(own, connectivity=6, out_dtype=np.uint32)
     return np.where(labels == UNLABELLED, UNLABELLED, numbered.view(np.int32))
@@ -198,7 +198,7 @@ def pieces(labels: np.ndarray) -> np.ndarray:
 
 def _all_labels(volume: LabelledVolume, label: Volume) -> np.ndarray:
     if not np.can_cast(label.dtype, np.int32) and _largest_id(volume, label) > LARGEST_ID:
-        # One id must become the same number everywhere: all at once.
+        # An id must get the same number everywhere, so all are read at once.
         return _labels(volume, label, (0, 0, 0), label.shape)
     labels = np.empty(label.shape, np.int32)
     for start, stop in slab_bounds(label):
@@ -228,8 +228,8 @@ def _labels(
 def _known(
     volume: LabelledVolume, label: Volume, start: Sequence[int], stop: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The stored ids, 0 where nothing is known, and where that is."""
-    ids, unknown = told(
+    """The stored ids, 0 where they are unknown, and where that is."""
+    ids, unknown = interpret_ids(
         label.read(start, stop), volume.unlabelled, volume.background, where=label.location
     )
     if unknown is None:

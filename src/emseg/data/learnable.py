@@ -1,4 +1,4 @@
-"""Whether there is anything to learn from labels, looked at before a training begins."""
+"""Checks, before a training begins, whether there is anything to learn from labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,13 +11,13 @@ from emseg.data.sampling import RejectSampling
 from emseg.data.targets import Target
 from emseg.errors import UserError
 
-# Of labels that are not in memory, no more voxels are looked at: evenly spaced slabs.
+# The most voxels that are read of labels not in memory: evenly spaced slabs.
 MOST_VOXELS = 16 * SLAB_VOXELS
 
 
 @dataclass
 class _Found:
-    """What a volume's labels hold as far as was looked at: two ids, or fewer, tell enough."""
+    """What was found in a volume's labels; it is enough to know up to two ids."""
 
     known: bool = False
     background: bool = False
@@ -44,11 +44,11 @@ def check_learnable(
 ) -> list[str]:
     """Warnings about labels from which little can be learned; a UserError where nothing can be.
 
-    Refused are a volume without any labelled voxel that its mask leaves, volumes without any object
-    where the target is of affinities, and `reject` asking for more foreground than there is. A
-    warning names a volume of one id, volumes without any foreground, and a look at a part that
-    found no label. `read` are the `volumes` as they are read: in memory, say. Of others at most
-    `MOST_VOXELS` are looked at. With `pieces` an id may stand for several objects.
+    Errors are a volume without labelled voxels inside its mask, volumes without objects for a
+    target of affinities, and a `reject` that needs more foreground than there is. Warnings are for
+    a volume with one id, volumes without foreground, and a checked part without labels. `read` are
+    the `volumes` as they are read: in memory, say. Of others at most `MOST_VOXELS` are checked.
+    With `pieces` an id may mean several objects.
     """
     least = 1 if reject is None else reject.size_thres
     found = [_look(volume, least) for volume in read]
@@ -95,7 +95,7 @@ def _look(volume: LabelledVolume, least: int) -> _Found:
 
 
 def _unlabelled(volume: LabelledVolume, found: _Found) -> str:
-    """A warning, where only a part was looked at; else a UserError that says why."""
+    """A warning, if only a part was checked; else raises a UserError that says why."""
     label, mask = volume.label, volume.mask
     assert label is not None
     if not found.whole:

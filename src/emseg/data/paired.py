@@ -1,4 +1,4 @@
-"""Labelled samples, each with two views of an unlabelled patch beside it."""
+"""Labelled samples, each paired with two views of an unlabelled patch."""
 
 import numpy as np
 
@@ -9,10 +9,10 @@ from emseg.errors import UserError
 class PairedDataset:
     """Two endless datasets side by side: sample `index` holds the samples `index` of both.
 
-    It is that of `labelled`, with `unlabelled` and `perturbed` (C, Z, Y, X), float32 in [0, 1], the
-    clean view of the other's patch and the student's. `unlabelled` has a perturbation, and, where
-    the two share a seed, a namespace of its own, so that their draws are independent. UserError
-    where their images differ in channels.
+    It is that of `labelled`, plus `unlabelled` and `perturbed` (C, Z, Y, X), float32 in [0, 1], the
+    clean view of the other's patch and the student's. `unlabelled` has a perturbation and, if both
+    have the same seed, its own namespace, so that their draws are independent. UserError if their
+    images differ in channels.
     """
 
     def __init__(self, labelled: PatchDataset, unlabelled: PatchDataset) -> None:

@@ -1,4 +1,4 @@
-"""What is wrong with a data set's volumes and settings, told before its first sample."""
+"""Checks of a data set's volumes and settings before its first sample."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from emseg.errors import UserError
 
 
 def check_patch_size(patch_size: Sequence[int]) -> None:
-    """Nothing, or a UserError where these are not three sizes."""
+    """Raises UserError if these are not three sizes."""
     if len(patch_size) != 3 or any(size < 1 for size in patch_size):
         raise UserError(
             f"data.dataloader.patch_size {list(patch_size)} must be three sizes of 1 or more voxels"
@@ -20,14 +20,14 @@ def check_patch_size(patch_size: Sequence[int]) -> None:
 def check_volumes(
     volumes: Sequence[LabelledVolume], intensities: Mapping[str, Sequence[float] | None]
 ) -> None:
-    """Nothing, or a UserError that names the volume with which something is wrong."""
+    """Raises a UserError that names the first volume with a fault."""
     check_alike(volumes)
     for volume in volumes:
         check_voxels(volume, **intensities)
 
 
 def check_alike(volumes: Sequence[LabelledVolume]) -> None:
-    """Nothing, or a UserError for a volume whose parts, or channels, do not fit. None is read."""
+    """Raises UserError for a volume whose parts or channels do not fit. No voxel is read."""
     if not volumes:
         raise UserError("there is no volume to take patches from")
     first = volumes[0].image
@@ -43,7 +43,7 @@ def check_alike(volumes: Sequence[LabelledVolume]) -> None:
 def check_ids(
     volumes: Sequence[LabelledVolume], target: Target | None, relabel_crops: bool
 ) -> None:
-    """Nothing, or a UserError where a target that reads ids as they are stored gets others."""
+    """Raises UserError if a target that needs the stored ids would get others."""
     if not getattr(target, "needs_stored_ids", False):
         return
     if relabel_crops:
@@ -56,7 +56,7 @@ def check_ids(
 
 
 def check_rejection(reject: RejectSampling | None, patch_size: Sequence[int]) -> None:
-    """Nothing, or a UserError where no patch has as much foreground as is asked for."""
+    """Raises UserError if no patch can have as much foreground as required."""
     voxels = math.prod(patch_size)
     if reject is not None and reject.size_thres > voxels:
         raise UserError(
@@ -72,7 +72,7 @@ def small_volumes(
     margin: Sequence[int],
     pad_small: bool,
 ) -> list[str]:
-    """A note on each volume smaller than the crop, or a UserError when none may be."""
+    """A note on each volume smaller than the crop, or a UserError if that is not allowed."""
     around = f" with the augmentation's margin {list(margin)}" if any(margin) else ""
     notes = []
     for volume in volumes:
@@ -91,7 +91,7 @@ def small_volumes(
 
 
 def weights_of(volumes: Sequence[LabelledVolume]) -> list[float] | None:
-    """How often patches come from each volume; None, by size, where no volume has a weight."""
+    """How often patches come from each volume; None, by size, if no volume has a weight."""
     weights = [volume.weight for volume in volumes if volume.weight is not None]
     if not weights:
         return None

@@ -12,10 +12,10 @@ from emseg.data.intensity import to_unit
 
 @dataclass(kw_only=True)
 class Perturbation:
-    """What is done to a patch that a student sees otherwise than its teacher.
+    """The changes of a patch for a student and its teacher.
 
-    `both` changes the patch for both views: symmetries and warps, of which neither is to be found
-    out. `student` then changes what the student sees alone. Labels play no part.
+    `both` changes the patch for both views: symmetries and warps, which neither should learn to
+    undo. `student` then changes only the student's view. Labels are not used.
     """
 
     both: Pipeline = field(default_factory=Pipeline)
@@ -28,7 +28,7 @@ class Perturbation:
         return depth, height, width
 
     def check(self, patch_size: Sequence[int], axes: str = "zyx") -> None:
-        """Nothing, or a UserError for a transform that such patches are not made for."""
+        """Raises UserError for a transform that does not fit such patches."""
         self.both.check(patch_size, axes, where="perturb.both")
         self.student.check(patch_size, axes, where="perturb.student")
 
@@ -37,8 +37,8 @@ class Perturbation:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The clean and the perturbed image (C, Z, Y, X) of `size`, float32 in [0, 1].
 
-        The sample has the margin around it. The clean image is the middle of what `both` makes of
-        it, at the voxels where the student's would be too, had nothing been done to that.
+        The sample includes the margin. The clean image is the middle of the result of `both`, at
+        the same voxels as the student's image.
         """
         seen = self.both(sample, enlarged(size, self.student.margin(size)), rng)
         # A copy, made before the student's transforms, which may write into the sample.

@@ -8,13 +8,13 @@ import numpy as np
 class Polarity:
     """The target of synapses and their direction: channels `pre`, `post` and `synapse`, 0 or 1.
 
-    Labels name two regions a synapse, as the data of Lin et al. 2020 do ("Two-stream active query
-    suggestion for active learning in connectomics"): synapse s has its pre-synaptic region under
-    2 s - 1 and its post-synaptic region under 2 s. `synapse` is both of them. What is unlabelled
-    (-1) is masked in all three.
+    Labels have two regions per synapse, as in the data of Lin et al. 2020 ("Two-stream active query
+    suggestion for active learning in connectomics"): synapse s has its pre-synaptic region under 2
+    s - 1 and its post-synaptic region under 2 s. `synapse` is both of them. Unlabelled voxels (-1)
+    are masked in all three.
 
-    Ids say what they are by being odd or even: they must reach the target as they are stored, so
-    that `data.relabel_crops` and ids of 2^31 and more do not go with it.
+    The meaning of an id is that it is odd or even: the target needs the stored ids, so
+    `data.relabel_crops` and ids of 2^31 and more are not allowed.
     """
 
     needs_stored_ids = True
@@ -22,7 +22,7 @@ class Polarity:
     names = ("pre", "post", "synapse")
 
     def check(self, patch_size: Sequence[int]) -> None:
-        """Nothing: patches of any size will do."""
+        """Does nothing: all patch sizes are allowed."""
 
     def __call__(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Values uint8 and their mask (bool, true = known), (3, Z, Y, X), of labels (Z, Y, X)."""

@@ -1,4 +1,4 @@
-"""Which patch a sample index stands for."""
+"""From a sample index to a patch."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,16 +10,16 @@ from emseg.errors import UserError
 
 # A volume's number, and the corner of a crop in it.
 Place = tuple[int, tuple[int, ...]]
-# Of patches that are rejected: then foreground is so rare that chance does not find it.
+# The most draws for a patch: if all are rejected, foreground is too rare for random draws.
 MOST_DRAWS = 50
 
 
 def resolve_range(bounds: Sequence[float], size: int) -> tuple[int, int]:
     """The voxels (start, stop) that `bounds` means on an axis of `size` voxels.
 
-    Two integers are voxels; when either is a float, both are fractions of the axis, rounded to the
-    nearest voxel, so that [0.0, 0.8] and [0.8, 1.0] share the axis out. A range that is empty or
-    leaves the axis is a UserError.
+    Two integers are voxels; if either is a float, both are fractions of the axis, rounded to the
+    nearest voxel, so that [0.0, 0.8] and [0.8, 1.0] together cover the axis. A range that is empty
+    or exceeds the axis is a UserError.
     """
     if len(bounds) != 2:
         raise UserError(f"range {list(bounds)} must be [start, stop]")
@@ -39,7 +39,7 @@ def resolve_range(bounds: Sequence[float], size: int) -> tuple[int, int]:
 def sample_generator(*, seed: int, namespace: int, index: int) -> np.random.Generator:
     """The random numbers of one sample: a pure function of its three arguments.
 
-    Namespaces keep streams of one seed apart (training and validation, say).
+    Namespaces separate streams with the same seed (training and validation, say).
     """
     sequence = np.random.SeedSequence(seed, spawn_key=(namespace, index))
     return np.random.Generator(np.random.SFC64(sequence))
@@ -49,8 +49,8 @@ def sample_generator(*, seed: int, namespace: int, index: int) -> np.random.Gene
 class RejectSampling:
     """Patches with fewer than `size_thres` voxels of foreground are rejected with probability `p`.
 
-    Where a fraction f of all patches has enough, 1 / (f + (1 - f)(1 - p)) are drawn for each that
-    is taken. (The sampling of PyTorch Connectomics.)
+    If a fraction f of all patches has enough, 1 / (f + (1 - f)(1 - p)) are drawn for each accepted
+    one. (The sampling of PyTorch Connectomics.)
     """
 
     size_thres: int
@@ -73,8 +73,8 @@ class RejectSampling:
 
 @dataclass(frozen=True)
 class Draws:
-    """How a patch was come by: the draws it took, whether it has foreground enough, and whether it
-    was accepted rather than just the last."""
+    """How a patch was found: the number of draws, whether it has enough foreground, and whether it
+    was accepted, not just the last draw."""
 
     number: int
     foreground: bool
@@ -84,7 +84,7 @@ class Draws:
 class CropPositions:
     """Where a crop of one size may start in several volumes, and how likely each volume is.
 
-    A volume of `shapes` is drawn by its weight, by its number of valid positions when `weights` is
+    A volume of `shapes` is drawn by its weight, or by its number of valid positions if `weights` is
     None; the corner is uniform over the valid positions. On an axis shorter than the crop the one
     position centres the volume in the crop: its start is negative.
     """

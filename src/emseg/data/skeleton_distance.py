@@ -1,4 +1,4 @@
-"""How near a voxel is to the skeleton of its object, and how far from the object's border."""
+"""The target of a voxel's distances to the skeleton and to the border of its object."""
 
 from collections.abc import Iterator, Sequence
 
@@ -20,10 +20,10 @@ class SkeletonDistance:
     skeleton-aware distance transform".)
 
     Each section across the coarsest axis of `resolution` (nm, stored axes; the first of equals) is
-    a picture by itself: skeletons and distances lie in its plane. What is not known is no object,
-    and masked; so is an object that fills its section, whose border is nowhere.
+    a separate picture: skeletons and distances are in its plane. Unknown voxels belong to no object
+    and are masked; so is an object that fills its section and has no border.
 
-    UserErrors: a resolution or `alpha` that is not above 0, a `background` outside [-1, 0].
+    UserErrors: a resolution or `alpha` of 0 or less, a `background` outside [-1, 0].
     """
 
     out_channels = 1
@@ -50,13 +50,13 @@ class SkeletonDistance:
         self._background = background
 
     def check(self, patch_size: Sequence[int]) -> None:
-        """Nothing: a patch of any size has sections."""
+        """Does nothing: all patch sizes are allowed."""
 
     def __call__(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Values (1, Z, Y, X) float32 and their mask (bool, true = known) of labels (Z, Y, X)."""
         values = np.full(labels.shape, self._background, np.float32)
         mask = labels != -1
-        # Small numbers, because objects are found by counting up to the largest.
+        # Renumbered, because finding the objects takes time up to the largest id.
         objects, _ = fastremap.renumber(np.where(mask, labels, 0).astype(np.uint32))
         arrays = (np.moveaxis(array, self._across, 0) for array in (objects, values, mask))
         for section, into, known in zip(*arrays, strict=True):
@@ -75,7 +75,7 @@ class SkeletonDistance:
 
 
 def _objects(section: np.ndarray) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
-    """For each object its box and where in that it is."""
+    """For each object its bounding box and its mask in that."""
     for number, box in enumerate(ndimage.find_objects(section), 1):
         if box is not None:
             yield box, section[box] == number

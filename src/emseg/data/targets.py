@@ -1,4 +1,4 @@
-"""What a network is to predict, made from labels."""
+"""Training targets, made from labels."""
 
 import re
 from collections.abc import Sequence
@@ -17,11 +17,10 @@ Context = tuple[Offset, Offset]
 class Target(Protocol):
     """Values and a mask of where they are known, both (C, Z, Y, X), from int32 labels (Z, Y, X).
 
-    Labels are 0 for background and -1 where nothing is known. A target of affinities has their
-    `offsets` and `edge_side`, one of named parts `heads`, one whose values are not all
-    probabilities `activations`, as `emseg.data.heads.Heads` has them; one whose values follow from
-    labels beyond their voxel has `context`, how far beyond; one to which ids say what they are
-    `needs_stored_ids`.
+    Labels are 0 for background and -1 where nothing is known. A target of affinities has `offsets`
+    and `edge_side`, one with named parts `heads`, one with values that are not all probabilities
+    `activations`, as in `emseg.data.heads.Heads`; one whose values depend on labels of other voxels
+    has `context`, how far away; one that interprets ids `needs_stored_ids`.
     """
 
     @property
@@ -36,19 +35,19 @@ class Target(Protocol):
 
 
 class Affinity:
-    """The affinity target: whether two voxels an offset apart are of one object (1 = same).
+    """The affinity target: whether two voxels an offset apart are in the same object (1 = same).
 
-    `offsets` are (d0, d1, d2) in stored axes, or strings such as "0-0-27". An edge lies at its
-    `edge_side`: at the destination, channel c at v describes (v, v - o_c), at the source
-    (v, v + o_c). `erosion` is a radius per axis: first, every voxel whose box of 2r + 1 voxels
-    holds more than one id becomes background; background is an id too where it is to
-    `erode_at_background`. Background pairs are known zeros; a pair that leaves the patch or touches
-    an unlabelled voxel is masked (Lee et al. 2017, "Superhuman accuracy on the SNEMI3D connectomics
-    challenge"). With `replicate_boundary` a pair that leaves the patch is that of the voxel with
-    itself: 1 for an object, 0 for background (dbMiM).
+    `offsets` are (d0, d1, d2) in stored axes, or strings such as "0-0-27". An edge is stored at its
+    `edge_side`: at the destination, channel c at v describes (v, v - o_c), at the source (v, v +
+    o_c). `erosion` is a radius per axis: first, every voxel whose box of 2r + 1 voxels holds more
+    than one id becomes background; background is an id too where it is to `erode_at_background`.
+    Background pairs are known zeros; a pair that extends beyond the patch or has an unlabelled
+    voxel is masked (Lee et al. 2017, "Superhuman accuracy on the SNEMI3D connectomics challenge").
+    With `replicate_boundary` a voxel at the border is paired with itself instead: 1 for an object,
+    0 for background (dbMiM).
 
-    Offsets that are not three integers, zero, or named twice are UserErrors, and so is an erosion
-    that is not three radii.
+    UserErrors: offsets that are not three integers, zero, or repeated, and an erosion that is not
+    three radii.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class Affinity:
 
     @property
     def out_channels(self) -> int:
-        """How many channels the target has: one an offset."""
+        """The number of channels: one per offset."""
         return len(self.offsets)
 
     @property
@@ -89,12 +88,12 @@ class Affinity:
 
     @property
     def context(self) -> Context:
-        """How far pairs reach beyond the voxels that hold them, before and after each axis."""
+        """How far pairs extend beyond the voxels that store them, before and after on each axis."""
         reach = np.array(self.offsets) * (1 if self.edge_side == "source" else -1)
         return _farthest(-reach), _farthest(reach)
 
     def check(self, patch_size: Sequence[int]) -> None:
-        """Nothing, or a UserError when an offset finds no pair of voxels inside the patch."""
+        """Raises UserError if an offset has no pair of voxels inside the patch."""
         for offset in self.offsets:
             if any(abs(step) >= size for step, size in zip(offset, patch_size, strict=True)):
                 raise UserError(

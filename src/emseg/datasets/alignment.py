@@ -1,4 +1,4 @@
-"""The record of a re-alignment: where each section of an aligned stack lay in the original one."""
+"""The record of a re-alignment: where each section of an aligned stack was in the original one."""
 
 import json
 from collections.abc import Collection
@@ -12,17 +12,17 @@ from emseg.errors import UserError, unknown_name
 from emseg.volumes.atomic import replacing
 from emseg.volumes.location import require_regular
 
-# What the area of a pixel is at least multiplied by, lest the section be a line.
+# The least factor of a pixel's area, so that a section does not become a line.
 SMALLEST_AREA = 1e-6
 IDENTITY = ((1.0, 0.0), (0.0, 1.0))
 
 
 @dataclass(frozen=True)
 class Placed:
-    """Where a section of the aligned stack lay: the original's section, and the way there.
+    """Where a section of the aligned stack was: the original's section, and the transform to it.
 
-    The pixel p = (y, x) of the aligned section shows what lies at `matrix` p + `shift` in the
-    original's; pixels are counted by their centres, the first one's is (0, 0).
+    The pixel p = (y, x) of the aligned section shows the point `matrix` p + `shift` of the
+    original's; positions are those of pixel centres, the first one is (0, 0).
     """
 
     section: int
@@ -35,7 +35,7 @@ class Placed:
 
     @property
     def area(self) -> float:
-        """What the area of a pixel is multiplied by, negative in a mirror image."""
+        """The factor of a pixel's area, negative for a mirror image."""
         (a, b), (c, d) = self.matrix
         return a * d - b * c
 
@@ -44,7 +44,7 @@ class Placed:
 class Alignment:
     """The sections of an aligned stack in order; `shape` (Z, Y, X) is that of the original.
 
-    UserError when a section is not in the original, or two show the same one.
+    UserError if a section is not in the original, or two show the same one.
     """
 
     shape: tuple[int, int, int]
@@ -75,7 +75,7 @@ def read_alignment(path: str | Path) -> Alignment:
     where (y, x) of the aligned section is (a y + b x + dy, c y + d x + dx) in section k.
 
     Raises:
-        UserError: the file is anything else; the line names the entry.
+        UserError: the file is anything else; the message names the entry.
     """
     path = Path(path)
     try:
@@ -114,7 +114,7 @@ def realign(
 ) -> np.ndarray:
     """The aligned stack (N, *size) of an original (Z, Y, X), by nearest neighbour, in its dtype.
 
-    Each pixel takes what lies nearest to the place it shows, or `fill` where that is outside.
+    Each pixel gets the value nearest to its position, or `fill` if that is outside.
     ValueError unless the original has the record's shape.
     """
     if stack.shape != alignment.shape:
@@ -134,9 +134,9 @@ def restore(
 ) -> np.ndarray:
     """Sections `start` to `stop` of the original (n, Y, X) for labels (N, Y', X') of the aligned.
 
-    Each pixel of the original takes the label of the aligned pixel nearest to where it went, so
-    that nothing is left out between two; `fill` where it went outside, and in sections that the
-    aligned stack does not show. ValueError unless there is a section for each of the record.
+    Each pixel of the original gets the label of the aligned pixel nearest to its new position, so
+    that there are no gaps; `fill` outside, and in sections that the aligned stack does not show.
+    ValueError unless there is a section for each one in the record.
     """
     if len(labels) != len(alignment.sections):
         raise ValueError(f"{len(labels)} sections are not the record's {len(alignment.sections)}")
@@ -153,7 +153,7 @@ def restore(
 
 
 def _nearest(section: np.ndarray, rows: np.ndarray, columns: np.ndarray, fill: int) -> np.ndarray:
-    # A place midway between two pixels is the next one's.
+    # A position midway between two pixels belongs to the next one.
     at = np.floor(rows + 0.5), np.floor(columns + 0.5)
     inside = np.logical_and(*((a >= 0) & (a < n) for a, n in zip(at, section.shape, strict=True)))
     found = np.full(inside.shape, fill, section.dtype)

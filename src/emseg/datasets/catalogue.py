@@ -1,4 +1,4 @@
-"""What is public: where each data set is had, and where its tutorial looks for it."""
+"""Public data sets: where each one is found, and where its tutorial looks for it."""
 
 import shlex
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip archive, the folder it is unpacked into, and the volumes that are in it.
+    """A zip archive, the folder into which it is unpacked, and its volumes.
 
-    Where no page promises a shape (None), labels have that of the images, one after the other.
+    If no page gives a shape (None), labels have the shapes of the images, in order.
     """
 
     url: str
@@ -28,7 +28,7 @@ class Archive:
 class PublicFile:
     """A file that is used as it is, under its name in the folder.
 
-    Of HDF5 `keys` are the data sets that are used, the image first. Its SHA-256 where it is known.
+    For HDF5, `keys` are the data sets that are used, the image first. The SHA-256, if known.
     """
 
     url: str
@@ -53,7 +53,7 @@ ARCHIVES = {
         labels=tuple(f"syn_{sample}.h5" for sample in "ABC"),
     ),
 }
-# The SHA-256 as other programs that fetch these files have them (torch_em, for one).
+# The SHA-256 in other programs that fetch these files (torch_em, for one).
 _LABELLED = {
     "A": "4c563d1b78acb2bcfb3ea958b6fe1533422f7f4a19f3e05b600bfa11430b510d",
     "B": "887e85521e00deead18c94a21ad71f278d88a5214c7edeed943130a1f4bb48b8",
@@ -67,7 +67,7 @@ def _cremi(name: str, sha256: str | None) -> PublicFile:
 
 
 _WEIGHTS = "https://huggingface.co/cyd0806/dbmim-neuron-segmentation/resolve/main/weights/"
-# Files that come one by one: their folder, and the files.
+# Files that are fetched one by one: their folder, and the files.
 FILES = {
     "cremi-official": (
         "datasets/cremi",
@@ -89,7 +89,7 @@ FILES = {
         ],
     ),
 }
-# What no program fetches: where it goes, and what the user is to do.
+# Data that no program fetches: the folder, and what the user must do.
 INSTRUCTIONS = {
     "nisb": (
         "datasets/nisb/base",

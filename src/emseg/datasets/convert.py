@@ -22,17 +22,17 @@ UNLABELLED = -1
 
 
 def convert(what: str, source: str, to: str, *, alignment: str | None = None) -> None:
-    """Makes volumes of files of challenges, or a file to hand in.
+    """Makes volumes from files of challenges, or a file to hand in.
 
     Args:
         what: `cremi` makes `im_<sample>.h5` and `syn_<sample>.h5`; `cremi-submission` makes the
             file that the challenge takes; `public-em` makes the volumes of dbMiM's pretraining.
         source: an official file of CREMI or a folder of them (`.hdf`); a segmentation; a folder.
         to: the folder of the volumes, or the file to hand in.
-        alignment: of a segmentation in a re-aligned stack, the record that leads it back.
+        alignment: the record of the re-alignment, for a segmentation of a re-aligned stack.
 
     Raises:
-        UserError: there is no such conversion, or the source is not what it should be.
+        UserError: there is no such conversion, or the source is wrong.
     """
     if what not in CONVERSIONS:
         raise unknown_name("conversion", what, CONVERSIONS)
@@ -47,7 +47,7 @@ def convert(what: str, source: str, to: str, *, alignment: str | None = None) ->
 
 
 def sample_of(path: Path) -> str:
-    """The sample that a file's name speaks of: A of sample_A_20160501.hdf, A+ of sample_A+_…"""
+    """The sample in a file's name: A of sample_A_20160501.hdf, A+ of sample_A+_…"""
     found = re.search(r"(?:^|_)([A-Z]\+?)(?:_|$)", path.stem)
     if found is None:
         raise UserError(
@@ -82,7 +82,7 @@ def _files(source: Path) -> dict[str, Path]:
 
 
 def _open_sample(path: Path) -> tuple[Volume, Volume | None]:
-    """The image, cut to the clefts, and these where the file has them."""
+    """The image, cropped to the clefts, and the clefts if the file has them."""
     image = open_expected(f"{path}:{RAW}", np.uint8, what="an official image")
     with open_hdf5(path) as file:
         labelled = CLEFTS in file
@@ -111,7 +111,7 @@ def _open_sample(path: Path) -> tuple[Volume, Volume | None]:
 
 
 def _numbering(clefts: Volume) -> Callable[[np.ndarray], np.ndarray]:
-    """Ids as the house has them: the clefts 1, 2, 3 … in order of theirs, 0 none, -1 unlabelled."""
+    """Our ids: the clefts 1, 2, 3 … in the order of theirs, 0 none, -1 unlabelled."""
     ids = np.zeros(0, np.uint64)
     for _, slab in read_slabs(clefts, f"reading {Path(clefts.location).name}"):
         ids = np.union1d(ids, slab[_is_cleft(slab)])
@@ -127,5 +127,5 @@ def _numbering(clefts: Volume) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _is_cleft(slab: np.ndarray) -> np.ndarray:
-    # 0 is no id of theirs; those who cut such files for themselves mean nothing by it.
+    # CREMI does not use 0; in files cropped by others it means no cleft.
     return (slab != BACKGROUND) & (slab != INVALID) & (slab != 0)

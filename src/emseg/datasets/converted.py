@@ -1,4 +1,4 @@
-"""Files made of the voxels of others, slab by slab, and not again while they are up to date."""
+"""Files made from the voxels of others, slab by slab, unless they are up to date."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -18,14 +18,14 @@ from emseg.volumes.hdf5 import open_hdf5, write_hdf5
 from emseg.volumes.layout import make_layout
 from emseg.volumes.location import MAIN
 
-# Raised when the same source makes another file.
+# Increased when the same source gives another file.
 VERSION = 1
-# Sections at a time: those of a stored chunk.
+# Sections per slab: those of a stored chunk.
 THICKNESS = 16
 
 
 def slabs(depth: int, label: str) -> Iterator[tuple[int, int]]:
-    """The first section of each slab and the one after its last, with progress."""
+    """The first section of each slab and one past its last, with progress."""
     starts = range(0, depth, THICKNESS)
     for start in track(starts, total=len(starts), label=label, unit="slabs"):
         yield start, min(start + THICKNESS, depth)
@@ -38,15 +38,15 @@ def read_slabs(volume: Volume, label: str) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def is_current(path: Path, source: str, *, verb: str) -> bool:
-    """Whether a file is there and made of the source, of which a line says so.
+    """Whether a file exists and was made from the source; prints a line if so.
 
     Args:
         path: the file.
-        source: what `convert` or `prepare` would make it of.
+        source: what `convert` or `prepare` would make it from.
         verb: which of them.
 
     Raises:
-        UserError: neither made the file that is there.
+        UserError: the existing file was not made by them.
     """
     if not path.exists():
         return False
@@ -72,17 +72,17 @@ def write_converted(
     *,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a changed volume as the data set `main`, with its place in nm, unless it is current.
+    """Writes a changed volume as the data set `main`, with its position, unless it is current.
 
     Args:
-        path: the HDF5 file; one that was made of another source is replaced.
+        path: the HDF5 file; one from another source is replaced.
         volume: the source.
         dtype: the type of what is stored.
-        change: makes the stored slab of that of the volume, None where they are the same.
-        attributes: more to be stored beside.
+        change: makes the stored slab from that of the volume, None if they are the same.
+        attributes: more attributes to be stored.
 
     Raises:
-        UserError: there is a file that was not made by this.
+        UserError: an existing file was not made by this.
     """
     source = {"version": VERSION, **identity(volume.location)}
     if is_current(path, json.dumps(source), verb="convert"):

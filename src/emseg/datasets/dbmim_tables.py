@@ -1,7 +1,7 @@
-"""A sweep in the files and columns of dbMiM's own evaluation, for those who have its scripts.
+"""A sweep as files and columns of dbMiM's own evaluation, for users of its scripts.
 
-What describes its other ways to segment (`min_boundary`, `score_mode`, `rag_quantile`,
-`z_threshold`, `xy_threshold`) is left out, and so are times that a sweep does not take apart.
+Columns of its other methods (`min_boundary`, `score_mode`, `rag_quantile`, `z_threshold`,
+`xy_threshold`) are left out, and so are times that a sweep does not measure separately.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,8 +14,8 @@ from emseg.evaluation.means import Row, best_of, means_of, with_values
 
 FILES = "cremi_segmentation"
 AFFINITY_SCORES = ("affinity_dice", "affinity_iou")
-# Its columns by our names: arguments of the decoder, and scores. scikit-image, which its numbers
-# come from, calls precision what is recall here.
+# Its columns by our names: arguments of the decoder, and scores. Its scores come from scikit-image,
+# which calls our recall precision.
 ARGUMENTS = {"backend": "backend", "threshold": "thresholds", "waterz_scoring": "merge_function"}
 SCORES = {
     "adapted_rand_error": "adapted_rand_skimage",
@@ -24,13 +24,13 @@ SCORES = {
     **{name: name for name in ("voi_split", "voi_merge", "voi_sum", "n_pred", "n_gt", "n_voxels")},
 }
 WHOLE = ("n_pred", "n_gt", "n_voxels")
-# The columns whose mean over the samples it has.
+# The columns with a mean over the samples.
 MEASURED = (
     *("adapted_rand_error", "rand_fscore", "rand_precision", "rand_recall"),
     *("voi_split", "voi_merge", "voi_sum", *AFFINITY_SCORES, "postprocess_sec"),
 )
 CALIBRATION = tuple(f"calibration_{name}" for name in ("bias_z", "bias_y", "bias_x", "temperature"))
-# What its fragments have beside: pixels between the seeds of a grid, and where a boundary begins.
+# More settings of its fragments: pixels between the seeds of a grid, and the boundary threshold.
 FRAGMENTS = {"seed_distance": GRID_SPACING, "boundary_threshold": 0.5}
 
 
@@ -43,7 +43,7 @@ def check_publishable(
     axes: Collection[str],
     selected: bool,
 ) -> None:
-    """Refuses a sweep that lacks something that the tables have a column for.
+    """Refuses a sweep that lacks something for a column of the tables.
 
     Args:
         decoding: the decoder's arguments.
@@ -51,7 +51,7 @@ def check_publishable(
         name: `sweep.name`.
         scores: the names of the scores that a row will have.
         axes: the axes of each volume.
-        selected: whether some of the network's channels are chosen.
+        selected: whether a choice of the network's channels is set.
 
     Raises:
         UserError: it lacks something; the line names it.
@@ -91,15 +91,15 @@ def published_tables(
     `cremi_affinity_stats.csv` (a row for each sample and calibration) and
     `cremi_segmentation_summary.json`: its settings, means by combination (`per_backend_threshold`)
     and by threshold alone (`per_threshold`), `best_by_voi_sum` and `best_by_adapted_rand` over the
-    combinations that all samples have, and `configured`, the config's own.
+    combinations that all samples have, and `configured`, for the config's own arguments.
 
     Args:
         rows: the rows of the sweep.
         decoding: the decoder's arguments.
         grid: the values that were tried, by argument.
         own: the columns of the config's own combination.
-        samples: what is to be said of each sample.
-        settings: what else the summary begins with.
+        samples: the facts to be listed for each sample.
+        settings: more facts at the beginning of the summary.
     """
     searched = {key.partition(".")[0] for key in grid}
 
@@ -132,9 +132,9 @@ def published_tables(
 
 
 def published(row: Row, decoding: Mapping[str, Any]) -> Row:
-    """The columns that say of which sample and combination the row, without its scores, is.
+    """The columns that identify the sample and combination of a row, without scores.
 
-    A grid's arguments that have no column in the tables keep their own names.
+    Arguments of a grid without a column in the tables have their own names.
     """
     calibration = [row.get(f"biases.{axis}", b) for axis, b in enumerate(decoding["biases"])]
     calibration.append(row.get("temperature", decoding.get("temperature", 1.0)))
@@ -152,7 +152,7 @@ def published(row: Row, decoding: Mapping[str, Any]) -> Row:
 
 
 def measured(row: Row) -> Row:
-    """The scores of a row under their names in the tables, with the time that they took."""
+    """The scores of a row under their names in the tables, with their computing time."""
     scores = {name: row[ours] for name, ours in SCORES.items()}
     scores |= {name: int(scores[name]) for name in WHOLE}
     more = {"rand_fscore": 1 - scores["adapted_rand_error"], "postprocess_sec": row["seconds"]}
@@ -160,7 +160,7 @@ def measured(row: Row) -> Row:
 
 
 def variant_name(calibration: Sequence[float]) -> str:
-    """What the tables call biases along z, y, x and a temperature; `pred` where they do nothing."""
+    """The tables' name for biases along z, y, x and a temperature; `pred` if without effect."""
     if list(calibration) == [0, 0, 0, 1]:
         return "pred"
     z, y, x, t = (
@@ -171,7 +171,7 @@ def variant_name(calibration: Sequence[float]) -> str:
 
 
 def summarized(records: Sequence[Row], *, own: Row, n: int) -> dict[str, Any]:
-    """The means of the tables' rows of `n` samples, and the best of them; `own` is the config's."""
+    """The means of the rows over `n` samples, and the best of them; `own` is the config's."""
     scores = [name for name in MEASURED if all(name in row for row in records)]
     beside = {"sample", *MEASURED, *WHOLE}
     columns = list(dict.fromkeys(name for row in records for name in row if name not in beside))

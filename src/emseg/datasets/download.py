@@ -1,4 +1,4 @@
-"""Public data sets fetched, each there only when all of it is in order: the verb download."""
+"""Fetches public data sets, which appear only when complete and valid: the verb download."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -28,8 +28,8 @@ VOLUME = "the data set's volume"
 def download(name: str, folder: str | None = None, *, sha256: str | None = None) -> None:
     """Fetches a public data set.
 
-    A transfer that broke off goes on where it ended. An archive stays beside the data. The SHA-256
-    of archives and files is recorded, and later calls are held to it.
+    An interrupted transfer is resumed. An archive stays next to the data. The SHA-256 of archives
+    and files is recorded, and later calls must match it.
 
     Args:
         name: a name in the catalogue.
@@ -37,8 +37,8 @@ def download(name: str, folder: str | None = None, *, sha256: str | None = None)
         sha256: what the hash of an archive must be, None for any.
 
     Raises:
-        UserError: it cannot be fetched, or is not what it should be; or nothing fetches it, and
-            the line says what the user is to do.
+        UserError: it cannot be fetched, or is not what it should be; or nothing fetches it, and the
+        message says what the user must do.
     """
     if name in INSTRUCTIONS:
         raise instructions(name, folder)
@@ -91,7 +91,7 @@ def _download_archive(name: str, data: Archive, to: Path, sha256: str | None) ->
 
 
 def _unpack(data: Archive, archive: Path, to: Path) -> None:
-    """Puts all volumes of the archive, wherever they lie in it, into the folder, or none."""
+    """Puts all volumes of the archive, from any folder in it, into the folder, or none."""
     members = _members(data, archive, to)
     with unpacked(archive, [*members.values()]) as folder:
         volumes = {name: folder / member for name, member in members.items()}
@@ -102,7 +102,7 @@ def _unpack(data: Archive, archive: Path, to: Path) -> None:
 
 
 def _members(data: Archive, archive: Path, to: Path) -> dict[str, str]:
-    """The archive's member for each volume; UserError where there is not just one."""
+    """The archive's member for each volume; UserError unless there is exactly one."""
     with ZipFile(archive) as file:
         names = [name for name in file.namelist() if not name.endswith("/")]
     wanted = (*data.images, *data.labels)

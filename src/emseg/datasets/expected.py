@@ -1,4 +1,4 @@
-"""Volumes that are refused unless they are what a data set promises."""
+"""Volumes that are refused unless they are as the data set describes them."""
 
 from pathlib import Path
 
@@ -21,9 +21,9 @@ def open_expected(
     Args:
         location: a file, with a key where it has several data sets.
         dtype: its type; `np.integer` for any of whole numbers.
-        what: what it is to be, for the message.
+        what: what it should be, for the message.
         shape: its shape, None for any.
-        voxel_size: in nm, where the file does not say it.
+        voxel_size: in nm, if the file does not say it.
 
     Raises:
         UserError: there is no volume, or it has another type, another shape or channels.

@@ -1,4 +1,4 @@
-"""One public file fetched: resumed where it broke off, there only when sound, its hash recorded."""
+"""Fetches a public file: resumable, present only when valid, its hash recorded."""
 
 import shutil
 import sys
@@ -20,17 +20,17 @@ def obtain(
 ) -> None:
     """Puts what a URL has under the file's name, and its SHA-256 into `<file>.sha256`.
 
-    A file that is there is compared, not fetched. A transfer that breaks off leaves
-    `<file>.partial`, and the next call goes on from there.
+    An existing file is compared, not fetched. An interrupted transfer leaves `<file>.partial`, and
+    the next call continues from there.
 
     Args:
         url: the address.
-        file: the name; its folder is there.
+        file: the name; its folder exists.
         sha256: what its hash must be, None for any.
         check: raises a UserError for a file that is not what it should be.
 
     Raises:
-        UserError: no transfer, or what came is not sound or has another hash; it is then removed.
+        UserError: no transfer, or the file is damaged or has another hash; it is then removed.
     """
     fetched = not file.exists()
     if fetched:
@@ -57,7 +57,7 @@ def recorded(file: Path) -> str | None:
 
 
 def checked_hash(sha256: str | None) -> str | None:
-    """The hash that the user gives, in small letters; UserError where it is none."""
+    """The hash that the user gives, in lower case; UserError if it is not a hash."""
     if sha256 is not None and (len(sha256) != 64 or not set(sha256) <= set(hexdigits)):
         raise UserError(f"--sha256 {sha256}: must be 64 hexadecimal digits")
     return sha256 and sha256.lower()
@@ -76,7 +76,7 @@ def check_zip(path: Path) -> None:
 
 @contextmanager
 def unpacked(archive: Path, members: Sequence[str] | None = None) -> Iterator[Path]:
-    """A folder beside a zip archive with its members, or some of them, as long as it is needed."""
+    """A temporary folder next to a zip archive, with its members or some of them."""
     from pooch import Unzip, get_logger
 
     get_logger().setLevel("WARNING")
@@ -112,19 +112,19 @@ def _compare_hash(file: Path, sha256: str | None) -> None:
 
 
 def _transfer(url: str, file: Path) -> None:
-    """Fetches the file, going on from what an earlier transfer left in `<file>.partial`."""
+    """Fetches the file, continuing from what an earlier transfer left in `<file>.partial`."""
     from pooch import HTTPDownloader
 
     partial = file.with_name(f"{file.name}.partial")
     done = partial.stat().st_size if partial.exists() else 0
     say(f"fetching {url}" + (f" from {done / 1e6:.1f} MB on" if done else ""))
-    # What the server compresses on the way has other lengths.
+    # With compression by the server, lengths would differ.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
     try:
         with partial.open("ab") as opened:
 
             def begin(response: Any, **_: Any) -> None:
-                # All of it instead of the rest (200), or no such rest (416).
+                # The whole file instead of the rest (200), or no such rest (416).
                 useless = response.status_code in (200, 416) and not _is_whole(response, done)
                 if done and useless:
                     say(f"the server does not go on from there (status {response.status_code})")
@@ -139,7 +139,7 @@ def _transfer(url: str, file: Path) -> None:
 
 
 def _is_whole(response: Any, done: int) -> bool:
-    """Whether the server says that all of it is here: a process was killed after the last byte."""
+    """Whether the server says that nothing is left: a process was killed after the last byte."""
     asked_beyond = response is not None and response.status_code == 416
     return asked_beyond and response.headers.get("Content-Range") == f"bytes */{done}"
 

@@ -1,4 +1,4 @@
-"""What is in files of volumes, data set by data set: the verb inspect."""
+"""Lists the data sets in files of volumes: the verb inspect."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -22,10 +22,10 @@ Record = dict[str, Any]
 def inspect(*files: str, json: str | None = None) -> None:
     """Prints a line for each data set of each HDF5, zarr or TIFF file.
 
-    What is missing or broken is passed over, and has a line on standard error at the end.
+    Missing or broken files are skipped, with a line on standard error at the end.
 
     Args:
-        files: files or folders; with a key that data set, or those below that group.
+        files: files or folders; with a key, that data set or those below that group.
         json: a file that gets the same as a list of records.
 
     Raises:
@@ -76,12 +76,12 @@ def _keys(location: Location) -> list[str]:
     below = [key for key in found if not wanted or key == wanted or key.startswith(f"{wanted}/")]
     if not found:
         raise UserError(f"'{location.path}' holds no data set")
-    # Another name of one that is listed, or none, which is refused with the names there are.
+    # Another name of a listed one, or an unknown name, for which the error lists the names.
     return below or [open_stored(location).key]
 
 
 def _all_keys(location: Location) -> list[str]:
-    # The libraries of other formats are not waited for.
+    # Does not import the libraries of other formats.
     if location.format == "hdf5":
         from emseg.volumes.hdf5_links import data_sets, open_hdf5
 
@@ -96,11 +96,11 @@ def _all_keys(location: Location) -> list[str]:
 
 
 def _record(location: Location) -> Record:
-    """What is known of a stored array; None for what it has not.
+    """The facts about a stored array; None for missing ones.
 
-    Axes are those it is read with; `axes_from` is where the file names them, None where it does
-    not, so that they are zyx. `stored` says how much of it is there, `others` which further files
-    it draws from. The place is in nm, in the order of the axes.
+    Axes are those used for reading; `axes_from` is where the file names them, None if it does not,
+    so that they are zyx. `stored` says how much of it is stored, `others` are further files that it
+    reads from. The position is in nm, in the order of the axes.
     """
     array = open_stored(location)
     return {
@@ -117,7 +117,7 @@ def _record(location: Location) -> Record:
 
 
 def _seen(array: StoredSource) -> Record:
-    """Axes and place, as far as they can be made out."""
+    """Axes and position, as far as they can be found."""
     found: Record = {}
     if len(array.shape) < 2:
         return found
@@ -147,7 +147,7 @@ def _line(record: Record) -> str:
     ]
     if record["offset"]:
         parts.append(f"offset {_sizes(record['offset'])} nm")
-    # Of an array in one piece nothing is to be said where it is there.
+    # Nothing to report for a complete array in one piece.
     parts += [str(part) for part in record["stored"] if part.parts != "voxels" or part.absent]
     if record["others"]:
         first, *more = record["others"]

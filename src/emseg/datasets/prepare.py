@@ -1,4 +1,4 @@
-"""The volumes of SSNS-Net's recipes, made of what their owners publish: the verb prepare."""
+"""Makes the volumes of SSNS-Net's recipes from published data: the verb prepare."""
 
 from pathlib import Path, PurePosixPath
 
@@ -19,10 +19,10 @@ from emseg.volumes.layout import make_layout
 
 FOLDER = "datasets/ssns"
 URL = "https://software.rc.fas.harvard.edu/lichtman/vast/AC3AC4Package.zip"
-# Sections of the published volumes: the recipes' ranges are in them.
+# Numbers of sections of the published volumes, on which the recipes' ranges are based.
 SECTIONS = {"ac3": 256, "ac4": 100}
 VOXEL_SIZE = (30.0, 6.0, 6.0)
-# What is in the names of labels, and in those of images.
+# Words in the names of labels, and in those of images.
 LABELS = ("seg", "label", "daniel", "neuron")
 IMAGES = ("_em", "raw", "input", "image")
 PARTS = ("train", "unlabelled", "test")
@@ -31,9 +31,9 @@ PARTS = ("train", "unlabelled", "test")
 def prepare(name: str, folder: str | None = None, *, sha256: str | None = None) -> None:
     """Makes volumes as HDF5 files like CREMI's: `volumes/raw` and `volumes/labels/neuron_ids`.
 
-    They are uint8 and uint32, axes zyx, 30 x 6 x 6 nm. Files of the same source are left as they
-    are. Labels lie in the order of the images or in the reverse one: in which their borders stand
-    out more.
+    They are uint8 and uint32, axes zyx, 30 x 6 x 6 nm. Files of the same source are not changed.
+    Labels are in the order of the images or reversed: the order in which their borders stand out
+    more.
 
     Args:
         name: `ac3ac4`, which is fetched as `emseg download` does; or `kasthuri15`, of the section
@@ -60,7 +60,7 @@ def _prepare_archive(to: Path, sha256: str | None) -> None:
     archive, paths = to / Path(URL).name, {volume: to / f"{volume}.h5" for volume in SECTIONS}
     with working_in(to, "emseg prepare"):
         for path in paths.values():
-            is_current(path, "", verb="prepare")  # Others' files are refused before any transfer.
+            is_current(path, "", verb="prepare")  # Foreign files are refused before any transfer.
         complete = all(path.exists() for path in paths.values())
         if complete and not archive.exists() and sha256 in (None, recorded(archive)):
             say(f"ac3ac4: {to} holds it already")
@@ -95,7 +95,7 @@ def _choose(stacks: dict[str, Volume], volume: str, archive: Path) -> tuple[Volu
 
 
 def _volume_of(name: str) -> str | None:
-    # The innermost folder that says it: the outermost may well name both.
+    # The innermost folder decides: the outermost may name both.
     for part in reversed(PurePosixPath(name).parts):
         named = [volume for volume in SECTIONS if volume in part.lower()]
         if len(named) == 1:
@@ -151,7 +151,7 @@ def _make(path: Path, images: Volume, labels: Volume | None, source: str) -> Non
 
 
 def _is_reversed(name: str, images: Volume, labels: Volume) -> bool:
-    """Whether the labels lie in the reverse of the images' order, by what is seen."""
+    """Whether the labels are in the reverse order of the images, judged by their borders."""
     if labels.shape != images.shape:
         raise UserError(
             f"{images.location} has the shape {images.shape}, its labels {labels.location} "

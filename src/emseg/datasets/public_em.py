@@ -1,4 +1,4 @@
-"""The public volumes that dbMiM is pretrained on, each in a file of its own."""
+"""The public volumes for the pretraining of dbMiM, each in its own file."""
 
 import filecmp
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from emseg.runs.run_folder import working_in
 
 @dataclass(frozen=True)
 class PublicImage:
-    """A public image (uint8; shape and nm in z, y, x), the file it is found in, and where from."""
+    """A public image (uint8; shape and nm in z, y, x), its file, and where to get it."""
 
     name: str
     file: str
@@ -57,12 +57,12 @@ def convert_public(source: Path, to: Path) -> None:
     """Writes `<name>.h5` for each image that is found.
 
     Args:
-        source: where files are looked for by their names, down to two folders deep.
+        source: where files are searched by name, down to two folders deep.
         to: the folder of the volumes.
 
     Raises:
-        UserError: a file is there twice with other bytes, or is another volume; and, once all
-            others are written, which ones are missing and where they are had.
+        UserError: a file exists twice with different bytes, or is another volume; or, after all
+        others are written, some are missing: which ones, and where to get them.
     """
     if not source.is_dir():
         raise UserError(
@@ -90,7 +90,7 @@ def convert_public(source: Path, to: Path) -> None:
 
 
 def _find(name: str, source: Path) -> Path | None:
-    # No deeper, for beside them may lie a zarr of a million files.
+    # No deeper, because there may be a zarr with a million files.
     paths = sorted(path for deep in ("", "*/", "*/*/") for path in source.glob(f"{deep}{name}"))
     for path in paths[1:]:
         if not filecmp.cmp(paths[0], path, shallow=False):

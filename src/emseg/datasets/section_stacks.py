@@ -1,4 +1,4 @@
-"""Stacks of section images, wherever they lie in a folder: found, and read as images or ids."""
+"""Finds stacks of section images anywhere in a folder, and reads them as images or ids."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from emseg.volumes import Volume, open_volume
 from emseg.volumes.location import require_regular
 from emseg.volumes.sections import group_by_number, is_section
 
-# Sections that are compared; more of them give the same order.
+# The number of compared sections; more give the same order.
 _LOOKED_AT = 6
 
 
 def find_stacks(folder: Path) -> dict[str, Volume]:
-    """The stacks below a folder by what the names of their files have in common.
+    """The stacks below a folder, by the common part of their file names.
 
     A stack is a TIFF of several pages, or images of one folder that differ in a number.
 
@@ -44,7 +44,7 @@ def find_stacks(folder: Path) -> dict[str, Volume]:
 
 
 def grey(volume: Volume, section: int) -> np.ndarray:
-    """Grey values (Y, X), uint8, of a section, whose colours may be grey, too."""
+    """Grey values (Y, X), uint8, of a section, which may be a grey colour image."""
     found = _pixels(volume, section)
     if found.ndim == 3 and (found == found[0]).all():
         found = found[0]
@@ -55,7 +55,7 @@ def grey(volume: Volume, section: int) -> np.ndarray:
 
 
 def ids(volume: Volume, section: int) -> np.ndarray:
-    """Ids (Y, X), uint32, of a section: its numbers, or of a colour red 2^16 + green 2^8 + blue."""
+    """Ids (Y, X), uint32, of a section: its numbers, or for colours red 2^16 + green 2^8 + blue."""
     found = _pixels(volume, section)
     if found.dtype.kind not in "iu" or (found.ndim == 3 and found.dtype != np.uint8):
         raise UserError(f"{volume.location} holds {found.dtype}: labels are integers")
@@ -68,7 +68,7 @@ def ids(volume: Volume, section: int) -> np.ndarray:
 
 
 def contrasts(images: Volume, labels: Volume) -> tuple[float, float]:
-    """By how many grey values borders of labels stand out, in their order and in the reverse one.
+    """The contrast of label borders in grey values, in the given order and in the reverse one.
 
     The mean over a few sections from the first third, where orders differ most.
     """

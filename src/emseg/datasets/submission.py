@@ -1,4 +1,4 @@
-"""A segmentation of clefts as the CREMI challenge takes it."""
+"""A segmentation of clefts in the format of the CREMI challenge."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,11 +39,11 @@ def write_submission(segmentation: str, to: Path, record: Path | None) -> None:
     Args:
         segmentation: where it is.
         to: the file to hand in.
-        record: that of the re-alignment by which the clefts are led back to the original.
+        record: that of the re-alignment, to transform the clefts back to the original.
 
     Raises:
-        UserError: the segmentation is a prediction, has ids that mean something else in the
-            challenge, another resolution or order of axes; or the record is of other sections.
+        UserError: the segmentation is a prediction, has ids with another meaning in the challenge,
+        another resolution or order of axes; or the record is for other sections.
     """
     volume = _open(segmentation)
     _check_target(to)
@@ -60,7 +60,7 @@ def write_submission(segmentation: str, to: Path, record: Path | None) -> None:
         attributes={},
         dataset=CLEFTS,
     )
-    with locked(to, "emseg convert", tell=say):
+    with locked(to, "emseg convert", report=say):
         clefts, count = _clefts(volume)
         with replacing(to) as partial:
             write_hdf5(partial, _slabs(clefts, shape[0], alignment, to.name), layout)
@@ -115,7 +115,7 @@ def _check_whole(volume: Volume, alignment: Alignment, record: Path | None) -> N
 
 
 def _clefts(volume: Volume) -> tuple[np.ndarray, int]:
-    """The ids of the clefts, 0 where there is none, and how many there are."""
+    """The ids of the clefts, 0 where there is none, and their number."""
     labels = volume[...]
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= INVALID:
@@ -138,7 +138,7 @@ def _clefts(volume: Volume) -> tuple[np.ndarray, int]:
 def _slabs(
     clefts: np.ndarray, depth: int, alignment: Alignment | None, name: str
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Slabs in the ids of the challenge."""
+    """Slabs with the ids of the challenge."""
     for start, stop in slabs(depth, f"writing {name}"):
         part = restore(clefts, alignment, start, stop) if alignment else clefts[start:stop]
         yield start, np.where(part == 0, np.uint64(BACKGROUND), part.astype(np.uint64))

@@ -1,4 +1,4 @@
-"""Synthetic data sets in the layouts of the recipes' own: the verb synth."""
+"""Synthetic data sets with the layouts of the recipes' data sets: the verb synth."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,13 +12,13 @@ def synth(layout: str, folder: str) -> None:
 
     Args:
         layout: a name in `LAYOUTS`.
-        folder: where the files go; those of the same names are replaced.
+        folder: where the files go; files with the same names are replaced.
 
     Raises:
         UserError: there is no such layout, or the folder cannot be written to.
     """
     to = Path(folder)
-    # An unknown layout makes no folder.
+    # Before the folder is created: an unknown layout creates none.
     with working_in(to, f"emseg synth {layout}") if layout in LAYOUTS else nullcontext():
         write_layout(layout, to)
     say(f"{layout}: written to {folder}")

@@ -1,1 +1,1 @@
-"""Who works in a folder: one run at a time."""
+"""Run folders, fingerprints, locks and records of results."""

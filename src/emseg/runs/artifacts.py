@@ -1,4 +1,4 @@
-"""Fingerprints: what a result depends on, in one hash, so that nothing stale is taken for it."""
+"""Fingerprints: a hash of all that a result depends on, so that no stale result is used."""
 
 import hashlib
 import json
@@ -12,21 +12,21 @@ from emseg.volumes import identity, read_attributes
 from emseg.volumes.atomic import discard, replacing, writing
 from emseg.volumes.content import content_now, stored_content
 
-# Raised when the layout of an artifact changes; others are refused, never guessed.
+# Increased when the layout of an artifact changes; files with other numbers are refused.
 FORMAT_VERSION = 1
 
-# Raised by hand when a stage's output changes for the same inputs.
+# Increased manually when a stage's output changes for the same inputs.
 STAGE_VERSIONS = {"infer": 1, "decode": 1, "evaluate": 1, "tune": 1, "sweep": 1}
 
-# What a volume may be written as; a stage leaves one of them.
+# The formats of a result; a stage leaves one of them.
 SUFFIXES = (".h5", ".zarr")
 
 
 def fingerprint(stage: str, facts: Mapping[str, Any]) -> str:
-    """A hash of everything that decides the stage's result: equal facts, equal fingerprint.
+    """A hash of everything that determines the stage's result: equal facts, equal fingerprint.
 
     `facts` are plain containers (numbers, strings, lists, mappings, None). Input files count by
-    path, size and time, never by content: `--verify` looks at that beside the fingerprint (see
+    path, size and time, never by content: `--verify` compares that separately (see
     `same_contents`), so that turning it on or off makes no result stale.
     """
     text = json.dumps({"stage": stage, "version": STAGE_VERSIONS[stage], **facts}, sort_keys=True)
@@ -34,12 +34,12 @@ def fingerprint(stage: str, facts: Mapping[str, Any]) -> str:
 
 
 def contents(inputs: Iterable[str | Path]) -> dict[str, str]:
-    """A hash of each input file's bytes, stored with every result at the time it is made."""
+    """A hash of each input file's bytes, stored with every result when it is made."""
     return {str(location): identity(location, verify=True)["sha256"] for location in inputs}
 
 
 def same_contents(stored: Mapping[str, Any], inputs: Iterable[str | Path]) -> bool:
-    """True when a result was made from just these bytes: what `--verify` asks in addition."""
+    """Whether a result was made from exactly these bytes, which `--verify` checks in addition."""
     return bool(stored.get("contents") == contents(inputs))
 
 
@@ -50,13 +50,12 @@ def find_current(
     *,
     inputs: Iterable[str | Path],
     verify: bool,
-    tell: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> Path | None:
     """The artifact `name` (HDF5 or zarr) in the folder if it has the wanted fingerprint, or None.
 
-    With `verify` the contents of its inputs must be those it was made from, too, and its own those
-    that were written; `tell` takes a line where they are not. An artifact of an unknown format
-    version is a UserError: it is not ours to overwrite.
+    With `verify` its inputs and its own content must also be unchanged; `report` gets a line if
+    they are not. An artifact of an unknown format version is a UserError: we must not overwrite it.
     """
     for path in existing(folder, name):
         stored = read_attributes(path)
@@ -68,13 +67,13 @@ def find_current(
         change = change_of(path, stored) if verify else None
         if change is None:
             return path
-        if tell is not None:
-            tell(f"{path.name} {change}: made anew")
+        if report is not None:
+            report(f"{path.name} {change}: made anew")
     return None
 
 
 def change_of(path: Path, stored: Mapping[str, Any]) -> str | None:
-    """None for an artifact that holds what was written, else what is the matter with it."""
+    """None for an artifact that holds what was written, else what is wrong with it."""
     written = stored_content(stored)
     if written is None:
         return "has no hash of its content, which --verify needs"
@@ -85,12 +84,12 @@ def change_of(path: Path, stored: Mapping[str, Any]) -> str | None:
 
 
 def existing(folder: Path, name: str) -> list[Path]:
-    """The files of an artifact that are there: none, or one, as HDF5 or as zarr."""
+    """The existing files of an artifact: none, or one, as HDF5 or as zarr."""
     return [path for path in (folder / f"{name}{end}" for end in SUFFIXES) if path.exists()]
 
 
 def supersede(path: Path) -> None:
-    """Remove what an earlier run left of the artifact in the other format."""
+    """Removes an earlier run's file of the artifact in the other format."""
     for older in existing(path.parent, path.stem):
         if older != path:
             with writing(older):
@@ -98,7 +97,7 @@ def supersede(path: Path) -> None:
 
 
 def check_format(path: Path, stored: Mapping[str, Any]) -> None:
-    """Nothing, or a UserError when an artifact was written in a format this emseg does not know."""
+    """Raises UserError if an artifact has a format that this emseg does not know."""
     found = stored.get("format_version")
     if found is None:
         raise UserError(f"{path} was not written by emseg (it has no format_version)")

@@ -1,4 +1,4 @@
-"""Segmentations of earlier settings: they stay beside the latest, at most so many of a volume."""
+"""Segmentations of earlier settings, which stay beside the latest, up to a number per volume."""
 
 import re
 from pathlib import Path
@@ -10,24 +10,24 @@ from emseg.volumes.atomic import discard, writing
 
 # Digits of the fingerprint in the name of a segmentation that is not the latest.
 DIGITS = 8
-# What a segmentation says of the settings that made it.
-TOLD = ("decoding", "select_channel", "step")
+# The attributes that hold the settings of a segmentation.
+SETTINGS = ("decoding", "select_channel", "step")
 
 
 def earlier_name(name: str, fingerprint: str) -> str:
-    """The name, without a suffix, of the segmentation `name` once it is not the latest any more."""
+    """The name, without a suffix, of the segmentation `name` when it is no longer the latest."""
     return f"{name}.{fingerprint[:DIGITS]}"
 
 
 def latest_name(name: str) -> str:
-    """The name, without a suffix, of the latest of which `name` may be an earlier one."""
+    """The name, without a suffix, of the latest segmentation if `name` is an earlier one."""
     return re.sub(rf"\.[0-9a-f]{{{DIGITS}}}$", "", name)
 
 
 def old_place(latest: Path, new: str) -> Path | None:
-    """Where `latest` goes when one of the fingerprint `new` takes its place; None for nowhere.
+    """Where `latest` goes when one with the fingerprint `new` replaces it; None for nowhere.
 
-    It goes nowhere when it is not there, has the same fingerprint, or is not of emseg.
+    It goes nowhere if it does not exist, has the same fingerprint, or is not from emseg.
     """
     old = read_attributes(latest).get("fingerprint") if latest.exists() else None
     if not isinstance(old, str) or old == new:
@@ -36,7 +36,7 @@ def old_place(latest: Path, new: str) -> Path | None:
 
 
 def make_latest(path: Path, name: str) -> Path:
-    """The path of an earlier segmentation as the latest, `name`; what was it is an earlier one."""
+    """Makes an earlier segmentation the latest, `name`, and returns its path."""
     latest = path.with_name(f"{name}{path.suffix}")
     _move_away(latest, read_attributes(path)["fingerprint"], but=None)
     with writing(latest):
@@ -45,22 +45,22 @@ def make_latest(path: Path, name: str) -> Path:
 
 
 def tidy(latest: Path, fingerprint: str, *, most: int) -> None:
-    """Nothing; beside the latest lie `most` earlier ones, or fewer, and none of its fingerprint.
+    """Deletes earlier segmentations beyond `most`, and any with the latest's fingerprint.
 
-    Those go that were the latest the longest time ago.
+    Those that were replaced first are deleted first.
     """
     _move_away(latest, fingerprint, but=latest)
     with writing(latest):
         for same in existing(latest.parent, earlier_name(latest.stem, fingerprint)):
             discard(same)
-        # A renaming changes the time of the last change of state.
+        # Renaming changes ctime.
         found = sorted(earlier(latest), key=lambda path: path.stat().st_ctime_ns)
         for path in found[: max(0, len(found) - most)]:
             discard(path)
 
 
 def earlier(latest: Path) -> list[Path]:
-    """The segmentations of other settings that are kept beside the latest."""
+    """The segmentations of other settings beside the latest."""
     return [
         path
         for path in latest.parent.glob(f"{glob_safe(latest.stem)}.*")
@@ -71,18 +71,18 @@ def earlier(latest: Path) -> list[Path]:
 
 
 def listed(latest: Path) -> list[dict[str, Any]]:
-    """The latest and the earlier segmentations of a volume, each with the settings that made it."""
+    """The latest and the earlier segmentations of a volume, each with its settings."""
     found = []
     for path in [latest, *sorted(earlier(latest))]:
         stored = read_attributes(path) if path.exists() else {}
         if isinstance(stored.get("fingerprint"), str):
-            facts = {name: stored.get(name) for name in ("fingerprint", *TOLD)}
+            facts = {name: stored.get(name) for name in ("fingerprint", *SETTINGS)}
             found.append({"file": path.name, **facts})
     return found
 
 
 def glob_safe(name: str) -> str:
-    """The name as a pattern that matches it alone."""
+    """The name as a glob pattern that matches only itself."""
     return re.sub(r"([*?[])", r"[\1]", name)
 
 

@@ -1,4 +1,4 @@
-"""Labelled blocks on the disk, so that a decode larger than memory goes on where it was killed."""
+"""Labelled blocks on the disk, so that a killed decode larger than memory can continue."""
 
 import hashlib
 import json
@@ -14,16 +14,16 @@ from emseg.blocks.grid import Block
 from emseg.blocks.store import Facts
 from emseg.volumes.atomic import discard, replacing, writing
 
-# What a damaged archive of arrays raises beside.
+# Other exceptions of a damaged archive of arrays.
 BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 CHECKSUM = "checksum"
 
 
 class FolderStore:
-    """Blocks as files of a folder, each there as a whole or not at all.
+    """Blocks as files of a folder, each complete or absent.
 
-    What an earlier, killed run left in the folder counts as done when it was saved for the same
-    `purpose` (plain containers: all that decides the labels), else it is thrown away.
+    Blocks of an earlier, killed run count as done if they were stored for the same `purpose` (plain
+    containers: all that determines the labels), else they are deleted.
     """
 
     def __init__(self, folder: Path, *, purpose: Mapping[str, Any]) -> None:
@@ -41,19 +41,19 @@ class FolderStore:
     def save(self, block: Block, labels: np.ndarray, facts: Facts) -> None:
         with replacing(self._path(block, "labels")) as partial, partial.open("wb") as file:
             np.save(file, labels)
-        # The facts come last: they say that the block is done.
+        # The facts are written last: they mark the block as done.
         with replacing(self._path(block, "facts")) as partial, partial.open("wb") as file:
             np.savez(file, **{**facts, CHECKSUM: np.array(_checksum(labels, facts))})
 
     def done(self, block: Block) -> bool:
-        """True when the block's files are there and hold what was saved; all of them is read."""
+        """Whether the block's files exist and hold what was stored; reads them completely."""
         try:
             with np.load(self._path(block, "facts")) as file:
                 facts = {name: file[name] for name in file}
             labels = np.load(self._path(block, "labels"))
             written = int(facts.pop(CHECKSUM))
             return written == _checksum(labels, facts) and labels.shape == block.shape
-        # A file may be cut short, of another kind, or edited.
+        # A file may be truncated, of another kind, or edited.
         except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, *BROKEN):
             return False
 
@@ -65,7 +65,7 @@ class FolderStore:
             return {name: file[name] for name in names if name in file}
 
     def forget_facts(self) -> None:
-        """Nothing: facts on the disk are what a killed run goes on from."""
+        """Does nothing: a killed run continues from the facts on the disk."""
 
     def _path(self, block: Block, kind: str) -> Path:
         return (
@@ -77,6 +77,6 @@ def _checksum(labels: np.ndarray, facts: Facts) -> int:
     """Over the types, shapes and bytes of the labels and all facts."""
     found = 0
     for name, array in sorted([("", labels), *facts.items()]):
-        told = f"{name} {array.dtype.str} {array.shape}".encode()
-        found = zlib.crc32(np.ascontiguousarray(array), zlib.crc32(told, found))
+        description = f"{name} {array.dtype.str} {array.shape}".encode()
+        found = zlib.crc32(np.ascontiguousarray(array), zlib.crc32(description, found))
     return found

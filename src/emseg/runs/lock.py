@@ -1,4 +1,4 @@
-"""One run at a time: a lock file names who is at work, and its heartbeat that they still are."""
+"""One run at a time: a lock file names the running process, its heartbeat shows it is alive."""
 
 import _thread
 import fcntl
@@ -15,12 +15,12 @@ from emseg.errors import UserError
 from emseg.runs.owner import Owner, is_here, machine, parsed, started_at, this_run
 from emseg.volumes.atomic import writing
 
-# Seconds between two heartbeats, and without one until a run on another machine counts as dead.
+# Seconds between heartbeats, and of silence until a run on another machine counts as dead.
 BEAT = 10.0
 STALE = 60.0
-# Seconds that a run waits for what another one does in a moment.
+# Seconds that a run waits for a short task of another one.
 MOMENT = 60.0
-# Tells the processes that a run starts which locks it has.
+# Passes the run's locks to the processes that it starts.
 HANDED_DOWN = "EMSEG_LOCKS"
 
 
@@ -37,19 +37,19 @@ _HELD: dict[Path, _Held] = {}
 
 @contextmanager
 def locked(
-    path: Path, what: str, *, tell: Callable[[str], None], wait: float = 0.0
+    path: Path, what: str, *, report: Callable[[str], None], wait: float = 0.0
 ) -> Iterator[None]:
-    """Within it no other run works at `path`: `<path>.lock` says who does.
+    """Within it no other run works on `path`: `<path>.lock` names the one that does.
 
     Args:
-        path: the artifact or folder that is worked at; its folder is there.
-        what: what is done, for others to read; a command line.
-        tell: takes a line when the lock of a run on another machine is taken over.
-        wait: seconds to wait for a run that has the lock.
+        path: the artifact or folder to be locked; its folder exists.
+        what: the work, for messages to others; a command line.
+        report: gets a line if the lock of a run on another machine is taken over.
+        wait: seconds to wait for another run's lock.
 
-    Whoever holds the lock may take it again, and so may the processes that it starts. The lock of a
-    dead process on this machine is taken over at once, that of another machine when it had no
-    heartbeat for `STALE` seconds. UserError, which names the other run, where it goes on, or when
+    The owner of the lock may take it again, and so may the processes that it starts. The lock of a
+    dead process on this machine is taken over at once, that of another machine after `STALE`
+    seconds without a heartbeat. Raises UserError if another run, which it names, is alive, or if
     this run lost its lock because it was suspended for so long.
     """
     file = path.absolute().with_name(f"{path.name}.lock")
@@ -59,23 +59,23 @@ def locked(
         return
     owner = this_run(what)
     try:
-        if _wait_for(path, file, owner, tell, wait):
+        if _wait_for(path, file, owner, report, wait):
             with _holding(file, owner):
                 yield
         else:
             yield
     finally:
-        # A forked child that leaves through here has no lock to give back.
+        # A forked child that exits here has no lock to release.
         if is_here(owner):
             _release(file, owner)
 
 
 def _wait_for(
-    path: Path, file: Path, owner: Owner, tell: Callable[[str], None], wait: float
+    path: Path, file: Path, owner: Owner, report: Callable[[str], None], wait: float
 ) -> bool:
-    """True once the lock is this owner's, False where a process that started this one has it."""
+    """True once this owner has the lock, False if a process that started this one has it."""
     deadline = time.monotonic() + wait
-    while (other := _acquire(file, owner, tell)) is not None:
+    while (other := _acquire(file, owner, report)) is not None:
         if other.token in os.environ.get(HANDED_DOWN, "").split() and not is_here(other):
             return False
         if time.monotonic() >= deadline:
@@ -110,12 +110,12 @@ def _holding(file: Path, owner: Owner) -> Iterator[None]:
             os.environ[HANDED_DOWN] = " ".join(left)
 
 
-def _acquire(file: Path, owner: Owner, tell: Callable[[str], None]) -> Owner | None:
-    """None when the lock is now this owner's, else whose it is."""
+def _acquire(file: Path, owner: Owner, report: Callable[[str], None]) -> Owner | None:
+    """None if this owner now has the lock, else its other owner."""
     with writing(file), _alone(file.parent):
         found = _read(file)
         if found is not None and _lives_here(parsed(found[0])):
-            return parsed(found[0])  # and nothing was written
+            return parsed(found[0])  # nothing was written
         made = file.with_name(f"{file.name}.{owner.token}")
         made.write_text(json.dumps(asdict(owner)))
         try:
@@ -133,7 +133,7 @@ def _acquire(file: Path, owner: Owner, tell: Callable[[str], None]) -> Owner | N
                 if line is None:
                     return other
                 if line:
-                    tell(line)
+                    report(line)
                 _remove(file, text, aside=file.with_name(f"{made.name}.stale"))
             return parsed((_read(file) or ("", 0.0))[0])
         finally:
@@ -156,7 +156,7 @@ def _link(made: Path, file: Path) -> bool:
 
 
 def _gone(other: Owner, silence: float, file: Path) -> str | None:
-    """None while the owner may be at work; a line to tell where its lock is taken over unasked."""
+    """None while the owner may be at work, else a line to print or "": its lock may be taken."""
     if other.machine == machine():
         return None if _lives_here(other) else ""
     if silence < STALE:
@@ -172,7 +172,7 @@ def _lives_here(other: Owner) -> bool:
 
 
 def _remove(file: Path, judged: str, *, aside: Path) -> None:
-    """Removes the lock file that was judged; one that another run has put there meanwhile stays."""
+    """Removes the lock file that was judged; a newer one from another run stays."""
     with suppress(FileNotFoundError):
         file.rename(aside)
         if aside.read_text() != judged:
@@ -199,7 +199,7 @@ def _beat(file: Path, held: _Held) -> None:
             if other.token == held.owner.token:
                 os.utime(file)
                 continue
-        except OSError:  # a file server that is away for a moment
+        except OSError:  # a file server that does not respond for a moment
             continue
         held.lost = (
             f"'{file}' was taken over while this run gave no sign of life, by another one "
@@ -211,7 +211,7 @@ def _beat(file: Path, held: _Held) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Where the file system has locks of its own, nobody else judges the folder's lock files."""
+    """Keeps others from judging the folder's lock files, if the file system supports locks."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):
@@ -222,9 +222,9 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _read(file: Path) -> tuple[str, float] | None:
-    """The lock file's text and the time of its last heartbeat; None where there is none."""
+    """The lock file's text and the time of its last heartbeat; None without a file."""
     try:
-        # Opened before its time is asked for: so a network file system asks its server.
+        # Opened before reading its time, so that a network file system asks its server.
         with file.open(errors="replace") as opened:
             return opened.read(), os.fstat(opened.fileno()).st_mtime
     except FileNotFoundError:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Owner:
-    """What a lock file says of the run that has the lock.
+    """What a lock file says about the run that has the lock.
 
-    A process is known by `machine` (its boot and its namespace of process numbers: containers may
-    share a host's name), `process` and `started`, for numbers of processes are used again.
+    A process is identified by `machine` (its boot and its namespace of process ids: containers may
+    share a host's name), `process` and `started`, because process ids are reused.
     """
 
     token: str
@@ -31,7 +31,7 @@ class Owner:
 
 
 def parsed(text: str) -> Owner:
-    """The owner; one that is not known where the file does not say it, or was edited."""
+    """The owner; an unknown one if the file does not name it, or was edited."""
     try:
         facts = json.loads(text)
         owner = Owner(**facts)
@@ -62,7 +62,7 @@ def is_here(owner: Owner) -> bool:
 
 
 def machine() -> str:
-    """What tells this machine, and namespace of process numbers, from all others."""
+    """A text that identifies this machine and its namespace of process ids."""
     parts = [socket.gethostname()]
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -71,9 +71,9 @@ def machine() -> str:
 
 
 def started_at(process: int) -> str:
-    """When the process began, in its machine's clock; "" where there is none of that number."""
+    """When the process began, in its machine's clock; "" if there is no such process."""
     try:
-        # The name, in parentheses, may have blanks and parentheses in it.
+        # The name, in parentheses, may contain blanks and parentheses.
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         state, started = fields[0], fields[19]
         return "" if state in "ZX" else started

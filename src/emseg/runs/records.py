@@ -1,4 +1,4 @@
-"""metrics.json: the records of all evaluations of a run's results, and where each result lies."""
+"""metrics.json: the records of all evaluations of a run's results, and where each result is."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ Record = dict[str, Any]
 
 
 def find_record(folder: Path, key: str) -> Record | None:
-    """The record of that fingerprint, None where there is none that is as it was written."""
+    """The unchanged record of that fingerprint, None if there is none."""
     record = _read(folder / NAME)["records"].get(key)
     if record is None:
         return None
@@ -32,26 +32,26 @@ def find_record(folder: Path, key: str) -> Record | None:
 
 
 def add_record(folder: Path, key: str, record: Record | None, latest: Iterable[Path]) -> None:
-    """Nothing; metrics.json has the record, if one is given, and lists the segmentations.
+    """Adds the record, if one is given, and the list of segmentations to metrics.json.
 
-    Evaluations of other volumes that end at the same time add theirs too.
+    Safe with evaluations of other volumes that end at the same time.
     """
     path = folder / NAME
     if record is None and not path.exists():
         return
-    with locked(path, "writing scores", tell=say, wait=MOMENT):
-        kept = _read(path)
-        before = json.dumps(kept)
+    with locked(path, "writing scores", report=say, wait=MOMENT):
+        contents = _read(path)
+        before = json.dumps(contents)
         if record is not None:
-            kept["records"][key] = {**record, "sha256": _hash(record)}
-        told = kept.setdefault("segmentations", {})
-        told |= {name: files for name, files in map(_listed, latest) if files}
-        if json.dumps(kept) != before:
-            write_json(path, kept)
+            contents["records"][key] = {**record, "sha256": _hash(record)}
+        segmentations = contents.setdefault("segmentations", {})
+        segmentations |= {name: files for name, files in map(_listed, latest) if files}
+        if json.dumps(contents) != before:
+            write_json(path, contents)
 
 
 def scores_of(record: Any) -> dict[str, dict[str, float]] | None:
-    """The scores by volume of a record; None where it holds something else."""
+    """The scores by volume of a record; None if it holds something else."""
     try:
         return {
             volume: {name: float(value) for name, value in scores.items()}
@@ -72,19 +72,19 @@ def _read(path: Path) -> dict[str, Any]:
         return {"format_version": FORMAT_VERSION, "records": {}}
     require_regular(path)
     try:
-        kept = json.loads(path.read_text())
+        contents = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON any more ({error}); move it away") from error
-    if not isinstance(kept, Mapping):
-        raise UserError(f"{path}: a {type(kept).__name__}, not scores of emseg's; move it away")
-    check_format(path, kept)
+    if not isinstance(contents, Mapping):
+        raise UserError(f"{path}: a {type(contents).__name__}, not scores of emseg's; move it away")
+    check_format(path, contents)
     for name in ("records", "segmentations"):
-        found = kept.get(name, {} if name == "segmentations" else None)
+        found = contents.get(name, {} if name == "segmentations" else None)
         if not isinstance(found, dict):
             raise UserError(f"{path}: '{name}' is {found!r:.40}, not a mapping; move it away")
-    return dict(kept)
+    return dict(contents)
 
 
 def _hash(record: Mapping[str, Any]) -> str:
-    told = {name: value for name, value in for_json(record).items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    content = {name: value for name, value in for_json(record).items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -17,7 +17,7 @@ from emseg.runs.lock import locked
 from emseg.volumes.atomic import check_writable, replacing, writing
 
 OUTPUTS = Path("outputs")
-# Tells the processes that rank 0 starts which folder it has made.
+# Passes the folder of rank 0 to the processes that it starts.
 HANDED_DOWN = "EMSEG_RUN_FOLDER"
 NAMED_VERSIONS = ("torch", "pytorch-lightning", "numpy", "numba", "hydra-core", "zarr", "waterz")
 
@@ -25,7 +25,7 @@ NAMED_VERSIONS = ("torch", "pytorch-lightning", "numpy", "numba", "hydra-core", 
 def process_rank() -> int:
     """The rank among the processes of a distributed run, from the launcher's variables; else 0.
 
-    torchrun's and Lightning's come before SLURM's, which stand in every process of an allocation.
+    torchrun's and Lightning's come before SLURM's, which every process of an allocation has.
     """
     for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
         if name in os.environ:
@@ -34,8 +34,8 @@ def process_rank() -> int:
 
 
 def require_one_process(mode: str) -> None:
-    """Nothing, or a UserError when a launcher started this mode in several processes."""
-    # The batch script of an allocation has SLURM's counts too, but not those of a step of srun.
+    """Raises UserError if a launcher started this mode in several processes."""
+    # The batch script of an allocation has SLURM's counts too, but not those of an srun step.
     sizes = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
     if process_rank() > 0 or max(sizes) > 1:
         raise UserError(f"--mode {mode} runs in one process: start it without torchrun or srun")
@@ -44,8 +44,8 @@ def require_one_process(mode: str) -> None:
 def start_run(experiment_name: str) -> Path:
     """A new folder outputs/<experiment_name>/<timestamp>/, made by rank 0 and known to all ranks.
 
-    Ranks that a launcher such as torchrun starts by itself get a placeholder: they write nothing,
-    and the checkpoint callback is told the folder by rank 0.
+    Ranks that a launcher such as torchrun starts get a placeholder: they write nothing, and the
+    checkpoint callback gets the folder from rank 0.
     """
     base = OUTPUTS / experiment_name
     if process_rank() != 0:
@@ -56,7 +56,7 @@ def start_run(experiment_name: str) -> Path:
 
 
 def run_of(path: Path) -> Path | None:
-    """The run folder that a checkpoint or an artifact lies in, or None when it lies in no run."""
+    """The run folder of a checkpoint or an artifact, None if it is not in a run."""
     for folder in path.absolute().parents:
         if (folder / "config.yaml").is_file() and (folder / "run.log").is_file():
             here = Path.cwd()
@@ -65,7 +65,7 @@ def run_of(path: Path) -> Path | None:
 
 
 def run_for(checkpoint: Path, experiment_name: str, *, config: str) -> Path:
-    """The run that the checkpoint lies in; for a checkpoint from elsewhere a new one."""
+    """The run of the checkpoint; a new one for a checkpoint from elsewhere."""
     run = run_of(checkpoint)
     if run is None:
         run = start_run(experiment_name)
@@ -74,29 +74,29 @@ def run_for(checkpoint: Path, experiment_name: str, *, config: str) -> Path:
 
 
 def results_of(run: Path, step: int) -> Path:
-    """Where the run keeps the results of the checkpoint of that step."""
+    """The run's folder for results of the checkpoint of that step."""
     return run / f"results_step={step}"
 
 
 @contextmanager
 def working_in(folder: Path, what: str) -> Iterator[None]:
-    """Within it no other verb fills the folder, which is made if need be.
+    """Within it no other verb writes into the folder, which is created if missing.
 
     UserError, also for a folder that cannot be written to.
     """
     check_writable(folder)
-    with locked(folder / "emseg", what, tell=say):
+    with locked(folder / "emseg", what, report=say):
         yield
 
 
 def write_config(run: Path, text: str) -> None:
-    """Put the config into the folder as `config.yaml`, whole or not at all."""
+    """Writes the config into the folder as `config.yaml`, whole or not at all."""
     with replacing(run / "config.yaml") as partial:
         partial.write_text(text)
 
 
 def log_start(run: Path, *, command: str, seed: int) -> None:
-    """Append to `run.log` what was asked and with what: command, versions, commit, seed."""
+    """Appends command, versions, commit and seed to `run.log`."""
     facts: dict[str, Any] = {
         "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "command": command,
@@ -110,7 +110,7 @@ def log_start(run: Path, *, command: str, seed: int) -> None:
 
 
 def say(message: str, *, run: Path | None = None) -> None:
-    """Tell the user on standard error, and keep it in the run's log."""
+    """Prints a message on standard error, and appends it to the run's log."""
     print(f"emseg: {message}", file=sys.stderr, flush=True)
     if run is not None:
         _log(run, [message])

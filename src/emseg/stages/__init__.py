@@ -6,10 +6,10 @@ from emseg.config import Loaded
 
 
 def check(loaded: Loaded, mode: str, *, checkpoint: Path | None, source: Path | None) -> list[str]:
-    """What the user is to know of a run of `mode`; UserErrors that it would end in.
+    """Notes for the user on a run of `mode`; raises the UserErrors that the run would raise.
 
-    Volumes are opened, but no voxel is read. A training also tries its network for some seconds,
-    and, with a `checkpoint`, whether it can go on from there.
+    Volumes are opened, but no voxel is read. For a training the network is also tried for some
+    seconds, and, with a `checkpoint`, whether it can be resumed.
     """
     if mode == "train":
         from emseg.stages.train import check_training
@@ -37,8 +37,9 @@ def run(
 ) -> None:
     """Run the stages of `mode` on a checked config.
 
-    `test` is the config composed for test, which tune compares its data with and tune-test goes
-    on with; `source` is the prediction or segmentation that decode or evaluate begin with.
+    `test` is the config composed for test, with whose data tune compares its own and which
+    tune-test uses next; `source` is the prediction or segmentation that decode or evaluate begin
+    with.
     """
     if mode == "train":
         from emseg.stages.train import train

@@ -1,4 +1,4 @@
-"""How much of an input is stored: said before any work, refused where it is next to nothing."""
+"""How much of an input is stored: reported before any work, refused if it is almost nothing."""
 
 import math
 
@@ -7,16 +7,16 @@ from emseg.runs.run_folder import process_rank, say
 from emseg.volumes import Volume
 from emseg.volumes.presence import presence
 
-# Of an input of more bytes than this a hundredth is to be there.
+# Of an input with more bytes than this, at least a hundredth must be stored.
 LARGE = 1 << 30
 LEAST_SHARE = 0.01
 
 
 def refuse_hollow(volume: Volume, *, like: Volume | None = None) -> None:
-    """Nothing, or a UserError for a volume of more than 1 GiB of which less than 1 % is stored.
+    """Raises UserError for a volume of more than 1 GiB of which less than 1 % is stored.
 
-    Reading that takes the memory and time of the whole. A volume of the shape of `like`, an image
-    that is there, may be so empty: few labels are.
+    Reading it takes the memory and time of the whole. A volume with the shape of `like`, an image
+    that is stored, may be that empty: labels can be few.
     """
     size = math.prod(volume.shape) * (volume.channels or 1) * volume.dtype.itemsize
     if size <= LARGE or (like is not None and like.shape == volume.shape):
@@ -29,10 +29,10 @@ def refuse_hollow(volume: Volume, *, like: Volume | None = None) -> None:
             )
 
 
-def tell_absent(*volumes: Volume) -> None:
-    """Prints a line for each volume of which chunks or numbered sections are absent.
+def report_absent(*volumes: Volume) -> None:
+    """Prints a line for each volume with absent chunks or numbered sections.
 
-    Chunks that are absent are read as the fill value, sections are stacked without a gap.
+    Absent chunks are read as the fill value, sections are stacked without a gap.
     """
     if process_rank() != 0:
         return

@@ -1,4 +1,4 @@
-"""The objective of a training, built with its network and loss, and what it can begin with."""
+"""The objective of a training, built with its network and loss, and the weights it starts from."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,16 +20,16 @@ from emseg.training.checkpoints import (
     read_checkpoint,
     require_same_loss,
     start_from,
-    told_facts,
+    stored_facts,
 )
 from emseg.training.objective import Objective, Parts
 
-# Of checkpoints that do not name their objective: written when there was no other.
+# For checkpoints that do not name their objective: written when there was only this one.
 FIRST = "emseg.training.supervised.Supervised"
 
 
 def objective_of(root: Root, *, allow: Sequence[str] = ()) -> type[Objective]:
-    """The class of the config's objective; a UserError where it names something else."""
+    """The class of the config's objective; UserError if it names something else."""
     target = root.objective.get("_target_")
     found = resolve(target, key="objective", allow=allow)
     if not (isinstance(found, type) and issubclass(found, Objective)):
@@ -66,7 +66,7 @@ def build_objective(
             steps_per_epoch=schedule.n_steps_per_epoch,
         ),
         metadata=metadata,
-        # On a CPU convolutions are several times faster with the channels last.
+        # On a CPU convolutions are several times faster with channels last.
         channels_last=devices.accelerator == "cpu",
     )
     objective: Objective = build(root.objective, kind="objective", allow=allow, parts=parts)
@@ -79,25 +79,25 @@ def build_objective(
 
 
 def begun_from(root: Root, module: Objective) -> str | None:
-    """A line on the weights that the network now has from `model.init_from`, None without it.
+    """Loads `model.init_from`, if set, into the network, and returns a line about it, else None.
 
-    What those have seen, the module's checkpoints say that it has seen.
+    The module's checkpoints then list the volumes that those weights were trained on, too.
     """
     source = root.model.get("init_from")
     if not source:
         return None
-    told = start_from(Path(source), module.net)
+    message = start_from(Path(source), module.net)
     inherit_regions(module.metadata, Path(source))
-    return told
+    return message
 
 
 def inherit_regions(facts: dict[str, Any], source: Path) -> None:
-    """Nothing; `trained_on` and `seen_unlabelled` of the facts have those of the file's training.
+    """Adds to `trained_on` and `seen_unlabelled` of the facts those of the file's training.
 
-    A training without a target has seen its volumes without their labels. Files that are not ours
-    do not say.
+    A training without a target has seen its volumes without their labels. Files of other programs
+    do not say it.
     """
-    before = told_facts(source)
+    before = stored_facts(source)
     if before:
         require_facts(before, source=source)
     with_labels, without = (before.get(key, []) for key in ("trained_on", "seen_unlabelled"))
@@ -110,14 +110,14 @@ def inherit_regions(facts: dict[str, Any], source: Path) -> None:
 def check_checkpoints(
     root: Root, module: Objective, target: Target | None, *, validates: bool
 ) -> None:
-    """Nothing, or a UserError where training would keep nothing, or only find out at its end."""
+    """Raises UserError if training would save no checkpoint, or fail only at its end."""
     config = root.monitor.checkpoint
     if not (config.save_top_k or config.save_last or config.every_n_steps):
         raise UserError(
             "monitor.checkpoint: with save_top_k=0, save_last=false and every_n_steps=null no "
             "checkpoint is kept; set one of them"
         )
-    # The loss itself knows the names of its parts.
+    # Only the loss knows the names of its parts.
     channels = module.metadata["in_channels"] if target is None else target.out_channels
     parts = module.loss_parts(channels)
     names = ["train_loss_total_epoch", "train_loss_total_step"]
@@ -135,7 +135,7 @@ def check_checkpoints(
 
 
 def check_resumable(checkpoint: Path, root: Root, module: Objective, target: Target | None) -> None:
-    """Nothing, or a UserError when training with this config cannot go on from the checkpoint."""
+    """Raises UserError if training with this config cannot be resumed from the checkpoint."""
     stored = read_checkpoint(checkpoint)
     facts = trained_facts(stored, source=checkpoint)
     _require_same_objective(facts, root.objective, source=checkpoint)
@@ -189,9 +189,9 @@ def _require_same_objective(
 def _require_same_optimizer(
     before: Mapping[str, Any], now: Mapping[str, Any], *, source: Path
 ) -> None:
-    """Nothing, or a UserError: the state that goes on brings its own settings, or fits no other."""
+    """Raises UserError if settings differ: the resumed state has its own, or fits no others."""
     for kind in ("optimizer", "scheduler"):
-        if kind not in before:  # written before checkpoints said so
+        if kind not in before:  # written before checkpoints stored it
             continue
         for key in [*before[kind], *now[kind]]:
             old, new = before[kind].get(key), now[kind].get(key)

@@ -1,4 +1,4 @@
-"""Which channels of a prediction a decoder gets, and what is known of them."""
+"""Which channels of a prediction a decoder gets, and the facts about them."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from emseg.volumes import Volume
 
 
 def nearest_channels(offsets: Sequence[Sequence[int]]) -> list[int]:
-    """For each axis the channel with the shortest offset along it, the first of equals.
+    """For each axis the channel with the shortest offset along it, the first one if several.
 
-    The offset zero marks a channel that is no affinity; a UserError where an axis has none.
+    The offset zero marks a channel that is not an affinity; UserError if an axis has none.
     """
     chosen = []
     for axis in range(3):
@@ -30,7 +30,7 @@ def nearest_channels(offsets: Sequence[Sequence[int]]) -> list[int]:
 
 
 def head_channels(name: str, facts: Mapping[str, Any], *, where: str | Path) -> list[int]:
-    """The channels of a head; a UserError where there is none of that name."""
+    """The channels of a head; UserError if there is none of that name."""
     heads = facts.get("heads") or {}
     if name not in heads:
         raise unknown_name("head", name, heads, where=f"inference.model.head for {where}")
@@ -40,10 +40,10 @@ def head_channels(name: str, facts: Mapping[str, Any], *, where: str | Path) -> 
 def chosen_channels(
     select: Sequence[int] | str | None, facts: Mapping[str, Any], *, where: str | Path
 ) -> list[int]:
-    """The channels for the decoder: those selected, else the nearest offsets, else all.
+    """The channels for the decoder: the selected ones, else the nearest offsets, else all.
 
-    `select` is channel numbers or the name of a head. `facts` are a prediction's attributes, or
-    what its target says of it; `where` is for errors.
+    `select` is channel numbers or the name of a head. `facts` are attributes of a prediction or
+    facts of its target; `where` is for errors.
     """
     names, offsets = facts["channels"], facts["offsets"]
     if isinstance(select, str):
@@ -62,9 +62,9 @@ def chosen_channels(
 def calibrated_channels(
     predicted: Volume, channels: Sequence[int], decoding: Mapping[str, Any]
 ) -> Volume:
-    """The channels of a prediction, calibrated where the decoder's leaf asks for it.
+    """The channels of a prediction, calibrated if the decoder's leaf says so.
 
-    Logits made elsewhere, which the config calls so, are calibrated in any case.
+    Logits of other programs, declared by the config, are always calibrated.
     """
     chosen, calibration = predicted.select(channels), calibration_of(decoding)
     elsewhere = predicted.attributes.get("elsewhere")
@@ -77,9 +77,9 @@ def calibrated_channels(
 
 
 def are_logits(activation: str | Sequence[str], channels: Sequence[int], *, where: Any) -> bool:
-    """Whether the channels are logits, rather than probabilities; a UserError where not all are.
+    """Whether the channels are logits, not probabilities; UserError if they are mixed.
 
-    `activation` is a prediction's attribute: what its numbers are.
+    `activation` is the prediction's attribute for the kind of its values.
     """
     words = {activation if isinstance(activation, str) else activation[c] for c in channels}
     if words not in ({"logit"}, {"probability"}):
@@ -98,10 +98,10 @@ def asked_facts(
     voxel_size: Sequence[float] | None,
     where: str | Path,
 ) -> dict[str, Any]:
-    """What the decoder's signature asks for by name, of the chosen channels."""
+    """Facts about the chosen channels that are arguments of the decoder."""
     offsets = facts["offsets"] and [tuple(facts["offsets"][channel]) for channel in channels]
     if offsets and not any(map(any, offsets)):
-        offsets = None  # of no affinity
+        offsets = None  # not affinities
     known = {"offsets": offsets, "edge_side": facts["edge_side"], "voxel_size": voxel_size}
     parameters = inspect.signature(decoder.func).parameters
     asked = {name: value for name, value in known.items() if name in parameters}

@@ -28,7 +28,7 @@ from emseg.runs.artifacts import (
 from emseg.runs.earlier import earlier_name, make_latest, old_place, tidy
 from emseg.runs.folder_store import FolderStore
 from emseg.runs.run_folder import say
-from emseg.stages.absent_chunks import tell_absent
+from emseg.stages.absent_chunks import report_absent
 from emseg.stages.decode_job import (
     DecodeJob,
     as_it_is,
@@ -57,15 +57,15 @@ LABEL_BYTES = 4
 def decode(
     job: DecodeJob, *, segmentation: Path, force: bool, verify: bool, keep: int = 10
 ) -> Path:
-    """The path of the segmentation, written unless one with the same fingerprint is there.
+    """The path of the segmentation, written unless one with the same fingerprint exists.
 
-    One of another fingerprint that it replaces is kept, as `<name>.<the hash's first digits>`, and
-    so are `keep` altogether; a kept one of the wanted fingerprint becomes the latest again.
+    An older one with another fingerprint is renamed to `<name>.<the hash's first digits>`; at most
+    `keep` of these remain. If one of them has the wanted fingerprint, it becomes the latest again.
     """
     name = segmentation.stem
     if not force:
         current = current_segmentation(
-            job, folder=segmentation.parent, name=name, verify=verify, tell=say
+            job, folder=segmentation.parent, name=name, verify=verify, report=say
         )
         if current is not None:
             if current.stem != name:
@@ -75,10 +75,10 @@ def decode(
             return current
     else:
         for older in existing(segmentation.parent, segmentation.stem):
-            check_format(older, read_attributes(older))  # what others wrote is not overwritten
+            check_format(older, read_attributes(older))  # never overwrite foreign files
         _discard_unfinished(segmentation)
     for file in decoder_files(job.decoding):
-        tell_absent(open_volume(file))
+        report_absent(open_volume(file))
     job = as_it_is(job)
     predicted = open_prediction(job)
     check_elsewhere(predicted, channels_of(job, predicted))
@@ -87,7 +87,7 @@ def decode(
     try:
         write(job, predicted, segmentation, attributes)
     except UserError:
-        # What cannot be finished is not left behind; what was killed goes on from there.
+        # After an error the unfinished file is removed; after a kill it is continued.
         _discard_unfinished(segmentation)
         raise
     _discard_unfinished(segmentation)
@@ -122,23 +122,23 @@ def current_segmentation(
     folder: Path,
     name: str,
     verify: bool,
-    tell: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> Path | None:
-    """The segmentation `name` in the folder where it is what `decode` would make, else None.
+    """The segmentation `name` in the folder if it is what `decode` would make, else None.
 
-    It may be one that is kept beside the latest. `tell` is that of `find_current`.
+    It may be one beside the latest. `report` is as for `find_current`.
     """
     wanted = fingerprint("decode", decode_facts(job))
     inputs = inputs_of(job, open_prediction(job))
     for one in (name, earlier_name(name, wanted)):
-        path = find_current(folder, one, wanted, inputs=inputs, verify=verify, tell=tell)
+        path = find_current(folder, one, wanted, inputs=inputs, verify=verify, report=report)
         if path is not None:
             return path
     return None
 
 
 def _takes_blocks(job: DecodeJob, predicted: Volume) -> bool:
-    """True for what does not fit half of the memory as arrays, where the decoder can do blocks."""
+    """Whether the arrays exceed half of the memory, and the decoder can work in blocks."""
     decoder = build(job.decoding, kind="decoding", allow=job.allow)
     itemsize = decoder_input(job, decoder)[0].dtype.itemsize
     per_voxel = len(channels_of(job, predicted)) * itemsize + LABEL_BYTES
@@ -165,7 +165,7 @@ def _write_at_once(
 def _write_in_blocks(
     job: DecodeJob, predicted: Volume, segmentation: Path, attributes: dict[str, Any]
 ) -> None:
-    """The segmentation slab by slab; blocks that a killed decode has finished are not repeated."""
+    """The segmentation slab by slab; finished blocks of a killed decode are reused."""
     decoder = build(job.decoding, kind="decoding", allow=job.allow)
     blockwise = blockwise_of(decoder.func)
     assert blockwise is not None
@@ -198,7 +198,7 @@ def _write_in_blocks(
     arguments = {**decoder.keywords, **facts, "store": store, "block_shape": shape}
     with phase("decoding in blocks"):
         made = blockwise.function(prediction, **arguments)
-        first = next(made)  # after most of the work, which shows its own progress
+        first = next(made)  # comes after most of the work, which shows its own progress
     count, voxels = len(grid(predicted.shape, shape)), math.prod(shape)
     made = track(chain([first], made), total=count, label="labels", unit="voxel", each=voxels)
     for block, labels in made:

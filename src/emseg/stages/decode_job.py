@@ -1,4 +1,4 @@
-"""What is decoded: a prediction, its channels, and all that decides the labels."""
+"""What is decoded: a prediction, its channels, and all that determines the labels."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,12 +28,12 @@ from emseg.volumes.places import check_on_grid
 
 @dataclass(frozen=True)
 class DecodeJob:
-    """All that decoding one prediction takes; plain values, so that it travels to a child process.
+    """All that decoding one prediction needs; plain values, to be sent to a child process.
 
     `decoding` is the decoder's leaf, `select` the chosen channels or head (None: the nearest
-    offsets), `memory` GiB that decoding may take (None: what the machine or its cgroup has),
-    `said` what the config says of a prediction made elsewhere, `content` the hash of what the
-    prediction holds, where that is not what was written to it.
+    offsets), `memory` GiB that decoding may use (None: what the machine or its cgroup has), `said`
+    what the config says about a prediction of another program, `content` the hash of the
+    prediction's content if it was changed after it was written.
     """
 
     prediction: Path
@@ -50,9 +50,9 @@ class DecodeJob:
 
 
 def as_it_is(job: DecodeJob) -> DecodeJob:
-    """The job, with the hash of what its prediction holds where that is not what was written.
+    """The job, with the hash of its prediction's content if that was changed after writing.
 
-    A line says so then. All of the prediction is read for it.
+    Prints a line in that case. Reads the whole prediction.
     """
     now = content_now(job.prediction)
     if now is None or now == stored_content(read_attributes(job.prediction)):
@@ -62,7 +62,7 @@ def as_it_is(job: DecodeJob) -> DecodeJob:
 
 
 def open_prediction(job: DecodeJob) -> Volume:
-    """The prediction, lazily; a UserError where it is none, or where what it holds is not known."""
+    """The prediction, lazily; UserError if it is none, or if facts about it are unknown."""
     path, stored = job.prediction, read_attributes(job.prediction)
     if "format_version" not in stored:
         return open_elsewhere(path, job.said, asked=_asked(job))
@@ -77,14 +77,14 @@ def open_prediction(job: DecodeJob) -> Volume:
 
 
 def _asked(job: DecodeJob) -> list[str]:
-    """The arguments that the decoder cannot do without."""
+    """The decoder's required arguments."""
     decoder = build(job.decoding, kind="decoding", allow=job.allow)
     parameters = inspect.signature(decoder.func).parameters.values()
     return [one.name for one in parameters if one.default is inspect.Parameter.empty]
 
 
 def decode_facts(job: DecodeJob) -> dict[str, Any]:
-    """All that decides the labels, as plain containers."""
+    """All that determines the labels, as plain containers."""
     return {
         **prediction_facts(job),
         "decoding": {k: v for k, v in job.decoding.items() if k not in NO_RESULT["decoding"]},
@@ -93,12 +93,12 @@ def decode_facts(job: DecodeJob) -> dict[str, Any]:
 
 
 def prediction_facts(job: DecodeJob) -> dict[str, Any]:
-    """All that decides which affinities the decoder gets, as plain containers."""
+    """All that determines which affinities the decoder gets, as plain containers."""
     predicted = open_prediction(job)
     content = job.content or stored_content(predicted.attributes)
     return {
         "prediction": predicted.attributes["fingerprint"],
-        # What older versions predicted has none, and segmentations of it stay current.
+        # Predictions of older versions have none; their segmentations stay current.
         **({} if content is None else {"content": content}),
         "select": channels_of(job, predicted),
         "calibration": [job.decoding.get(key) for key in CODE_READ["decoding"]],
@@ -106,7 +106,7 @@ def prediction_facts(job: DecodeJob) -> dict[str, Any]:
 
 
 def labels_of(job: DecodeJob) -> np.ndarray:
-    """The labels (Z, Y, X) that the job's decoder makes of the chosen channels."""
+    """The labels (Z, Y, X) that the job's decoder computes from the chosen channels."""
     decoder = build(job.decoding, kind="decoding", allow=job.allow)
     prediction, facts = decoder_input(job, decoder)
     return decoder(prediction[...], **facts)
@@ -125,12 +125,12 @@ def labels_by_value(
 
 
 def channels_of(job: DecodeJob, predicted: Volume) -> list[int]:
-    """The channels of the prediction that the decoder is to see."""
+    """The channels of the prediction that the decoder gets."""
     return chosen_channels(job.select, predicted.attributes, where=job.prediction)
 
 
 def decoder_input(job: DecodeJob, decoder: partial) -> tuple[Volume, dict[str, Any]]:
-    """The chosen channels, lazily, calibrated where asked, and the facts the decoder asks for."""
+    """The chosen channels, lazily, calibrated if asked, and the facts the decoder asks for."""
     predicted = open_prediction(job)
     channels = channels_of(job, predicted)
     for file in decoder_files(job.decoding):
@@ -143,17 +143,17 @@ def decoder_input(job: DecodeJob, decoder: partial) -> tuple[Volume, dict[str, A
         where=job.prediction,
     )
     if "memory_limit" in decoder.keywords and decoder.keywords["memory_limit"] is None:
-        # The prediction and its labels may fill the other half.
+        # The prediction and its labels may use the other half.
         facts["memory_limit"] = job.memory_bytes / GIB / 2
     return calibrated_channels(predicted, channels, job.decoding), facts
 
 
 def decoder_files(decoding: Mapping[str, Any]) -> list[str]:
-    """The files that a decoder reads: they decide the result as much as its arguments do."""
+    """The files that a decoder reads, on which the result depends as on its arguments."""
     return [value for key, value in decoding.items() if key.endswith("_path") and value is not None]
 
 
 def inputs_of(job: DecodeJob, predicted: Volume) -> list[str]:
-    """The files whose bytes no fingerprint covers: the decoder's, and predictions of others."""
+    """The files whose bytes no fingerprint covers: the decoder's, and foreign predictions."""
     elsewhere = "elsewhere" in predicted.attributes
     return [*decoder_files(job.decoding), *([predicted.location] if elsewhere else [])]

@@ -20,8 +20,8 @@ COMMAND = "emseg demo"
 def demo() -> None:
     """Trains, tunes and tests on synthetic volumes below the current folder, prints the scores.
 
-    The tutorial is `tutorials/demo.yaml`, the data lie in `datasets/demo`, the run in `outputs`.
-    Beside the result stands what a watershed of the smoothed raw image reaches on the same volume.
+    The tutorial is `tutorials/demo.yaml`, the data are in `datasets/demo`, the run in `outputs`.
+    For comparison it also prints the score of a watershed of the smoothed raw image.
     """
     start = time.monotonic()
     data, tutorial = Path("datasets/demo"), tutorials_folder() / "demo.yaml"

@@ -12,7 +12,7 @@ from emseg.errors import UserError
 
 @dataclass(frozen=True)
 class Devices:
-    """What training and inference run on; `warning` is for the user when less was there."""
+    """What training and inference run on; `warning` is for the user if less was available."""
 
     accelerator: str
     count: int
@@ -26,9 +26,9 @@ class Devices:
 
 
 def resolve_devices(system: System) -> Devices:
-    """The devices for `system`: -1 means all; more than there are is cut with a warning.
+    """The devices for `system`: -1 means all; more than available is reduced with a warning.
 
-    A launcher (torchrun) decides the number of processes, each with a GPU or all on the CPU. Else
+    A launcher (torchrun) sets the number of processes, each with a GPU or all on the CPU. Else
     there is one for each GPU, or one on the CPU.
     """
     there = torch.cuda.device_count()
@@ -38,14 +38,14 @@ def resolve_devices(system: System) -> Devices:
         instead = there or "the CPU"
         warning = f"system.num_gpus={wanted}, but this machine has {there}: going on with {instead}"
         wanted = there
-    # Only a launcher says this; Lightning, for the processes that it starts, does not.
+    # Only a launcher sets this; Lightning does not set it for the processes that it starts.
     launched = int(os.environ.get("LOCAL_WORLD_SIZE", 0))
     nodes = int(os.environ["WORLD_SIZE"]) // launched if launched else 1
     if wanted and launched:
         wanted = _shared_out(launched, there)
     count = wanted or launched or 1
     cores = len(os.sched_getaffinity(0))
-    # The process that trains needs a core of its own; on a GPU it mostly waits.
+    # The training process needs its own core; on a GPU it mostly waits.
     workers = max(cores // count - (wanted == 0), 0)
     if system.num_workers != -1:
         workers = system.num_workers
@@ -53,10 +53,10 @@ def resolve_devices(system: System) -> Devices:
 
 
 def slow_precision(precision: str, devices: Devices) -> str | None:
-    """A line for the user where a CPU without instructions for bfloat16 is to compute in it."""
+    """A line for the user if a CPU without bfloat16 instructions is to compute in bfloat16."""
     if precision != "bf16-mixed" or devices.accelerator != "cpu":
         return None
-    # PyTorch has no public name for this question.
+    # PyTorch has no public function for this.
     if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
         return None
     return (
@@ -75,7 +75,7 @@ def _shared_out(processes: int, gpus: int) -> int:
 
 
 def stand_resolved(saved: dict[str, Any], devices: Devices, mode: str) -> None:
-    """Write the resolved numbers over the -1 in a config that is to be saved with the run."""
+    """Replaces the -1 in a config by the resolved numbers before it is saved with the run."""
     resolved = {
         "num_gpus": devices.count if devices.accelerator == "gpu" else 0,
         "num_workers": devices.workers,

@@ -1,4 +1,4 @@
-"""Predictions made elsewhere: what their files leave open, `inference.prediction` says."""
+"""Predictions of other programs: `inference.prediction` adds what their files do not say."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -26,15 +26,15 @@ _EXAMPLES = {
     "axes": "axes=czyx (as they are stored)",
     "resolution": "resolution='[40, 4, 4]' (nm, stored axes)",
 }
-# The facts that decoders ask for by name, and the keys of those that files lack.
+# The facts that decoders ask for by name, and the config keys for those missing in files.
 _ASKED = {"offsets": "offsets", "edge_side": "edge_side", "voxel_size": "resolution"}
 
 
 def open_elsewhere(path: Path, said: PredictionConfig, *, asked: Sequence[str]) -> Volume:
-    """The prediction (C, Z, Y, X), lazily, with the attributes of one of ours.
+    """The prediction (C, Z, Y, X), lazily, with the attributes that emseg writes.
 
-    Its file and the config, which must not contradict it, say what it holds. What neither says,
-    and a decoder that asks for `asked` needs, is a UserError that names all of it.
+    They come from its file and the config, which must not contradict it. Raises a UserError that
+    names all missing facts that a decoder which asks for `asked` needs.
     """
     source = open_source(parse_location(path))
     facts = agreed(source.attributes, said, where=path)
@@ -73,9 +73,9 @@ def open_elsewhere(path: Path, said: PredictionConfig, *, asked: Sequence[str]) 
 
 
 def check_elsewhere(predicted: Volume, channels: Sequence[int]) -> None:
-    """Nothing, or a UserError where the chosen channels hold other numbers than they should.
+    """Raises UserError if the chosen channels hold values that they should not.
 
-    Of predictions made elsewhere alone, which are read once for it.
+    Only for predictions of other programs, which are read once for it.
     """
     facts = predicted.attributes.get("elsewhere")
     if facts is None:
@@ -92,10 +92,10 @@ def agreed(
     where: str | Path,
     scale: float | None = None,
 ) -> dict[str, Any]:
-    """The facts of a prediction by the keys of `inference.prediction`, None where nobody knows.
+    """The facts of a prediction by the keys of `inference.prediction`, None for unknown ones.
 
-    They are those of its file's attributes (and the `scale`, where that is known), else those of
-    the config; a UserError where both have a fact and differ.
+    They come from its file's attributes (and the `scale`, if known), else from the config;
+    UserError if both have a fact and differ.
     """
     stored = {**_stored_facts(attributes, where=f"'{where}'"), "scale": scale}
     facts: dict[str, Any] = {}
@@ -111,9 +111,9 @@ def agreed(
 
 
 def segmentation_of(prediction: Path) -> Path:
-    """Where the segmentation of a prediction goes: beside its file, never into it.
+    """Where the segmentation of a prediction is written: next to its file, never into it.
 
-    zarr beside zarr, else HDF5; named by the file, and by the data set where that is not the usual.
+    zarr for zarr, else HDF5; named after the file, and after the data set if that is unusual.
     """
     location = parse_location(prediction)
     inner = [] if location.key in ("", MAIN) else location.key.split("/")

@@ -11,7 +11,7 @@ import numpy as np
 from emseg import __version__
 from emseg.errors import UserError
 from emseg.runs.artifacts import check_format, contents, fingerprint, same_contents
-from emseg.runs.earlier import TOLD
+from emseg.runs.earlier import SETTINGS
 from emseg.runs.records import NAME, add_record, find_record, scores_of
 from emseg.runs.run_folder import say
 from emseg.stages.scores import Scores, asks, build_metrics, counts_suffice, score
@@ -42,10 +42,10 @@ def evaluate(
     verify: bool,
     allow: Sequence[str] = (),
 ) -> dict[str, Scores]:
-    """Scores per volume (and `mean` over several), also kept as a record in metrics.json.
+    """Scores per volume (and `mean` over several), also stored as a record in metrics.json.
 
     A record's key is the fingerprint of segmentations, with a hash of their content, truths and
-    metrics: a second configuration adds a record, the same one is not computed again.
+    metrics: another configuration adds a record, the same one is not computed again.
     """
     labelled = [source for source in sources if source.has_truth]
     if not labelled:
@@ -70,17 +70,17 @@ def evaluate(
         }
     else:
         say(f"{NAME} holds this evaluation: not computed again")
-    # Only what emseg decoded is listed; a segmentation from elsewhere may be one of many in a file.
+    # Only emseg's segmentations are listed; a file of other programs may hold several.
     ours = [one for one in segmented.values() if "fingerprint" in one.attributes]
     add_record(folder, key, made, [parse_location(one.location).path for one in ours])
     volumes = scores_of(record)
     assert volumes is not None
-    _tell_of_infinite(volumes)
+    _report_infinite(volumes)
     return volumes
 
 
 def table(scores: Mapping[str, Scores]) -> str:
-    """The scores as text: a line a volume, a column a number; the reverse where it is too wide."""
+    """The scores as text: a line per volume, a column per number; transposed if too wide."""
     names = list(next(iter(scores.values())))
     cells = [["volume", *names]]
     cells += [[volume, *(f"{row[name]:.4f}" for name in names)] for volume, row in scores.items()]
@@ -95,12 +95,12 @@ def table(scores: Mapping[str, Scores]) -> str:
 
 
 def open_segmentation(path: Path, source: Source) -> tuple[Volume, Source]:
-    """The segmentation of a volume, lazily, and the source cut to what both have.
+    """The segmentation of a volume, lazily, and the source cropped to their common part.
 
-    UserError where it is none, is of other voxels than the image, or shares none with it.
+    UserError if it is none, has another voxel size than the image, or shares no voxel with it.
     """
     volume, image = open_beside(path, source.image), source.image
-    # A segmentation from elsewhere has no format of ours.
+    # A segmentation of another program has no format version.
     if "format_version" in volume.attributes:
         check_format(path, volume.attributes)
     if volume.channels is not None:
@@ -145,15 +145,15 @@ def _score_volumes(
     return volumes
 
 
-def _tell_of_infinite(volumes: Mapping[str, Scores]) -> None:
-    """Prints a line where a mean is of numbers that are not all finite: it skips none of them."""
+def _report_infinite(volumes: Mapping[str, Scores]) -> None:
+    """Prints a line if a mean includes numbers that are not finite: it skips none of them."""
     rows = [row for name, row in volumes.items() if name != "mean"]
     if len(rows) < 2:
         return
     finite = {name: sum(math.isfinite(row[name]) for row in rows) for name in rows[0]}
-    told = [f"{name} ({many} of {len(rows)})" for name, many in finite.items() if many < len(rows)]
-    if told:
-        say(f"not finite in every volume, and so in the mean (finite volumes): {', '.join(told)}")
+    parts = [f"{name} ({many} of {len(rows)})" for name, many in finite.items() if many < len(rows)]
+    if parts:
+        say(f"not finite in every volume, and so in the mean (finite volumes): {', '.join(parts)}")
 
 
 def _score_volume(segmented: Volume, source: Source, metrics: Sequence[partial]) -> Scores:
@@ -178,9 +178,9 @@ def _find(
     *,
     read: bool,
 ) -> tuple[str, dict[str, str | None], dict[str, Any] | None]:
-    """The key of the evaluation, hashes of what segmentations hold, and the record if there is one.
+    """The key of the evaluation, the hashes of the segmentations, and the record if there is one.
 
-    The hashes are taken anew with `read`, or where there is no record, else they are those written.
+    The hashes are computed again with `read` or if there is no record, else the stored ones.
     """
     hashes = {name: stored_content(one.attributes) for name, one in segmented.items()}
     key = fingerprint("evaluate", _facts(segmented, hashes, sources, metrics))
@@ -211,16 +211,16 @@ def _facts(
 
 
 def _content_now(segmentation: Volume) -> str | None:
-    """The hash of what it holds; a line where that is not what was written."""
+    """The hash of its present content; prints a line if it was changed after writing."""
     now = content_now(segmentation.location)
     if now != stored_content(segmentation.attributes):
-        told = "was changed after it was written: it is scored as it is now"
-        say(f"{segmentation.location} {told}")
+        change = "was changed after it was written: it is scored as it is now"
+        say(f"{segmentation.location} {change}")
     return now
 
 
 def _inputs(segmented: Mapping[str, Volume], sources: Sequence[Source]) -> list[str]:
-    """The files whose bytes no fingerprint covers: truths, masks, segmentations from elsewhere."""
+    """The files whose bytes no fingerprint covers: truths, masks, foreign segmentations."""
     foreign = [volume for volume in segmented.values() if "fingerprint" not in volume.attributes]
     read = [volume for source in sources for volume in (source.label, source.mask) if volume]
     skeletons = [source.config.skeletons for source in sources if source.config.skeletons]
@@ -229,10 +229,10 @@ def _inputs(segmented: Mapping[str, Volume], sources: Sequence[Source]) -> list[
 
 def _fingerprint_of(segmentation: Volume, content: str | None) -> Any:
     found = segmentation.attributes.get("fingerprint") or identity(segmentation.location)
-    # What older versions segmented has no hash of its content, and their scores are still found.
+    # Segmentations of older versions have no hash of content; their scores are still found.
     return found if content is None else [found, content]
 
 
 def _origin(segmentation: Volume) -> dict[str, Any]:
-    facts = {name: segmentation.attributes.get(name) for name in ("fingerprint", *TOLD)}
+    facts = {name: segmentation.attributes.get(name) for name in ("fingerprint", *SETTINGS)}
     return {"path": segmentation.location, **facts}

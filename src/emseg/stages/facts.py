@@ -1,4 +1,4 @@
-"""What a checkpoint says beside its weights, and what that may be."""
+"""The facts in a checkpoint besides its weights, and their allowed values."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from emseg.config.limits import Axes3, require
 from emseg.config.schema_data import AXIS_ORDERS
 from emseg.errors import UserError
 
-# More than a training can have; what is beyond was not written by one.
+# No training writes larger numbers.
 MOST_STEPS = 2**53
 MOST_CHANNELS = 4096
 MOST_VOXELS = 2**31
@@ -22,8 +22,8 @@ _LONGEST = 400
 class Facts:
     """The facts of a checkpoint, under `emseg` in it.
 
-    Those of a training without a target have no `channels`; earlier versions wrote none that have
-    a default here.
+    A training without a target has no `channels`; fields with a default are missing in checkpoints
+    of earlier versions.
     """
 
     global_step: int
@@ -65,10 +65,10 @@ class Facts:
 
 
 def trained_facts(stored: Mapping[str, Any], *, source: Path) -> dict[str, Any]:
-    """What training wrote into a checkpoint beside the weights, as it was written.
+    """What training wrote into a checkpoint besides the weights, unchanged.
 
-    UserErrors: a checkpoint that is not ours; one whose facts are missing, of another type or out
-    of range.
+    UserErrors: a checkpoint of another program; facts that are missing, of another type or out of
+    range.
     """
     if "emseg" not in stored:
         raise UserError(
@@ -86,7 +86,7 @@ def trained_facts(stored: Mapping[str, Any], *, source: Path) -> dict[str, Any]:
 
 
 def require_facts(facts: Any, *, source: Path) -> None:
-    """Nothing, or a UserError for the first of the facts that no training can have written."""
+    """Raises UserError for the first fact that no training can have written."""
     try:
         if not isinstance(facts, dict):
             raise UserError(f"emseg: expected a mapping of keys, got {facts!r}")

@@ -1,4 +1,4 @@
-"""What a training will take, before it begins: how much it sees, memory, and hours on a CPU."""
+"""What a training will need, before it begins: amount of data, memory, and hours on a CPU."""
 
 import copy
 import math
@@ -19,33 +19,33 @@ from emseg.stages.network import AUTOCAST
 from emseg.stages.patches import Sources
 from emseg.training.objective import Batch, Objective
 
-# Seconds that the network may be tried for, and hours of training that are worth a warning.
+# Seconds for trying the network, and hours of training above which to warn.
 LONGEST_TRIAL, LONG = 20.0, 24.0
-# Adam's: the weights, their gradients, two moments; float32.
+# With Adam: the weights, their gradients, two moments; float32.
 BYTES_OF_PARAMETER = 16
 BYTES_OF_LABEL = 4
-# Beside what is kept for them, gradients take room while they are computed.
-WORKING_ROOM = 1.2
+# Computing gradients takes more memory than what is stored for them.
+WORKING_MEMORY = 1.2
 LESS = "data.dataloader.patch_size, data.dataloader.batch_size, model.width"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One patch of noise that the network has learned from: its size, seconds, bytes kept for it.
+    """One training step with a patch of noise: its size, seconds, bytes stored for gradients.
 
-    The bytes are what the gradients are made of: all that a larger patch takes more of.
+    Only these bytes grow with the size of the patch.
     """
 
     size: tuple[int, ...]
     seconds: float
-    kept: int
+    stored: int
 
 
 def try_step(module: Objective, root: Root, *, seconds: float) -> Trial | None:
-    """The largest patch, of batch size 1 and on the CPU, that is learned from in so many seconds.
+    """The step with the largest patch, with batch size 1 on the CPU, that fits into `seconds`.
 
-    None for an objective of others, of whose batches nothing is known. The module, and what is
-    drawn at random afterwards, are as they were.
+    None for a foreign objective, whose batches are unknown. The module and the state of the random
+    numbers are not changed.
     """
     if not type(module).__module__.startswith("emseg."):
         return None
@@ -57,7 +57,7 @@ def try_step(module: Objective, root: Root, *, seconds: float) -> Trial | None:
             more = 1.0 if found is None else math.prod(size) / math.prod(found.size)
             if found is not None and time.monotonic() + more * found.seconds > end:
                 break
-            # The first time is slower than all others, and a small patch soon done.
+            # The first step is slower than later ones, and a small patch is quick.
             tries = 3 if found is None and seconds else 1
             found = min((_learn(module, size) for _ in range(tries)), key=lambda one: one.seconds)
     return found
@@ -66,7 +66,7 @@ def try_step(module: Objective, root: Root, *, seconds: float) -> Trial | None:
 def first_lines(
     root: Root, module: Objective, sources: Sources, devices: Devices, trial: Trial | None
 ) -> Iterator[str]:
-    """Lines on the size of the training, its memory and, where that is not enough, what helps."""
+    """Lines on the size of the training, its memory and, if that is too much, what helps."""
     loader, steps = root.data.dataloader, root.optimization.total_steps
     assert steps is not None
     patches = steps * _patches_per_step(root, devices)
@@ -80,21 +80,21 @@ def first_lines(
     if trial is None:
         yield line
         return
-    kept = trial.kept * math.prod(loader.patch_size) / math.prod(trial.size) * loader.batch_size
-    network = weights * BYTES_OF_PARAMETER + WORKING_ROOM * kept
+    stored = trial.stored * math.prod(loader.patch_size) / math.prod(trial.size) * loader.batch_size
+    network = weights * BYTES_OF_PARAMETER + WORKING_MEMORY * stored
     yield f"{line}; memory: {_gib(network)} for the network, {_gib(volumes)} for volumes"
     if devices.accelerator == "cpu":
-        room, where = memory_within(root.system.memory), "there are here"
+        memory, where = memory_within(root.system.memory), "there are here"
         needed = network + volumes
     else:
-        room, where = torch.cuda.get_device_properties(0).total_memory, "the GPU has"
+        memory, where = torch.cuda.get_device_properties(0).total_memory, "the GPU has"
         needed = network
-    if needed > room:
-        yield f"warning: that is more than the {_gib(room)} that {where}: lower {LESS}"
+    if needed > memory:
+        yield f"warning: that is more than the {_gib(memory)} that {where}: lower {LESS}"
 
 
 def hours_line(root: Root, trial: Trial, devices: Devices) -> str:
-    """A line on how long the training takes at the speed of the trial."""
+    """A line on the duration of the training at the speed of the trial."""
     patch, steps = root.data.dataloader.patch_size, root.optimization.total_steps
     assert steps is not None
     if devices.accelerator == "gpu":
@@ -111,7 +111,7 @@ def hours_line(root: Root, trial: Trial, devices: Devices) -> str:
 
 
 def _sizes(net: nn.Module, patch: Sequence[int]) -> list[tuple[int, ...]]:
-    """Patches that the network takes, from a small one to `patch`."""
+    """Patch sizes that the network accepts, from a small one to `patch`."""
     stride = getattr(net, "stride", None)
     if stride is None or getattr(net, "volume_size", None) is not None:
         return [tuple(patch)]
@@ -127,31 +127,31 @@ def _sizes(net: nn.Module, patch: Sequence[int]) -> list[tuple[int, ...]]:
 
 def _learn(module: Objective, size: tuple[int, ...]) -> Trial:
     start = time.monotonic()
-    with _counted(module) as kept:
+    with _counted(module) as counted:
         total, _ = module.losses(_noise(module, size))
     total.backward()
     module.zero_grad()
-    return Trial(size, time.monotonic() - start, sum(kept.values()))
+    return Trial(size, time.monotonic() - start, sum(counted.values()))
 
 
 @contextmanager
 def _counted(module: nn.Module) -> Iterator[dict[int, int]]:
-    """The bytes, by place in memory, of what is kept for gradients meanwhile, without weights."""
+    """The bytes, by address, of what is stored for gradients meanwhile, without weights."""
     own = {weight.untyped_storage().data_ptr() for weight in module.parameters()}
-    kept: dict[int, int] = {}
+    counted: dict[int, int] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
+    def count(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+            counted[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        yield kept
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        yield counted
 
 
 def _noise(module: Objective, size: tuple[int, ...]) -> Batch:
-    """A batch of one with all that any of our objectives looks for."""
+    """A batch of one sample with all that any of our objectives uses."""
     facts = module.metadata
     image = torch.rand(1, facts["in_channels"], *size)
     target = torch.rand(1, len(facts.get("channels", "1")), *size).round()

@@ -1,4 +1,4 @@
-"""The trainer at work, and what is said where it does not come to its end."""
+"""Runs the trainer, and explains how to continue if it does not finish."""
 
 import shlex
 from pathlib import Path
@@ -27,10 +27,10 @@ def fit(
     checkpoint: Path | None,
     command: str,
 ) -> None:
-    """Nothing; the module is trained, from the start or from `checkpoint`.
+    """Trains the module, from the start or from `checkpoint`.
 
-    Raises `Stopped` after a signal, with what is saved and how to go on from it, and a `UserError`
-    where memory, a loader worker or a disk fails.
+    Raises `Stopped` after a signal, with what is saved and how to continue, and `UserError` if
+    memory, a loader worker or a disk fails.
     """
     writer = WholeCheckpoints()
 
@@ -47,12 +47,12 @@ def fit(
         except Stopped as stop:
             raise Stopped(stop.number, left()) from None
         except SystemExit as ended:
-            # Lightning ends the process itself on Ctrl-C; how it ends is the command line's to say.
+            # Lightning ends the process itself on Ctrl-C; only the command line should do that.
             if isinstance(ended.__context__, KeyboardInterrupt):
                 raise ended.__context__ from None
             raise Stopped(asked(), left()) if asked() else ended from None
         except (RuntimeError, OSError, EOFError) as error:
-            if asked():  # workers that ended of the same signal, say
+            if asked():  # for example workers that the same signal ended
                 raise Stopped(asked(), left()) from error
             fault = _fault(error, root, devices, run)
             if fault is None:
@@ -73,21 +73,21 @@ def _left(writer: WholeCheckpoints, checkpoint: Path | None, command: str) -> st
 
 
 def _going_on(command: str, checkpoint: Path) -> str:
-    """The command line with this checkpoint; of one without a config, that of the run."""
-    words, kept = shlex.split(command), []
+    """The command line with this checkpoint, and with the run's config if it has none."""
+    words, remaining = shlex.split(command), []
     while words:
         word = words.pop(0)
         if word == "--checkpoint":
             words.pop(0)
         elif not word.startswith("--checkpoint="):
-            kept.append(word)
-    if not any(word.split("=")[0] == "--config" for word in kept):
-        kept = ["emseg", "--config", str(checkpoint.parents[1] / "config.yaml")]
-    return shlex.join([*kept, "--checkpoint", str(checkpoint)])
+            remaining.append(word)
+    if not any(word.split("=")[0] == "--config" for word in remaining):
+        remaining = ["emseg", "--config", str(checkpoint.parents[1] / "config.yaml")]
+    return shlex.join([*remaining, "--checkpoint", str(checkpoint)])
 
 
 def _fault(error: Exception, root: Root, devices: Devices, run: Path) -> UserError | None:
-    if isinstance(error.__context__, UserError):  # what a library failed at once more, at its end
+    if isinstance(error.__context__, UserError):  # a library failed again while it ended
         return error.__context__
     loader = root.data.dataloader
     if is_gpu_full(error):

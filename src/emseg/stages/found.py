@@ -1,4 +1,4 @@
-"""What earlier runs have made of the volumes of `data.test`, where it is current."""
+"""Current results of earlier runs for the volumes of `data.test`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -24,18 +24,18 @@ def current_predictions(
     subfolder: str = "",
     *,
     verify: bool = False,
-    tell: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> dict[str, Path]:
-    """The predictions that are what infer would make with these weights and settings, by volume.
+    """The predictions that infer would make with these weights and settings, by volume.
 
-    `verify` and `tell` are those of `find_current`.
+    `verify` and `report` are as for `find_current`.
     """
     from emseg.stages.infer import current_prediction
 
     root, folder = session.loaded.root, results_of(run, trained.step) / subfolder
     paths = {
         source.name: current_prediction(
-            source, trained, root, folder=folder, verify=verify, tell=tell
+            source, trained, root, folder=folder, verify=verify, report=report
         )
         for source in sources
     }
@@ -50,7 +50,7 @@ def found_predictions(
     *,
     made_by: str,
 ) -> dict[str, Path]:
-    """What an earlier infer made of each volume; a UserError where one is not there or stale."""
+    """The earlier prediction of each volume; UserError if one is missing or stale."""
     from emseg.stages.network import load_trained
 
     run = run_of(checkpoint)
@@ -74,7 +74,7 @@ def found_predictions(
 
 
 def found_segmentations(session: Session, predictions: Mapping[str, Path]) -> dict[str, Path]:
-    """What an earlier decode made of each prediction with this decoder."""
+    """The earlier segmentation of each prediction by this decoder."""
     found = {}
     for volume, prediction in predictions.items():
         job, folder = decode_job(session, prediction), prediction.parent

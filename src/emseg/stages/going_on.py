@@ -1,6 +1,6 @@
-"""Whether a training can go on from what a checkpoint holds beside the network's weights.
+"""Whether a training can be resumed from what a checkpoint holds besides the weights.
 
-Lightning restores loops, optimizers, schedulers and callbacks from it without looking, and opens or
+Lightning restores loops, optimizers, schedulers and callbacks from it without checks, and opens or
 removes the files that callbacks name there.
 """
 
@@ -16,7 +16,7 @@ from emseg.errors import UserError
 from emseg.training.checkpoints import require_tensors
 from emseg.training.objective import Objective
 
-# A whole number from 0 on.
+# A whole number, 0 or more.
 COUNT = "count"
 _ENDED = dict.fromkeys(("ready", "completed"), COUNT)
 _STARTED = _ENDED | {"started": COUNT}
@@ -40,7 +40,7 @@ FIT_LOOP = {
     "epoch_loop.val_loop.batch_progress": _BATCHES,
     "epoch_progress": _both(_PROCESSED),
 }
-# What Lightning, our data and our callbacks write beside the weights and the facts.
+# What Lightning, our data and our callbacks write besides the weights and the facts.
 STATE = {
     "pytorch-lightning_version": str,
     "epoch": COUNT,
@@ -48,7 +48,7 @@ STATE = {
     "callbacks": {},
     "PatchDataModule": {"next_index": COUNT},
 }
-# What precision=16-mixed scales gradients by.
+# The scaling of gradients for precision=16-mixed.
 SCALER = dict.fromkeys(("scale", "growth_factor", "backoff_factor"), float) | {
     "growth_interval": COUNT,
     "_growth_tracker": COUNT,
@@ -60,9 +60,9 @@ _MOST = 2**53
 def require_resumable(
     stored: Mapping[str, Any], module: Objective, *, scaled: bool, source: Path
 ) -> None:
-    """Nothing, or a UserError that names the first thing from which `module` cannot go on.
+    """Raises a UserError that names the first thing from which `module` cannot be resumed.
 
-    `scaled` is whether it scales its gradients (precision 16-mixed).
+    `scaled`: whether it scales its gradients (precision 16-mixed).
     """
     try:
         _require_form(stored, STATE, "")
@@ -90,7 +90,7 @@ def require_resumable(
 
 
 def _require_form(found: Any, form: Any, key: str) -> None:
-    """Nothing, or a UserError where `found` lacks what the form has, or has it of another type."""
+    """Raises UserError if `found` lacks what the form has, or has it of another type."""
     if isinstance(form, Mapping):
         if not isinstance(found, Mapping):
             raise UserError(f"{key or 'it'} is no mapping")
@@ -107,7 +107,7 @@ def _require_form(found: Any, form: Any, key: str) -> None:
 
 
 def _require_weights(stored: Mapping[str, Any], module: Objective) -> None:
-    """The average has the names of the live weights; both must be those of the module."""
+    """The average has the names of the weights themselves; both must match the module."""
     own = module.state_dict()
     for key in ("state_dict", "current_model_state"):
         if key not in stored:
@@ -129,7 +129,7 @@ def _require_weights(stored: Mapping[str, Any], module: Objective) -> None:
 
 
 def _require_schedule(stored: Mapping[str, Any], module: Objective) -> None:
-    """A fresh optimizer and scheduler of the module take the states, which look as their own."""
+    """The states must look like, and load into, a fresh optimizer and scheduler of the module."""
     made = module.configure_optimizers()
     optimizer = made["optimizer"] if isinstance(made, dict) else made
     scheduler = made["lr_scheduler"]["scheduler"] if isinstance(made, dict) else None
@@ -145,14 +145,14 @@ def _require_schedule(stored: Mapping[str, Any], module: Objective) -> None:
         optimizer.load_state_dict(state)
         if scheduler is not None:
             scheduler.load_state_dict(schedule)
-    # They take states apart in any way.
+    # Loading a broken state may raise anything.
     except Exception as error:
         raise UserError(f"its optimizer's state is damaged: {error}") from error
     _require_moments(optimizer.state)
 
 
 def _require_alike(found: Any, fresh: Any, key: str) -> None:
-    """Nothing, or a UserError where `found` is not made as `fresh` is; None there says nothing."""
+    """Raises UserError if `found` has another structure than `fresh`; None there fits all."""
     if isinstance(fresh, Mapping):
         if not isinstance(found, Mapping):
             raise UserError(f"{key} is no mapping")
@@ -173,7 +173,7 @@ def _require_alike(found: Any, fresh: Any, key: str) -> None:
 
 
 def _require_moments(states: Mapping[Any, Any]) -> None:
-    """What is remembered of each weight is of its shape, or one number, and the same of all."""
+    """The moments of each weight have its shape, or are one number; all weights have the same."""
     names = {tuple(sorted(map(str, state))) for state in states.values() if _mapping(state)}
     if len(names) > 1:
         raise UserError("its optimizer remembers different things of different weights")
@@ -193,7 +193,7 @@ def _mapping(state: Any) -> bool:
 
 
 def _require_files(state: Any) -> None:
-    """The files that a callback names lie in the folder that it names."""
+    """The files that a callback names must be in the folder that it names."""
     _require_form(state, {"dirpath": str, "best_model_path": str, "best_k_models": {}}, "callbacks")
     folder, best = Path(state["dirpath"]), state["best_k_models"]
     paths = [state.get(key, "") for key in ("best_model_path", "kth_best_model_path")]

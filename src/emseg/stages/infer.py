@@ -37,22 +37,22 @@ def current_prediction(
     *,
     folder: Path,
     verify: bool,
-    tell: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> Path | None:
-    """The volume's prediction in the folder where it is what `infer` would make, else None.
+    """The volume's prediction in the folder if it is what `infer` would make, else None.
 
-    `tell` is that of `find_current`.
+    `report` is as for `find_current`.
     """
     windows, _ = _windows(source, trained, root, folder)
     wanted = fingerprint("infer", _facts(source, trained, root, windows))
     inputs = [source.image.location]
     return find_current(
-        folder, f"{source.name}_prediction", wanted, inputs=inputs, verify=verify, tell=tell
+        folder, f"{source.name}_prediction", wanted, inputs=inputs, verify=verify, report=report
     )
 
 
 def check_image(image: Volume, trained: Trained, root: Root) -> None:
-    """Nothing, or a UserError when the network cannot predict the volume: before any work."""
+    """Raises UserError, before any work, if the network cannot predict the volume."""
     channels = image.channels or 1
     if channels != trained.in_channels:
         raise UserError(
@@ -66,8 +66,8 @@ def check_image(image: Volume, trained: Trained, root: Root) -> None:
 def infer(source: Source, trained: Trained, root: Root, *, folder: Path) -> Path:
     """The path of `<volume>_prediction`, newly made: all channels on the image's own support.
 
-    HDF5, or zarr when the prediction exceeds `system.memory`. An earlier one is replaced at the
-    end; a run that was killed goes on from its last finished slab.
+    HDF5, or zarr if the prediction exceeds `system.memory`. An earlier one is replaced at the end;
+    after a kill a new run continues from the last finished slab.
     """
     image = source.image
     shape = (trained.target.out_channels, *image.shape)
@@ -98,10 +98,10 @@ def infer(source: Source, trained: Trained, root: Root, *, folder: Path) -> Path
 
 
 def unlike_intensities(image: Volume, trained: Trained, root: Root) -> str | None:
-    """A line for the user where the network sees other intensities than in training, else None.
+    """A line for the user if the network sees other intensities than in training, else None.
 
-    Of checkpoints that do not say what theirs were: where it sees a small part of the type's.
-    Percentiles make a volume's own range what the network sees: there is nothing to compare.
+    For checkpoints that did not store theirs: if it sees a small part of the type's range. With
+    percentiles the network sees each volume's own range: there is nothing to compare.
     """
     if root.data.intensity_percentiles is not None:
         return None
@@ -121,9 +121,9 @@ def predict_image(
     write: Callable[[int, np.ndarray], None] | None = None,
     first_plane: int = 0,
 ) -> np.ndarray | None:
-    """The prediction (C, Z, Y, X) as the config has it, or None when `write` takes the planes.
+    """The prediction (C, Z, Y, X) as set in the config, or None if `write` gets the planes.
 
-    In `windows`, or None: those of the config, else chosen.
+    `windows`: None for those of the config, else chosen.
     """
     config, facts = root.inference, target_facts(trained.target)
     intensity_range = range_of(image, **root.data.intensities)
@@ -159,9 +159,9 @@ def predict_image(
 def _windows(
     source: Source, trained: Trained, root: Root, folder: Path
 ) -> tuple[Windows, Path | None]:
-    """The windows, and the path of the prediction that was begun with them where one was.
+    """The windows, and the path of the unfinished prediction with them if there is one.
 
-    A choice that was recorded stays, whatever memory this machine has.
+    A recorded choice stays, even if this machine has other memory.
     """
     name = f"{source.name}_prediction"
     for windows, stored, begun in recorded_windows(folder, name, trained, root):
@@ -181,7 +181,7 @@ def _device(key: str, asked: str | None, devices: Devices) -> torch.device:
 
 
 def _placed(net: nn.Module, device: torch.device) -> nn.Module:
-    # On a CPU convolutions are several times faster with the channels last.
+    # On a CPU convolutions are several times faster with channels last.
     last = device.type == "cpu"
     order = torch.channels_last_3d if last else torch.contiguous_format
     return net.to(device=device, memory_format=order)
@@ -201,7 +201,7 @@ def _suffix(shape: tuple[int, ...], root: Root) -> str:
 
 
 def _facts(source: Source, trained: Trained, root: Root, windows: Windows) -> dict[str, Any]:
-    """All that decides a prediction; not the devices, the batch or the number of workers."""
+    """All that determines a prediction; not the devices, the batch or the number of workers."""
     config, image = root.inference, source.image
     tta = config.test_time_augmentation
     return {
@@ -215,7 +215,7 @@ def _facts(source: Source, trained: Trained, root: Root, windows: Windows) -> di
         "axes": source.config.axes or image.axes,
         "voxel_size": image.voxel_size and list(image.voxel_size),
         "intensity_range": None,
-        # Percentiles only where there are some: predictions from before stay current.
+        # Percentiles only if they are set, so that earlier predictions stay current.
         **{key: list(pair) for key, pair in root.data.intensities.items() if pair is not None},
         **target_facts(trained.target),
         "window_size": list(windows.size),
@@ -248,7 +248,7 @@ def _attributes(source: Source, trained: Trained, root: Root, windows: Windows) 
 
 
 def check_settings(trained: Trained, root: Root) -> None:
-    """Nothing, or a UserError for settings that the network, or each other, forbid."""
+    """Raises UserError for settings that do not fit the network or each other."""
     config, facts = root.inference, target_facts(trained.target)
     window = least_windows(trained, root).size
     check_input(window, trained.net, key="inference.window.window_size")
@@ -262,7 +262,7 @@ def check_settings(trained: Trained, root: Root) -> None:
     )
     ensemble = _ensemble(config)
     if ensemble is not None:
-        # Put together for what it refuses; nothing is predicted.
+        # Built only for its checks; nothing is predicted.
         merged_views(
             trained.net,
             ensemble,
@@ -275,10 +275,10 @@ def check_settings(trained: Trained, root: Root) -> None:
 
 
 def _check_crop(config: Inference, offsets: Sequence[Sequence[int]]) -> None:
-    """The prediction always comes back on the image's support; crop_pad may only say the same.
+    """The prediction always covers exactly the image; crop_pad may only say the same.
 
-    The SNEMI pages write the lead short of the pad by the longest offset of the channels they go on
-    with, whose first planes have no edge; that means the same support.
+    The SNEMI pages subtract the longest offset of the channels in use from the pad at the start,
+    because their first planes have no edge; that means the same extent.
     """
     if config.crop_pad is None:
         return

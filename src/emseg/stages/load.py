@@ -20,12 +20,12 @@ from emseg.volumes import Volume, from_array
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """`values` (C, Z, Y, X) and what decoders ask of them.
+    """`values` (C, Z, Y, X) and what decoders need to know about them.
 
-    `values` are of `inference.output_dtype` (uint8: 255 is 1), `channels` names them; for
+    `values` have the type `inference.output_dtype` (uint8: 255 is 1), `channels` names them; for
     affinities (1 = same object) `offsets` are in stored axes and `edge_side` says which of its two
-    voxels holds an edge, else both are None. The offset zero marks a channel that is no affinity.
-    `heads` are the named parts of the target that it was trained for, [first, stop) of channels.
+    voxels holds an edge, else both are None. The offset zero marks a channel that is not an
+    affinity. `heads` are the named parts of its training target, as channels [first, stop).
     """
 
     values: np.ndarray
@@ -41,7 +41,7 @@ class Prediction:
         return self._of(nearest_channels(self.offsets))
 
     def head(self, name: str) -> "Prediction":
-        """The channels of one head; a UserError where there is none of that name."""
+        """The channels of one head; UserError if there is none of that name."""
         return self._of(head_channels(name, {"heads": self.heads}, where="this prediction"))
 
     def _of(self, channels: list[int]) -> "Prediction":
@@ -65,7 +65,7 @@ class Run:
 
     @property
     def net(self) -> nn.Module:
-        """The network in eval mode, with the averaged weights where training kept them.
+        """The network in eval mode, with the averaged weights if training stored them.
 
         It maps images (N, C_in, Z, Y, X) in [0, 1] to logits (N, C, Z, Y, X).
         """
@@ -82,9 +82,9 @@ class Run:
         else:
             volume = image
         check_image(volume, self.trained, self.config)
-        told = unlike_intensities(volume, self.trained, self.config)
-        if told:
-            say(f"warning: {told}")
+        warning = unlike_intensities(volume, self.trained, self.config)
+        if warning:
+            say(f"warning: {warning}")
         values = predict_image(volume, self.trained, self.config)
         assert values is not None
         facts = target_facts(self.trained.target)
@@ -107,9 +107,9 @@ def load_run(
 ) -> Run:
     """The run in a folder, with the weights of its last checkpoint, or of the checkpoint named.
 
-    `overrides` change its config as on the command line ("inference.window.overlap=0.25");
-    `conf`, folders of choices, and `allow`, module prefixes, are those it was trained with.
-    UserErrors: no run there, no checkpoint in it.
+    `overrides` change its config as on the command line ("inference.window.overlap=0.25"); `conf`,
+    folders of choices, and `allow`, module prefixes, are those it was trained with. Raises
+    UserError if there is no run, or no checkpoint in it.
     """
     path = Path(run_or_checkpoint)
     checkpoint = _last_checkpoint(path) if path.is_dir() else path

@@ -17,14 +17,14 @@ from emseg.stages.facts import trained_facts
 from emseg.stages.voxel_grid import Grid
 from emseg.training.checkpoints import load_weights, net_weights, read_checkpoint
 
-# More steps than any training has; a name of a folder has so many digits at most.
+# More steps than any training has; limits the digits in a folder's name.
 MOST_STEPS = 2**63
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A network in eval mode, what it was trained for and on, and where its weights come from."""
+    """A network in eval mode, its training target and volumes, and the origin of its weights."""
 
     net: nn.Module
     target: Target
@@ -40,11 +40,10 @@ class Trained:
 
 
 def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> Trained:
-    """The config's network with the checkpoint's weights (the EMA's where there is one).
+    """The config's network with the checkpoint's weights (the EMA's if there is one).
 
-    UserErrors: a file that is no checkpoint, facts in it that no training wrote, weights of another
-    architecture (the differing keys are named), a target other than the one the checkpoint was
-    trained for.
+    UserErrors: a file that is not a checkpoint, facts in it that no training wrote, weights of
+    another architecture (the differing keys are named), another target than in training.
     """
     stored = read_checkpoint(checkpoint)
     target = build(root.target, kind="target", allow=allow)
@@ -62,7 +61,7 @@ def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> 
         grid=Grid(facts["axes"], facts["voxel_size"]),
         patch_size=tuple(facts["patch_size"]),
         autocast=AUTOCAST[root.optimization.precision],
-        # Checkpoints of earlier versions do not say.
+        # Checkpoints of earlier versions do not store it.
         trained_on=facts.get("trained_on", []),
         seen_unlabelled=facts.get("seen_unlabelled", []),
         intensities=facts.get("intensities"),
@@ -74,7 +73,7 @@ def build_network(
 ) -> nn.Module:
     """The config's model between the image's channels and the target's, its weights fresh.
 
-    Without a target what it makes are images.
+    Without a target its output is an image.
     """
     return build(
         root.model,
@@ -87,7 +86,7 @@ def build_network(
 
 
 def target_facts(target: Target) -> dict[str, Any]:
-    """What a checkpoint and a prediction say of their channels, in plain containers."""
+    """What a checkpoint and a prediction store about their channels, in plain containers."""
     offsets, heads = getattr(target, "offsets", None), getattr(target, "heads", None)
     activations = getattr(target, "activations", None)
     facts = {
@@ -95,7 +94,7 @@ def target_facts(target: Target) -> dict[str, Any]:
         "offsets": None if offsets is None else [list(offset) for offset in offsets],
         "edge_side": getattr(target, "edge_side", None),
     }
-    # Only where there is something to say: files from before heads say nothing.
+    # Only if there are heads: files from before heads do not have the key.
     if heads is not None:
         facts["heads"] = {name: list(channels) for name, channels in heads.items()}
     if activations is not None:
@@ -104,7 +103,7 @@ def target_facts(target: Target) -> dict[str, Any]:
 
 
 def require_same_target(target: Target, facts: Mapping[str, Any], *, source: Path) -> None:
-    """Nothing, or a UserError when a checkpoint's channels mean something else than `target`'s."""
+    """Raises UserError if a checkpoint's channels are not those of `target`."""
     if "channels" not in facts:
         raise UserError(
             f"{source} was trained without a target: its network has no channels to predict "
@@ -120,10 +119,10 @@ def require_same_target(target: Target, facts: Mapping[str, Any], *, source: Pat
 
 
 def _hash(state: Mapping[str, torch.Tensor]) -> str:
-    """Over the names, shapes, dtypes and values, in the order of names."""
+    """A hash of the names, shapes, dtypes and values, in the order of names."""
     digest = hashlib.sha256()
     for name in sorted(state):
-        # A clone has plain strides, whatever the memory order the tensor was trained in.
+        # A clone has plain strides, for any memory order of the tensor in training.
         tensor = state[name].detach().cpu().clone(memory_format=torch.contiguous_format)
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())

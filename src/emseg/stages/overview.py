@@ -16,7 +16,7 @@ from emseg.volumes.places import open_beside
 PANEL_INCHES = 3.2
 DEPTHS = (0.25, 0.5, 0.75)
 
-# More rows would make a picture that no canvas holds (2^16 pixels) and nobody looks through.
+# More rows would exceed the largest canvas (2^16 pixels), and nobody would look at them all.
 MOST_VOLUMES = 20
 
 
@@ -27,11 +27,11 @@ def write_overview(
     predictions: Mapping[str, Path],
     segmentations: Mapping[str, Path],
 ) -> None:
-    """Write the picture: three slices of axis 0 a volume (a quarter, half, three quarters deep).
+    """Writes the picture: three slices of axis 0 per volume (at a quarter, half, three quarters).
 
-    Of many volumes the first `MOST_VOLUMES` are drawn. The affinity panel shows the mean of the
-    two nearest in-plane channels, so that membranes are dark as they are in the raw image; other
-    predictions show their first channel. Probabilities go from black, 0, to white, 1. The picture's
+    Of many volumes the first `MOST_VOLUMES` are drawn. The affinity panel shows the mean of the two
+    nearest in-plane channels, so that membranes are dark as in the raw image; other predictions
+    show their first channel. Probabilities go from black, 0, to white, 1. The picture's
     `Description` holds the hashes of the content of what it was drawn from, as JSON.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -83,7 +83,7 @@ def _panels(
         segmented = open_beside(segmentation, source.image).in_order(source.image.axes)
         if segmented.shape == source.image.shape:
             panels["segmentation"] = label_colours(_section(segmented, index))
-    # Where the image has no truth there is none to be drawn.
+    # Without truth there is none to be drawn.
     at = index - source.truth_first[0]
     known = source.label is not None and 0 <= at < source.label.shape[0]
     panels["truth"] = label_colours(_section(source.label, at)) if known else None
@@ -95,11 +95,11 @@ def _affinity(prediction: Path, index: int) -> np.ndarray:
     offsets, values = (volume.attributes.get(key) for key in ("offsets", "activation"))
     channels = nearest_channels(offsets)[1:] if offsets else [0]
     shown = _section(volume, index).astype(np.float32)[channels].mean(0)
-    # One word for all channels, or one for each.
+    # One activation for all channels, or one for each.
     if (values if isinstance(values, str) else values[channels[0]]) != "probability":
         return shown
     grey = shown if volume.dtype == np.uint8 else 255 * shown
-    # RGB is shown as it is, while a single channel is stretched to its own darkest and brightest.
+    # RGB is shown as it is, a single channel is stretched to its own minimum and maximum.
     return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
 
 

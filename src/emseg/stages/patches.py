@@ -1,4 +1,4 @@
-"""The volumes of a training, and the patches that its objective is given of them."""
+"""The volumes of a training, and the patches of them that its objective gets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,13 +21,13 @@ from emseg.errors import UserError
 from emseg.stages.sources import Source, open_sources, within
 from emseg.training.objective import Objective
 
-# Streams that share a seed and are not to draw alike.
+# Streams with the same seed that must draw different numbers.
 TRAINING, VALIDATION, UNLABELLED = 0, 1, 2
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The open volumes of a training; those to validate on, or without labels, may be none."""
+    """The open volumes of a training; validation and unlabelled volumes may be empty."""
 
     train: list[Source]
     val: list[Source]
@@ -43,7 +43,7 @@ class Sources:
 
 
 def open_training(config: Data, objective: type[Objective]) -> Sources:
-    """The volumes that the objective trains and validates on; UserErrors for what is no volume."""
+    """The volumes that the objective trains and validates on; UserErrors for unreadable ones."""
     labelled = objective.of_target
     train = _opened(config.train, "train", labelled=labelled)
     others = config.unlabelled
@@ -59,7 +59,7 @@ def open_training(config: Data, objective: type[Objective]) -> Sources:
 
 
 def check_together(loaded: Loaded, objective: type[Objective]) -> None:
-    """Nothing, or a UserError for what of the settings the objective lacks or has no use for."""
+    """Raises UserError for settings that the objective needs or cannot use."""
     root, choice = loaded.root, loaded.choices["perturb"]
     both = objective.of_target and objective.perturbs
     if not objective.of_target:
@@ -81,9 +81,9 @@ def check_together(loaded: Loaded, objective: type[Objective]) -> None:
 
 @dataclass(frozen=True)
 class Patches:
-    """Samples by number of a training and its validation, which may be none.
+    """The numbered samples of a training and of its validation, which may be None.
 
-    `intensities` are those of the training's volumes, `notes` what the user is to know of all.
+    `intensities` are those of the training's volumes, `notes` are lines for the user.
     """
 
     train: PatchDataset | PairedDataset
@@ -94,7 +94,7 @@ class Patches:
 
 @dataclass(frozen=True)
 class _Split:
-    """Volumes with what is made of their patches."""
+    """Volumes of a split, and what is made from their patches."""
 
     sources: Sequence[Source]
     namespace: int
@@ -104,14 +104,14 @@ class _Split:
 
     @property
     def volumes(self) -> list[LabelledVolume]:
-        """With labels, where there is a target to make of them."""
+        """The volumes, with labels if there is a target."""
         return [one.labelled() if self.target else one.unlabelled() for one in self.sources]
 
 
 def make_patches(
     loaded: Loaded, sources: Sources, target: Target | None, objective: type[Objective]
 ) -> Patches:
-    """The patches of the volumes, as large and as changed as the config says."""
+    """The patches of the volumes, with the size and augmentation of the config."""
     splits = _splits(loaded, sources, target, objective)
     made = {name: _patches(split, loaded.root) for name, split in splits.items()}
     train, unlabelled = made["train"], made.get("unlabelled")
@@ -127,9 +127,7 @@ def make_patches(
 def check_patches(
     loaded: Loaded, sources: Sources, target: Target | None, objective: type[Objective]
 ) -> list[str]:
-    """What the user is to know of the volumes; UserErrors of `make_patches`, as far as no voxel
-    has to be read for them.
-    """
+    """Notes on the volumes; raises those UserErrors of `make_patches` that need no voxels."""
     notes, data = [], loaded.root.data
     for split in _splits(loaded, sources, target, objective).values():
         changes, volumes = split.perturbation or split.augment or Pipeline(), split.volumes
@@ -152,7 +150,7 @@ def _splits(
     perturbation: Perturbation | None = None
     if objective.perturbs:
         perturbation = build(root.perturb, kind="perturb", allow=allow)
-    # Without a target the volumes themselves are perturbed, which takes the place of augment.
+    # Without a target the volumes themselves are perturbed, instead of augmented.
     views = perturbation if target is None else None
     augment = None if views else build(root.augment, kind="augment", allow=allow)
     splits = {"train": _Split(sources.train, TRAINING, target, augment, views)}
@@ -169,7 +167,7 @@ def _unlike(
     patches: PatchDataset,
     trained: Mapping[str, Any] | None,
 ) -> list[str]:
-    """Warnings of intensities that are unlike the `trained` ones, or (None) those of their type."""
+    """Warnings about intensities unlike the `trained` ones or, for None, unlike their type's."""
     found = [
         (source.image.location, own)
         for source, own in zip(sources, patches.intensities, strict=True)
@@ -191,7 +189,7 @@ def _refuse_augment(root: Root) -> None:
 
 
 def _refuse_labels(config: Data) -> None:
-    """Nothing, or a UserError where a setting is of labels, which this training does not read."""
+    """Raises UserError if a setting is about labels, which this training does not read."""
     asked = {
         "reject_sampling.size_thres": config.reject_sampling.size_thres,
         "target_context": config.target_context,

@@ -1,4 +1,4 @@
-"""Patterns of files in `data`: a volume for each file, with its label and mask."""
+"""Patterns of files in `data`: one volume per file, with its label and mask."""
 
 import glob
 import re
@@ -10,12 +10,12 @@ from emseg.errors import UserError
 from emseg.volumes.location import PICTURES, parse_location
 from emseg.volumes.source import open_source
 
-# File stems that say nothing of what is in the file; the folder above is asked instead.
+# File stems that do not describe the file; the name of the folder above is used instead.
 TELLING_NOTHING = {"img", "image", "raw", "em", "main", "data", "volume"}
 
 
 def expand(key: str, volume: VolumeConfig, split: str) -> list[tuple[str, VolumeConfig]]:
-    """The volume with its key; for a glob one for each file, whose name a key goes before."""
+    """The volume with its key; for a glob one per file, with key and file name as its key."""
     root = Path(volume.path or "")
     image = str(root / volume.image)
     label = volume.label and str(root / volume.label)
@@ -43,7 +43,7 @@ def expand(key: str, volume: VolumeConfig, split: str) -> list[tuple[str, Volume
         )
     labels, masks = (_matches(one, image, images, split) for one in (label, mask))
     return [
-        (key and f"{key}_{telling_name(one)}", replace(whole, image=one, label=label, mask=mask))
+        (key and f"{key}_{image_name(one)}", replace(whole, image=one, label=label, mask=mask))
         for one, label, mask in zip(images, labels, masks, strict=True)
     ]
 
@@ -63,7 +63,7 @@ def _is_pattern(location: str) -> bool:
 
 
 def _matches(pattern: str | None, image: str, images: list[str], split: str) -> list[str | None]:
-    """The file of the pattern for each of the images, which the pattern `image` has found."""
+    """The matching file of the pattern for each of the images, found by the pattern `image`."""
     if pattern is None:
         return [None] * len(images)
     found: list[str | None] = [*_found(pattern)]
@@ -73,7 +73,7 @@ def _matches(pattern: str | None, image: str, images: list[str], split: str) -> 
         )
     for one, other in zip(images, found, strict=True):
         ours, theirs = _wild_parts(image, one), _wild_parts(pattern, str(other))
-        # Patterns that vary in different places cannot be compared.
+        # Patterns with wildcards in different places cannot be compared.
         if len(ours) == len(theirs) and ours != theirs:
             raise UserError(
                 f"data.{split}: {one} would go with {other}: the files of {image} and {pattern} "
@@ -83,7 +83,7 @@ def _matches(pattern: str | None, image: str, images: list[str], split: str) -> 
 
 
 def _wild_parts(pattern: str, name: str) -> tuple[str, ...]:
-    """What stands in the name for each *, ? and [...] of the pattern that has found it."""
+    """The part of the name for each *, ? and [...] of the pattern that found it."""
     pieces = re.split(r"(\*+|\?|\[!?[^\]]+\])", str(parse_location(pattern).path))
     match = re.fullmatch(
         "".join("(.*)" if at % 2 else re.escape(piece) for at, piece in enumerate(pieces)),
@@ -95,7 +95,7 @@ def _wild_parts(pattern: str, name: str) -> tuple[str, ...]:
 def _found(pattern: str) -> list[str]:
     if pattern.lower().endswith(PICTURES):
         return sorted(glob.glob(pattern))  # noqa: PTH207
-    # The key inside a file (`vol_*.h5:raw`) is no part of the file's name.
+    # The key inside a file (`vol_*.h5:raw`) is not part of the file's name.
     location = parse_location(pattern)
     files = sorted(glob.glob(str(location.path)))  # noqa: PTH207
     if location.format == "sections":
@@ -103,8 +103,8 @@ def _found(pattern: str) -> list[str]:
     return [str(replace(location, path=Path(file))) for file in files]
 
 
-def telling_name(image: str) -> str:
-    """The stem of the image's file, or of the nearest folder above it that says something."""
+def image_name(image: str) -> str:
+    """The stem of the image's file or, if not descriptive, the nearest descriptive folder above."""
     path = parse_location(image).path.absolute()
     names = [path.stem, *(folder.name for folder in path.parents)]
     return next((name for name in names if name and name.lower() not in TELLING_NOTHING), path.stem)

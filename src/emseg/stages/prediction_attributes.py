@@ -1,4 +1,4 @@
-"""What a prediction says of itself, checked before anyone relies on it."""
+"""Checks of a prediction's attributes before they are used."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,16 +7,16 @@ from emseg.errors import UserError
 from emseg.volumes import Volume
 
 EDGE_SIDES = (None, "destination", "source")
-# What the numbers of a prediction are, by the activation that made them.
+# What the values of a prediction are, by the activation that made them.
 _VALUES = {"sigmoid": "probability", "scale_sigmoid": "scaled", "none": "logit"}
 _DISTANCE = "distance"
 VALUES = (*_VALUES.values(), _DISTANCE)
-# Of no use to most decoders.
+# Most decoders cannot use these.
 OPTIONAL = ("activation", "heads")
 
 
 def values_of(activation: str, channels: list[str] | None) -> str | list[str]:
-    """What the numbers are: one word for all channels alike, else one for each."""
+    """What the values are: one word if all channels are alike, else one for each."""
     value = _VALUES[activation]
     if channels is None or activation == "none":
         return value
@@ -25,7 +25,7 @@ def values_of(activation: str, channels: list[str] | None) -> str | list[str]:
 
 
 def check_attributes(predicted: Volume) -> None:
-    """Nothing, or a UserError that names the first attribute that no prediction can have."""
+    """Raises a UserError that names the first attribute that no prediction can have."""
     where, attributes = predicted.location, predicted.attributes
     count = predicted.channels
     if count is None:

@@ -1,4 +1,4 @@
-"""Which windows a volume is predicted in: the config's, those recorded, else chosen once."""
+"""The windows for predicting a volume: the config's, the recorded ones, else chosen once."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,8 +27,8 @@ from emseg.volumes.partial import unfinished_attributes
 def windows_of(image: Volume, trained: Trained, root: Root) -> Windows:
     """The windows that the config sets, else those chosen for the image.
 
-    The choice goes by the image's shape, the training patch, the network and `system.memory`, or
-    all the memory of the GPU in use where that is less: half of it may be filled.
+    The choice depends on the image's shape, the training patch, the network and half of
+    `system.memory`, or of the GPU's memory if that is less.
     """
     config, least = root.inference, least_windows(trained, root)
     if not least.chosen or _fixed(trained):
@@ -55,7 +55,7 @@ def windows_of(image: Volume, trained: Trained, root: Root) -> Windows:
 
 
 def least_windows(trained: Trained, root: Root) -> Windows:
-    """The windows that the config sets, else the smallest that could be chosen."""
+    """The windows that the config sets, else the smallest possible choice."""
     window = root.inference.window
     if window.window_size is not None:
         overlap = 0.5 if window.overlap is None else window.overlap
@@ -68,10 +68,10 @@ def least_windows(trained: Trained, root: Root) -> Windows:
 def recorded_windows(
     folder: Path, name: str, trained: Trained, root: Root
 ) -> Iterator[tuple[Windows, Mapping[str, Any], Path | None]]:
-    """What was chosen for the prediction `name` in the folder: (windows, attributes, begun).
+    """The choices for the prediction `name` in the folder: (windows, attributes, begun).
 
-    First for those begun, which are to become the path `begun`, then for a finished one, with None.
-    Nothing where the config sets the windows.
+    First those of unfinished ones, which will become the path `begun`, then of a finished one, with
+    None. Empty if the config sets the windows.
     """
     if root.inference.window.window_size is not None:
         return
@@ -80,13 +80,13 @@ def recorded_windows(
     found += [(None, read_attributes(path)) for path in existing(folder, name)]
     for begun, stored in found:
         size = tuple(stored.get("window_size") or ())
-        # Before windows were chosen they were the training patch, and nothing was recorded.
+        # Early versions used the training patch as window, and recorded nothing.
         if size and stored.get("window_chosen", size == trained.patch_size):
             yield _with_overlap(size, trained, root), stored, begun
 
 
 def in_words(windows: Windows, shape: Sequence[int], root: Root) -> str:
-    """How many windows of what size a volume of `shape` has, for the user."""
+    """The number and size of windows of a volume of `shape`, for the user."""
     grid = window_grid(
         shape,
         window_size=windows.size,

@@ -1,4 +1,4 @@
-"""What follows a prediction, tried on toys beforehand: its mistakes show before hours of work."""
+"""Tries decoders and metrics on toy data, to find mistakes before hours of work."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -27,10 +27,10 @@ def try_decoders(
     *,
     allow: Sequence[str] = (),
 ) -> None:
-    """Nothing, or the UserError that one of the `decodings` (leaves) would raise of a prediction.
+    """Raises the UserError that one of the `decodings` (leaves) would raise for a prediction.
 
-    Each is called with a toy of the values, channels and offsets that `root` will predict. Files
-    that a decoder reads are masks: without channels, of the shape and axes of every source's image.
+    Each is called with a toy prediction that has the values, channels and offsets of `root`. Files
+    that a decoder reads are masks: without channels, with shape and axes of every image.
     """
     facts = target_facts(build(root.target, kind="target", allow=allow))
     channels = chosen_channels(root.inference.model.selected, facts, where="the target")
@@ -59,10 +59,10 @@ def try_decoders(
 def try_metrics(
     metrics: Mapping[str, dict[str, Any]], sources: Sequence[Source], *, allow: Sequence[str] = ()
 ) -> None:
-    """Nothing, or the UserError that one of the metrics, or a source's truth, would raise.
+    """Raises the UserError that one of the metrics, or a source's truth, would raise.
 
-    The metrics (leaves) are called on a toy, with what each source with a truth has of it. Truths
-    of signed integers and skeletons are read for it, once.
+    The metrics (leaves) are called on toy data, with the kinds of truth that each source has.
+    Truths of signed integers and skeletons are read for it, once.
     """
     built = build_metrics(metrics, allow=allow)
     score_names(built)

@@ -1,4 +1,4 @@
-"""The numbers that metrics give of one volume."""
+"""The scores of one volume."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -18,18 +18,18 @@ Scores = dict[str, float]
 def build_metrics(
     nodes: Mapping[str, dict[str, Any]], *, allow: Sequence[str] = ()
 ) -> list[partial]:
-    """The metrics of `evaluation.metrics`, each taking (segmentation, truth) and facts by name."""
+    """The metrics of `evaluation.metrics`; each takes (segmentation, truth) and facts by name."""
     kind = "evaluation.metrics"
     return [build(node, kind=kind, name=f"{kind}.{k}", allow=allow) for k, node in nodes.items()]
 
 
 def counts_suffice(metrics: Sequence[partial]) -> bool:
-    """True when every metric takes counts or segments of nodes, so that `score` needs no labels."""
+    """Whether all metrics use only counts or segments of nodes, so that `score` needs no labels."""
     return all(asks(metric, "table") or asks(metric, "node_segments") for metric in metrics)
 
 
 def nodes_suffice(metrics: Sequence[partial]) -> bool:
-    """True when every metric takes the segments of nodes, so that nothing else need be known."""
+    """Whether all metrics use only the segments of nodes."""
     return all(asks(metric, "node_segments") for metric in metrics)
 
 
@@ -43,11 +43,11 @@ def score(
     skeletons: Skeletons | None = None,
     node_segments: np.ndarray | None = None,
 ) -> Scores:
-    """All named numbers of all metrics; two metrics that return one name are a UserError.
+    """All named scores of all metrics; UserError if two metrics return the same name.
 
-    The contingency table is counted once, unless it is given, and handed to every metric that asks
-    for `table`. The labels may be None beside a table, or where metrics take `node_segments`, the
-    segment of each node of the `skeletons`; a metric that lacks what it looks at is a UserError.
+    The contingency table is counted once, unless it is given, and passed to every metric that asks
+    for `table`. The labels may be None with a table, or if metrics take `node_segments`, the
+    segment of each node of the `skeletons`; UserError if a metric lacks its data.
     """
     if skeletons is not None and node_segments is None and segmentation is not None:
         node_segments = segmentation[tuple(skeletons.voxels.T)]
@@ -80,9 +80,9 @@ def score_names(
     skeletons: bool = True,
     voxel_size: Sequence[float] | None = (1.0, 1.0, 1.0),
 ) -> list[str]:
-    """The names of the numbers that the metrics return, found on a toy segmentation.
+    """The names of the scores that the metrics return, found on a toy segmentation.
 
-    UserError for a metric that needs labels, skeletons or a voxel size where there are none.
+    UserError if a metric needs labels, skeletons or a voxel size and there are none.
     """
     toy, line = _toy()
     return list(
@@ -97,9 +97,9 @@ def score_names(
 
 
 def better_when(metrics: Sequence[partial], name: str) -> Literal["minimize", "maximize"] | None:
-    """Which way the number `name` is better: what a toy's truth has and a wrong one has not.
+    """The better direction of the score `name`: the true toy scores better than a wrong one.
 
-    None where both have the same, or none.
+    None if both scores are equal, or missing.
     """
     toy, line = _toy()
     wrong = np.roll(toy, (1, 1), axis=(0, 1))
@@ -127,7 +127,7 @@ def _toy() -> tuple[np.ndarray, Skeletons]:
 
 
 def asks(metric: partial, fact: str) -> bool:
-    """Whether the metric's signature has the fact."""
+    """Whether the fact is an argument of the metric."""
     return fact in inspect.signature(metric.func).parameters
 
 

@@ -14,7 +14,7 @@ from emseg.stages.sources import Source, open_sources
 
 @dataclass(frozen=True)
 class Session:
-    """One call of the command line: its config, and what it does about results that are there."""
+    """One call of the command line: its config, and how it treats existing results."""
 
     loaded: Loaded
     force: bool
@@ -22,17 +22,17 @@ class Session:
     command: str
 
     def lock(self, path: Path, locks: ExitStack) -> None:
-        """Nothing; until `locks` close, no other run works at `path`, or a UserError."""
-        locks.enter_context(locked(path, self.command, tell=say))
+        """Locks `path` until `locks` close; UserError if another run has it."""
+        locks.enter_context(locked(path, self.command, report=say))
 
     def lock_volumes(self, folder: Path, names: Iterable[str], locks: ExitStack) -> None:
-        """Nothing; nor at any result of these volumes in the folder of results."""
+        """Locks all results of these volumes in the folder of results."""
         for name in sorted(names):
             self.lock(folder / name, locks)
 
 
 def rehearsed_sources(session: Session) -> list[Source]:
-    """The open volumes of `data.test`, once it is sure that they will be decoded and evaluated."""
+    """The open volumes of `data.test`, after checking that they can be decoded and evaluated."""
     from emseg.stages.rehearsal import try_decoders, try_metrics
 
     sources, root, allow = test_sources(session), session.loaded.root, session.loaded.allow
@@ -43,7 +43,7 @@ def rehearsed_sources(session: Session) -> list[Source]:
 
 
 def test_sources(session: Session) -> list[Source]:
-    """The open volumes of `data.test`; a lone unnamed one is called test_im."""
+    """The open volumes of `data.test`; a single unnamed one is called test_im."""
     root = session.loaded.root
     sources = open_sources(root.data.test, split="test", lone_name="test_im")
     return [replace(source, border_mask=root.evaluation.border_mask) for source in sources]

@@ -1,4 +1,4 @@
-"""From the volumes that a config names to open volumes with names."""
+"""Opens the volumes of a config and names them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,8 +13,8 @@ from emseg.data.labelled import LabelledVolume, check_shapes
 from emseg.data.sampling import resolve_range
 from emseg.errors import UserError
 from emseg.runs.run_folder import process_rank, say
-from emseg.stages.absent_chunks import refuse_hollow, tell_absent
-from emseg.stages.patterns import expand, telling_name
+from emseg.stages.absent_chunks import refuse_hollow, report_absent
+from emseg.stages.patterns import expand, image_name
 from emseg.volumes import Volume, open_volume
 from emseg.volumes.location import parse_location
 from emseg.volumes.places import (
@@ -29,11 +29,11 @@ from emseg.volumes.skeletons import Skeletons, read_skeletons, skeleton_files
 
 @dataclass(frozen=True)
 class Source:
-    """One named volume of a split: the image, and where given its truth and its mask.
+    """One named volume of a split: the image, and if given its truth and its mask.
 
-    `border_mask` says what of the truth is too near to a border to be evaluated, `first` at which
-    voxel of the stored image the image begins, `truth_first` at which voxel of the image the truth
-    does, which may be smaller.
+    `border_mask` says which truth is too near to a border to be evaluated, `first` is the voxel of
+    the stored image at which the image begins, `truth_first` the voxel of the image at which the
+    truth begins, which may be smaller.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Source:
         return self.label is not None or self.config.skeletons is not None
 
     def skeletons(self) -> Skeletons | None:
-        """The skeletons of its objects, read anew; a UserError where one leaves the image."""
+        """The skeletons of its objects, read on each call; UserError if one leaves the image."""
         if self.config.skeletons is None:
             return None
         if self.image.voxel_size is None:
@@ -75,18 +75,18 @@ class Source:
 
     @property
     def truth_region(self) -> Region:
-        """The first voxels of the image that have truth, and those beyond the last."""
+        """The region of the image that has truth: first voxels, and one past the last."""
         return _region(self.truth_first, self.image if self.label is None else self.label)
 
     def region(self) -> dict[str, Any]:
-        """Which voxels of which file it is, in plain containers: `image`, `first` and `stop`."""
+        """Its file and voxels, in plain containers: `image`, `first` and `stop`."""
         location = parse_location(self.image.location)
         stop = [a + size for a, size in zip(self.first, self.image.shape, strict=True)]
         image = str(replace(location, path=location.path.absolute()))
         return {"image": image, "first": list(self.first), "stop": stop}
 
     def is_in(self, regions: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether one of the regions has voxels of it, as far as names of files tell."""
+        """Whether one of the regions shares voxels with it, judged by file names."""
         own = self.region()
         return any(
             own["image"] == other["image"]
@@ -96,7 +96,7 @@ class Source:
         )
 
     def labelled(self) -> LabelledVolume:
-        """What of the image has truth, with it, as training takes them; UserError without one."""
+        """The part with truth, image and truth, as training takes them; UserError without truth."""
         if self.label is None:
             raise UserError(f"the volume '{self.name}' ({self.image.location}) has no label")
         config, region = self.config, self.truth_region
@@ -111,7 +111,7 @@ class Source:
         )
 
     def unlabelled(self) -> LabelledVolume:
-        """The image alone, as training without labels takes it."""
+        """Only the image, as training without labels takes it."""
         return LabelledVolume(self.image, weight=self.config.weight)
 
 
@@ -120,10 +120,10 @@ def open_sources(
 ) -> list[Source]:
     """The open volumes of `data.<split>`, globs expanded, each under a name of its own.
 
-    A volume's own `name` counts first, then its key among several, then for a lone one `lone_name`
-    where given, else the image's file stem, or the nearest folder above that tells something; files
-    of a glob have that behind the glob's key. Two volumes of one name, a missing file, a truth that
-    does not fit its image and a split without volumes are UserErrors.
+    The name is the volume's own `name`, else its key among several, else, for a single one,
+    `lone_name` if given, else the image's file stem or the nearest descriptive folder above; for
+    files of a glob the glob's key comes before it. Two volumes of one name, a missing file, a truth
+    that does not fit its image and a split without volumes are UserErrors.
     """
     expanded = [one for key, volume in volumes.items() for one in expand(key, volume, split)]
     if not expanded:
@@ -131,7 +131,7 @@ def open_sources(
     named: dict[str, VolumeConfig] = {}
     for key, volume in expanded:
         lone = lone_name if len(expanded) == 1 else None
-        name = volume.name or key or lone or telling_name(volume.image)
+        name = volume.name or key or lone or image_name(volume.image)
         if name in named:
             raise UserError(
                 f"data.{split}: {named[name].image} and {volume.image} are both called '{name}': "
@@ -144,7 +144,7 @@ def open_sources(
     for source in sources[1:]:
         one, other = sources[0].image, source.image
         if split == "train" and one.axes != other.axes:
-            _tell(
+            _say_once(
                 f"warning: {one.location} has axes {one.axes}, {other.location} {other.axes}: "
                 "patches of both are taken in their stored order"
             )
@@ -152,19 +152,19 @@ def open_sources(
 
 
 def require_truth(sources: Sequence[Source], what: str) -> None:
-    """Nothing, or a UserError that `what` needs truth, for the first source that has none."""
+    """Raises a UserError, that `what` needs truth, for the first source without truth."""
     bare = [source.name for source in sources if not source.has_truth]
     if bare:
         raise UserError(f"{what} needs truth: data.test volume '{bare[0]}' has no label")
 
 
 def within(source: Source, bounds: tuple[float, float] | None) -> Source:
-    """The source cut to `bounds` (voxels, or fractions) along its first axis."""
+    """The source cropped to `bounds` (voxels, or fractions) along its first axis."""
     return source if bounds is None else cut(source, _range(source.image, bounds, 0))
 
 
 def cut(source: Source, region: Region) -> Source:
-    """The source cut to a region of its image; a UserError where its truth has no voxel there."""
+    """The source cropped to a region of its image; UserError if no truth is in it."""
     first, stop = region
     shared = common_region([region, *_truth_regions(source)])
     if shared is None:
@@ -205,9 +205,9 @@ def _range(image: Volume, bounds: tuple[float, float], axis: int) -> Region:
 
 
 def _open(name: str, config: VolumeConfig, split: str) -> Source:
-    """The open volume; of one to train on only the voxels that it shares with label and mask.
+    """The open volume; for training only the voxels that it shares with label and mask.
 
-    Of one to test the whole image is predicted, and the truth is what label and mask share.
+    For a test the whole image is predicted, and the truth is the part with label and mask.
     """
     if config.skeletons is not None:
         skeleton_files(Path(config.skeletons))
@@ -232,7 +232,7 @@ def _open(name: str, config: VolumeConfig, split: str) -> Source:
             f"{image.location} shares no voxel of {shown_region(asked)} with {listed}, in "
             "voxels of the image by their offsets"
         )
-    _tell_of_places(image, placed, asked, shared, scored=split == "test")
+    _report_places(image, placed, asked, shared, scored=split == "test")
     source = _cropped(Source(name, image, None, None, config), asked, shared, split)
     for key, (part, at) in placed.items():
         first, stop = ([a - b for a, b in zip(corner, at, strict=True)] for corner in shared)
@@ -240,15 +240,15 @@ def _open(name: str, config: VolumeConfig, split: str) -> Source:
         source = replace(source, **{key: part if whole else part.crop(first, stop)})
     if source.label is not None:
         check_shapes(source.labelled())
-    tell_absent(image, *parts.values())
+    report_absent(image, *parts.values())
     return source
 
 
 def _cropped(source: Source, asked: Region, shared: Region, split: str) -> Source:
-    kept = asked if split == "test" else shared
-    if kept != _region((0, 0, 0), source.image):
-        source = cut(source, kept)
-    begin = tuple(a - b for a, b in zip(shared[0], kept[0], strict=True))
+    taken = asked if split == "test" else shared
+    if taken != _region((0, 0, 0), source.image):
+        source = cut(source, taken)
+    begin = tuple(a - b for a, b in zip(shared[0], taken[0], strict=True))
     return replace(source, truth_first=begin)
 
 
@@ -264,7 +264,7 @@ def _companion(location: str, image: Volume, config: VolumeConfig) -> Volume:
     return part.in_order(image.axes)
 
 
-def _tell_of_places(
+def _report_places(
     image: Volume,
     placed: Mapping[str, tuple[Volume, tuple[int, ...]]],
     asked: Region,
@@ -276,14 +276,14 @@ def _tell_of_places(
     for key, (part, at) in placed.items():
         note = one_sided_offset(part, image)
         if note:
-            _tell(f"warning: {note}")
+            _say_once(f"warning: {note}")
         if common_region([asked, _region(at, part)]) != asked:
-            _tell(
+            _say_once(
                 f"{key} {part.location} begins at voxel {list(at)} of {image.location}: {used} is "
                 f"what they share, voxels {shown_region(shared)} of {shown_region(asked)}"
             )
 
 
-def _tell(note: str) -> None:
+def _say_once(note: str) -> None:
     if process_rank() == 0:
         say(note)

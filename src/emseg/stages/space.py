@@ -1,4 +1,4 @@
-"""The search space of tune: which arguments of the decoder are sampled, and which swept."""
+"""The search space of tune: which arguments of the decoder are sampled, and which one is swept."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from emseg.stages.decode_job import DecodeJob
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched: `sampled` by Optuna, the values of `swept` all tried in every trial."""
+    """The search: Optuna draws `sampled`; every trial tries all values of `swept`."""
 
     sampled: dict[str, Space]
     swept: tuple[str, list[float]] | None
 
 
 def split_space(space: Mapping[str, Space], job: DecodeJob) -> Search:
-    """The space with the decoder's swept argument apart, where that has a step."""
+    """The space, with the decoder's swept argument separated if it has a step."""
     sweep = sweep_of(build(job.decoding, kind="decoding", allow=job.allow).func)
     found = space.get(sweep.argument) if sweep else None
     if sweep is None or found is None or found.step is None:
@@ -43,7 +43,7 @@ def suggest(trial: optuna.Trial, key: str, found: Space) -> Any:
 
 
 def own_values(space: Iterable[str], decoding: Mapping[str, Any]) -> dict[str, Any]:
-    """What the config itself has for the arguments of a space, or of a part of it."""
+    """The config's own values for the arguments of a space, or of a part of it."""
     return {
         key: decoding[name][int(index)] if index else decoding[name]
         for key, (name, _, index) in ((key, key.partition(".")) for key in space)
@@ -51,9 +51,9 @@ def own_values(space: Iterable[str], decoding: Mapping[str, Any]) -> dict[str, A
 
 
 def start_of(space: Mapping[str, Space], decoding: Mapping[str, Any]) -> dict[str, Any]:
-    """The config's own arguments, tried first, but for those beyond the space's bounds.
+    """The config's own arguments, tried first, without those outside the space's bounds.
 
-    They need not lie on its steps: the first trial tells what tuning starts from.
+    They need not be on its steps: the first trial shows where tuning starts.
     """
     own = own_values(space, decoding)
     return {key: value for key, value in own.items() if _lies_in(space[key], value)}
@@ -66,7 +66,7 @@ def _grid(found: Space) -> list[float]:
 
 
 def _tidy(value: float) -> float:
-    # 0.1 + 2 * 0.1 is 0.30000000000000004; the YAML of the best is for reading, too.
+    # 0.1 + 2 * 0.1 is 0.30000000000000004; people read the YAML of the best.
     return round(value, 12)
 
 

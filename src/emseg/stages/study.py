@@ -17,7 +17,7 @@ from emseg.errors import UserError
 from emseg.runs.artifacts import contents, fingerprint
 from emseg.runs.run_folder import say
 from emseg.stages.space import Search, own_values, split_space, start_of, suggest
-from emseg.stages.study_file import open_study, sound
+from emseg.stages.study_file import open_study, study_errors
 from emseg.stages.trial import (
     Curve,
     Task,
@@ -31,10 +31,10 @@ from emseg.stages.trial import (
 
 @dataclass(frozen=True)
 class Found:
-    """The decoder's leaf with the best arguments and its score, and the config's own, unsearched.
+    """The decoder's leaf with the best arguments, its score, and that of the config's own.
 
-    `untuned` is None where the config's own arguments came to no score; `fingerprint` is of all
-    that decided the study but the ranges of arguments.
+    `untuned` is None if the config's own arguments have no score; `fingerprint` covers all that
+    determines the study except the ranges of arguments.
     """
 
     leaf: dict[str, Any]
@@ -48,22 +48,22 @@ def search(
 ) -> Found:
     """The best arguments of the decoder, by the mean of `tune.metric` over the tasks.
 
-    The study is kept in `<folder>/<study_name>.sqlite3`: a further call appends `n_trials` to it,
-    or refuses when it is about something else (`task_facts`, with `verify` the bytes of the truth
-    too). An argument that the decoder sweeps
-    in one pass, and whose space has a step, is not sampled: each trial tries all its values and
-    keeps the best. A trial that outlasts `trial_timeout` seconds, crashes, or asks for what the
-    decoder refuses is pruned, so that the sampler never sees a made-up score. Where no trial is
-    better than the config's own arguments, those are the best.
+    The study is stored in `<folder>/<study_name>.sqlite3`: another call adds `n_trials` to it, or
+    is refused if it is about something else (`task_facts`, with `verify` the bytes of the truth
+    too). An argument that the decoder sweeps in one pass, and whose space has a step, is not
+    sampled: each trial tries all its values and uses the best. A trial that takes more than
+    `trial_timeout` seconds, crashes, or has arguments that the decoder refuses is pruned, so that
+    the sampler never sees an invented score. If no trial is better than the config's own arguments,
+    those are the best.
     """
     leaf = tasks[0].job.decoding
     wanted = split_space(config.search_space, tasks[0].job)
     path = folder / f"{config.study_name}.sqlite3"
     with warnings.catch_warnings():
-        # Optuna's remarks on spaces and on its own features; decoders run in the child.
+        # Optuna's warnings about spaces and its own features; decoders run in the child.
         warnings.simplefilter("ignore")
         study = _open_study(tasks, config, path, seed, verify=verify)
-        with sound(path):
+        with study_errors(path):
             before = sum(trial.state.is_finished() for trial in study.trials)
             if before:
                 say(f"study {config.study_name}: adding to the {before} trials that are there")
@@ -104,7 +104,7 @@ def _open_study(
     tasks: Sequence[Task], config: Tune, path: Path, seed: int, *, verify: bool
 ) -> optuna.Study:
     facts = [task_facts(task, [*config.search_space]) for task in tasks]
-    # What can be chosen from cannot change within a study; ranges can.
+    # Choices cannot change within a study; ranges can.
     choices = {key: space.choices for key, space in config.search_space.items() if space.choices}
     about = {"tasks": facts, "direction": config.direction, "choices": choices}
     assert config.study_name is not None
@@ -117,7 +117,7 @@ def _open_study(
         searched=[*config.search_space],
         verify=verify,
     )
-    # A seed of its own for each call: with the same one it would draw what the first call drew.
+    # Another seed for each call: with the same one it would repeat the draws of the first.
     study.sampler = optuna.samplers.TPESampler(
         n_startup_trials=config.n_startup_trials, seed=seed + len(study.trials)
     )
@@ -133,7 +133,7 @@ def _objective(
     curve = _known_curve(trial)
     if curve is None:
         try:
-            # Imports, in a child that is new, are not the trial's own time.
+            # The imports of a new child do not count as time of the trial.
             child.call(warm_up, tasks)
             timeout = config.trial_timeout
             curve = child.call(score_curve, tasks, sampled, wanted.swept, timeout=timeout)
@@ -155,7 +155,7 @@ def _pruned(trial: optuna.Trial, reason: str) -> optuna.TrialPruned:
 
 
 def _known_curve(trial: optuna.Trial) -> Curve | None:
-    """What an earlier trial of the study found with the same arguments over the same values."""
+    """The result of an earlier trial of the study with the same arguments and values."""
     own = trial.user_attrs
     for other in trial.study.get_trials(deepcopy=False):
         known = other.user_attrs
@@ -167,7 +167,7 @@ def _known_curve(trial: optuna.Trial) -> Curve | None:
 def _untuned(
     study: optuna.Study, tasks: Sequence[Task], wanted: Search, config: Tune, child: ChildWorker
 ) -> float | None:
-    """The score of the config's own arguments: a trial's, where one had them, else made for it."""
+    """The score of the config's own arguments: of a trial with them, else computed now."""
     leaf = tasks[0].job.decoding
     sampled = own_values(wanted.sampled, leaf)
     value = wanted.swept and own_values([wanted.swept[0]], leaf)[wanted.swept[0]]
@@ -204,18 +204,18 @@ def _shown(parameters: dict[str, Any]) -> str:
 
 
 class _Reporter:
-    """Says after each trial what it brought, how far the search is, and the time left."""
+    """Prints after each trial its result, the progress of the search, and the time left."""
 
     def __init__(self, config: Tune) -> None:
         self.config, self.done, self.seconds = config, 0, 0.0
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        told, total = trial.user_attrs, self.config.n_trials
+        attributes, total = trial.user_attrs, self.config.n_trials
         self.done += 1
         self.seconds += trial.duration.total_seconds() if trial.duration else 0.0
         left = (total - self.done) * self.seconds / self.done
         if trial.value is None:
-            result = f"pruned ({told['reason']}) {_shown(told['sampled'])}"
+            result = f"pruned ({attributes['reason']}) {_shown(attributes['sampled'])}"
         else:
-            result = f"{self.config.metric} {trial.value:.4f} {_shown(told['parameters'])}"
+            result = f"{self.config.metric} {trial.value:.4f} {_shown(attributes['parameters'])}"
         say(f"trial {self.done}/{total}: {result}, {left:.0f} s left")

@@ -1,4 +1,4 @@
-"""The file that keeps a study: opened when it is one of emseg's, about the same thing."""
+"""The file of a study: opened if it is emseg's and about the same things."""
 
 import math
 import shutil
@@ -16,7 +16,7 @@ from emseg.errors import UserError
 from emseg.volumes.atomic import writing
 from emseg.volumes.location import require_regular
 
-# Tables that every version of Optuna makes; one that is gone it would make again, without its rows.
+# Tables of every version of Optuna; it would replace a missing one by an empty one.
 TABLES = {
     "alembic_version",
     "studies",
@@ -40,10 +40,10 @@ def open_study(
     searched: Sequence[str],
     verify: bool,
 ) -> optuna.Study:
-    """The study of that name in the file, a new one where there is none.
+    """The study of that name in the file, a new one if there is none.
 
-    UserError where the file is not a study of emseg's, was edited, or is about something else: its
-    `fingerprint` is another, or, with `verify`, the `contents` of the files that it read are.
+    UserError if the file is not a study of emseg's, was edited, or is about something else: its
+    `fingerprint` differs or, with `verify`, the `contents` of the files that it read.
     """
     check_study_file(path)
     about = {"fingerprint": fingerprint, "contents": dict(contents)}
@@ -51,7 +51,7 @@ def open_study(
         _check_copy(path, name, about, {*searched}, verify=verify)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with sound(path):
+    with study_errors(path):
         study = _create(path, name, direction)
         study.set_user_attr("fingerprint", fingerprint)
         if not study.trials:
@@ -62,28 +62,28 @@ def open_study(
 def _check_copy(
     path: Path, name: str, about: Mapping[str, Any], searched: set[str], *, verify: bool
 ) -> None:
-    """UserError where the study cannot be added to.
+    """Raises UserError if the study cannot be extended.
 
-    A copy is opened: Optuna writes what it misses in a file, tables and rows, when it opens one.
+    Opens a copy, because Optuna adds missing tables and rows to a file that it opens.
     """
-    with tempfile.TemporaryDirectory() as folder, sound(path):
+    with tempfile.TemporaryDirectory() as folder, study_errors(path):
         copied = shutil.copyfile(path, Path(folder, "study.sqlite3"))
         study = _create(copied, name, "minimize")
         trials, own, _ = study.get_trials(deepcopy=False), study.user_attrs, study.direction
         another = "name this one with tune.study_name, or move the file away"
-        told = own if trials else about | own
-        if told.get("fingerprint") != about["fingerprint"]:
+        stored = own if trials else about | own
+        if stored.get("fingerprint") != about["fingerprint"]:
             raise UserError(
                 f"{path} holds a study of other predictions, arguments, choices, truth, metric or "
                 f"direction: {another}"
             )
-        if verify and told.get("contents") != about["contents"]:
+        if verify and stored.get("contents") != about["contents"]:
             raise UserError(
                 f"{path} holds a study of truth, or files of the decoder, that were changed since: "
                 f"{another}"
             )
         for trial in trials:
-            if not _is_sound(trial, searched):
+            if not _is_valid(trial, searched):
                 raise UserError(f"{path}: trial {trial.number} is not as it was written: {another}")
 
 
@@ -96,12 +96,12 @@ def _create(path: Path, name: str, direction: str) -> optuna.Study:
 
 
 def check_study_file(path: Path) -> None:
-    """Raises UserError for a file that is there and is not a study."""
+    """Raises UserError for an existing file that is not a study."""
     if not path.exists():
         return
     require_regular(path)
     try:
-        # To read alone would not do: a kill may have left a transaction to undo.
+        # Not read-only: a kill may have left a transaction that must be undone.
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as file:
             tables = {name for (name,) in file.execute("select name from sqlite_master")}
     except sqlite3.Error as error:
@@ -112,22 +112,22 @@ def check_study_file(path: Path) -> None:
 
 
 @contextmanager
-def sound(path: Path) -> Iterator[None]:
-    """Turns what a broken file, or a full disk, makes Optuna raise into a UserError."""
+def study_errors(path: Path) -> Iterator[None]:
+    """Turns Optuna's errors about a broken file or a full disk into a UserError."""
     try:
         yield
     except UserError:
         raise
-    # What is in the tables may be wrong in any way, and comes out as whatever trips over it.
+    # Tables may be wrong in any way, so the exception may be any.
     except Exception as error:
         why = str(getattr(error, "orig", error)).splitlines() or [type(error).__name__]
         raise UserError(f"{path}: the study cannot be used ({why[0]})") from error
 
 
-def _is_sound(trial: FrozenTrial, searched: set[str]) -> bool:
-    told = trial.user_attrs
-    curve, parameters = told.get("curve", []), told.get("parameters", {})
-    fine = isinstance(told.get("sampled", {}), dict) and isinstance(told.get("reason", ""), str)
+def _is_valid(trial: FrozenTrial, searched: set[str]) -> bool:
+    facts = trial.user_attrs
+    curve, parameters = facts.get("curve", []), facts.get("parameters", {})
+    fine = isinstance(facts.get("sampled", {}), dict) and isinstance(facts.get("reason", ""), str)
     fine = fine and isinstance(curve, list) and all(map(_is_point, curve))
     if trial.state != TrialState.COMPLETE:
         return fine

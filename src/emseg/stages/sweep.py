@@ -1,4 +1,4 @@
-"""Sweep mode: predict once, score every combination of some arguments of the decoder, tell all."""
+"""Sweep mode: predict once, score and report every combination of some decoder arguments."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -26,20 +26,19 @@ from emseg.stages.sweep_rows import ABOUT, Book, Swept, flat
 from emseg.stages.test import infer_sources
 from emseg.stages.trial import Task, with_parameters
 
-# Arguments of the decoder, and what is swept beside them.
+# Arguments of the decoder, and the swept argument with its values.
 Combination = tuple[dict[str, Any], Swept]
 
 
 def sweep(session: Session, checkpoint: Path) -> dict[str, Any]:
     """The summary of a full grid on the test volumes; `sweep.grid` names arguments and values.
 
-    Beside the predictions it leaves `<name>_records.json`, a row for each volume and combination,
+    Next to the predictions it writes `<name>_records.json`, a row for each volume and combination,
     the same rows as `<name>_metrics.csv`, and `<name>_summary.json`: the mean of each combination
-    over the volumes, as `best_by_<score>` the best of those that have a score on all of them, and
-    as `configured` that of the config's own arguments, which get a row if the grid has none.
-    Rows that are there are not made again. What a decoder refuses has its reason for a row
-    (`failure`), and its combination has no mean. With `sweep.tables` the files of a published
-    evaluation are written too.
+    over the volumes, as `best_by_<score>` the best of those with a score on all volumes, and as
+    `configured` that of the config's own arguments, which are added to the grid. Existing rows are
+    not computed again. If the decoder refuses a combination, its row has the reason (`failure`),
+    and it has no mean. With `sweep.tables` the files of a published evaluation are written too.
     """
     root = session.loaded.root
     config = root.sweep
@@ -70,7 +69,7 @@ def _rows(
     chosen: Sequence[Combination],
     folder: Path,
 ) -> list[Row]:
-    """The rows of all volumes and combinations, in order, written down as they are made."""
+    """The rows of all volumes and combinations, in order, each written when it is made."""
     root = session.loaded.root
     config = root.sweep
     book = Book(
@@ -91,9 +90,9 @@ def _rows(
 def combinations(
     config: SweepConfig, decoding: Mapping[str, Any], allow: Sequence[str]
 ) -> tuple[list[Combination], Row]:
-    """The grid, what the decoder sweeps over itself apart, and the columns of the config's own.
+    """The grid, with the decoder's swept argument separated, and the config's own columns.
 
-    The config's own arguments are the last combination, unless they are in the grid.
+    The config's own arguments are the last combination, unless the grid has them.
     """
     if not config.grid:
         raise UserError("sweep.grid is empty: name arguments of the decoder, each with its values")
@@ -117,7 +116,7 @@ def _value(decoding: Mapping[str, Any], key: str) -> Any:
 
 
 def _check(session: Session, sources: Sequence[Source], chosen: Sequence[Combination]) -> list[str]:
-    """The names of the scores, or the UserError that the sweep would otherwise end with."""
+    """The names of the scores; raises the UserErrors that the sweep would raise later."""
     root, allow = session.loaded.root, session.loaded.allow
     require_truth(sources, "a sweep")
     names = score_names(build_metrics(root.evaluation.metrics, allow=allow))
@@ -134,7 +133,7 @@ def _check(session: Session, sources: Sequence[Source], chosen: Sequence[Combina
     for name in root.sweep.best:
         if name not in names:
             raise unknown_name("score", name, names, where="sweep.best")
-    # Every value once: those of the swept argument beside one combination.
+    # Every value once; those of the swept argument with one combination.
     leaves = []
     for number, (arguments, swept) in enumerate(chosen):
         ends = [{swept[0]: value} for value in swept[1]] if swept else [{}]

@@ -1,4 +1,4 @@
-"""The rows of a sweep: one for each volume and combination, kept as they are made."""
+"""The rows of a sweep: one for each volume and combination, stored when it is made."""
 
 import hashlib
 import json
@@ -24,16 +24,16 @@ from emseg.stages.trial import (
 )
 from emseg.stages.truth import read_truth
 
-# The argument that the decoder sweeps over in one pass, and its values.
+# The argument that the decoder sweeps in one pass, and its values.
 Swept = tuple[str, list[float]] | None
-# What a row has beside arguments and scores.
+# What a row has besides arguments and scores.
 ABOUT = ("sample", "seconds", "failure", "fingerprint", "contents")
 
 
 class Book:
-    """The rows of a sweep, written down after each decode, so that a killed sweep goes on.
+    """The rows of a sweep, written after each decode, so that a killed sweep can continue.
 
-    With `affinities` a row tells how good the affinities were that the decoder got.
+    With `affinities` a row also scores the affinities that the decoder got.
     """
 
     def __init__(self, path: Path, *, force: bool, affinities: bool, verify: bool = False) -> None:
@@ -43,8 +43,8 @@ class Book:
         self._contents: dict[str, str] = {}
 
     def fill(self, task: Task, arguments: Mapping[str, Any], swept: Swept) -> None:
-        """The rows of one volume and combination, made unless they are there."""
-        # What the config has for these arguments is not what decides.
+        """Adds the rows of one volume and combination, unless they exist."""
+        # The config's own values of these arguments have no effect.
         about = task_facts(task, [*arguments, *(swept or ())[:1]])
         facts = {"task": about, "arguments": dict(arguments), "swept": swept}
         key = fingerprint("sweep", facts | ({"affinities": True} if self._affinities else {}))
@@ -54,8 +54,8 @@ class Book:
             known = known if all(row.get("contents") == now for row in known) else None
         if known is None:
             made = _rows(task, arguments, swept, affinities=self._affinities)
-            told = {"fingerprint": key, "contents": self._contents_of(task)}
-            self.rows += [row | told for row in made]
+            origin = {"fingerprint": key, "contents": self._contents_of(task)}
+            self.rows += [row | origin for row in made]
             rest = [row for rows in self._left.values() for row in rows]
             write_json(self._path, [*self.rows, *rest])
         else:
@@ -69,12 +69,12 @@ class Book:
         return self._contents[task.source.name]
 
     def close(self) -> None:
-        """Nothing; what belongs to another grid is gone."""
+        """Removes the rows of other grids."""
         write_json(self._path, self.rows)
 
 
 def flat(arguments: Mapping[str, Any]) -> Row:
-    """Lists as `name.0`, `name.1` ..., which are columns of their own."""
+    """The arguments with lists split into columns `name.0`, `name.1` ..."""
     found: Row = {}
     for key, value in arguments.items():
         listed = isinstance(value, list | tuple)
@@ -101,7 +101,7 @@ def _rows(task: Task, arguments: Mapping[str, Any], swept: Swept, *, affinities:
 
 
 def _overlap(task: Task, arguments: Mapping[str, Any]) -> Row:
-    """Of the calibrated affinities and the truth's, which end at borders: no mask hides those."""
+    """The overlap of calibrated and true affinities; the true ones use no border mask."""
     job = replace(task.job, decoding=with_parameters(task.job.decoding, arguments))
     prediction, facts = decoder_input(job, build(job.decoding, kind="decoding", allow=job.allow))
     truth = read_truth(replace(task.source, border_mask=BorderMask()))
@@ -110,7 +110,7 @@ def _overlap(task: Task, arguments: Mapping[str, Any]) -> Row:
 
 
 def _read_rows(path: Path) -> dict[str, list[Row]]:
-    """The rows that are there, by fingerprint."""
+    """The stored rows, by fingerprint."""
     found: dict[str, list[Row]] = {}
     try:
         for row in json.loads(path.read_text()) if path.exists() else []:
@@ -124,7 +124,7 @@ def _read_rows(path: Path) -> dict[str, list[Row]]:
 
 
 def _is_row(row: Row) -> bool:
-    """Whether it has what rows have; arguments of decoders may be anything."""
+    """Whether it has the fields of a row; arguments of decoders may be anything."""
     texts = all(isinstance(row[name], str) for name in ("sample", "fingerprint"))
     return texts and isinstance(row["seconds"], int | float)
 

@@ -12,7 +12,7 @@ from emseg.runs.earlier import latest_name
 from emseg.runs.lock import MOMENT, locked
 from emseg.runs.records import NAME, add_record
 from emseg.runs.run_folder import log_start, results_of, run_for, run_of, say, write_config
-from emseg.stages.absent_chunks import refuse_hollow, tell_absent
+from emseg.stages.absent_chunks import refuse_hollow, report_absent
 from emseg.stages.decode import decode
 from emseg.stages.decode_job import DecodeJob, as_it_is, open_prediction
 from emseg.stages.elsewhere import segmentation_of
@@ -29,11 +29,11 @@ from emseg.volumes.location import parse_location
 if TYPE_CHECKING:
     from emseg.stages.network import Trained
 
-# What brings torch is imported where a network is: files are decoded and evaluated without it.
+# torch is imported only if a network is needed: decoding and evaluating files needs none.
 
 
 def test_all(session: Session, checkpoint: Path) -> dict[str, Scores]:
-    """The scores by volume, after all three stages; each is skipped when its result is current."""
+    """The scores by volume, after all three stages; each is skipped if its result is current."""
     sources = rehearsed_sources(session)
     with ExitStack() as locks:
         predictions = infer_sources(session, checkpoint, sources, locks)
@@ -52,7 +52,7 @@ def infer_all(session: Session, checkpoint: Path) -> dict[str, Path]:
 def decode_all(
     session: Session, *, checkpoint: Path | None, prediction: Path | None
 ) -> dict[str, Path]:
-    """The segmentation of each test volume's prediction, or of the one `prediction` given."""
+    """The segmentation of each test volume's prediction, or of the given `prediction`."""
     with ExitStack() as locks:
         if prediction is not None:
             jobs = {_volume_name(prediction, "prediction"): _given(session, prediction, locks)}
@@ -72,7 +72,7 @@ def _given(session: Session, prediction: Path, locks: ExitStack) -> DecodeJob:
     job, segmentation = decode_job(session, prediction), segmentation_of(prediction)
     predicted = open_prediction(job)
     refuse_hollow(predicted)
-    tell_absent(predicted)
+    report_absent(predicted)
     check_writable(segmentation.parent)
     session.lock_volumes(segmentation.parent, [_volume_name(segmentation, "segmentation")], locks)
     return as_it_is(job) if session.verify else job
@@ -81,7 +81,7 @@ def _given(session: Session, prediction: Path, locks: ExitStack) -> DecodeJob:
 def evaluate_all(
     session: Session, *, checkpoint: Path | None, segmentation: Path | None
 ) -> dict[str, Scores]:
-    """The scores of each test volume's segmentation, or of the one `segmentation` given."""
+    """The scores of each test volume's segmentation, or of the given `segmentation`."""
     sources = test_sources(session)
     with ExitStack() as locks:
         if segmentation is not None:
@@ -100,7 +100,7 @@ def evaluate_all(
 
 
 def _own_source(sources: Sequence[Source], segmentation: Path) -> Source:
-    """The volume that a segmentation is of, by its name; UserError where it is of none."""
+    """The source of a segmentation, by its name; UserError if there is none."""
     name = _volume_name(segmentation, "segmentation")
     own = [source for source in sources if source.name == name or len(sources) == 1]
     if not own:
@@ -108,7 +108,7 @@ def _own_source(sources: Sequence[Source], segmentation: Path) -> Source:
         raise UserError(f"--input {segmentation}: data.test has no volume '{name}', but {names}")
     volume = open_volume(segmentation)
     refuse_hollow(volume, like=own[0].image)
-    tell_absent(volume)
+    report_absent(volume)
     return own[0]
 
 
@@ -122,8 +122,8 @@ def infer_sources(
 ) -> dict[str, Path]:
     """The prediction of each volume, in `results_step=<step>/` of the checkpoint's run.
 
-    Volumes are checked before the first is predicted; a checkpoint from outside any run gets one.
-    No other run works at the results of these volumes until `locks` close.
+    Volumes are checked before the first is predicted; a checkpoint outside any run gets a new run.
+    The results of these volumes are locked until `locks` close.
     """
     from emseg.stages.infer import check_image, check_settings, infer
     from emseg.stages.network import load_trained
@@ -140,11 +140,11 @@ def infer_sources(
     folder = results_of(run, trained.step) / subfolder
     check_writable(folder)
     session.lock_volumes(folder, [source.name for source in sources], locks)
-    # Only now nobody else changes what is there.
+    # Only with the locks are existing results safe from changes.
     done = {}
     if not session.force:
         done = current_predictions(
-            session, run, trained, sources, subfolder, verify=session.verify, tell=say
+            session, run, trained, sources, subfolder, verify=session.verify, report=say
         )
     for path in done.values():
         say(f"{path.name} is up to date: inference skipped")
@@ -153,7 +153,7 @@ def infer_sources(
         if source.name in there and not session.force:
             check_image(source.image, trained, root)
     log_start(run, command=session.command, seed=root.system.seed)
-    with locked(folder / "config.yaml", session.command, tell=say, wait=MOMENT):
+    with locked(folder / "config.yaml", session.command, report=say, wait=MOMENT):
         write_config(folder, dump(session.loaded.saved))
     _warn(session, run, trained, sources, missing)
     for source in missing:
@@ -185,11 +185,11 @@ def _warn(
 
 
 def _seen_before(source: Source, trained: "Trained") -> str | None:
-    told = "its scores are not those of new tissue"
+    warning = "its scores are not those of new tissue"
     if source.has_truth and source.is_in(trained.trained_on):
-        return f"{source.name} was trained on: {told}"
+        return f"{source.name} was trained on: {warning}"
     if source.has_truth and source.is_in(trained.seen_unlabelled):
-        return f"{source.name} was seen in training, without its labels: {told}"
+        return f"{source.name} was seen in training, without its labels: {warning}"
     return None
 
 

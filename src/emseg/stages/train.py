@@ -1,4 +1,4 @@
-"""Train: from volumes, mostly labelled ones, to checkpoints."""
+"""Train: from volumes, usually with labels, to checkpoints."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -35,13 +35,13 @@ from emseg.stages.voxel_grid import common_grid, unlike_training
 from emseg.training.datamodule import PatchDataModule
 from emseg.training.objective import Objective
 
-# Enough validation patches for a steady mean where the config does not say how many.
+# Enough validation patches for a stable mean, if the config does not set a number.
 DEFAULT_VAL_STEPS = 25
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A training for which volumes were opened but not read, and what the user is told of it."""
+    """A training whose volumes are open but not read, and notes about it for the user."""
 
     devices: Devices
     target: Target | None
@@ -52,9 +52,9 @@ class Prepared:
 
 
 def prepare(loaded: Loaded, checkpoint: Path | None) -> Prepared:
-    """The training, after all checks that need no voxels: those are made before volumes are read.
+    """The training, after all checks that need no voxels.
 
-    Raises UserError where it cannot be; the network is on the CPU.
+    Raises UserError if it is impossible; the network is on the CPU.
     """
     root = loaded.root
     devices = resolve_devices(root.system)
@@ -85,9 +85,9 @@ def prepare(loaded: Loaded, checkpoint: Path | None) -> Prepared:
 
 
 def check_training(loaded: Loaded, checkpoint: Path | None) -> list[str]:
-    """What the user is to know of a training before it: what `prepare` finds, size, memory, hours.
+    """Notes for the user before a training: those of `prepare`, size, memory, hours.
 
-    Raises UserError where it cannot be, patches that do not fit their volumes included. No voxel
+    Raises UserError if it is impossible, for example if patches do not fit their volumes. No voxel
     is read; the network is tried for some seconds.
     """
     root, plan = loaded.root, prepare(loaded, checkpoint)
@@ -101,11 +101,11 @@ def check_training(loaded: Loaded, checkpoint: Path | None) -> list[str]:
 
 
 def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
-    """The run folder with its checkpoints. With `checkpoint` its run goes on in its own folder.
+    """The run folder with its checkpoints. With `checkpoint` that run continues in its folder.
 
-    No other run trains in that folder meanwhile, or a UserError.
+    Raises UserError if another run trains in that folder.
     """
-    # Not in `prepare`: what is checked where there is no GPU may be meant for one.
+    # Not in `prepare`: --check may run without a GPU for a training with one.
     _check_precision(loaded.root, resolve_devices(loaded.root.system))
     plan = prepare(loaded, checkpoint)
     patches = make_patches(loaded, plan.sources, plan.target, plan.objective)
@@ -123,26 +123,26 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
             checkpoint=checkpoint,
             command=command,
         )
-        _tell(run, f"trained: {run / 'checkpoints'}")
+        _log(run, f"trained: {run / 'checkpoints'}")
         return run
 
 
 def _say_first(run: Path, root: Root, plan: Prepared, patches: Patches) -> None:
     sources, devices = plan.sources, plan.devices
     for line in (*plan.remarks, *patches.notes):
-        _tell(run, line)
+        _log(run, line)
     unlabelled = f" and, without labels, {_shown(sources.unlabelled)}" * bool(sources.unlabelled)
     validated = _shown(sources.val) or "nothing"
-    _tell(run, f"trained on {_shown(sources.train)}{unlabelled}; validated on {validated}")
+    _log(run, f"trained on {_shown(sources.train)}{unlabelled}; validated on {validated}")
     if process_rank() == 0:
         trial = try_step(plan.module, root, seconds=0)
         for line in first_lines(root, plan.module, sources, devices, trial):
-            _tell(run, line)
+            _log(run, line)
     steps = f"{root.optimization.total_steps} steps on {devices.count} {devices.accelerator}"
-    _tell(run, f"training {steps} in {run}")
+    _log(run, f"training {steps} in {run}")
 
 
-def _tell(run: Path, line: str | None) -> None:
+def _log(run: Path, line: str | None) -> None:
     if line and process_rank() == 0:
         say(line, run=run)
 
@@ -179,7 +179,7 @@ def _run_folder(
     if run is None:
         run = start_run(root.experiment_name)
     if process_rank() == 0:
-        locks.enter_context(locked(run / "train", command, tell=say))
+        locks.enter_context(locked(run / "train", command, report=say))
         write_config(run, dump(loaded.saved))
         log_start(run, command=command, seed=root.system.seed)
     return run

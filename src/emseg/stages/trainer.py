@@ -19,18 +19,18 @@ from emseg.training.ema import Ema
 from emseg.training.foreground_share import SamplingStatistics
 from emseg.training.saving import EndOnSignal, WholeCheckpoints
 
-# What Lightning warns of although it is as it should be, or nothing that a user can change.
+# Lightning's warnings about intended behaviour, or about what no user can change.
 NO_NEWS = (
     "`isinstance.treespec, LeafSpec.` is deprecated",
     "The number of training batches .* is smaller than the logging interval",
     "The 'val_dataloader' does not have many workers",
-    # A teacher, which says itself what it does in training.
+    # A teacher network sets its own mode in training.
     "Found .* module.s. in eval mode at the start of training",
     "Grad strides do not match bucket view strides",
     "Checkpoint directory .* exists and is not empty",
-    # A checkpoint that was copied out of its run goes on in a new one.
+    # A checkpoint that was copied from its run continues in a new one.
     "The dirpath has changed from",
-    # Names are checked before training; but a run resumed at an epoch's end ends that epoch again.
+    # Names are checked before training; a run resumed at an epoch's end repeats that end.
     "`ModelCheckpoint.monitor=.* could not find the monitored key",
 )
 
@@ -46,7 +46,7 @@ def make_trainer(
 ) -> pl.Trainer:
     """A trainer that writes checkpoints, by `writer`, and TensorBoard's files into `run`.
 
-    It ends, by `Stopped`, once `asked` gives the number of a signal.
+    It raises `Stopped` once `asked` returns the number of a signal.
     """
     _quieten()
     schedule = root.optimization
@@ -72,7 +72,7 @@ def make_trainer(
         logger=TensorBoardLogger(run, name="tensorboard", version=""),
         callbacks=_callbacks(root, run, asked),
         plugins=[writer, *_environment()],
-        # Where Lightning looks for a file of its own to go on from, on a cluster.
+        # Where Lightning, on a cluster, looks for its own file to resume from.
         default_root_dir=run,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -83,10 +83,10 @@ def _callbacks(root: Root, run: Path, asked: Callable[[], int]) -> list[Callback
     ema, images = root.optimization.ema, root.monitor.logging.images
     callbacks: list[Callback] = [
         *checkpoint_callbacks(run / "checkpoints", **vars(root.monitor.checkpoint)),
-        TrainingProgress(tell=partial(say, run=run)),
+        TrainingProgress(report=partial(say, run=run)),
     ]
     if root.data.reject_sampling.size_thres:
-        callbacks.append(SamplingStatistics(tell=partial(say, run=run)))
+        callbacks.append(SamplingStatistics(report=partial(say, run=run)))
     if images.n_images:
         callbacks.append(ImagePanels(**vars(images)))
     if ema.enabled:
@@ -97,14 +97,14 @@ def _callbacks(root: Root, run: Path, asked: Callable[[], int]) -> list[Callback
                 validate_with_ema=ema.validate_with_ema,
             )
         )
-    # After the average, which is part of what it saves.
+    # After the average, which it also saves.
     callbacks.append(EndOnSignal(run / "checkpoints", asked=asked))
     return callbacks
 
 
 def _environment() -> list[SLURMEnvironment]:
-    """On SLURM an environment that requeues no job by itself, elsewhere what Lightning finds."""
-    # As Lightning chooses: torchrun's processes are torchrun's there too.
+    """On SLURM an environment that does not requeue jobs, elsewhere what Lightning finds."""
+    # As in Lightning: torchrun's processes take precedence there too.
     slurm = not TorchElasticEnvironment.detect() and SLURMEnvironment.detect()
     return [SLURMEnvironment(auto_requeue=False)] if slurm else []
 

@@ -36,19 +36,19 @@ from emseg.stages.value_cache import ValueCache
 from emseg.volumes import Volume
 from emseg.volumes.skeletons import Skeletons
 
-# (value of the swept argument, score); the value is None where nothing is swept.
+# (value of the swept argument, score); the value is None if nothing is swept.
 Curve = list[tuple[float | None, float]]
 
 
-# In the process of the trials, which lives as long as they do: predictions, truths and fragments.
+# In the process of all trials: predictions, truths and fragments.
 _CACHED = ValueCache()
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a trial needs in its process for one volume; it travels to a child.
+    """What a trial needs for one volume; it is sent to a child process.
 
-    `metric` is the number that counts, "" where all of them are wanted.
+    `metric` is the score to be optimized, "" for all scores.
     """
 
     job: DecodeJob
@@ -69,7 +69,7 @@ def score_curve(
 
 
 def warm_up(tasks: Sequence[Task]) -> None:
-    """Nothing: the process has imported what decoding takes, so that no trial pays for it."""
+    """Imports what decoding needs, so that no trial spends time on it."""
     for task in tasks:
         build(task.job.decoding, kind="decoding", allow=task.job.allow)
 
@@ -77,7 +77,7 @@ def warm_up(tasks: Sequence[Task]) -> None:
 def metric_alone(
     metrics: Mapping[str, dict[str, Any]], name: str, *, allow: Sequence[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """Of the metrics the one that returns the number `name`; a UserError when none does."""
+    """Only the metric that returns the score `name`; UserError if there is none."""
     names: list[str] = []
     for key, node in metrics.items():
         own = score_names(build_metrics({key: node}, allow=allow))
@@ -88,7 +88,7 @@ def metric_alone(
 
 
 def task_facts(task: Task, searched: Sequence[str]) -> dict[str, Any]:
-    """What the task's scores depend on beside the searched arguments, as plain containers."""
+    """What the task's scores depend on besides the searched arguments, as plain containers."""
     fixed = with_parameters(task.job.decoding, dict.fromkeys(searched))
     return {
         "decoding": decode_facts(replace(task.job, decoding=fixed)),
@@ -99,7 +99,7 @@ def task_facts(task: Task, searched: Sequence[str]) -> dict[str, Any]:
 
 
 def task_inputs(task: Task) -> list[str]:
-    """The files whose bytes `task_facts` do not cover: truths, and what the decoder reads."""
+    """The files whose bytes `task_facts` does not cover: truths, and files of the decoder."""
     source, decoding = task.source, task.job.decoding
     read = [volume.location for volume in (source.label, source.mask) if volume is not None]
     skeletons = [source.config.skeletons] if source.config.skeletons else []
@@ -123,14 +123,14 @@ def with_parameters(decoding: Mapping[str, Any], parameters: Mapping[str, Any]) 
 def scores_by_value(
     task: Task, parameters: Mapping[str, Any], swept: tuple[str, list[float]] | None
 ) -> dict[float | None, Scores]:
-    """All scores of one volume with some arguments of the decoder, at each swept value."""
+    """All scores of one volume with the given decoder arguments, at each swept value."""
     job = replace(task.job, decoding=with_parameters(task.job.decoding, parameters))
     metrics, source = build_metrics(task.metrics, allow=job.allow), task.source
     part = tuple(map(slice, *source.truth_region))
     facts = {
         "metrics": metrics,
         "voxel_size": source.image.voxel_size,
-        "skeletons": _kept(
+        "skeletons": _cache(
             job, {"skeletons": truth_facts(source)}, source.skeletons, _bytes_of_skeletons
         ),
     }
@@ -154,7 +154,7 @@ def scores_by_value(
 def _asked(
     job: DecodeJob, skeletons: Skeletons, swept: tuple[str, list[float]] | None
 ) -> Iterator[tuple[float | None, dict[str, Any]]] | None:
-    """Per value the segments of nodes, for `score`; None where the decoder makes labels for it."""
+    """Per value the segments of nodes, for `score`; None if the decoder needs labels for it."""
     decoder = build(job.decoding, kind="decoding", allow=job.allow)
     sweep = sweep_of(decoder.func)
     if sweep is None or sweep.nodes is None:
@@ -173,7 +173,7 @@ def _asked(
 def _split(
     decoder: partial, sweep: Sweep, swept: tuple[str, list[float]] | None
 ) -> tuple[dict[str, Any], list[float]]:
-    """The decoder's arguments without the one that can be swept, and the values of that."""
+    """The decoder's arguments without the swept one, and the values of that."""
     arguments = dict(decoder.keywords)
     default = inspect.signature(decoder.func).parameters[sweep.argument].default
     own = arguments.pop(sweep.argument, default)
@@ -182,7 +182,7 @@ def _split(
 
 def _affinities(job: DecodeJob, prediction: Volume) -> np.ndarray:
     about = {"read": prediction_facts(job)}
-    return _kept(job, about, lambda: prediction[...], lambda array: array.nbytes)
+    return _cache(job, about, lambda: prediction[...], lambda array: array.nbytes)
 
 
 def _counted(
@@ -193,9 +193,9 @@ def _counted(
 ) -> Iterator[tuple[float | None, dict[str, Any]]] | None:
     """Per value the table of segments and truth, and the segments of nodes, for `score`.
 
-    None where the decoder shares no fragments. Fragments are counted against the truth once; a
-    segmentation that is put together from them has their table with other names, and is never
-    written down.
+    None if the decoder shares no fragments. Fragments are counted against the truth once; the table
+    of a segmentation made from them is that table with merged segments, so that the segmentation
+    itself is not needed.
     """
     decoder = build(job.decoding, kind="decoding", allow=job.allow)
     sweep = sweep_of(decoder.func)
@@ -215,12 +215,12 @@ def _counted(
         return graph, table, nodes
 
     def known_truth() -> np.ndarray:
-        return _kept(job, {"truth": truth}, lambda: read_truth(source), lambda array: array.nbytes)
+        return _cache(job, {"truth": truth}, lambda: read_truth(source), lambda array: array.nbytes)
 
     truth = truth_facts(source)
     part = tuple(map(slice, *source.truth_region))
     about = {"prediction": prediction_facts(job), "fragments": repr(key), "truth": truth}
-    graph, table, nodes = _kept(job, about, count, _bytes_of)
+    graph, table, nodes = _cache(job, about, count, _bytes_of)
     tables = sweep.sharing.tables(graph, **{sweep.argument: values}, **arguments)
     return (
         (
@@ -242,7 +242,7 @@ def _bytes_of(parts: tuple[Any, ...]) -> int:
     return sum(part.nbytes for part in parts if part is not None)
 
 
-def _kept(
+def _cache(
     job: DecodeJob, about: dict[str, Any], make: Callable[[], Any], size: Callable[[Any], int]
 ) -> Any:
     return _CACHED.get(fingerprint("tune", about), make, size=size, limit=job.memory_bytes // 4)

@@ -1,4 +1,4 @@
-"""The truth of a volume as metrics take it: what counts, read block by block."""
+"""The truth of a volume as metrics take it, read block by block."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from emseg.data.labelled import told
+from emseg.data.labelled import interpret_ids
 from emseg.evaluation import Accumulator, Contingency
 from emseg.evaluation.borders import border_mask
 from emseg.stages.sources import Source
@@ -20,19 +20,19 @@ BLOCK_VOXELS = 1 << 24
 def read_truth(
     source: Source, start: Sequence[int] = (0, 0, 0), stop: Sequence[int] | None = None
 ) -> np.ndarray:
-    """The truth of a region, by default of all: -1 where it is not known or not to be counted.
+    """The truth of a region, by default of all: -1 where it is unknown or not to be counted.
 
-    That is where it has the `unlabelled` id, where the mask is 0, and within the border mask; the
-    ids are signed wherever one of them is set, else as they are stored, with the `background` id
-    as 0. Borders are those of these ids; a region has whole sections then, or borders at its sides
-    go unseen. Ids below 0, and of 2^63 or more, that have no name are a UserError.
+    That is where it has the `unlabelled` id, where the mask is 0, and within the border mask; ids
+    are signed if any of these is set, else as stored, with the `background` id as 0. Borders are
+    those of these ids, so with a border mask a region must have whole sections. UserError for ids
+    below 0, or of 2^63 or more, that the config does not name.
     """
     assert source.label is not None
     stop = source.label.shape if stop is None else stop
     config, where = source.config, source.label.location
     stored = source.label.read(start, stop)
-    ids, untold = told(stored, config.unlabelled, config.background, where=where)
-    unknown = [] if untold is None else [untold]
+    ids, unknown_ids = interpret_ids(stored, config.unlabelled, config.background, where=where)
+    unknown = [] if unknown_ids is None else [unknown_ids]
     if source.mask is not None:
         unknown.append(source.mask.read(start, stop) == 0)
     borders = source.border_mask
@@ -52,7 +52,7 @@ def count_overlaps(segmentation: Volume, source: Source) -> Contingency:
 
 
 def segments_at(segmentation: Volume, voxels: np.ndarray) -> np.ndarray:
-    """The segment (N,) at each of the voxels (N, 3), read slab by slab and where any of them is."""
+    """The segment (N,) at each of the voxels (N, 3), reading only slabs that contain any."""
     found = np.zeros(len(voxels), segmentation.dtype)
     layer = max(1, int(np.prod(segmentation.shape[1:])))
     slab = voxels[:, 0] // max(1, BLOCK_VOXELS // layer)
@@ -65,7 +65,7 @@ def segments_at(segmentation: Volume, voxels: np.ndarray) -> np.ndarray:
 
 
 def truth_facts(source: Source) -> dict[str, Any]:
-    """All that decides what `read_truth` returns and how long its voxels are."""
+    """All that determines what `read_truth` returns, and the voxel size."""
     borders = source.border_mask
     return {
         "label": source.label and identity(source.label.location),
@@ -83,7 +83,7 @@ def truth_facts(source: Source) -> dict[str, Any]:
 
 
 def _part_facts(source: Source) -> dict[str, Any]:
-    """Which voxels of the image have truth, where that is not all of them."""
+    """Which voxels of the image have truth, if not all of them."""
     first, stop = source.truth_region
     if (first, stop) == ((0, 0, 0), tuple(source.image.shape)):
         return {}
@@ -92,7 +92,7 @@ def _part_facts(source: Source) -> dict[str, Any]:
 
 def _without(ids: np.ndarray, unknown: list[np.ndarray]) -> np.ndarray:
     nowhere = np.logical_or.reduce(unknown)
-    # Ids that have no name are below 2^63, those that have one are gone.
+    # All remaining ids are below 2^63.
     known = np.where(nowhere, 0, ids)
     wide = np.int64 if ids.dtype == np.uint64 else np.promote_types(ids.dtype, np.int8)
     signed = known.astype(wide, copy=False)
@@ -101,13 +101,13 @@ def _without(ids: np.ndarray, unknown: list[np.ndarray]) -> np.ndarray:
 
 
 def _blocks(source: Source) -> Iterator[tuple[list[int], list[int]]]:
-    """The first voxel of each block and the one beyond its last; whole sections where needed."""
+    """The first voxel of each block and one past its last; whole sections if needed."""
     assert source.label is not None
     shape = source.label.shape
     whole = source.border_mask.mode is not None
     axis = source.label.axes.index("z") if whole else 0
     thickness = max(1, BLOCK_VOXELS * shape[axis] // int(np.prod(shape)))
-    # One layer may be too much already.
+    # Even one layer may be too large.
     rows = shape[1] if whole else max(1, min(shape[1], BLOCK_VOXELS // shape[2]))
     for at in range(0, shape[axis], thickness):
         for row in range(0, shape[1], rows):

@@ -1,4 +1,4 @@
-"""Tune mode: predict once, search the decoder, keep the best as a choice, test with it."""
+"""Tune mode: predict once, search decoder arguments, save the best as a choice, test with it."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -30,11 +30,11 @@ from emseg.volumes.atomic import replacing
 def tune_decoder(
     session: Session, tested: Loaded, checkpoint: Path, *, then_test: bool
 ) -> dict[str, Any]:
-    """The decoder's leaf with the best parameters; with `then_test` the test is run with it.
+    """The decoder's leaf with the best parameters; with `then_test` runs the test with it.
 
-    The leaf is also written as `<run>/tune/decoding/<study_name>.yaml`, a choice that
-    `--conf <run>/tune decoding=<study_name>` picks. Predictions of volumes that are not those of
-    the test lie in a folder of their own, `results_step=<step>/tune/`.
+    The leaf is also written as `<run>/tune/decoding/<study_name>.yaml`, a choice that `--conf
+    <run>/tune decoding=<study_name>` selects. If the volumes are not those of the test, predictions
+    are in a separate folder, `results_step=<step>/tune/`.
     """
     root = session.loaded.root
     sources = test_sources(session)
@@ -65,20 +65,20 @@ def tune_decoder(
         tasks = [Task(jobs[one.name], one, metric, config.metric) for one in sources]
         folder, seed = run / "tune", root.system.seed
         found = search(tasks, config, folder=folder, seed=seed, verify=session.verify)
-        _keep_best(found, root.decoding, config, run)
+        _write_best(found, root.decoding, config, run)
         if then_test:
             test_all(replace(session, loaded=_with_decoder(tested, found.leaf)), checkpoint)
         return found.leaf
 
 
-def _keep_best(found: Found, own: Mapping[str, Any], config: Tune, run: Path) -> None:
+def _write_best(found: Found, own: Mapping[str, Any], config: Tune, run: Path) -> None:
     scores = _both_scores(found, own, config)
     for line in scores:
         say(line, run=run)
     choice = run / "tune" / "decoding" / f"{config.study_name}.yaml"
-    told = [*scores, f"of a study with the fingerprint {found.fingerprint}"]
+    comments = [*scores, f"of a study with the fingerprint {found.fingerprint}"]
     with replacing(choice) as partial:
-        comment = "".join(f"# {line}\n" for line in told)
+        comment = "".join(f"# {line}\n" for line in comments)
         partial.write_text(comment + yaml.safe_dump(found.leaf, sort_keys=False))
     say(f"best decoder: add --conf {run / 'tune'} decoding={config.study_name} to --mode test")
 
@@ -86,7 +86,7 @@ def _keep_best(found: Found, own: Mapping[str, Any], config: Tune, run: Path) ->
 def _check_direction(
     config: Tune, metric: Mapping[str, dict[str, Any]], allow: Sequence[str]
 ) -> None:
-    """Nothing, or a UserError where the best of the direction would be the metric's worst."""
+    """Raises UserError if `tune.direction` would look for the metric's worst value."""
     better = better_when(build_metrics(metric, allow=allow), config.metric)
     if better is not None and better != config.direction:
         raise UserError(
@@ -96,9 +96,9 @@ def _check_direction(
 
 
 def _both_scores(found: Found, own: Mapping[str, Any], config: Tune) -> list[str]:
-    """A line for the config's own arguments and one for the best; the first is no result of tuning.
+    """A line for the config's own arguments and one for the best ones.
 
-    The second is: it is the best of many tries on these volumes, and others will do worse.
+    The second is the best of many tries on these volumes; other volumes will score worse.
     """
     untuned = "no score" if found.untuned is None else f"{found.untuned:.4f}"
     return [
@@ -116,7 +116,7 @@ def _shown(leaf: Mapping[str, Any], config: Tune) -> str:
 
 
 def share_voxels(one: Mapping[str, VolumeConfig], other: Mapping[str, VolumeConfig]) -> bool:
-    """True when a part of an image stands in both, as far as names and ranges tell."""
+    """Whether both have voxels of the same image, judged by names and ranges."""
     pairs = [(a, b) for a in one.values() for b in other.values()]
     return any((a.path, a.image) == (b.path, b.image) and _meet(a, b) for a, b in pairs)
 
@@ -125,16 +125,16 @@ def _meet(one: VolumeConfig, other: VolumeConfig) -> bool:
     first, second = one.range, other.range
     if first is None or second is None or one.range_axis != other.range_axis:
         return True
-    # Voxels and fractions cannot be compared without the image.
+    # Voxels and fractions can only be compared with the image.
     if type(first[0]) is not type(second[0]):
         return True
     return first[0] < second[1] and second[0] < first[1]
 
 
 def _try_space(session: Session, sources: Sequence[Source]) -> None:
-    """Nothing, or a UserError for a decoder, or an end of its space, that no trial could use.
+    """Raises UserError for a decoder, or an end of a search range, that no trial could use.
 
-    Elements of lists (`aff_threshold.0`) are judged together, hence by the trials.
+    Elements of lists (`aff_threshold.0`) depend on each other, so the trials check them.
     """
     root, allow = session.loaded.root, session.loaded.allow
     try_decoders([root.decoding], sources, root, allow=allow)
@@ -151,7 +151,7 @@ def _try_space(session: Session, sources: Sequence[Source]) -> None:
 
 
 def _with_decoder(loaded: Loaded, decoding: dict[str, Any]) -> Loaded:
-    """The config with the decoder's arguments, also where it is saved beside the results."""
+    """The config with the decoder's arguments, also in the copy saved with the results."""
     arguments = {key: value for key, value in decoding.items() if key != "_target_"}
     section = loaded.saved.get("test", {}) | {"decoding": arguments}
     return replace(

@@ -1,4 +1,4 @@
-"""Values cached while memory allows."""
+"""Values that are cached while memory allows."""
 
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
@@ -7,7 +7,7 @@ Value = TypeVar("Value")
 
 
 class ValueCache:
-    """What was made before, by key; the value asked for longest ago goes when memory gets short."""
+    """Computed values by key; the least recently used are removed when memory runs short."""
 
     def __init__(self) -> None:
         self._values: dict[Hashable, tuple[Any, int]] = {}
@@ -15,7 +15,7 @@ class ValueCache:
     def get(
         self, key: Hashable, make: Callable[[], Value], *, size: Callable[[Value], int], limit: int
     ) -> Value:
-        """The value of `key`, made unless it is there; cached if all fit `limit` bytes with it."""
+        """The value of `key`, computed if missing; cached if all fit into `limit` bytes."""
         if key in self._values:
             value, taken = self._values.pop(key)
         else:

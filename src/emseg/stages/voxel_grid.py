@@ -1,4 +1,4 @@
-"""The grid that volumes lie on: what a network learns of space without being told."""
+"""The voxel grid of volumes, which a network learns implicitly."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,20 +7,20 @@ import numpy as np
 
 from emseg.volumes import Volume
 
-# Voxel sizes closer than this are one: headers round.
+# Voxel sizes closer than this count as equal: headers round.
 TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The order of axes and the voxel size (nm, in that order), None where it is not known."""
+    """The order of axes and the voxel size (nm, in that order), None if unknown."""
 
     axes: str | None
     voxel_size: tuple[float, ...] | None
 
 
 def common_grid(images: Iterable[Volume]) -> Grid:
-    """What all the images have in common."""
+    """The axes and voxel size that all images share."""
     axes = {image.axes for image in images}
     sizes = {image.voxel_size for image in images}
     return Grid(
@@ -30,7 +30,7 @@ def common_grid(images: Iterable[Volume]) -> Grid:
 
 
 def unlike_training(image: Volume, trained: Grid) -> str | None:
-    """A line for the user where the image lies on another grid than the training's, else None."""
+    """A line for the user if the image has another grid than the training, else None."""
     if trained.axes is not None and image.axes != trained.axes:
         return f"{image.location} has axes {image.axes}, the network is trained on {trained.axes}"
     sizes = image.voxel_size, trained.voxel_size

@@ -1,1 +1,1 @@
-"""Training: what is fitted, the batches, schedules, averages of weights, and checkpoints."""
+"""Training: objectives, batches, schedules, averages of weights, and checkpoints."""

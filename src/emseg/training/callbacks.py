@@ -1,4 +1,4 @@
-"""What happens beside training: checkpoints, image panels, a word on how far it is."""
+"""Callbacks of a training: checkpoints, image panels, progress."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ from emseg import progress
 from emseg.progress import in_words
 from emseg.training.objective import Batch, Objective
 
-# How long the speed of a training is measured that the user is told of.
+# How long the reported speed of a training is measured.
 MEASURED_STEPS, MEASURED_SECONDS = 20, 30.0
 
 
@@ -32,9 +32,9 @@ def checkpoint_callbacks(
 ) -> list[Callback]:
     """The callbacks that write checkpoints into `folder`.
 
-    The `save_top_k` best by `monitor` (a training metric is looked at after each epoch, another
-    after each validation); `last.ckpt` after each epoch; and with `every_n_steps` one more, kept,
-    after each so many optimizer steps, when `last.ckpt` is renewed too.
+    The `save_top_k` best by `monitor` (a training metric is checked after each epoch, another one
+    after each validation); `last.ckpt` after each epoch; and with `every_n_steps` another one,
+    never deleted, after every n optimizer steps, when `last.ckpt` is renewed too.
     """
     after_epoch = monitor.startswith("train")
     common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
@@ -63,22 +63,22 @@ def checkpoint_callbacks(
 
 
 class TrainingProgress(Callback):
-    """Tells on standard error the step, voxels per second, loss and time left.
+    """Prints on standard error the step, voxels per second, loss and time left.
 
-    On a terminal in one line that is renewed, elsewhere in a new one every ten seconds. `tell` gets
-    one line on how long all of it takes: after `MEASURED_STEPS` or `MEASURED_SECONDS`, without the
-    first step, for which workers and kernels are only started.
+    On a terminal one line that is renewed, elsewhere a new line every ten seconds. `report` gets
+    one line on the duration of the whole training: after `MEASURED_STEPS` or `MEASURED_SECONDS`,
+    without the first step, in which workers and kernels start.
     """
 
-    def __init__(self, tell: Callable[[str], None] | None = None) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[str], None] | None = None) -> None:
+        self._report = report
         self._warm: tuple[float, int] | None = None
         self._status: Any = None
-        self._start = self._told = 0.0
+        self._start = self._shown = 0.0
         self._first = self._voxels = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._start = self._told = time.monotonic()
+        self._start = self._shown = time.monotonic()
         self._first, self._voxels = trainer.global_step, 0
         if trainer.is_global_zero and sys.stderr.isatty():
             from rich.console import Console
@@ -96,12 +96,12 @@ class TrainingProgress(Callback):
     ) -> None:
         self._voxels += batch["image"].numel() * trainer.world_size
         now = time.monotonic()
-        if self._tell is not None and trainer.is_global_zero:
+        if self._report is not None and trainer.is_global_zero:
             self._measure(trainer, now)
         every = progress.LINE_EVERY if self._status is None else progress.LINE_EVERY / 10
-        if not trainer.is_global_zero or now - self._told < every:
+        if not trainer.is_global_zero or now - self._shown < every:
             return
-        self._told = now
+        self._shown = now
         line = self._line(trainer, seconds=now - self._start)
         if self._status is None:
             print(f"emseg: {line}", file=sys.stderr, flush=True)
@@ -122,9 +122,9 @@ class TrainingProgress(Callback):
         if steps >= MEASURED_STEPS or (steps and seconds >= MEASURED_SECONDS):
             each, left = seconds / steps, total - step
             took = f"{in_words(each)} a step: the {left} steps to go take {in_words(each * left)}"
-            assert self._tell is not None
-            self._tell(took)
-            self._tell = None
+            assert self._report is not None
+            self._report(took)
+            self._report = None
 
     def _line(self, trainer: pl.Trainer, *, seconds: float) -> str:
         step, total = trainer.global_step, trainer.estimated_stepping_batches
@@ -138,23 +138,23 @@ class TrainingProgress(Callback):
 
 
 class ImagePanels(Callback):
-    """Pictures for TensorBoard, side by side, of what the objective shows (`Objective.pictures`).
+    """Pictures for TensorBoard, side by side, from the objective (`Objective.pictures`).
 
-    In every `every_n_epochs`-th epoch, from the first on, of the first `n_images` of its first
-    training batch and of its first validation batch, `n_slices` across axis 0 each; of several
-    channels the first three are red, green and blue.
+    In every `every_n_epochs`-th epoch, beginning with the first, they show `n_slices` slices across
+    axis 0 of the first `n_images` samples of the first training and the first validation batch;
+    with several channels the first three are red, green and blue.
     """
 
     def __init__(self, *, every_n_epochs: int, n_images: int, n_slices: int) -> None:
         self._every_n_epochs = every_n_epochs
         self._n_images = n_images
         self._n_slices = n_slices
-        self._kept: dict[str, dict[str, Tensor]] = {}
+        self._batches: dict[str, dict[str, Tensor]] = {}
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        self._keep("train", trainer, batch)
+        self._store_batch("train", trainer, batch)
 
     def on_validation_batch_start(
         self,
@@ -164,27 +164,27 @@ class ImagePanels(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._keep("val", trainer, batch)
+        self._store_batch("val", trainer, batch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Objective)
-        for split, batch in self._kept.items():
+        for split, batch in self._batches.items():
             for number, parts in enumerate(_pictures(trainer, pl_module, batch)):
                 panel = _panel(parts, n_slices=self._n_slices)
                 for logger in trainer.loggers:
                     if isinstance(logger, TensorBoardLogger):
                         logger.experiment.add_image(f"{split}/{number}", panel, trainer.global_step)
-        self._kept = {}
+        self._batches = {}
 
-    def _keep(self, split: str, trainer: pl.Trainer, batch: Batch) -> None:
+    def _store_batch(self, split: str, trainer: pl.Trainer, batch: Batch) -> None:
         due = trainer.current_epoch % self._every_n_epochs == 0
-        if due and trainer.is_global_zero and split not in self._kept:
-            self._kept[split] = {name: part[: self._n_images] for name, part in batch.items()}
+        if due and trainer.is_global_zero and split not in self._batches:
+            self._batches[split] = {name: part[: self._n_images] for name, part in batch.items()}
 
 
 def _pictures(trainer: pl.Trainer, module: Objective, batch: Batch) -> list[list[Tensor]]:
     module.eval()
-    # One by one: more than a training batch might not fit beside the optimizer's state.
+    # One by one: a whole batch might not fit into memory with the optimizer's state.
     alone = [
         {name: part[i : i + 1] for name, part in batch.items()} for i in range(len(batch["image"]))
     ]
@@ -195,7 +195,7 @@ def _pictures(trainer: pl.Trainer, module: Objective, batch: Batch) -> list[list
 
 
 def _panel(parts: list[Tensor], *, n_slices: int) -> Tensor:
-    # Parts (C, Z, Y, X) beside each other and slices below each other; (3, rows, columns).
+    # Parts (C, Z, Y, X) side by side, slices below each other; (3, rows, columns).
     depth = parts[0].shape[1]
     positions = [(2 * i + 1) * depth // (2 * n_slices) for i in range(n_slices)]
     rows = [torch.cat([_rgb(part[:, z]) for part in parts], dim=2) for z in positions]

@@ -12,7 +12,7 @@ import torch
 
 from emseg.errors import UserError
 
-# In PyTorch's words: the class or function that the file wants.
+# PyTorch's message for a class or function that the file wants to load.
 _WANTED = re.compile(
     r"GLOBAL ([^\s\x1b]+)|unrecognized function <?\w* ?'?([\w.]+)|but got <class '([\w.]+)'"
 )
@@ -23,8 +23,8 @@ _LONGEST = 200
 def load_plain(path: Path) -> Any:
     """The contents of a file of `torch.save`: tensors on the CPU, containers, text and numbers.
 
-    NumPy's numbers become Python's. UserErrors: no such file; one that is damaged or no such file
-    at all; one with other objects, the first of which is named.
+    NumPy's numbers become Python's. UserErrors: a missing file; a damaged file or one of another
+    kind; one with other objects, the first of which is named.
     """
     if not path.is_file():
         what = "does not exist"
@@ -37,7 +37,7 @@ def load_plain(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError as error:
         raise UserError(f"checkpoint {path} does not fit into memory") from error
-    # The unpickler and the readers of archives raise anything on bytes that nobody wrote.
+    # The unpickler and the archive readers may raise anything on damaged bytes.
     except Exception as error:
         raise UserError(f"checkpoint {path} {_reason(path, error)}") from error
 
@@ -54,7 +54,7 @@ def plain_numbers() -> AbstractContextManager[Any]:
 
 
 class _Kind:
-    """The dtype of a number, as NumPy pickles it, and nothing that is made of objects."""
+    """The dtype of a number, as NumPy pickles it; dtypes with objects are refused."""
 
     def __init__(self, code: str, *_: Any) -> None:
         if not isinstance(code, str) or not _NUMBERS.fullmatch(code):
@@ -71,7 +71,7 @@ def _number(kind: _Kind, data: bytes) -> int | float | bool:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    # PyTorch puts advice of its own round what the unpickler said.
+    # PyTorch adds its own advice around the unpickler's message.
     said = error.__context__ if isinstance(error.__context__, pickle.UnpicklingError) else error
     wanted = _WANTED.search(str(said)) if isinstance(said, pickle.UnpicklingError) else None
     if wanted is not None:

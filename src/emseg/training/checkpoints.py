@@ -14,7 +14,7 @@ _NET = "net."
 _TEACHER = "teacher."
 _LOSS = "loss."
 _NAMED = 3
-# Where checkpoints of ours and of others have the network's weights, and how deep.
+# Keys of the network's weights in our and other checkpoints, and how deep they are nested.
 _STATES = (
     "state_dict",
     "model_state_dict",
@@ -26,7 +26,7 @@ _STATES = (
     "params",
 )
 _DEEPEST = 4
-# What DataParallel, DDP and torch.compile put before every name, and programs that hold a network.
+# Prefixes of names by DataParallel, DDP, torch.compile, and by modules that contain a network.
 _WRAPPERS = ("module.", "_orig_mod.")
 _HOLDERS = ("model.", _NET, "network.")
 
@@ -35,7 +35,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The contents of a checkpoint, tensors on the CPU, its `state_dict` tensors by name.
 
     Only tensors and plain containers are unpickled: reading a file runs no code from it.
-    UserErrors: no such file, a truncated or foreign one, one that holds other objects.
+    UserErrors: a missing, truncated or foreign file, one that holds other objects.
     """
     contents = load_plain(Path(path))
     if not isinstance(contents, dict) or "state_dict" not in contents:
@@ -45,13 +45,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def start_from(path: str | Path, net: nn.Module) -> str:
-    """One line on what `net` now has of the weights in a file, and what not.
+    """Loads weights from a file into `net`; returns a line on which tensors were loaded.
 
-    Files are checkpoints, ours or not, or bare weights. What all names begin with that others put
-    there (`module.`, `_orig_mod.`, `model.`) is passed over. Where the network can (`adopted`),
-    weights of other implementations are translated. Where a part of it is pretrained by itself, and
-    the file holds that (`encoder_weights`), the rest stays as it is. UserErrors: what is no weights
-    at all or does not fit; `net` is then as it was.
+    Files are checkpoints, ours or not, or bare weights. Common prefixes of all names (`module.`,
+    `_orig_mod.`, `model.`) are ignored. If the network can (`adopted`), weights of other
+    implementations are translated. If the file holds only the pretrained part of a network
+    (`encoder_weights`), the rest is not changed. UserErrors: a file without weights, or weights
+    that do not fit; `net` is then unchanged.
     """
     contents, own = load_plain(Path(path)), net.state_dict()
     state = _state(contents)
@@ -75,13 +75,13 @@ def start_from(path: str | Path, net: nn.Module) -> str:
     )
 
 
-def told_facts(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint of ours says beside its weights; nothing where the file is another's."""
+def stored_facts(path: str | Path) -> dict[str, Any]:
+    """The facts stored in a checkpoint of ours; empty for files of other programs."""
     return _below(load_plain(Path(path)), "emseg")
 
 
 def require_tensors(state: Any, *, where: str) -> None:
-    """Nothing, or a `UserError` where `state` is anything but dense tensors by name."""
+    """Raises UserError unless `state` is a mapping from names to dense tensors."""
     if not isinstance(state, Mapping):
         raise UserError(f"{where} must be tensors by name, it is a {type(state).__name__}")
     for name, value in state.items():
@@ -97,7 +97,7 @@ def require_tensors(state: Any, *, where: str) -> None:
 
 
 def _state(contents: Any) -> Any:
-    """What stands where programs put a network's weights, or the contents themselves."""
+    """What is stored at the usual keys of a network's weights, or the contents themselves."""
     for _ in range(_DEEPEST):
         found = (_below(contents, key) for key in _STATES)
         contents = next((state for state in found if state), contents)
@@ -105,9 +105,9 @@ def _state(contents: Any) -> Any:
 
 
 def _bare(state: Mapping[str, Tensor], own: Collection[str] = ()) -> dict[str, Tensor]:
-    """The state without what all its names begin with, once some are among the network's own.
+    """The state without the common prefix of its names, once some are names of the network.
 
-    Without those, what wraps a network is taken away, but not what holds it.
+    Without `own`, prefixes of wrappers are removed, but not those of containing modules.
     """
     bare, prefixes = dict(state), _WRAPPERS + (_HOLDERS if own else ())
     while bare and not bare.keys() & set(own):
@@ -122,15 +122,15 @@ def _bare(state: Mapping[str, Tensor], own: Collection[str] = ()) -> dict[str, T
 def _taken(
     net: nn.Module, state: dict[str, Tensor], contents: Any, *, source: str | Path
 ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-    """The weights under the network's names, and the pretrained part where they are only that."""
+    """The weights under the network's names, and the pretrained part if there is only that."""
     adopted, encoder_weights = (getattr(net, n, None) for n in ("adopted", "encoder_weights"))
     try:
         weights = state if adopted is None else adopted(state)
-        told = _told_model(contents)
-        return weights, None if encoder_weights is None else encoder_weights(weights, told)
+        model = _stored_model(contents)
+        return weights, None if encoder_weights is None else encoder_weights(weights, model)
     except UserError:
         raise
-    # Tensors of any names and shapes meet rules for those of another program.
+    # Rules for another program's tensors are applied to arbitrary names and shapes.
     except Exception as error:
         raise UserError(
             f"the weights in {source} are no weights that {type(net).__name__} can be given: "
@@ -138,8 +138,8 @@ def _taken(
         ) from error
 
 
-def _told_model(contents: Any) -> Mapping[str, Any]:
-    """The settings of the model that a checkpoint, ours or dbMiM's, has beside its weights."""
+def _stored_model(contents: Any) -> Mapping[str, Any]:
+    """The model settings stored in a checkpoint, ours or dbMiM's."""
     facts = _below(contents, "emseg") or contents
     return _below(_below(facts, "config"), "model")
 
@@ -150,10 +150,10 @@ def _below(contents: Any, key: str) -> dict[str, Any]:
 
 
 def net_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The network's state, under the network's own names: the averaged one where training kept it.
+    """The network's state, under its own names: the averaged one if training stored it.
 
-    That is the teacher's where a student has learned from one that is not itself. UserError when
-    the checkpoint holds no network.
+    For a student with a separate teacher it is the teacher's state. UserError if the checkpoint
+    holds no network.
     """
     state = _bare(checkpoint["state_dict"])
     taught = any(name.startswith(_TEACHER) for name in state)
@@ -166,10 +166,10 @@ def net_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def load_weights(net: nn.Module, weights: Mapping[str, Tensor], *, source: str | Path) -> None:
-    """Nothing; `net` has the weights.
+    """Loads the weights into `net`.
 
-    A `UserError` names what differs where they are of another architecture, and what is no finite
-    number; `net` is then as it was.
+    Raises a `UserError` that names differing keys of another architecture, or weights that are not
+    finite; `net` is then unchanged.
     """
     own = net.state_dict()
     weights = _bare(weights, own)
@@ -187,11 +187,11 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor], *, source: str |
             if name in weights and _kind(weights[name]) != _kind(own[name])
         ],
     }
-    told = [f"{len(names)} {kind} ({_some(names)})" for kind, names in differences.items() if names]
-    if told:
+    diff = [f"{len(names)} {kind} ({_some(names)})" for kind, names in differences.items() if names]
+    if diff:
         raise UserError(
             f"the weights in {source} are of another architecture than the config's model: "
-            f"{'; '.join(told)}"
+            f"{'; '.join(diff)}"
         )
     broken = [n for n, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]
     if broken:
@@ -200,7 +200,7 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor], *, source: str |
 
 
 def require_same_loss(loss: object, checkpoint: Mapping[str, Any], *, source: str | Path) -> None:
-    """Nothing, or a `UserError` when the loss has learned something else than this one learns."""
+    """Raises UserError if the checkpoint's loss learned other parameters than this one."""
     names = [
         name.removeprefix(_LOSS) for name in checkpoint["state_dict"] if name.startswith(_LOSS)
     ]

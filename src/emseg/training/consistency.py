@@ -1,4 +1,4 @@
-"""Learning from few labels and many unlabelled patches, on which student and teacher must agree."""
+"""Learning from a few labels and from agreement of student and teacher on unlabelled patches."""
 
 import copy
 import math
@@ -17,11 +17,11 @@ from emseg.training.supervised import fit, fit_pictures, parts_of_fit
 
 
 class Consistency(Objective):
-    """A module that fits `net`, the student, to targets and to a teacher of unlabelled patches.
+    """Fits `net`, the student, to targets and, on unlabelled patches, to a teacher.
 
     A training batch has `image`, `target` and `mask`, as for `Supervised`, and as many patches
     without labels, `unlabelled` and `perturbed`: the teacher sees the first, the student the
-    second, and its probabilities are drawn to the teacher's, which get no gradient:
+    second, and the student is fitted to the teacher's probabilities, which get no gradient:
 
         loss(student(image), target) + w consistency(student(perturbed), teacher(unlabelled))
 
@@ -68,11 +68,11 @@ class Consistency(Objective):
         self.weight = weight
         self.ramp_steps = ramp_steps
         self.confidence = confidence
-        # Lightning leaves modules in the mode that they come in.
+        # Lightning does not change the mode of modules.
         self.train()
 
     def setup(self, stage: str) -> None:
-        # What `model.init_from` gave the student since; a checkpoint is read after this.
+        # The student may have got weights from `model.init_from`; checkpoints are loaded later.
         if self.teacher is not None:
             self.teacher.load_state_dict(self.net.state_dict())
 
@@ -101,7 +101,7 @@ class Consistency(Objective):
         return supervised + weight * drawn, parts | {k: v.detach() for k, v in own.items()}
 
     def loss_parts(self, channels: int) -> list[str]:
-        """Those of the labelled loss: what validation knows."""
+        """The parts of the labelled loss, which validation has too."""
         return parts_of_fit(self.loss, channels)
 
     @torch.no_grad()
@@ -124,7 +124,7 @@ class Consistency(Objective):
         return (entries * sure).sum() / sure.sum().clamp(min=1)
 
     def weight_at(self, step: int) -> float:
-        """What disagreement weighs in a step, counted from 0."""
+        """The weight of the disagreement in a step, counted from 0."""
         if self.ramp_steps is None:
             return self.weight
         missing = 1 - min(step / self.ramp_steps, 1)
@@ -134,10 +134,10 @@ class Consistency(Objective):
         step = self.global_step
         super().optimizer_step(*args, **kwargs)
         if self.teacher is not None:
-            follow(self.teacher, self.net, keep=min(1 - 1 / (step + 1), self.decay))
+            follow(self.teacher, self.net, own_share=min(1 - 1 / (step + 1), self.decay))
 
     def pictures(self, batch: Batch) -> list[Tensor]:
-        """As `Supervised`, then of a training batch the unlabelled patch in both views, taught."""
+        """As for `Supervised`; in training also both unlabelled views and the teacher's output."""
         logits = self(batch["image"])
         shown = fit_pictures(logits, batch, self.metadata.get("activations"))
         if "unlabelled" not in batch:
@@ -147,7 +147,7 @@ class Consistency(Objective):
 
     @contextmanager
     def _teaching(self) -> Iterator[nn.Module]:
-        """The teacher; a shared one in the mode that it teaches in."""
+        """The teacher; a shared one is set to its teaching mode."""
         if self.teacher is not None:
             yield self.teacher
             return
@@ -160,10 +160,10 @@ class Consistency(Objective):
 
 
 @torch.no_grad()
-def follow(teacher: nn.Module, student: nn.Module, *, keep: float) -> None:
-    """Nothing; the teacher is `keep` of itself and the rest of the student, counts copied.
+def follow(teacher: nn.Module, student: nn.Module, *, own_share: float) -> None:
+    """Moves the teacher towards the student: `own_share` of it stays; integer buffers are copied.
 
-    In train mode its batch norms have seen patches of their own, and keep those statistics.
+    In train mode its batch norms have their own statistics, which are not changed.
     """
     followed: list[tuple[Iterable[Tensor], Iterable[Tensor]]] = [
         (teacher.parameters(), student.parameters())
@@ -173,7 +173,7 @@ def follow(teacher: nn.Module, student: nn.Module, *, keep: float) -> None:
     for mine, theirs in followed:
         for own, other in zip(mine, theirs, strict=True):
             if own.is_floating_point():
-                own.lerp_(other, 1 - keep)
+                own.lerp_(other, 1 - own_share)
             else:
                 own.copy_(other)
 

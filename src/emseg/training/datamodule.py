@@ -1,4 +1,4 @@
-"""Batches of samples, shared out over devices, that a resumed run goes on with exactly."""
+"""Batches of samples, divided among devices, that a resumed run continues exactly."""
 
 import itertools
 import multiprocessing
@@ -25,10 +25,10 @@ class Samples(Protocol):
 class SampleStream:
     """Micro-batches of consecutive samples for one device, without end.
 
-    From `next_index` = n on, micro-batch k of device `rank` out of `world_size` holds the samples
-    n + (k * world_size + rank) * batch_size onwards, so that all devices together take every sample
-    once, in order. `next_index` counts what was handed out, not what workers prepared ahead.
-    An epoch is `batches_per_epoch` of them; workers start once and work on across its end.
+    From `next_index` = n on, micro-batch k of device `rank` out of `world_size` holds the samples n
+    + (k * world_size + rank) * batch_size onwards, so that all devices together take every sample
+    once, in order. `next_index` counts samples that were used, not those that workers prepared
+    ahead. An epoch has `batches_per_epoch` of them; workers start once and continue across epochs.
     """
 
     def __init__(
@@ -57,21 +57,21 @@ class SampleStream:
         if self._batches is None:
             self._batches = iter(self._loader())
         for _ in range(self._batches_per_epoch):
-            batch = _sound(next(self._batches))
+            batch = _raised(next(self._batches))
             self.next_index += self._world_size * self._batch_size
             yield batch
 
     def close(self) -> None:
-        """Nothing; the workers are gone."""
+        """Stops the workers."""
         self._batches = None
 
-    # Lightning asks a loader for this pair before it believes that a run can resume in mid-epoch.
+    # Lightning requires these two methods of a loader to resume within an epoch.
     def state_dict(self) -> dict[str, int]:
-        """Where the stream is: the same on all devices."""
+        """The position in the stream: the same on all devices."""
         return {"next_index": self.next_index}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Nothing; the stream goes on from `state`."""
+        """Continues the stream from `state`."""
         self.next_index = state["next_index"]
         self.close()
 
@@ -92,13 +92,13 @@ class PatchDataModule(pl.LightningDataModule):
     """Training batches in the order of their global sample index, and fixed validation batches.
 
     `batches_per_epoch` counts micro-batches of one device (optimizer steps times accumulation);
-    `batch_size` is that of one device. The position in the stream is kept in the checkpoint as a
+    `batch_size` is that of one device. The position in the stream is stored in the checkpoint as a
     sample index, so that a run resumed at any micro-batch, with any number of workers, sees the
-    samples it would have seen; with another number of devices or another batch size it goes on
-    with the first sample not yet seen. Validation is samples 0 to `val_samples` - 1 of `val`,
-    the same every time and on every device (the Trainer needs `use_distributed_sampler=False`).
+    same samples; with another number of devices or batch size it continues with the first unseen
+    sample. Validation is samples 0 to `val_samples` - 1 of `val`, the same every time and on every
+    device (the Trainer needs `use_distributed_sampler=False`).
 
-    Workers are forked where the system can: preloaded volumes are then shared, not copied.
+    Workers are forked if the system can: preloaded volumes are then shared, not copied.
     """
 
     def __init__(
@@ -164,29 +164,29 @@ class PatchDataModule(pl.LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, int]:
-        """Where training is (Lightning forgets a loader's own state at the end of an epoch)."""
+        """The position in the stream (Lightning loses a loader's state at the end of an epoch)."""
         return {"next_index": self._stream.next_index if self._stream else self._next_index}
 
     def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
         self._next_index = state_dict["next_index"]
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        return _sound(batch)
+        return _raised(batch)
 
     def teardown(self, stage: str) -> None:
         if self._stream is not None:
             self._stream.close()
 
     def on_exception(self, exception: BaseException) -> None:
-        # Lightning tears down nothing then; the workers would outlive the training.
+        # Lightning does no teardown then; the workers would outlive the training.
         self.teardown("fit")
 
 
 class _Batches:
-    """Lists of samples, or the UserError of one of them in their place.
+    """Lists of samples, or instead the UserError of one of them.
 
-    Raised in a worker, it would reach us as a text with PyTorch's traceback in it. As a value it
-    comes whole, and is raised where a batch is taken.
+    If a worker raised it, we would get a text with PyTorch's traceback. So the error is returned as
+    a value, and raised where the batch is used.
     """
 
     def __init__(self, samples: Samples) -> None:
@@ -199,7 +199,7 @@ class _Batches:
             return error
 
 
-def _sound(batch: Any) -> Any:
+def _raised(batch: Any) -> Any:
     if isinstance(batch, UserError):
         raise batch
     return batch
@@ -219,8 +219,8 @@ def _leave_to_parent(worker: int) -> None:
 
 
 def _loader_settings(num_workers: int, *, seed: int) -> dict[str, Any]:
-    # A generator of its own seeds the workers' torch and numpy and leaves the global one, which
-    # dropout draws from, as it was: a resumed run starts its loaders at another time.
+    # A separate generator seeds the workers' torch and numpy and does not change the global one,
+    # which dropout uses: a resumed run starts its loaders at another time.
     fork = "fork" in multiprocessing.get_all_start_methods()
     return {
         "num_workers": num_workers,

@@ -11,11 +11,11 @@ from emseg.errors import UserError
 class Ema(WeightAveraging):
     """A callback that averages the weights over optimizer steps, for validation and checkpoints.
 
-    After the first optimizer step, and each of the first `warmup_steps`, the average is the live
-    weights; after each later one it is `decay * average + (1 - decay) * live`. Buffers are those of
-    the live module, copied. Validation uses the average when `validate_with_ema`. In a checkpoint
-    `state_dict` is the average and `current_model_state` the live weights, with which a resumed
-    run goes on; after training the module holds the average.
+    After the first optimizer step, and each of the first `warmup_steps`, the average equals the
+    live weights; after each later one it is `decay * average + (1 - decay) * live`. Buffers are
+    copied from the live module. Validation uses the average when `validate_with_ema`. In a
+    checkpoint `state_dict` is the average and `current_model_state` the live weights, from which a
+    resumed run continues; after training the module holds the average.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How patches with foreground are come by, told while training."""
+"""How many patches have foreground, reported while training."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,16 +9,16 @@ from torch import Tensor
 
 
 class SamplingStatistics(Callback):
-    """Logs how patches were drawn where batches have `draws` (B, 3), as `PatchDataset` says.
+    """Logs how patches were drawn, if batches have `draws` (B, 3), as `PatchDataset` says.
 
     `train_draws` is the mean number of draws for a patch, `train_background_patches` the share of
     patches with too little foreground, both over an epoch. After the first epoch, and the first
-    validation, with patches for which no draw was accepted, `tell` gets a warning with their number
-    (on the first device).
+    validation, with patches for which no draw was accepted, `report` gets a warning with their
+    number (on the first device).
     """
 
-    def __init__(self, *, tell: Callable[[str], None]) -> None:
-        self._tell = tell
+    def __init__(self, *, report: Callable[[str], None]) -> None:
+        self._report = report
         self._accepted: dict[str, list[Tensor]] = {"training": [], "validation": []}
         self._warned: set[str] = set()
 
@@ -64,12 +64,12 @@ class SamplingStatistics(Callback):
         self._warn("validation", trainer)
 
     def _warn(self, split: str, trainer: pl.Trainer) -> None:
-        # Looked at here alone: a device would be waited for at every step.
+        # Only here, because reading the values at every step would wait for the device.
         accepted, self._accepted[split] = self._accepted[split], []
         given_up = sum(int((one == 0).sum()) for one in accepted)
         if given_up and split not in self._warned and trainer.is_global_zero:
             self._warned.add(split)
-            self._tell(
+            self._report(
                 f"warning: for {given_up} of {sum(map(len, accepted))} patches of {split} no draw "
                 "was accepted: foreground is rare, lower data.reject_sampling.size_thres"
             )

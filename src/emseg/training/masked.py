@@ -1,4 +1,4 @@
-"""Guessing the hidden patches of images: a training before the training, without labels."""
+"""Pretraining without labels: a network predicts hidden patches of images."""
 
 from typing import Any
 
@@ -10,17 +10,17 @@ from emseg.losses.asking import try_loss, with_parts
 from emseg.training.masking import TokenMasking
 from emseg.training.objective import Batch, Losses, Objective, Parts
 
-# What stands for hidden patches in pictures.
+# The value of hidden patches in pictures.
 GREY = 0.5
 
 
 class HidingPatches(Objective):
-    """What objectives have in common that hide patches of images from `net`, which guesses them.
+    """Base of objectives that hide patches of images, which `net` predicts.
 
     `net` takes images and a mask (B, *grid), true where a patch is hidden, and knows its `grid`;
-    `loss` takes what it guesses, the images and the mask. `TokenMasking` hides the patches, by
+    `loss` takes its predictions, the images and the mask. `TokenMasking` hides the patches, by
     `strategy`, `ratio`, `fraction`, `power` and `noise`, those of each sample by its `seed`: the
-    same ones whichever device, batch or resumed run has it.
+    same ones on any device, in any batch or resumed run.
     """
 
     of_target = False
@@ -60,14 +60,14 @@ class HidingPatches(Objective):
         return try_loss(self.loss, toy, lambda guess: with_parts(self.loss(guess, toy, mask)))
 
     def pictures(self, batch: Batch) -> list[Tensor]:
-        """The image, what the network sees of it, and all that it guesses."""
+        """The image, what the network sees of it, and all its predictions."""
         image, mask = batch["image"], self.hidden(batch)
         hidden = interpolate(mask[:, None].float(), size=image.shape[2:]) > 0
         return [image[0], image.masked_fill(hidden, GREY)[0], self(image, mask)[0]]
 
 
 class MaskedPretraining(HidingPatches):
-    """A module that teaches `net` to guess patches of images, which `strategy` hides from it.
+    """Trains `net` to predict patches of images that `strategy` hides.
 
     (dbMiM, Chen et al. 2023; SimMIM, Xie et al. 2022.)
     """

@@ -1,4 +1,4 @@
-"""Guessing patches that a policy, which learns beside the network, chooses to hide."""
+"""Predicting hidden patches, chosen by a policy that is trained together with the network."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -20,17 +20,17 @@ _POLICY = "policy."
 
 
 class PolicyPretraining(HidingPatches):
-    """A `MaskedPretraining`, but that `policy` chooses for each training sample what is hidden.
+    """A `MaskedPretraining` in which `policy` chooses what is hidden in each training sample.
 
     The policy learns from optimizer step `warmup_steps` to `freeze_steps`, at the rate `policy_lr`
     in the network's optimizer, by `Choice.loss` times `policy_weight`; the reward of a sample is
-    how little its hidden patches were mistaken, in mean square. It learns nothing of the network's
-    loss, nor the network of its. Before, and where the policy chooses no more (`PatchPolicy`),
-    `strategy` and its settings hide, as they do in validation. A draw depends on the sample's
-    `seed` and the policy's weights alone. (dbMiM.)
+    minus the mean squared error of its hidden patches. The two losses give no gradient to each
+    other's part. Before that, and after it for a `PatchPolicy`, `strategy` and its settings hide
+    patches, as in validation. A draw depends on the sample's `seed` and the policy's weights alone.
+    (dbMiM.)
 
-    Logged too are `mask_ratio`, `mask_edge_fraction` where the policy chooses one, and, while it
-    learns, `mask_reward` and `train_loss_policy`.
+    It also logs `mask_ratio`, `mask_edge_fraction` if the policy chooses one, and, while it learns,
+    `mask_reward` and `train_loss_policy`.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class PolicyPretraining(HidingPatches):
             )
         self.policy_weight, self.weights = policy_weight, weights
         self.warmup_steps, self.freeze_steps = warmup_steps, freeze_steps
-        self._told: dict[str, Tensor] = {}
+        self._logged: dict[str, Tensor] = {}
 
     @property
     def learning(self) -> bool:
-        """Whether the policy learns in the step to come."""
+        """Whether the policy learns in the next step."""
         return self.warmup_steps <= self.global_step < self.freeze_steps
 
     def hidden(self, batch: Batch) -> Tensor:
@@ -97,7 +97,7 @@ class PolicyPretraining(HidingPatches):
         return super().hidden(batch) if choice is None else choice.mask
 
     def choice(self, batch: Batch) -> Choice | None:
-        """What the policy chooses for a batch; None where it does not choose."""
+        """The policy's choice for a batch; None if it does not choose."""
         frozen = self.global_step >= self.freeze_steps
         if not self.learning and not (frozen and self.policy.chooses_when_frozen):
             return None
@@ -121,22 +121,22 @@ class PolicyPretraining(HidingPatches):
         total, parts = with_parts(self.loss(guess, image, mask))
         if not self.training:
             return total, parts
-        self._told = {"mask_ratio": mask.float().mean()} | (choice.told if choice else {})
+        self._logged = {"mask_ratio": mask.float().mean()} | (choice.logged if choice else {})
         if choice is None or not self.learning:
-            # Processes wait for a gradient of everything that has one.
+            # Distributed processes wait for the gradients of all parameters.
             return total + 0 * sum(one.sum() for one in self.policy.parameters()), parts
         reward = -_errors(guess.detach(), image, mask)
-        self._told["mask_reward"] = reward.mean()
+        self._logged["mask_reward"] = reward.mean()
         own = choice.loss(reward, **self.weights)
         return total + self.policy_weight * own, parts | {"policy": own.detach()}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         total = super().training_step(batch, batch_idx)
-        self.log_dict(self._told)
+        self.log_dict(self._logged)
         return total
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        if not self.learning:  # by a gradient of 0 momentum and decay would still move it
+        if not self.learning:  # with a gradient of 0, momentum and decay would still change it
             for one in self.policy.parameters():
                 one.grad = None
 
@@ -146,7 +146,7 @@ class PolicyPretraining(HidingPatches):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Gradients of the network and of the policy are clipped apart, each by its own norm."""
+        """Clips the gradients of the network and of the policy separately, each by its norm."""
         if gradient_clip_val:
             named = [*self.named_parameters()]
             for own in (True, False):

@@ -1,4 +1,4 @@
-"""Which patches of an image are hidden from a network that is to guess them."""
+"""Which patches of an image are hidden from a network that is to predict them."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -10,7 +10,7 @@ from torch import Tensor
 from emseg.errors import UserError, unknown_name
 from emseg.losses.membrane import membrane_edges, patch_means
 
-# Fraction of the hidden patches that are the steepest, power and noise of steepness.
+# Defaults: fraction of hidden patches that are the steepest, power and noise of steepness.
 STANDARD = {
     "random": (0.0, 1.0, 0.0),
     "edge": (1.0, 1.5, 0.025),
@@ -18,19 +18,19 @@ STANDARD = {
 }
 EDGE_WEIGHTS = (0.25, 1.0, 1.0)
 EDGE_CLIP = 5.0
-# dbMiM's other words for a strategy; its `edge` is one too, with a fraction of its own.
+# dbMiM's other names for a strategy; its `edge` is one too, with its own fraction.
 ALIASES = {"edge_biased": "edge_random_mix", "membrane": "edge_random_mix"}
 
 
 class TokenMasking:
     """Masks `(B, *grid)`, true where a patch is hidden, of images `(B, C, Z, Y, X)`.
 
-    Called with the images, the `grid` of patches (z, y, x) and a generator, on which alone the
-    masks depend beside the images. Each sample has exactly max(1, round(ratio * patches)) hidden.
-    With `strategy` `random` they are uniform; with `edge` the steepest, by the patch's mean
-    steepness to the `power`, plus `noise` times a uniform number; with `edge_random_mix` a
-    `fraction` of them are the steepest, the rest uniform among the others. Null is a strategy's
-    usual value. Steepness is that of `membrane_edges`. (dbMiM.)
+    It is called with the images, the `grid` of patches (z, y, x) and a generator of random numbers.
+    Each sample has exactly max(1, round(ratio * patches)) hidden. With `strategy` `random` they are
+    uniform; with `edge` the steepest, by the patch's mean steepness to the `power`, plus `noise`
+    times a uniform number; with `edge_random_mix` a `fraction` of them are the steepest, the rest
+    uniform among the others. Null is a strategy's default. Steepness is that of
+    `membrane_edges`. (dbMiM.)
 
     UserErrors: an unknown strategy, a setting that it does not read, values out of range.
     """
@@ -59,13 +59,13 @@ class TokenMasking:
         if steepest:
             mask.scatter_(1, _highest(self._scores(image, grid, generator), steepest), True)
         if steepest < hidden:
-            # The same numbers on all devices; what is hidden already comes last.
+            # The same numbers on all devices; patches that are already hidden come last.
             chance = _uniform(mask.shape, generator).to(mask.device).masked_fill(mask, -1)
             mask.scatter_(1, _highest(chance, hidden - steepest), True)
         return mask.unflatten(1, tuple(grid))
 
     def at(self, *, ratio: float, fraction: float) -> "TokenMasking":
-        """The same masking with another ratio, and another fraction of it the steepest."""
+        """The same masking with another ratio and another fraction of steepest patches."""
         other = copy(self)
         other.ratio, other.fraction = ratio, fraction
         return other

@@ -1,4 +1,4 @@
-"""Policies that learn which patches to hide: ablations, which by dbMiM's own tables do not help."""
+"""Policies that learn which patches to hide: ablations that do not help in dbMiM's own tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,12 +19,12 @@ Generators = Sequence[torch.Generator]
 
 @dataclass(frozen=True)
 class Choice:
-    """What a policy chose for B samples, and what it learns from; by sample, but for `mask`.
+    """A policy's choice for B samples, and what it learns from; all but `mask` per sample.
 
-    `mask` (B, *grid) is true where a patch is hidden. `log_probability` is that of what was done,
-    0 and without a gradient where something else was done than drawn. `deviation` is the expected
-    square of the hidden share less the wanted one, `value` the reward that was looked forward to;
-    `told` are numbers to be logged.
+    `mask` (B, *grid) is true where a patch is hidden. `log_probability` is that of the hidden
+    patches, 0 and without a gradient if they are not those drawn. `deviation` is the expected
+    square of the hidden share minus the wanted one, `value` the expected reward; `logged` are
+    numbers to be logged.
     """
 
     mask: Tensor
@@ -32,15 +32,15 @@ class Choice:
     entropy: Tensor
     deviation: Tensor
     value: Tensor
-    told: dict[str, Tensor] = field(default_factory=dict)
+    logged: dict[str, Tensor] = field(default_factory=dict)
 
     def loss(
         self, reward: Tensor, *, entropy_weight: float, value_weight: float, ratio_weight: float
     ) -> Tensor:
-        """What the policy learns from rewards (B) by: its gradient is REINFORCE's (Williams 1992).
+        """The policy's loss for rewards (B): its gradient is REINFORCE's (Williams 1992).
 
-        The expected reward is the baseline. What a wrong share costs is a term of its own and no
-        part of the reward: its expectation is known, and a draw of it would only be noisier.
+        The expected reward is the baseline. The cost of a wrong share is a separate term, not part
+        of the reward: its expectation is known, and a sample of it would only be noisier.
         """
         advantage = reward - self.value.detach()
         return (
@@ -52,12 +52,12 @@ class Choice:
 
 
 class MaskingPolicy(nn.Module):
-    """What policies have in common: a layer on each token of `net`'s patches, and their mean.
+    """Base of policies: a layer on each token of `net`'s patches, and their mean.
 
-    Of the mean, the context, the reward is guessed. It hides a share of `least` to `most`.
+    The reward is predicted from the mean, the context. It hides a share of `least` to `most`.
     """
 
-    # Whether it goes on choosing, what it holds likeliest, when it has learned.
+    # Whether it still chooses, the most likely option, after it has learned.
     chooses_when_frozen: ClassVar[bool]
 
     def __init__(self, net: ViTEncoder, *, least: float, most: float) -> None:
@@ -78,19 +78,18 @@ class MaskingPolicy(nn.Module):
     ) -> Choice:
         """What to hide of images (B, C, Z, Y, X) with tokens (B, n, C) on a grid (z, y, x).
 
-        Each sample's choice comes from its generator alone, or is the likeliest one; `masking` has
-        the wanted ratio, and what the policy leaves open.
+        Each sample's choice depends only on its generator, or is the most likely one; `masking` has
+        the wanted ratio and the other settings.
         """
         raise NotImplementedError
 
 
 class PatchPolicy(MaskingPolicy):
-    """Hides each patch with a probability of its own (dbMiM's older decision module, R16).
+    """Hides each patch with its own probability (dbMiM's older decision module, R16).
 
-    Probabilities begin at the wanted ratio. Where less than the share `least` is drawn, or more
-    than `most`, the likeliest patches are hidden in addition, or the unlikeliest shown: what was
-    not drawn then teaches nothing. Log-probability and entropy are divided by the number of
-    patches.
+    Probabilities begin at the wanted ratio. If less than the share `least` is drawn, or more than
+    `most`, the most likely patches are hidden in addition, or the least likely shown; such a draw
+    gives no gradient. Log-probability and entropy are divided by the number of patches.
     """
 
     chooses_when_frozen = False
@@ -142,9 +141,9 @@ class PatchPolicy(MaskingPolicy):
 
 
 class MixPolicy(MaskingPolicy):
-    """Chooses for each sample how much is hidden, and what part of it at edges (dbMiM, R34, R35).
+    """Chooses for each sample how much is hidden, and which fraction at edges (dbMiM, R34, R35).
 
-    One of `ratios` and one of `fractions`, as `TokenMasking` has them; all begin equally likely.
+    One of `ratios` and one of `fractions`, see `TokenMasking`; all are equally likely at first.
     """
 
     chooses_when_frozen = True
@@ -195,7 +194,7 @@ class MixPolicy(MaskingPolicy):
             entropy=-torch.cat([log_.exp() * log_ for log_ in logs], 1).sum(1),
             deviation=(logs[0].exp() * (ratios - masking.ratio).square()).sum(1),
             value=self.value(context)[:, 0].float(),
-            told={"mask_edge_fraction": fractions[f].mean()},
+            logged={"mask_edge_fraction": fractions[f].mean()},
         )
 
 

@@ -1,4 +1,4 @@
-"""What all objectives of a training have in common."""
+"""The base class of all objectives of a training."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ Losses = tuple[Tensor, dict[str, Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What every objective is made of, beside its own settings.
+    """The parts of every objective, besides its own settings.
 
     `metadata`, plain containers and tensors, is put into each checkpoint as `emseg`, with the
     `global_step`. With `channels_last` the network works in that memory order: faster on a CPU.
@@ -36,24 +36,24 @@ class Parts:
 
 
 class Objective(pl.LightningModule):
-    """A module that trains the network of its parts by the `losses` that a subclass defines.
+    """A module that trains the network in its parts by the `losses` that a subclass defines.
 
-    A batch has `image` (B, C_in, Z, Y, X) in [0, 1]; where the objective is of a `target`, that and
-    its `mask` too, else the `seed` (B) of what is done to each sample at random. An objective that
-    `perturbs` says what else. The schedule is stepped once an optimizer step.
+    A batch has `image` (B, C_in, Z, Y, X) in [0, 1]; if the objective has a target, also `target`
+    and `mask`, else the `seed` (B) of random changes of each sample. An objective with `perturbs`
+    documents what else. The schedule is stepped once per optimizer step.
 
     Logged are `train_loss_total` (by step and epoch), `train_loss_<part>`, `lr`, `val_loss_total`
-    and `val_loss_<part>`. A loss that is not finite raises a `UserError` before the step is taken,
-    and a network or loss that is for another objective one at once.
+    and `val_loss_<part>`. A loss that is not finite raises a `UserError` before the step, and so
+    does, at once, a network or loss for another objective.
 
-    In checkpoints the network's weights stand under `net.`.
+    In checkpoints the network's weights have the prefix `net.`.
     """
 
-    # Whether batches have a target made of labels, and the network its channels.
+    # Whether batches have a target made from labels, whose channels the network has.
     of_target: ClassVar[bool]
-    # Whether network and loss are told by `token_mask` which patches are hidden.
+    # Whether network and loss get the hidden patches as `token_mask`.
     hides_patches: ClassVar[bool] = False
-    # Whether batches have patches without labels in two views, a clean and a perturbed one.
+    # Whether batches have unlabelled patches in two views, clean and perturbed.
     perturbs: ClassVar[bool] = False
 
     def __init__(self, parts: Parts) -> None:
@@ -73,18 +73,18 @@ class Objective(pl.LightningModule):
         raise NotImplementedError
 
     def loss_parts(self, channels: int) -> list[str]:
-        """The names of the parts, for a network of so many channels."""
+        """The names of the parts, for a network with so many channels."""
         raise NotImplementedError
 
     def check(self, patch_size: Sequence[int], *, in_channels: int, channels: int) -> None:
-        """Nothing, or a UserError for what would fail in the first step, with no voxel read."""
+        """Raises UserError for what would fail in the first step, without reading voxels."""
         check_input(patch_size, self.net)
         self.loss_parts(channels)
         if not self.hides_patches:
             require_outputs(self.net, patch_size, in_channels=in_channels, channels=channels)
 
     def pictures(self, batch: Batch) -> list[Tensor]:
-        """What there is to see of a batch of one: (C, Z, Y, X) in [0, 1] each."""
+        """The pictures for a batch of one sample: (C, Z, Y, X) in [0, 1] each."""
         raise NotImplementedError
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a network makes of patches."""
+"""The outputs of a network."""
 
 import copy
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from emseg.errors import UserError
 
 
 def levels_of(outputs: Tensor | list[Tensor]) -> list[Tensor]:
-    """What a network makes, `(N, C, Z, Y, X)` of each level, finest first.
+    """The outputs of a network, `(N, C, Z, Y, X)` for each level, finest first.
 
     Args:
         outputs: of one level, or of several: a list, or all of one size in one tensor
@@ -24,9 +24,9 @@ def levels_of(outputs: Tensor | list[Tensor]) -> list[Tensor]:
 def require_outputs(
     net: nn.Module, patch_size: Sequence[int], *, in_channels: int, channels: int
 ) -> None:
-    """Nothing, or a UserError where `net` makes anything but logits of so many channels of a patch.
+    """Raises UserError unless `net` returns logits with so many channels for a patch.
 
-    It is tried on shapes alone; of networks that need values for it nothing is known.
+    Only shapes are computed; networks that need values for that are not checked.
     """
     name, patch = type(net).__name__, [*patch_size]
     try:
@@ -35,7 +35,7 @@ def require_outputs(
             levels = levels_of(copy.deepcopy(net).to("meta")(image))
     except NotImplementedError:
         return
-    # A network may be anybody's.
+    # The network may be the user's own.
     except Exception as error:
         raise UserError(
             f"model: {name} fails on patches of {patch}: {type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Optimizers whose settings differ by parameter."""
+"""Optimizers with different settings for parts of the network."""
 
 from collections.abc import Iterable
 
@@ -20,14 +20,15 @@ def adamw_by_prefix(
     weight_decay: float = 0.01,
     decay_vectors: bool = True,
 ) -> AdamW:
-    """AdamW with learning rates of their own for parts of the network, and `lr` for the rest.
+    """AdamW with separate learning rates for parts of the network, and `lr` for the rest.
 
     `params` are (name, parameter). `lr_below` has the names of parts and their rates:
-    `encoder_blocks` is all that is named `encoder_blocks` or `encoder_blocks.…`; of several names
-    the longest counts. A schedule scales every rate alike. Without `decay_vectors` parameters of
-    one axis or none (biases and norms) are not decayed. The first group is that of the rest.
+    `encoder_blocks` means all parameters named `encoder_blocks` or `encoder_blocks.…`; of several
+    matching names the longest counts. A schedule scales all rates equally. Without `decay_vectors`
+    parameters of one axis or none (biases and norms) are not decayed. The first group is that of
+    the rest.
 
-    A part that the network does not have is a UserError, and so is a rate that is not above 0.
+    Raises UserError for a part that the network does not have, or a rate that is not above 0.
     """
     for prefix, rate in lr_below.items():
         if rate <= 0:

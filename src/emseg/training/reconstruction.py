@@ -1,4 +1,4 @@
-"""Clean images out of perturbed ones: a training before the training, without labels."""
+"""Pretraining without labels: a network restores clean images from perturbed ones."""
 
 import torch
 from torch import Tensor
@@ -9,11 +9,11 @@ from emseg.training.supervised import fit, parts_of_fit
 
 
 class Reconstruction(Objective):
-    """A module that teaches `net` to make images from perturbed ones.
+    """Trains `net` to restore images from perturbed ones.
 
     A batch has `image` (B, C, Z, Y, X) and `perturbed`, the same after the config's `perturb`.
-    `loss` compares what the network makes of the second with the first, every voxel of it; of a
-    list of outputs each, as `Supervised` does. (SSNS-Net, Huang et al. 2022.)
+    `loss` compares the network's output for the second with the first, at every voxel; lists of
+    outputs are handled as in `Supervised`. (SSNS-Net, Huang et al. 2022.)
     """
 
     of_target = False
@@ -33,6 +33,6 @@ class Reconstruction(Objective):
         return parts_of_fit(self.loss, channels, all_known=True)
 
     def pictures(self, batch: Batch) -> list[Tensor]:
-        """The image, what the network sees, and what it makes of that."""
+        """The image, the network's input, and its output."""
         made = levels_of(self(batch["perturbed"]))[0]
         return [batch["image"][0], batch["perturbed"][0], made[0].float().sigmoid()]

@@ -1,4 +1,4 @@
-"""Checkpoints written whole or not at all, and one more where a signal ends the training."""
+"""Checkpoints written whole or not at all, and another one if a signal ends the training."""
 
 import copy
 import io
@@ -17,9 +17,9 @@ from emseg.volumes.atomic import replacing
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints whole or not at all, by rename; a UserError where that fails.
+    """Writes checkpoints whole or not at all, by rename; UserError if that fails.
 
-    `written` is the last that this process has written, with its step; None before there is one.
+    `written` is the last one that this process has written, with its step, or None.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class WholeCheckpoints(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        # In memory first: PyTorch's own writer does not say why a file cannot be written.
+        # First to memory: PyTorch's own writer does not say why a file cannot be written.
         contents = io.BytesIO()
         torch.save(checkpoint, contents)
         with replacing(Path(path)) as partial:
@@ -37,11 +37,11 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class EndOnSignal(CheckpointCallback):
-    """Ends the training by `Stopped` once `asked` gives a signal, its state in `last.ckpt`.
+    """Ends the training by `Stopped` once `asked` returns a signal, with its state in `last.ckpt`.
 
-    The training then ends between two optimizer steps, on all devices after the same one, and a
-    resumed run goes on as if it had not ended: a validation, or an end of an epoch, that was due is
-    done before, or again. After the last step it ends as it would without the signal.
+    The training ends between two optimizer steps, on all devices after the same one, and a resumed
+    run continues as if it had not ended: a validation, or an end of an epoch, that was due is done
+    before, or again. After the last step it ends as without the signal.
     """
 
     def __init__(self, folder: Path, *, asked: Callable[[], int]) -> None:
@@ -51,7 +51,7 @@ class EndOnSignal(CheckpointCallback):
         self._before_validation: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Lightning has put a handler there that talks to the other devices at any time.
+        # Lightning has set a handler that communicates with the other devices at any time.
         listen_again()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -62,7 +62,7 @@ class EndOnSignal(CheckpointCallback):
             trainer.save_checkpoint(self._last)
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        # Neither validation nor an end of the epoch was due: the checkpoint is as it should be.
+        # Neither validation nor an end of the epoch was due: the checkpoint is complete.
         if self._saved:
             raise Stopped(self._saved)
 
@@ -75,7 +75,8 @@ class EndOnSignal(CheckpointCallback):
         *_: Any,
     ) -> None:
         if batch_idx == 0:
-            # With its first batch begun Lightning validates anew, else it would leave batches out.
+            # After the first batch begins a resumed run validates again; else it would skip
+            # batches.
             state = copy.deepcopy(trainer.fit_loop.state_dict())
             for count in ("total", "current"):
                 state["epoch_loop.val_loop.batch_progress"][count]["started"] += 1
@@ -110,13 +111,14 @@ class EndOnSignal(CheckpointCallback):
     ) -> None:
         for callback in trainer.callbacks:
             if isinstance(callback, Ema):
-                # The network has the averaged weights meanwhile, the average those that learn.
+                # During validation the network has the averaged weights, and the average the live
+                # ones.
                 callback.on_validation_epoch_end(trainer, pl_module)
         trainer.save_checkpoint(self._last)
         raise Stopped(number)
 
     def _signal(self, trainer: pl.Trainer) -> int:
-        """The signal that has come to any of the devices."""
+        """The signal that any of the devices received."""
         number = self._asked()
         if trainer.world_size == 1:
             return number

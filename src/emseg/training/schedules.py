@@ -21,8 +21,8 @@ def warmup_cosine_lr(
 ) -> LambdaLR:
     """A schedule that rises linearly from `warmup_start_lr`, then falls on half a cosine.
 
-    The optimizer's own learning rate is the top, reached after the warm-up; `min_lr` is reached
-    after `total_steps` and kept. `warmup_steps`, where given, replaces `warmup_epochs`. Steps are
+    The optimizer's own learning rate is the maximum, reached after the warm-up; `min_lr` is reached
+    after `total_steps` and stays. `warmup_steps`, if given, replaces `warmup_epochs`. Steps are
     optimizer steps.
     """
     warmup = round(warmup_epochs * steps_per_epoch) if warmup_steps is None else warmup_steps
@@ -47,7 +47,7 @@ def warmup_cosine_lr(
 def cosine(optimizer: Optimizer, *, total_steps: int, min_lr: float = 1e-5) -> LambdaLR:
     """A schedule that falls on half a cosine from the optimizer's learning rate to `min_lr`.
 
-    `min_lr` is reached after `total_steps` optimizer steps and kept.
+    `min_lr` is reached after `total_steps` optimizer steps and stays.
     """
 
     def lr(step: int, top: float) -> float:
@@ -57,7 +57,7 @@ def cosine(optimizer: Optimizer, *, total_steps: int, min_lr: float = 1e-5) -> L
 
 
 def constant(optimizer: Optimizer) -> LambdaLR:
-    """A schedule that keeps the optimizer's learning rate."""
+    """A schedule that never changes the optimizer's learning rate."""
     return LambdaLR(optimizer, lambda step: 1.0)
 
 

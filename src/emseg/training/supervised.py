@@ -11,19 +11,19 @@ from emseg.losses.asking import ask_loss, try_loss
 from emseg.training.objective import Batch, Losses, Objective
 from emseg.training.outputs import levels_of
 
-# Of deep supervision: what each auxiliary loss weighs of the next finer one's weight.
+# Deep supervision: the weight of each auxiliary loss relative to the next finer one.
 AUXILIARY_DECAY = 0.5
-# What losses are tried on: larger than the window of a structural similarity.
+# The size on which losses are tried: larger than the window of a structural similarity.
 TOY = (12, 12, 12)
 
 
 class Supervised(Objective):
-    """A module that fits `net` to the `target` of batches where their `mask` is true.
+    """Fits `net` to the `target` of batches where their `mask` is true.
 
-    A batch has `image` (B, C_in, Z, Y, X), `target` and `mask` (B, C, Z, Y, X). `loss` takes
-    logits and target, `mask` and `image` where it asks for them (`ask_loss`), and returns the
-    total or `(total, {name: part})`. Of a network that returns a list of logits, finest first, each
-    coarser one is compared with every n-th voxel of the target, and weighs half of the one before.
+    A batch has `image` (B, C_in, Z, Y, X), `target` and `mask` (B, C, Z, Y, X). `loss` takes logits
+    and target, and `mask` and `image` if it asks for them (`ask_loss`), and returns the total or
+    `(total, {name: part})`. If a network returns a list of logits, finest first, each coarser one
+    is compared with every n-th voxel of the target, and has half the weight of the one before.
     """
 
     of_target = True
@@ -44,7 +44,7 @@ class Supervised(Objective):
 
 
 def fit(loss: Callable[..., Any], outputs: Sequence[Tensor], batch: Batch) -> Losses:
-    """The loss and its parts of logits, finest first, of a batch's image."""
+    """The loss and its parts for the logits, finest first, of a batch."""
     finest, *coarser = outputs
     target, mask, image = batch["target"], batch["mask"], batch["image"]
     total, parts = ask_loss(loss, finest, target, mask, image)
@@ -58,7 +58,7 @@ def fit(loss: Callable[..., Any], outputs: Sequence[Tensor], batch: Batch) -> Lo
 
 
 def parts_of_fit(loss: Callable[..., Any], channels: int, *, all_known: bool = False) -> list[str]:
-    """The names of a loss's parts, for a network of so many channels.
+    """The names of a loss's parts, for a network with so many channels.
 
     Args:
         loss: as `ask_loss` takes it, tried on a toy.
@@ -75,7 +75,7 @@ def parts_of_fit(loss: Callable[..., Any], channels: int, *, all_known: bool = F
 
 
 def fit_pictures(outputs: Tensor, batch: Batch, activations: Sequence[str] | None) -> list[Tensor]:
-    """What there is to see of a batch of one, and of a network's logits of its image."""
+    """The pictures for a batch of one sample and the network's logits of its image."""
     target, mask = batch["target"][0].float(), batch["mask"][0].bool()
     return [batch["image"][0], *paired(target, mask, outputs[0].float(), activations)]
 
@@ -86,13 +86,13 @@ def paired(
     """Target and prediction of the probabilities, then of each distance, all in [0, 1].
 
     Distances are the channels (C, Z, Y, X) of which `activations` (None: all `sigmoid`) says
-    `tanh`; -1 becomes 0. What the mask hides of the target is 0.5.
+    `tanh`; -1 becomes 0. Masked voxels of the target are 0.5.
     """
     activations = activations or ("sigmoid",) * len(logits)
     signed = [channel for channel, one in enumerate(activations) if one == "tanh"]
     others = [channel for channel in range(len(logits)) if channel not in signed]
     values, target = logits.sigmoid(), target.clone()
-    # Of values in [-1, 1]; the sigmoid of 2x is (tanh(x) + 1) / 2.
+    # For values in [-1, 1]; the sigmoid of 2x is (tanh(x) + 1) / 2.
     values[signed], target[signed] = (2 * logits[signed]).sigmoid(), (target[signed] + 1) / 2
     target = torch.where(mask, target, 0.5)
     groups = [others] * bool(others) + [[channel] for channel in signed]
@@ -100,6 +100,6 @@ def paired(
 
 
 def _nearest_voxels(fine: Tensor, coarse: Tensor) -> tuple[Any, ...]:
-    # The one in the middle of each coarse voxel, or right after it where the factor is even.
+    # The one in the middle of each coarse voxel, or right after the middle if the factor is even.
     factors = [f // c for f, c in zip(fine.shape[2:], coarse.shape[2:], strict=True)]
     return (..., *(slice(factor // 2, None, factor) for factor in factors))

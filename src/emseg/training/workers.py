@@ -1,4 +1,4 @@
-"""Why loader workers end before their time, as lines for the user."""
+"""Why loader workers fail, as lines for the user."""
 
 import errno
 import re
@@ -13,12 +13,12 @@ SHARED_MEMORY = (
     "unable to mmap",
     "Bus error",
 )
-# What reading from a worker raises that is gone.
+# What reading from a dead worker raises.
 GONE = (ConnectionError, EOFError, FileNotFoundError)
 
 
 def worker_fault(error: BaseException, *, workers: int) -> UserError | None:
-    """The `UserError` for an error that a loader worker died of, or None for any other error."""
+    """The `UserError` for an error that killed a loader worker, or None for any other error."""
     text = str(error)
     frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     between = bool(frames) and "multiprocessing" in frames[-1]

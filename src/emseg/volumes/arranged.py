@@ -12,8 +12,8 @@ from emseg.volumes.source import StoredArray
 class Arranged:
     """A stored array whose axes are seen in the `order` given, each by its stored number.
 
-    None stands for an axis of length 1 that is not stored; stored axes that are not in `order`
-    have the length 1 and are not seen.
+    None stands for an axis of length 1 that is not stored; stored axes that are not in `order` have
+    the length 1 and are left out.
     """
 
     stored: StoredArray
@@ -49,7 +49,7 @@ def arranged(source: StoredArray, order: Sequence[int | None]) -> StoredArray:
 
 
 def _in_order(array: np.ndarray, order: Sequence[int | None]) -> np.ndarray:
-    kept = [axis for axis in order if axis is not None]
-    left_out = [axis for axis in range(array.ndim) if axis not in kept]
-    array = array.transpose([*kept, *left_out])[(..., *[0] * len(left_out))]
+    seen = [axis for axis in order if axis is not None]
+    left_out = [axis for axis in range(array.ndim) if axis not in seen]
+    array = array.transpose([*seen, *left_out])[(..., *[0] * len(left_out))]
     return array[tuple(np.newaxis if axis is None else slice(None) for axis in order)]

@@ -11,7 +11,7 @@ from emseg.errors import UserError
 
 
 def check_writable(folder: str | Path) -> None:
-    """Nothing when files can be made in the folder, which is made if need be; else UserError."""
+    """Creates the folder if it is missing; raises UserError if no file can be made in it."""
     folder = Path(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -30,10 +30,10 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path, *, old_to: Path | None = None) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place at the end, or vanishes on an error.
+    """A temporary path beside `path` that replaces it at the end, or is removed on an error.
 
-    What was at `path` is then at `old_to`, or gone. A temporary that a killed process left behind
-    is overwritten by the next.
+    What was at `path` is moved to `old_to`, or deleted. A temporary file that a killed process left
+    behind is overwritten by the next.
     """
     temporary = path.with_name(f"{path.name}.tmp")
     with writing(path):
@@ -47,11 +47,11 @@ def replacing(path: Path, *, old_to: Path | None = None) -> Iterator[Path]:
 
 
 def publish(made: Path, path: Path, *, old_to: Path | None = None) -> None:
-    """Renames the finished file or folder to `path`; what is there moves to `old_to`, or goes."""
+    """Renames the finished file or folder `made`; an old one moves to `old_to` or is deleted."""
     folders = made.is_dir() and path.is_dir()
     if path.exists() and (folders or old_to is not None):
-        # A folder cannot be renamed onto a full one. A kill between the two renames leaves both,
-        # the new one whole under its own name and the old one as `.replaced` or `old_to`.
+        # A folder cannot be renamed onto a non-empty one. A kill between the two renames leaves
+        # both, the new one whole under its own name and the old one as `.replaced` or `old_to`.
         replaced = old_to or path.with_name(f"{path.name}.replaced")
         discard(replaced)
         path.rename(replaced)
@@ -66,7 +66,7 @@ def publish(made: Path, path: Path, *, old_to: Path | None = None) -> None:
 
 
 def discard(path: Path) -> None:
-    """Removes a file or a folder with all it holds, if there is one."""
+    """Removes a file, or a folder with its contents, if there is one."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -1,4 +1,4 @@
-"""Attributes as plain containers, and the place that they name: voxel size and offset."""
+"""Attributes as plain containers, and the position that they give: voxel size and offset."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,11 +27,11 @@ PLACE = (*NAMING, "resolution", "voxel_size", "element_size_um", "offset", "unit
 
 
 def plain(value: Any) -> Any:
-    """The value as dicts, lists, strings, numbers, booleans and None; TypeError for others."""
+    """The value as dicts, lists, strings, numbers, booleans and None; TypeError for other types."""
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if isinstance(value, bytes):
-        # Older files hold text of other encodings; a unit among them must not seem absent.
+        # Older files hold text in other encodings; a unit in such a text must not seem absent.
         return value.decode(errors="replace")
     if value is None or isinstance(value, str | bool | int | float):
         return value
@@ -88,9 +88,9 @@ def with_place(
     voxel_size: Sequence[float] | None,
     offset: Sequence[float] | None,
 ) -> dict[str, Any]:
-    """The attributes to store: `axes`, and `resolution` and `offset` (nm) where they are known.
+    """The attributes to store: `axes`, and `resolution` and `offset` (nm) if they are known.
 
-    What the arguments say replaces the same facts in `attributes`, under any of their names.
+    The arguments replace the same facts in `attributes`, under any of their names.
     """
     stored = {key: plain(value) for key, value in attributes.items() if key not in PLACE}
     stored["axes"] = axes
@@ -104,7 +104,7 @@ def with_place(
 def _place_values(
     attributes: Mapping[str, Any], names: Sequence[str], in_transform: str
 ) -> tuple[Any, Any]:
-    """The numbers under the first of the names that is there, and their units."""
+    """The numbers under the first of the names that exists, and their units."""
     for name in names:
         if attributes.get(name) is not None:
             if name.endswith("_um"):
@@ -130,7 +130,7 @@ def _in_nanometres(
     spatial = _spatial(values, order)
     names = [units] * 3 if isinstance(units, str) else units
     names = _spatial(names, order) if isinstance(names, list | tuple) else []
-    # In pixels, or a unit that is not known, the size in nm is not known.
+    # In pixels, or in an unknown unit, the size in nm is unknown.
     factors = [NANOMETRES[name] for name in map(str.lower, map(str, names)) if name in NANOMETRES]
     if not len(factors) == len(names) == 3:
         return None
@@ -139,7 +139,7 @@ def _in_nanometres(
 
 
 def _spatial(values: Any, order: Order) -> Any:
-    """Those of the spatial axes, where there is one value for each stored axis."""
+    """The values of the spatial axes, if there is one value for each stored axis."""
     stored = [axis for axis in order if axis is not None]
     return values if _count(values) <= max(3, *stored) else [values[axis] for axis in stored]
 

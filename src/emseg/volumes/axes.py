@@ -1,4 +1,4 @@
-"""Which axis of a stored array is which: by the config, by what its file says, or by its shape."""
+"""Which axis of a stored array is which: from the config, from its file, or from its shape."""
 
 import json
 import re
@@ -33,9 +33,9 @@ Names = list[str | None]
 class Arrangement:
     """How a stored array is seen as a volume.
 
-    `order` has the stored axes that are seen, None for one of length 1 that is not stored; `axes`
+    `order` has the stored axes that are used, None for one of length 1 that is not stored; `axes`
     are the spatial ones in that order, `channel` is the place of the channels in `order`. `stated`
-    says where the file names a spatial axis, None where it names none.
+    says where the file names a spatial axis, None if it names none.
     """
 
     order: tuple[int | None, ...]
@@ -50,7 +50,7 @@ class Arrangement:
 
     @property
     def letters(self) -> str:
-        """The stored axes that are seen, in order: `axes` with c where the channels are."""
+        """The stored axes that are used, in order: `axes` with c for the channels."""
         at = len(self.axes) + 1 if self.channel is None else self.channel
         letters = [*self.axes[:at], *("c" if at <= len(self.axes) else ""), *self.axes[at:]]
         stored = zip(letters, self.order, strict=True)
@@ -67,9 +67,10 @@ def arrange(
     """Which axes of an array of this shape are z, y, x and channels, all in stored order.
 
     `asked` names them ("zyx", "czyx", "tczyx"; t, like an axis that is not named, must have the
-    length 1), `stated` is what the file says, by where it stands. Axes that neither names are z, y
-    and x; axes of length 1 that are not spatial are left out, but a named c; an array of two axes
-    is one section. UserError where both contradict each other, the file itself, or the shape.
+    length 1), `stated` is what the file says, by the place of the statement. Axes that neither
+    names are z, y and x; axes of length 1 that are not spatial are left out, except a named c; an
+    array of two axes is one section. UserError if they contradict each other, or themselves, or the
+    shape.
     """
     own, place = _own_names(shape, stated or {}, where)
     spatially = place if {*own} & {*SPACE} else None
@@ -97,7 +98,7 @@ def arrange(
 def _own_names(
     shape: Sequence[int], stated: Mapping[str, Any], where: str
 ) -> tuple[Names, str | None]:
-    """What the file says of each stored axis, and where; UserError where it says two things."""
+    """The file's name for each stored axis, and where; UserError if it gives two names."""
     found: dict[str, Names] = {}
     for place, value in stated.items():
         names = _names(value)
@@ -123,7 +124,7 @@ def _own_names(
 
 
 def _names(value: Any) -> Names:
-    """The letters t, c, z, y, x that a file's words for axes mean, None for words of no meaning."""
+    """The letters t, c, z, y, x that a file's words for axes mean, None for unknown words."""
     if isinstance(value, str):
         text = value.strip()
         if text[:1] in ("[", "{"):
@@ -145,13 +146,13 @@ def _letter(name: Any) -> str | None:
         if name.get("type") == "channel":
             return "c"
         name = name.get("name", name.get("key"))
-    # funlib marks what is no space with "^", and numbers its channels.
+    # funlib marks axes that are not spatial with "^", and numbers its channels.
     word = re.sub(r"\^$", "", str(name).strip().lower())
     return "c" if re.fullmatch(r"c\d+", word) else _LETTERS.get(word)
 
 
 def _fitted(names: Sequence[str | None], shape: Sequence[int], own: Names) -> Names | None:
-    """The names for each stored axis: some of length 1 may go without, a section without its z."""
+    """The names for each stored axis: some of length 1 may have none, a section may lack its z."""
     names = list(names)
     if len(shape) == 2 and len(names) == 3 and "z" in names:
         names.remove("z")
@@ -167,30 +168,30 @@ def _fitted(names: Sequence[str | None], shape: Sequence[int], own: Names) -> Na
 
 
 def _arrangement(shape: Sequence[int], names: Names, stated: str | None, where: str) -> Arrangement:
-    told = f"{where} has {len(shape)} axes, shape {tuple(shape)}"
+    has = f"{where} has {len(shape)} axes, shape {tuple(shape)}"
     for letter in "czyx":
         if names.count(letter) > 1:
-            raise UserError(f"{told}, and two of them are '{letter}'")
+            raise UserError(f"{has}, and two of them are '{letter}'")
     missing = [letter for letter in SPACE if letter not in names]
     spatial = [axis for axis, name in enumerate(names) if name is None]
-    # What nobody names is space, but for axes of length 1 too many.
+    # Axes without a name are spatial, except surplus axes of length 1.
     for axis in [axis for axis in spatial if shape[axis] == 1]:
         if len(spatial) > len(missing):
             spatial.remove(axis)
     if len(spatial) < len(missing):
-        # Stacks are filed under time, too.
+        # Some programs store the sections of a stack along the time axis.
         spatial += [axis for axis, name in enumerate(names) if name == "t" and shape[axis] > 1]
         spatial.sort()
     unnamed_channel = len(spatial) == len(missing) + 1 and "c" not in names
     if unnamed_channel and not missing:
-        # All of space is named: what else is there are channels, whatever they are called.
+        # All spatial axes are named: any other axis is the channel axis, under any name.
         names = ["c" if axis in spatial else name for axis, name in enumerate(names)]
         spatial = []
     seen = {axis: name for axis, name in enumerate(names) if name in ("c", *SPACE)}
     late = [axis for axis, name in enumerate(names) if name == "t" and axis not in spatial]
     if unnamed_channel and missing and len(shape) - len(late) >= 4:
         raise UserError(
-            f"{told if len(shape) > 4 else told.replace('4 axes', 'four axes')}: name the channel "
+            f"{has if len(shape) > 4 else has.replace('4 axes', 'four axes')}: name the channel "
             "axis, as in axes=czyx or axes=zyxc"
         )
     if len(spatial) == len(missing) - 1 and "z" in missing:
@@ -199,7 +200,7 @@ def _arrangement(shape: Sequence[int], names: Names, stated: str | None, where: 
         return _seen(seen, stated, section=True)
     if len(spatial) != len(missing) or any(shape[axis] > 1 for axis in late):
         raise UserError(
-            f"{told}; a volume has three, or four with channels, and one section two "
+            f"{has}; a volume has three, or four with channels, and one section two "
             "(axes of length 1 do not count)"
         )
     return _seen(seen | dict(zip(spatial, missing, strict=True)), stated, section=False)

@@ -1,4 +1,4 @@
-"""What a written volume holds, in one hash that is stored with it: so an edit can be seen."""
+"""One hash of a written volume's content, stored with the volume so that edits are detected."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from emseg.volumes.attributes import PLACE
 from emseg.volumes.location import parse_location
 from emseg.volumes.source import open_source
 
-# The attribute that holds the hash, with what is needed to take it again.
+# The attribute that holds the hash, with what is needed to compute it again.
 CONTENT = "content"
 
 
@@ -35,39 +35,39 @@ def stamp(
     format.
     """
     named = sorted({*attributes} - {CONTENT})
-    told = {name: attributes[name] for name in named}
-    about = [list(shape), np.dtype(dtype).newbyteorder("=").str, told, list(rows)]
+    record = {name: attributes[name] for name in named}
+    about = [list(shape), np.dtype(dtype).newbyteorder("=").str, record, list(rows)]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     return {"sha256": digest, "thickness": thickness, "attributes": named}
 
 
 def stored_content(attributes: Mapping[str, Any]) -> str | None:
-    """The hash of the content that was written; None where a volume tells none."""
-    told = attributes.get(CONTENT)
-    if not isinstance(told, dict) or not isinstance(told.get("sha256"), str):
+    """The hash of the content that was written; None if the volume has no stored hash."""
+    record = attributes.get(CONTENT)
+    if not isinstance(record, dict) or not isinstance(record.get("sha256"), str):
         return None
-    thickness, named = told.get("thickness"), told.get("attributes")
+    thickness, named = record.get("thickness"), record.get("attributes")
     fine = type(thickness) is int and thickness > 0 and isinstance(named, list)
-    return told["sha256"] if fine and all(isinstance(name, str) for name in named) else None
+    return record["sha256"] if fine and all(isinstance(name, str) for name in named) else None
 
 
 def content_now(location: str | Path) -> str | None:
-    """The hash of what a volume holds now, all of which is read; None where it tells none.
+    """The hash of the present content, all of which is read; None without a stored hash.
 
     UserError for voxels that cannot be read.
     """
     source = open_source(parse_location(location))
     if stored_content(source.attributes) is None:
         return None
-    told = source.attributes[CONTENT]
-    thickness, depth = told["thickness"], source.shape[-3]
+    record = source.attributes[CONTENT]
+    thickness, depth = record["thickness"], source.shape[-3]
     whole = (slice(None),) * (len(source.shape) - 3)
     rows = [
         row_hash(source[(*whole, slice(at, min(at + thickness, depth)), slice(None), slice(None))])
         for at in range(0, depth, thickness)
     ]
-    named = {name: source.attributes.get(name) for name in told["attributes"]}
+    named = {name: source.attributes.get(name) for name in record["attributes"]}
     facts = {"shape": source.shape, "dtype": source.dtype, "attributes": named}
-    # Place is looked for under all its names, so that one that was added is seen too.
+    # The position is looked for under all its names, to detect one that was added.
     place = {name: source.attributes[name] for name in PLACE if name in source.attributes}
     return stamp(rows, thickness, **facts | {"attributes": place | named})["sha256"]

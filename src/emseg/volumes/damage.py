@@ -1,4 +1,4 @@
-"""What a library raises on a damaged file, turned into one line for the user."""
+"""Errors of libraries on damaged files, turned into one line for the user."""
 
 import resource
 from collections.abc import Iterable, Iterator
@@ -7,18 +7,17 @@ from pathlib import Path
 
 from emseg.errors import UserError
 
-# Bytes of memory for a byte of a file: arrays compress well, graphs grow by objects.
+# Bytes of memory per byte of a file: arrays compress well, graphs become many objects.
 LARGEST_GROWTH = 64
 MARGIN = 1 << 30
 
 
 @contextmanager
 def one_line(what: str) -> Iterator[None]:
-    """Turns whatever is raised inside into a UserError that begins with `what`.
+    """Turns any exception raised inside into a UserError that begins with `what`.
 
     For calls of libraries on files that may hold anything: h5py, zarr and their codecs raise
-    classes of every kind, MemoryError for a size that no machine has. A UserError goes through as
-    it is.
+    exceptions of every class, MemoryError for an impossible size. A UserError passes unchanged.
     """
     try:
         yield
@@ -30,10 +29,10 @@ def one_line(what: str) -> Iterator[None]:
 
 @contextmanager
 def bounded_memory(files: Iterable[Path]) -> Iterator[None]:
-    """Makes what reads these files fail with MemoryError when it asks for far more than they hold.
+    """Makes reading these files fail with MemoryError if it needs far more than their size.
 
-    For formats in which a few bytes may ask for any amount, such as pickle. Holds for the whole
-    process, while it lasts.
+    For formats in which a few bytes may ask for any amount, such as pickle. The limit holds for the
+    whole process, inside the `with` block.
     """
     most = MARGIN + LARGEST_GROWTH * sum(file.stat().st_size for file in files)
     in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -8,9 +8,9 @@ from emseg.errors import UserError
 
 
 def files_below(folder: Path) -> Iterator[str]:
-    """The path of every file below the folder, below it and relative to it, in no order.
+    """The path of every file below the folder, relative to it, in no order.
 
-    Links are followed. UserError for a link to nothing, of which a reader would make an absent
+    Links are followed. UserError for a link to nothing, which a reader would take for an absent
     chunk, for a folder that contains itself, and for pipes, sockets and devices.
     """
     real = Path(os.path.realpath(folder))

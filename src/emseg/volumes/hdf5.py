@@ -19,10 +19,10 @@ from emseg.volumes.hdf5_writing import writable_hdf5
 from emseg.volumes.layout import Layout
 from emseg.volumes.location import pick_dataset
 
-# The attribute that names those of its neighbours that hold JSON, so that text stays text.
+# This attribute lists the other attributes that hold JSON, so that plain text stays text.
 _JSON_NAMES = "json_attributes"
 
-# Filters that hdf5plugin brings, by their numbers.
+# Filters in hdf5plugin, by their numbers.
 _FILTERS = {
     307: "bzip2",
     32000: "lzf",
@@ -46,7 +46,7 @@ class Hdf5Array:
         self.path = path
         file = open_hdf5(path)
         self.key = _find(file, key, path)
-        # Before the data set is opened: HDF5 crashes on one that is made of itself.
+        # Before opening it: HDF5 crashes on a virtual data set that contains itself.
         self._drawn = drawn_from(path, self.key)
         self._dataset: h5py.Dataset | None = file[self.key]
         self._process = os.getpid()
@@ -73,11 +73,11 @@ class Hdf5Array:
         return block
 
     def files(self) -> list[Path]:
-        """The files it draws from, its own first."""
+        """The files that it reads from, its own first."""
         return self._drawn.files
 
     def require_filters(self) -> None:
-        """Nothing, or a UserError where the data set is packed with a filter that is not there."""
+        """Raises UserError if the data set is compressed with a filter that is not installed."""
         if self._dataset is not None:
             _require_filters(self._dataset, f"{self.path}:{self.key}")
 
@@ -98,32 +98,33 @@ def write_hdf5(path: Path, slabs: Iterable[tuple[int, np.ndarray]], layout: Layo
 
 
 def _compression(dtype: np.dtype) -> dict[str, Any]:
-    # Labels: gzip 1 packs 25:1, as fast as lzf and readable everywhere. Images and predictions:
-    # lzf writes two to three times faster than gzip 1, whose files are only a tenth smaller.
+    # Labels: gzip 1 compresses 25:1, as fast as lzf and readable everywhere. Images and
+    # predictions: lzf writes two to three times faster than gzip 1, whose files are only a tenth
+    # smaller.
     if dtype.kind in "iu" and dtype.itemsize > 1:
         return {"compression": "gzip", "compression_opts": 1}
     return {"compression": "lzf", "shuffle": dtype.itemsize > 1}
 
 
 def _find(file: h5py.File, key: str, path: Path) -> str:
-    # A key that leads to a file that is missing is refused by that name, not as unknown.
+    # For a key that leads to a missing file the error names that file, not an unknown key.
     found = follow(path, key, where=f"'{path}:{key}'") if key else None
     if found is not None and isinstance(file.get(key), h5py.Dataset):
         return key
     keys, dangling = data_sets(file)
-    # A link that leads nowhere may be what is meant where there is nothing else.
+    # If there is nothing else, a broken link may be what is meant.
     return pick_dataset(keys or dangling, key, where=path)
 
 
 def _named_axes(node: h5py.Dataset) -> dict[str, Any]:
-    """What names the axes beside the attributes: the data sets that are scales of dimensions."""
+    """Axis names outside the attributes: those of the data sets that are dimension scales."""
     if "DIMENSION_LIST" not in node.attrs:
         return {}
     found = []
     for scales in node.dims:
         name = ""
-        with suppress(RuntimeError, KeyError, ValueError):  # A scale may be gone.
-            # Its name is that of its data set, as netCDF has it.
+        with suppress(RuntimeError, KeyError, ValueError):  # A scale may be deleted.
+            # As in netCDF, its name is that of its data set.
             name = str(scales[0].name).rpartition("/")[2] if len(scales) else ""
         found.append(name)
     return {"dimension scales": found}
@@ -153,8 +154,8 @@ def _read_attributes(node: h5py.Dataset) -> dict[str, Any]:
     for name in node.attrs:
         if name == _JSON_NAMES:
             continue
-        # Dimension scales hang references on data sets; outside the file they mean nothing. Other
-        # types of HDF5, such as bit fields, have no like in numpy.
+        # Dimension scales add references to data sets; outside the file they mean nothing. Other
+        # types of HDF5, such as bit fields, have no equivalent in numpy.
         with suppress(TypeError):
             value = node.attrs[name]
             if name in encoded:

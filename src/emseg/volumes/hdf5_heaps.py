@@ -1,4 +1,4 @@
-"""Damage in the global heaps of HDF5 files, on which HDF5 (2.0.0 too) would loop without end.
+"""Damage in the global heaps of HDF5 files, on which HDF5 (2.0.0 too) would loop forever.
 
 A global heap holds text attributes and the mappings of virtual data sets. Format: HDF5 file format
 specification, III.E.
@@ -10,14 +10,14 @@ from pathlib import Path
 # "GCOL", version 1, three reserved bytes; then the collection's size in 8 bytes.
 _HEAD = b"GCOL\x01\0\0\0"
 _HEAD_BYTES = 16
-# Of an object: its number (2 bytes), references (2), reserved (4), size (8); then its bytes.
+# An object: its number (2 bytes), references (2), reserved (4), size (8); then its bytes.
 _OBJECT_BYTES = 16
 # Larger files are not searched: on a network drive it would take longer than a second.
 LARGEST_SEARCHED = 1 << 26
 
 
 def damaged_heap(path: Path) -> int | None:
-    """The byte at which a global heap has an object without end, or None where there is none."""
+    """The byte at which a global heap has an endless object, None if there is no such object."""
     size = path.stat().st_size
     if not _HEAD_BYTES <= size <= LARGEST_SEARCHED:
         return None

@@ -1,4 +1,4 @@
-"""HDF5 files opened, and links in them followed, into other files too."""
+"""Opens HDF5 files and follows links in them, into other files too."""
 
 import os
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from emseg.errors import UserError
 from emseg.volumes.hdf5_heaps import damaged_heap
 from emseg.volumes.location import require_regular
 
-# Links, or virtual data sets made of others, that may follow each other: as many as HDF5 follows.
+# The longest chain of links, or of nested virtual data sets: as many as HDF5 follows.
 LONGEST_CHAIN = 16
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """The file, opened for reading; UserError when it is truncated, damaged, or no HDF5 file."""
+    """The file, opened for reading; UserError if it is truncated, damaged or not an HDF5 file."""
     require_regular(path)
     damaged = damaged_heap(path)
     if damaged is not None:
@@ -35,10 +35,10 @@ def open_hdf5(path: Path) -> h5py.File:
 
 
 def follow(path: Path, key: str, *, where: str) -> tuple[list[Path], str] | None:
-    """The files that lead to the object `key`, the last one its own, and its name in that one.
+    """The files on the way to the object `key`, its own file last, and its name in that file.
 
-    None where a group has no such name. UserError for an external link to a file that is missing,
-    and for links that lead in a circle; it begins with `where`.
+    None if a group has no such name. UserError, beginning with `where`, for an external link to a
+    missing file and for links that lead in a circle.
     """
     files = [path]
     for _ in range(LONGEST_CHAIN + 1):
@@ -55,9 +55,9 @@ def follow(path: Path, key: str, *, where: str) -> tuple[list[Path], str] | None
 
 
 def data_sets(file: h5py.File) -> tuple[list[str], list[str]]:
-    """The keys of all data sets of a file, each object once, those behind links too.
+    """The keys of all data sets of a file, each object once, including those behind links.
 
-    The second list has the links that lead nowhere.
+    The second list has the broken links.
     """
     keys: list[str] = []
     seen: set[tuple[int, int]] = set()
@@ -78,10 +78,10 @@ def data_sets(file: h5py.File) -> tuple[list[str], list[str]]:
 
 
 def linked_file(name: str, parent: Path, variable: str, *, where: str) -> Path:
-    """The file that HDF5 takes for one named in the file `parent`.
+    """The file that HDF5 opens for `name`, as written in the file `parent`.
 
-    `variable` names the environment variable with folders that are searched first. UserError,
-    about `where`, when there is none, or none that is an HDF5 file.
+    `variable` names the environment variable with folders that are searched first. UserError, about
+    `where`, if there is no such file, or none that is an HDF5 file.
     """
     broken = None
     for path in _candidates(name, parent, os.environ.get(variable, "")):
@@ -109,14 +109,14 @@ def _candidates(name: str, parent: Path, folders: str) -> Iterator[Path]:
         yield Path(folder.replace("${ORIGIN}", str(parent.parent))) / name
     yield parent.parent / name
     yield Path(name)
-    # Where the file really is, when links of the file system led to it.
+    # The file's real folder, if it was reached through file system links.
     yield Path(os.path.realpath(parent)).parent / name
 
 
 def _first_link(file: h5py.File, key: str) -> tuple[str, str, bool] | None:
-    """(file, key, True) that the first soft or external link on the way to `key` leads to.
+    """(file, key, True): the target of the first soft or external link on the way to `key`.
 
-    The file is "" for this one. ("", key, False) where there is none, None for a missing name.
+    The file is "" for this file. ("", key, False) if there is no link, None for a missing name.
     """
     parts = [part for part in key.split("/") if part not in ("", ".")]
     node: Any = file
@@ -135,7 +135,7 @@ def _first_link(file: h5py.File, key: str) -> tuple[str, str, bool] | None:
 
 
 def _behind(group: h5py.Group, name: str) -> Any:
-    """What a link leads to, or None; followed by us first, for HDF5 would wait for a pipe."""
+    """What a link leads to, or None; we follow it first, because HDF5 would wait for a pipe."""
     try:
         found = follow(Path(group.file.filename), f"{group.name}/{name}", where=name)
     except UserError:

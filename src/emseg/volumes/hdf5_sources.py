@@ -1,7 +1,7 @@
-"""The files that a data set of an HDF5 file draws from: links, virtual data sets, raw storage.
+"""The files that a data set of an HDF5 file reads from: links, virtual data sets, raw storage.
 
-HDF5 reads zeros, without a word, where a source of a virtual data set is missing or a raw file ends
-early. So each of them is looked for before anything is read, in the places where HDF5 looks.
+HDF5 silently reads zeros if a source of a virtual data set is missing or a raw file ends early. So
+all of them are checked before anything is read, in the places where HDF5 looks.
 """
 
 import math
@@ -17,22 +17,22 @@ import numpy as np
 from emseg.errors import UserError
 from emseg.volumes.hdf5_links import LONGEST_CHAIN, follow, linked_file, open_hdf5
 
-# Blocks that are looked for behind the last one of a numbered series, to tell a gap from the end.
+# Blocks that are looked for after the last one of a numbered series: is it a gap or the end?
 BLOCKS_BEYOND = 100
 
 
 @dataclass
 class Drawn:
-    """What a data set draws from: `files`, its own first, each once, and `sources`.
+    """What a data set reads from: `files`, its own first, each once, and `sources`.
 
-    Those are (file, key) of the data sets that a virtual one is made of, at any depth.
+    `sources` are (file, key) of the data sets that a virtual one contains, at any depth.
     """
 
     files: list[Path] = field(default_factory=list)
     sources: list[tuple[Path, str]] = field(default_factory=list)
 
     def check_files(self, where: str) -> None:
-        """Nothing, or a UserError for a file that has gone since; HDF5 would read zeros for it."""
+        """Raises UserError for a file that was deleted since; HDF5 would read zeros for it."""
         gone = next((path for path in self.files if not path.exists()), None)
         if gone is not None:
             raise UserError(f"{where} draws from '{gone}', which does not exist any more")
@@ -42,10 +42,10 @@ class Drawn:
 
 
 def drawn_from(path: Path, key: str) -> Drawn:
-    """The files and data sets that the data set `key` of the file draws from.
+    """The files and data sets that the data set `key` of the file reads from.
 
-    UserError, with its name, for one that is missing, no HDF5 file, too short or too small, and
-    for a data set that is made of itself.
+    UserError, with its name, for one that is missing, not an HDF5 file, too short or too small, and
+    for a data set that contains itself.
     """
     drawn = Drawn([path])
     _trace(path, key, drawn, (), where=f"'{path}:{key}'")
@@ -54,7 +54,7 @@ def drawn_from(path: Path, key: str) -> Drawn:
 
 @dataclass(frozen=True)
 class _Entry:
-    """What one entry of a virtual data set asks for: names may count blocks with `%b`."""
+    """What one entry of a virtual data set reads: names may number blocks with `%b`."""
 
     file: str
     key: str
@@ -66,7 +66,7 @@ class _Entry:
 def _trace(
     path: Path, key: str, drawn: Drawn, above: tuple[tuple[Path, str], ...], *, where: str
 ) -> tuple[int, ...] | None:
-    """The shape of the data set, None where there is none; what it draws from is added."""
+    """The shape of the data set, None if it does not exist; adds what it reads from."""
     found = follow(path, key, where=where)
     if found is None:
         return None
@@ -90,7 +90,7 @@ def _trace_entry(
     entry: _Entry, drawn: Drawn, above: tuple[tuple[Path, str], ...], *, where: str
 ) -> None:
     own = above[-1][0]
-    # Without its first block, a numbered series is as empty as one whose files have moved.
+    # A numbered series without its first block is empty, as if its files had been moved.
     numbers = [None] if entry.blocks is None else range(max(1, entry.blocks))
     for number in numbers:
         name, key = (_numbered(text, number) for text in (entry.file, entry.key))
@@ -116,7 +116,7 @@ def _check_size(shape: tuple[int, ...], entry: _Entry, *, where: str) -> None:
 
 
 def _check_gap(entry: _Entry, own: Path, where: str) -> None:
-    """A UserError when blocks are there behind one that is missing: the data set ends before it."""
+    """Raises UserError if blocks exist after a missing one: the data set would end before it."""
     assert entry.blocks is not None
     for number in range(entry.blocks, entry.blocks + BLOCKS_BEYOND):
         name, key = (_numbered(text, number) for text in (entry.file, entry.key))
@@ -145,13 +145,13 @@ def _entries(node: h5py.Dataset) -> Iterator[_Entry]:
             end=tuple(last + 1 for last in chosen.get_select_bounds()[1])
             if kind == h5py.h5s.SEL_HYPERSLABS and not goes_on(chosen)
             else None,
-            # Of a source that is taken as a whole the entry does not say how large it was.
+            # For a source that is used as a whole the entry does not store its size.
             voxels=entry.vspace.get_select_npoints() if kind == all_of_it and limited else None,
         )
 
 
 def goes_on(space: h5py.h5s.SpaceID) -> bool:
-    """Whether a selection has no end: it reaches as far as the sources do."""
+    """Whether a selection is unlimited: it extends as far as the sources do."""
     if space.get_select_type() != h5py.h5s.SEL_HYPERSLABS or not space.is_regular_hyperslab():
         return False
     _, _, count, block = space.get_regular_hyperslab()
@@ -174,7 +174,7 @@ def _numbered(text: str, number: int | None) -> str:
 
 
 def _raw_files(node: h5py.Dataset, where: str) -> list[Path]:
-    """The raw files of a data set stored outside; a UserError for one missing or too short."""
+    """The raw files of a data set with external storage; UserError for one missing or too short."""
     files, left = [], node.size * node.dtype.itemsize
     folder = os.environ.get("HDF5_EXTFILE_PREFIX", "").replace(
         "${ORIGIN}", str(Path(node.file.filename).parent)

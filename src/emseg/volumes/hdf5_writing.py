@@ -1,4 +1,4 @@
-"""HDF5 files that a full disk ends in an error, not in a crash."""
+"""Writing HDF5 files so that a full disk gives an error, not a crash."""
 
 import io
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ import h5py
 def writable_hdf5(path: Path) -> Iterator[h5py.File]:
     """The file, open for reading and writing, made if it is not there.
 
-    Raises the OSError of a disk that is full, or refuses otherwise, once the file is closed.
+    Raises the OSError of the disk (full, say) once the file is closed.
     """
     with _Sink(path, "r+" if path.exists() else "w+") as sink:
         try:
@@ -25,9 +25,9 @@ def writable_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 class _Sink(io.FileIO):
-    """A file that says it has written when the disk refuses, and keeps what the disk said.
+    """A file that reports success when the disk refuses a write, and stores the disk's error.
 
-    The HDF5 library cannot close a file to which it cannot write: the process dies at its end.
+    The HDF5 library cannot close a file that it cannot write to: the process would crash at exit.
     """
 
     refused: OSError | None = None

@@ -1,4 +1,4 @@
-"""What tells one input volume from another, for fingerprints."""
+"""What identifies an input volume, for fingerprints."""
 
 import hashlib
 import os
@@ -14,11 +14,11 @@ from emseg.volumes.source import open_source
 def identity(location: str | Path, *, verify: bool = False) -> dict[str, Any]:
     """The path as it was written, data set, size, mtime (ns), shape and dtype of a volume.
 
-    Size and mtime are the file's; of several files the sum and the latest. Of a zarr these are the
-    files of the array and the metadata above it, none of which is opened. Of HDF5 those that links
-    and virtual data sets lead to are among them, and `linked` has size and mtime of each by name.
-    Skeletons have neither data set, shape nor dtype. With `verify` also `sha256`, over the content
-    of these files. UserError as for open_volume, or for skeletons that are not there.
+    Size and mtime are the file's; for several files the sum and the latest. For a zarr these are
+    the files of the array and the metadata above it, none of which is opened. For HDF5 they include
+    the files behind links and virtual data sets, and `linked` has size and mtime of each by name.
+    Skeletons have no data set, shape or dtype. With `verify` also `sha256`, over the content of
+    these files. UserError as for open_volume, or for missing skeletons.
     """
     if is_skeletons(location):
         root = Path(location)
@@ -28,7 +28,7 @@ def identity(location: str | Path, *, verify: bool = False) -> dict[str, Any]:
     found = {"path": str(parsed.path), "dataset": source.key}
     found |= {"shape": list(source.shape), "dtype": str(source.dtype)}
     files = source.files()
-    # Without those of a folder, which are many, and its own.
+    # Without those of a folder, which are many, and without its own file.
     linked = [] if parsed.path.is_dir() else [file for file in files if file != parsed.path]
     if linked:
         stats = {_name(file, parsed.path): file.stat() for file in linked}

@@ -12,7 +12,7 @@ from emseg.volumes.location import MAIN
 
 @dataclass(frozen=True)
 class Layout:
-    """A data set to be made; its attributes hold `axes`, and the place in nm where it is known."""
+    """A data set to be made; its attributes hold `axes`, and the position in nm if it is known."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -22,7 +22,7 @@ class Layout:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What of it a hash of the content covers, beside the voxels."""
+        """What a hash of the content covers in addition to the voxels."""
         return {"shape": self.shape, "dtype": self.dtype, "attributes": self.attributes}
 
 
@@ -49,8 +49,8 @@ def make_layout(
 def default_chunks(shape: Sequence[int]) -> tuple[int, ...]:
     """Chunks for a stored array: 16 x 128 x 128 voxels of one channel.
 
-    Thin along the first spatial axis, since whole rows of chunks are held in memory on the way
-    to the disk; 0.25 to 2 MB, which HDF5 caches and a file system stores well.
+    Thin along the first spatial axis, because whole rows of chunks are held in memory before they
+    are written; 0.25 to 2 MB, which HDF5 caches and a file system stores well.
     """
     wanted = (1,) * (len(shape) - 3) + (16, 128, 128)
     return tuple(min(size, limit) for size, limit in zip(shape, wanted, strict=True))

@@ -24,13 +24,13 @@ _FORMATS: dict[str, Format] = {
 # Images of one section each.
 PICTURES = (".png", ".jpg", ".jpeg")
 
-# The data set that is written, and that is taken where a file holds several and none is named.
+# The data set that is written, and that is read if a file holds several and none is named.
 MAIN = "main"
 
 
 @dataclass(frozen=True)
 class Location:
-    """A file (for zarr and sections a folder) and the key inside it, "" where none is named."""
+    """A file (for zarr and sections a folder) and the key inside it, "" if none is named."""
 
     path: Path
     key: str
@@ -41,11 +41,11 @@ class Location:
 
 
 def parse_location(location: str | Path) -> Location:
-    """The file, the key inside it ("" when not named) and the format, told by the suffix.
+    """The file, the key inside it ("" if not named) and the format, given by the suffix.
 
-    A key follows the file after a colon or a slash: `a.h5:volumes/raw`, `a.zarr/img`. A folder of
-    no such suffix, or a pattern of folders, is one of section images, their pattern its key:
-    `sections`, `sections:raw_*.tif`; `a.png` is one with one section. UserError for any other
+    A key follows the file after a colon or a slash: `a.h5:volumes/raw`, `a.zarr/img`. A folder
+    without such a suffix, or a pattern of folders, is one of section images, with their pattern as
+    its key: `sections`, `sections:raw_*.tif`; `a.png` is one section. UserError for any other
     suffix.
     """
     text = str(location)
@@ -65,7 +65,7 @@ def parse_location(location: str | Path) -> Location:
 
 
 def _is_folder(path: Path) -> bool:
-    """Whether it is a folder, or a pattern of some, that no format has."""
+    """Whether it is a folder, or a pattern of folders."""
     inside = any(part.suffix.lower() in _FORMATS for part in (path, *path.parents))
     if inside or path.suffix in (".n5", ".precomputed"):
         return False
@@ -82,7 +82,7 @@ def output_format(path: Path) -> Literal["hdf5", "zarr"]:
 
 
 def require_there(location: Location) -> None:
-    """Nothing when the file (for zarr: the folder) is there, else UserError with the nearest."""
+    """Raises UserError, with the nearest name, if the file (for zarr: the folder) is missing."""
     kind = _kind(location.path)
     wanted = "folder" if location.format in ("zarr", "sections") else "file"
     if kind != wanted:
@@ -90,10 +90,10 @@ def require_there(location: Location) -> None:
 
 
 def require_regular(path: Path) -> None:
-    """Nothing when the path is a file that can be read to its end, at once or behind links.
+    """Raises UserError unless the path is, or links to, a file that can be read to its end.
 
-    UserError for what is missing, and for folders, pipes, sockets and devices: reading those may
-    never end.
+    That is for a missing file, and for folders, pipes, sockets and devices: reading those may never
+    end.
     """
     kind = _kind(path)
     if kind != "file":
@@ -103,7 +103,7 @@ def require_regular(path: Path) -> None:
 def pick_dataset(keys: Sequence[str], wanted: str, *, where: Path) -> str:
     """The one of `keys` meant by `wanted`, which may be empty or name a group.
 
-    A single data set below the group is taken, else the one called `main`; else UserError.
+    A single data set below the group is chosen, else the one called `main`; else UserError.
     """
     prefix = f"{wanted}/" if wanted else ""
     below = [key for key in keys if key.startswith(prefix)]
@@ -124,7 +124,7 @@ def pick_dataset(keys: Sequence[str], wanted: str, *, where: Path) -> str:
 
 
 def _kind(path: Path) -> str:
-    """What lies there: file, folder, pipe, socket or device; UserError where nothing does."""
+    """What is there: file, folder, pipe, socket or device; UserError if there is nothing."""
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:

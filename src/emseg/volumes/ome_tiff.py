@@ -8,9 +8,9 @@ from emseg.volumes.location import require_regular
 
 
 def other_files(metadata: str | None, path: Path) -> list[Path]:
-    """The files beside `path` that its OME metadata (XML) names planes of, each once.
+    """The other files that the OME metadata (XML) of `path` names for planes, each once.
 
-    UserError for one that is missing: its planes would be, too.
+    UserError for a missing one: its planes would be missing too.
     """
     if not metadata:
         return []
@@ -19,7 +19,7 @@ def other_files(metadata: str | None, path: Path) -> list[Path]:
     found: dict[Path, None] = {}
     for element in root.iter():
         name = element.get("FileName") if element.tag.endswith("UUID") else None
-        # A file that was renamed still bears its own number.
+        # A renamed file still has its own UUID.
         if name is None or element.text == own or path.name == name:
             continue
         other = path.parent / name

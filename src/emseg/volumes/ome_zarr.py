@@ -20,7 +20,7 @@ from emseg.volumes.location import pick_dataset, require_regular
 # The files with the metadata of a group or an array.
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup")
 
-# Chunks of nothing but 0 are written too: so one that is missing is seen to be lost.
+# Chunks of zeros are written too, so that a missing chunk is known to be lost.
 ALL_CHUNKS = {"write_empty_chunks": True}
 
 
@@ -44,7 +44,7 @@ class ZarrArray:
             return np.asarray(self._array[region])
 
     def files(self) -> list[Path]:
-        """The files it draws from: the array's, and the metadata above it."""
+        """The files that it reads from: the array's, and the metadata above it."""
         inside = (self.path / self.key / name for name in files_below(self.path / self.key))
         return sorted({*inside, *_metadata_above(self.path, self.key)})
 
@@ -62,7 +62,7 @@ def create_zarr(folder: Path, layout: Layout) -> zarr.Array:
         shape=layout.shape,
         dtype=layout.dtype,
         chunks=layout.chunks,
-        # Level 1 writes half again as fast as the default level, at the same size.
+        # Level 1 writes 1.5 times as fast as the default level, at the same size.
         compressors=ZstdCodec(level=1),
         dimension_names=list(layout.attributes["axes"]),
         attributes=layout.attributes,
@@ -71,7 +71,7 @@ def create_zarr(folder: Path, layout: Layout) -> zarr.Array:
 
 
 def open_array(folder: Path) -> zarr.Array:
-    """The array in the folder, to be read; UserError when its metadata are broken."""
+    """The array in the folder, for reading; UserError if its metadata are broken."""
     for name in METADATA:
         if os.path.lexists(folder / name):
             require_regular(folder / name)
@@ -94,12 +94,12 @@ def arrays(path: Path, key: str = "", above: tuple[str, ...] = ()) -> Iterator[s
 
 
 def open_partial(folder: Path, dataset: str) -> zarr.Array:
-    """An array made by create_zarr, to be written on."""
+    """An array made by create_zarr, for more writing."""
     return zarr.open_array(store=str(folder / dataset), mode="r+", config=ALL_CHUNKS)
 
 
 def _metadata_above(path: Path, key: str) -> Iterator[Path]:
-    """Those of the groups above the array, where voxel size and axes may stand."""
+    """The metadata files of the groups above the array, which may hold voxel size and axes."""
     folder = path / key
     while folder != path:
         folder = folder.parent
@@ -115,7 +115,7 @@ def _multiscale(dataset: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
     if size and "offset" in attributes:
         origin = [0.0] * len(channels) + attributes["offset"]
         transforms.append({"type": "translation", "translation": origin})
-    # Without a unit the scale counts voxels: so readers see that the size is not known.
+    # Without a unit the scale counts voxels: readers see that the size is unknown.
     space = {"type": "space", **({"unit": "nanometer"} if size else {})}
     return {
         "axes": [
@@ -164,7 +164,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _named_axes(array: zarr.Array, place: Mapping[str, Any]) -> dict[str, Any]:
-    """What names the axes beside the array's own attributes: zarr 3 itself, and OME-Zarr."""
+    """Axis names outside the array's own attributes: those of zarr 3 itself, and of OME-Zarr."""
     named = {"multiscales": place["axes"]} if "axes" in place else {}
     names = getattr(array.metadata, "dimension_names", None)
     return named if names is None else {"dimension_names": list(names), **named}
@@ -192,7 +192,7 @@ def _place_of(scales: Mapping[str, Any], scale: Mapping[str, Any]) -> dict[str, 
     size, origin = np.ones(len(axes)), np.zeros(len(axes))
     # Transforms apply in order, those of the whole multiscale after those of the one scale.
     transforms = _transforms(scale) + _transforms(scales)
-    if any("path" in transform for transform in transforms):  # Its numbers are in an array.
+    if any("path" in transform for transform in transforms):  # Its numbers are stored in an array.
         return place
     for transform in transforms:
         if transform["type"] == "scale":

@@ -18,9 +18,9 @@ def read_padded(
     *,
     mode: PaddingMode,
 ) -> np.ndarray:
-    """The region, (Z, Y, X) or (C, Z, Y, X), with what lies outside the volume filled in.
+    """The region, (Z, Y, X) or (C, Z, Y, X), with voxels outside the volume filled in.
 
-    `reflect` mirrors at the first and last voxel, again and again where the region reaches far
+    `reflect` mirrors at the first and last voxel, repeatedly if the region extends far
     (an axis of one voxel is replicated); `replicate` repeats the face; `constant` is 0: as numpy's
     pad modes reflect, edge and constant. Only voxels that are needed are read. UserError for
     another mode, ValueError for an empty region.

@@ -1,4 +1,4 @@
-"""A volume in the making: filled slab by slab, resumed after a kill, visible when finished."""
+"""An unfinished volume: filled slab by slab, resumed after a kill, visible when finished."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,14 +15,14 @@ from emseg.volumes.location import MAIN, output_format
 
 
 class PartialVolume:
-    """`<path>.partial`, a zarr folder, with a ledger beside it, on the way to become `path`.
+    """`<path>.partial`, a zarr folder with a ledger next to it, which becomes `path` at the end.
 
-    Slabs along the first spatial axis come in order, of any thickness; whole rows of chunks go to
-    the disk, then with a hash into the ledger, so that a process killed at any moment resumes at
-    `done()` and no chunk has two writers. An older partial is taken up, as far as its rows are
-    those that were written, when its layout and the attributes `fingerprint` and `contents` are the
-    same, else it is thrown away. `path` ends in `.h5` or `.zarr`; arguments and what is stored are
-    those of write_volume. UserError when the folder refuses. Only one run may have it open.
+    Slabs along the first spatial axis come in order, of any thickness; whole rows of chunks are
+    written, then their hashes go into the ledger, so that a process killed at any moment resumes at
+    `done()` and no chunk has two writers. An older partial is continued, as far as its rows are
+    undamaged, if its layout and the attributes `fingerprint` and `contents` are the same; else it
+    is deleted. `path` ends in `.h5` or `.zarr`; arguments and what is stored are as for
+    write_volume. UserError if the folder cannot be written to. Only one run may have it open.
     """
 
     def __init__(
@@ -98,9 +98,9 @@ class PartialVolume:
                 self._store(row)
 
     def finish(self, *, old_to: Path | None = None) -> Path:
-        """The path of the volume, now whole and visible; what was there is at `old_to`, or gone.
+        """The path of the complete volume; an older one is moved to `old_to`, or deleted.
 
-        ValueError while slabs are missing, UserError where what was written is lost.
+        ValueError while slabs are missing, UserError if written data are lost.
         """
         if self._done != self._depth:
             raise ValueError(f"'{self.path}' is filled to {self._done} of {self._depth}")
@@ -121,7 +121,7 @@ class PartialVolume:
         return self.path
 
     def discard(self) -> None:
-        """Removes what was written; a prediction or segmentation that is finished stays."""
+        """Removes what was written; a finished prediction or segmentation stays."""
         with writing(self.path):
             discard(self._folder)
             discard(self._ledger)
@@ -138,7 +138,7 @@ class PartialVolume:
             yield number * self._layout.chunks[-3], row
 
     def _row_of(self, array: Any, number: int) -> np.ndarray | None:
-        """A row of chunks as it is on the disk, None where it cannot be read."""
+        """A row of chunks as it is on the disk, None if it cannot be read."""
         step = self._layout.chunks[-3]
         first, last = number * step, min((number + 1) * step, self._depth)
         try:
@@ -178,7 +178,7 @@ class PartialVolume:
             self._record()
 
     def _taken_up(self) -> Any:
-        """The array that an earlier run began, its sound rows counted as done; None without one."""
+        """The array that an earlier run began, its undamaged rows counted as done; or None."""
         from emseg.volumes.ome_zarr import open_partial
 
         rows = self._recorded()
@@ -186,7 +186,7 @@ class PartialVolume:
             return None
         try:
             array = open_partial(self._folder, self._layout.dataset)
-        # Metadata may be broken in any way; and it begins anew.
+        # Metadata may be broken in any way; then the volume is begun again.
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         if array.shape != self._layout.shape or array.dtype != self._layout.dtype:
@@ -199,12 +199,12 @@ class PartialVolume:
         return array
 
     def _recorded(self) -> list[str] | None:
-        """The hashes of the rows that the ledger tells of; None where it tells of none of this."""
+        """The hashes of the rows in the ledger; None if it belongs to another volume."""
         if not self._ledger.is_file() or not self._folder.is_dir():
             return None
         try:
             ledger = json.loads(self._ledger.read_text())
-        # Cut short by a loss of power, which a rename does not outlast, or edited.
+        # Edited, or cut short by a power failure, against which a rename does not protect.
         except (ValueError, RecursionError):
             return None
         if not isinstance(ledger, dict) or ledger.get("of") != self._identity:
@@ -214,7 +214,7 @@ class PartialVolume:
         return rows if fine and all(isinstance(row, str) for row in rows) else None
 
     def _start_anew(self) -> None:
-        # The ledger goes first: without it, what is left of the folder counts for nothing.
+        # The ledger is deleted first: without it, the rest of the folder is ignored.
         discard(self._ledger)
         discard(self._folder)
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -226,10 +226,10 @@ class PartialVolume:
 
 
 def unfinished_attributes(path: Path) -> dict[str, Any] | None:
-    """The attributes of the volume in the making that is to become `path`, None without one."""
+    """The attributes of the unfinished volume that is to become `path`, None without one."""
     described = path.with_name(f"{path.name}.partial") / MAIN / "zarr.json"
     try:
         attributes = json.loads(described.read_text())["attributes"]
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError):
-        return None  # Not there, or cut short: such a partial is begun anew.
+        return None  # Missing, or cut short: such a partial is begun again.
     return attributes if isinstance(attributes, dict) else None

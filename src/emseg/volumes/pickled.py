@@ -1,7 +1,7 @@
-"""Pickled graphs, read so that no file can run code, and none can bring the process down.
+"""Pickled graphs, read so that no file can run code or crash the process.
 
-A pickle names functions to be called. Here these are a few classes of containers and networkx, and
-stand-ins of our own for numpy's: what numpy itself makes of a damaged pickle may be a crash.
+A pickle names functions to be called. Here only a few classes of containers and networkx are
+allowed, and our own replacements for numpy's: numpy itself may crash on a damaged pickle.
 """
 
 import io
@@ -19,20 +19,20 @@ ALLOWED = {
     ("builtins", "dict"),
     ("collections", "OrderedDict"),
     ("networkx.classes.graph", "Graph"),
-    # A graph keeps the views of itself that it was once asked for.
+    # A graph stores the views of itself that were used before.
     ("networkx.classes.coreviews", "AdjacencyView"),
     ("networkx.classes.reportviews", "DegreeView"),
     ("networkx.classes.reportviews", "EdgeView"),
     ("networkx.classes.reportviews", "NodeView"),
 }
-# Types of arrays: truth values, numbers and texts.
+# Types of arrays: booleans, numbers and texts.
 KINDS = "biufcSU"
 
 
 def unpickled_graph(path: Path) -> Any:
-    """The networkx graph in the file, numpy arrays in it as what numpy takes for arrays.
+    """The networkx graph in the file; its arrays are objects that numpy converts to arrays.
 
-    UserError for anything else, and for what is neither a plain container, an array nor a graph.
+    UserError for any other object: only plain containers, arrays and graphs are allowed.
     """
     with path.open("rb") as file:
         try:
@@ -61,7 +61,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Type:
-    """A numpy type: its letters, and in its state the order of bytes."""
+    """A numpy type: its letters, and its byte order in the state."""
 
     def __init__(self, letters: str, *_: Any) -> None:
         self.letters, self.order = letters, ""
@@ -78,7 +78,7 @@ class _Type:
 
 
 class _Array:
-    """A numpy array, which is made by its state."""
+    """A numpy array, made from its state."""
 
     values: np.ndarray
 
@@ -105,7 +105,7 @@ def _from_buffer(content: Any, kind: _Type, shape: Any, order: str, axes: Any = 
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    # How bytes are written by protocols that have none.
+    # Protocols without bytes write them like this.
     if encoding != "latin1":
         raise ValueError(f"bytes in {encoding} are not read")
     return text.encode("latin1")

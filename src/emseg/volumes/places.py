@@ -1,4 +1,4 @@
-"""Where volumes lie with respect to each other: offsets in whole voxels of one grid."""
+"""Positions of volumes relative to each other: offsets in whole voxels of one grid."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 from emseg.errors import UserError
 from emseg.volumes.volume import Volume, open_volume
 
-# Relative: sizes of files are rounded, most of all those of TIFF and of 32-bit numbers.
+# Relative: sizes in files are rounded, especially in TIFF and in 32-bit numbers.
 SIZE_TOLERANCE = 1e-3
-# Voxels that an offset may be off a whole number.
+# Voxels by which an offset may differ from a whole number.
 OFFSET_TOLERANCE = 0.05
 
-# First voxels and those beyond the last.
+# First voxels, and one past the last.
 Region = tuple[tuple[int, ...], tuple[int, ...]]
 
 
@@ -27,11 +27,11 @@ def open_beside(location: str | Path, image: Volume) -> Volume:
 
 
 def begins_at(part: Volume, image: Volume) -> tuple[int, ...]:
-    """The voxel of the image that the first voxel of a label, mask or segmentation is.
+    """The voxel of the image at which the first voxel of a label, mask or segmentation lies.
 
-    Both have the same axes. It follows from their offsets where both have one, else they must have
-    one shape, and it is (0, 0, 0). UserError naming both where their voxels are of other sizes,
-    their shapes differ without a place for both, or offsets differ by parts of a voxel.
+    Both have the same axes. It follows from their offsets if both have one, else they must have the
+    same shape, and it is (0, 0, 0). UserError naming both if their voxel sizes differ, their shapes
+    differ without two offsets, or offsets differ by parts of a voxel.
     """
     _check_sizes(part, image)
     size = image.voxel_size or part.voxel_size
@@ -58,7 +58,7 @@ def begins_at(part: Volume, image: Volume) -> tuple[int, ...]:
 
 
 def one_sided_offset(part: Volume, image: Volume) -> str | None:
-    """What to warn of where only one of two volumes says that it does not begin at 0, or None."""
+    """A warning if only one of two volumes says that it does not begin at 0, else None."""
     one = next((volume for volume in (part, image) if volume.offset is not None), None)
     if one is None or (part.offset is None) == (image.offset is None) or not any(one.offset or ()):
         return None
@@ -67,7 +67,7 @@ def one_sided_offset(part: Volume, image: Volume) -> str | None:
 
 
 def check_on_grid(location: str, image: Volume, *, what: str) -> None:
-    """Nothing, or a UserError unless the file has just the image's voxels, in its order of axes.
+    """Raises UserError unless the file covers the image's voxels, in its order of axes.
 
     Axes that the file does not name are those of the image.
     """
@@ -90,7 +90,7 @@ def check_on_grid(location: str, image: Volume, *, what: str) -> None:
 
 
 def common_region(regions: Iterable[Region]) -> Region | None:
-    """The voxels that all regions have, or None."""
+    """The voxels that all regions share, or None."""
     firsts, stops = zip(*regions, strict=True)
     first = tuple(max(values) for values in zip(*firsts, strict=True))
     stop = tuple(min(values) for values in zip(*stops, strict=True))

@@ -16,16 +16,16 @@ from emseg.volumes.hdf5_sources import drawn_from, goes_on
 from emseg.volumes.location import parse_location
 from emseg.volumes.source import open_stored
 
-# Files of chunks that are counted; looking at more takes too long on a file system over a network.
+# Most chunk files that are counted; more would take too long on a network file system.
 MOST_COUNTED = 1_000_000
 
 
 @dataclass(frozen=True)
 class Presence:
-    """Of `total` parts of an array `present` are stored; `parts` says what they are.
+    """`present` of the `total` parts of an array are stored; `parts` says what they are.
 
-    Chunks; shards, of zarr 3, which have several chunks in a file; voxels, of an array in one piece
-    or a virtual data set. `at_least` when counting stopped early.
+    Chunks; shards of zarr 3, which have several chunks in a file; voxels of an array in one piece
+    or of a virtual data set. `at_least` if counting stopped early.
     """
 
     parts: str
@@ -39,15 +39,14 @@ class Presence:
 
     @property
     def absent(self) -> int:
-        """The number of parts that are not stored, 0 when they were not all counted."""
+        """The number of parts that are not stored, 0 if they were not all counted."""
         return 0 if self.at_least else self.total - self.present
 
 
 def presence(location: str | Path) -> list[Presence]:
-    """What is stored of the array at a location, and of those that a virtual data set is made of.
+    """What is stored of the array at a location, and of the sources of a virtual data set.
 
-    Nothing for TIFF. UserError as for open_volume, and for a link among the chunks that leads
-    nowhere.
+    Empty for TIFF. UserError as for open_volume, and for a broken link among the chunks.
     """
     parsed = parse_location(location)
     key = open_stored(parsed).key
@@ -77,14 +76,14 @@ def _of_data_set(node: h5py.Dataset) -> Presence:
         return Presence("chunks", node.id.get_num_chunks(), _grid_size(node.shape, node.chunks))
     if node.is_virtual:
         return Presence("voxels", _mapped(node), node.size)
-    # HDF5 makes room for an array in one piece when the first voxel is written.
+    # HDF5 allocates an array in one piece when the first voxel is written.
     return Presence("voxels", node.size if node.id.get_storage_size() else 0, node.size)
 
 
 def _mapped(node: h5py.Dataset) -> int:
-    """The voxels of a virtual data set that a source is named for."""
+    """The voxels of a virtual data set that have a source."""
     spaces = [entry.vspace for entry in node.virtual_sources()]
-    # One without an end goes on as far as its sources do, and the shape says how far that is.
+    # An unlimited one extends as far as its sources do, which the shape says.
     if any(goes_on(space) or space.get_select_type() == h5py.h5s.SEL_ALL for space in spaces):
         return node.size
     return reduce(lambda one, two: one.combine_select(two), spaces).get_select_npoints()

@@ -13,17 +13,17 @@ from emseg.volumes.location import PICTURES
 
 SUFFIXES = (*PICTURES, ".tif", ".tiff")
 _DIGITS = re.compile(r"(\d+)")
-# Modes of Pillow whose pixels are one number each.
+# Modes of Pillow with one number per pixel.
 _GREY = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L")
-# Names that an error lists.
+# Most names that an error lists.
 _LISTED = 6
 
 
 class SectionFolder:
-    """The section images of a folder as one array (z, y, x), or (z, y, x, c) of colours.
+    """The section images of a folder as one array (z, y, x), or (z, y, x, c) for colours.
 
     `key` is the pattern of their names, "" for all; each is a PNG, a JPEG or a TIFF of one page.
-    Where numbers are missing between the first and the last, `attributes` list them.
+    `attributes` list the numbers that are missing between the first and the last.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -63,10 +63,10 @@ def is_section(name: str) -> bool:
 
 
 def group_by_number(names: Iterable[str]) -> dict[str, dict[int, str]]:
-    """The names by what they have in common, and in each group by their number.
+    """The names, grouped by their common part, and in each group by their number.
 
-    A name's number is the only one in which it differs from others, else its last; * stands for it
-    in what they have in common. UserError where two names have one number.
+    A name's number is the only one in which it differs from others, else its last; in the common
+    part * stands for it. UserError if two names have the same number.
     """
     alike: dict[str, list[str]] = {}
     for name in names:
@@ -127,13 +127,13 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _gaps(files: Sequence[Path]) -> list[int]:
-    """The numbers that are missing in the names of a stack, where their numbers tell sections."""
+    """The numbers that are missing in the names of a stack, if they number sections."""
     groups = group_by_number(file.name for file in files).values()
     return [number for group in groups for number in missing_numbers(group)]
 
 
 def _header(file: Path) -> tuple[tuple[int, ...], str]:
-    """Shape and type of an image, none of whose pixels is read."""
+    """Shape and type of an image, without reading its pixels."""
     if file.suffix.lower() not in PICTURES:
         from emseg.volumes.tiff import page_header
 
@@ -153,7 +153,7 @@ def _pixels(file: Path) -> np.ndarray:
         return read_page(file)
     with _picture(file) as image:
         try:
-            # Palettes are each image's own: only their colours mean the same in all.
+            # Each image has its own palette: only the colours can be compared.
             return np.asarray(image if image.mode in _GREY else image.convert("RGB"))
         except (OSError, ValueError, SyntaxError) as error:
             raise UserError(f"cannot read the image '{file}': {error}") from error

@@ -74,7 +74,7 @@ def read_swc(files: Sequence[Path]) -> Iterator[Part]:
     """The skeletons of SWC files, one each."""
     for place, file in enumerate(files, 1):
         with warnings.catch_warnings():
-            # Of an empty file, which is refused in our words.
+            # numpy's warning of an empty file, for which we raise our own error.
             warnings.simplefilter("ignore", UserWarning)
             rows = np.loadtxt(file, comments="#", ndmin=2)
         if rows.size == 0 or rows.shape[1] != SWC_COLUMNS:

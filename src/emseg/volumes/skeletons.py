@@ -14,11 +14,11 @@ from emseg.volumes.location import require_regular
 from emseg.volumes.skeleton_formats import Part, read_graph, read_npz, read_swc
 
 SUFFIXES = (".pkl", ".pickle", ".npz", ".swc")
-# Of a voxel: what positions may fall short of its corner by, from sizes that are not exact.
+# Fraction of a voxel by which inexact sizes may place positions before its corner.
 ROUNDING = 1e-6
-# Voxels that a node's two positions may differ by, being rounded or smoothed.
+# Voxels by which a node's two positions may differ after rounding or smoothing.
 MOST_APART = 2.0
-# Voxels from the first that no volume is as long as; from there on floats do not tell them apart.
+# No volume is as long, in voxels; beyond it floats cannot represent single voxels.
 FURTHEST = 2.0**52
 
 
@@ -26,8 +26,8 @@ FURTHEST = 2.0**52
 class Skeletons:
     """Skeletons of several objects, as nodes and the edges that join two of one skeleton.
 
-    `ids` (S,) name the skeletons, `owner` (N,) is each node's place in `ids`, `voxels` (N, 3) and
-    `positions` (N, 3) where it lies, in voxels and in nm, both in the order of the stored axes,
+    `ids` (S,) name the skeletons, `owner` (N,) is each node's index in `ids`, `voxels` (N, 3) and
+    `positions` (N, 3) its position in voxels and in nm, both in the order of the stored axes,
     `edges` (E, 2) are pairs of nodes.
     """
 
@@ -38,7 +38,7 @@ class Skeletons:
     edges: np.ndarray
 
     def __post_init__(self) -> None:
-        # As kernels take them.
+        # The types that kernels need.
         for name, dtype in (("owner", np.int64), ("edges", np.int64), ("positions", np.float64)):
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype))
         ends = self.owner[self.edges]
@@ -69,8 +69,8 @@ def read_skeletons(
     Positions in nm lie in the space in which the volume begins at `offset` (nm), at 0 without one.
 
     - `.pkl`: an undirected networkx graph; nodes have `id` and `index_position` (voxels in stored
-      order), and `nm_position`, or else their positions are the voxels times their size. Nothing
-      but networkx, numpy and plain containers is unpickled.
+      order), and `nm_position`, or else their positions are the voxels times their size. Only
+      networkx, numpy and plain containers are unpickled.
     - `.npz`: `<id>/vertices_nm_zyx` and `<id>/edges` of each skeleton, or the flat arrays of
       em_erl (`skeleton_id`, `nodes` in nm, z, y, x, with the skeleton's place first,
       `edges_<place>`).
@@ -78,7 +78,7 @@ def read_skeletons(
       place in the order of names.
 
     UserErrors: no such file, another format, a missing attribute, an object that is not allowed,
-    edges to nodes that are not there, positions in nm that are of other voxels than those given.
+    edges to missing nodes, positions in nm that contradict those in voxels.
     """
     path = Path(path)
     files = skeleton_files(path)
@@ -98,7 +98,7 @@ def is_skeletons(path: str | Path) -> bool:
 
 
 def skeleton_files(path: Path) -> list[Path]:
-    """The files that hold the skeletons; a UserError where there are none, or of another format."""
+    """The files that hold the skeletons; UserError if there are none, or of another format."""
     if not path.exists() and not path.is_symlink():
         raise UserError(f"{path}: there are no skeletons")
     files = sorted(path.glob("*.swc")) if path.is_dir() else [path]
@@ -120,7 +120,7 @@ def _joined(
     axes: str | None = None,
     where: Path,
 ) -> Skeletons:
-    """All skeletons as one; with `axes` their positions, z, y, x, become those of the volume."""
+    """All skeletons in one object; with `axes` their z, y, x are put in the volume's order."""
     order = [0, 1, 2] if axes is None else ["zyx".index(axis) for axis in axes]
     size = np.asarray(voxel_size, np.float64)
     ids, owner, count = [], [], 0
@@ -143,7 +143,7 @@ def _joined(
         ids.append(part.name)
         owner += [place] * nodes
         positions.append(nm)
-        # The voxel that a place lies in: its corner is at 0.
+        # The voxel that contains a position: its corner is at 0.
         here = (nm - offset) / size
         if at is not None and part.positions is not None:
             _check_positions(part.name, at, nm / size, here, where)
@@ -157,7 +157,7 @@ def _joined(
 def _check_positions(
     name: int, voxels: np.ndarray, absolute: np.ndarray, here: np.ndarray, where: Path
 ) -> None:
-    """A UserError where positions in nm, in voxels, are not those in voxels beside them."""
+    """Raises UserError if positions in nm disagree with those given in voxels."""
     apart = [np.abs(places - voxels).max(axis=1, initial=0) for places in (absolute, here)]
     if len(voxels) and min(map(np.median, apart)) > MOST_APART:
         node = int(np.argmax(apart[1]))

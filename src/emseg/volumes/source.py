@@ -24,9 +24,9 @@ class StoredArray(Protocol):
 
 
 class StoredSource(StoredArray, Protocol):
-    """A source in a file: the key that was found, the attributes and the chunks stored there.
+    """A stored array in a file: its key, its attributes and its chunks.
 
-    `named_axes` is what names its axes outside of its attributes, by where it stands.
+    `named_axes` are axis names outside its attributes, by their place in the file.
     """
 
     key: str
@@ -35,32 +35,32 @@ class StoredSource(StoredArray, Protocol):
     chunks: tuple[int, ...] | None
 
     def files(self) -> list[Path]:
-        """Every file that it draws from."""
+        """Every file that it reads from."""
         ...
 
 
 def stated_axes(source: StoredSource) -> dict[str, Any]:
-    """What a file says of the axes of an array, as it is stored, by where it stands."""
+    """What a file says about the axes of an array, by the place in the file."""
     said = {name: source.attributes[name] for name in NAMING if name in source.attributes}
     return {**source.named_axes, **said}
 
 
 def open_source(location: Location) -> StoredSource:
-    """The stored array; UserError when file or key are missing, broken, empty or no numbers."""
+    """The stored array; UserError if file or key are missing, broken, empty or not numbers."""
     source = open_stored(location)
     check_array(source, where=f"'{location}'")
     return source
 
 
 def open_stored(location: Location) -> StoredSource:
-    """The same, of any type and shape."""
+    """The stored array, of any type and shape."""
     require_there(location)
     with one_line(f"cannot open '{location}' as {location.format}"):
         return _open(location)
 
 
 def check_array(source: StoredArray, *, where: str) -> None:
-    """Nothing, or UserError for an array without voxels or of anything but numbers."""
+    """Raises UserError for an array without voxels or with values that are not numbers."""
     if source.dtype.kind not in "biuf":
         raise UserError(f"{where} holds {source.dtype}, not numbers")
     if 0 in source.shape:
@@ -68,7 +68,7 @@ def check_array(source: StoredArray, *, where: str) -> None:
 
 
 def _open(location: Location) -> StoredSource:
-    # A format's library is imported when a file of it is opened, not before.
+    # A format's library is imported only when a file of that format is opened.
     if location.format == "hdf5":
         from emseg.volumes.hdf5 import Hdf5Array
 

@@ -18,7 +18,7 @@ from emseg.volumes.attributes import NANOMETRES
 from emseg.volumes.damage import one_line
 from emseg.volumes.ome_tiff import other_files
 
-# A page beyond this number of bytes has its size looked at: what packs best, zeros, packs so far.
+# Pages of more bytes have their size checked against the best compression, that of zeros.
 LARGE_PAGE = 1 << 28
 HIGHEST_COMPRESSION = 20_000
 
@@ -26,7 +26,7 @@ HIGHEST_COMPRESSION = 20_000
 class TiffStack:
     """The images of a TIFF file as one array, opened lazily and anew in every process.
 
-    That is its one series or, where it was written page by page, all its pages.
+    These are its single series or, if it was written page by page, all its pages.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +36,7 @@ class TiffStack:
         with _complaints(path), tifffile.TiffFile(path) as file:
             self._files = [path, *other_files(file.ome_metadata, path)]
             series = file.series[0]
-            # Pages that were appended, or packed in several ways, are a series each.
+            # Pages that were appended, or compressed differently, are a series each.
             self._paged = len(file.series) > 1
             if self._paged:
                 _check_alike(file, path)
@@ -74,7 +74,7 @@ class TiffStack:
                 return self._read_pages(self._opened, region)
 
     def files(self) -> list[Path]:
-        """The files it draws from, its own first."""
+        """The files that it reads from, its own first."""
         return self._files
 
     def _open(self) -> tifffile.TiffFile | np.memmap:
@@ -140,7 +140,7 @@ def _truncated(path: Path) -> UserError:
 
 
 def _check_alike(file: tifffile.TiffFile, path: Path) -> None:
-    """Nothing, or a UserError unless all pages of the file are sections of one stack."""
+    """Raises UserError unless all pages of the file are sections of one stack."""
     if file.is_ome:
         shapes = ", ".join(str(tuple(series.shape)) for series in file.series)
         raise UserError(f"'{path}' holds {len(file.series)} images ({shapes}), not one stack")
@@ -170,7 +170,7 @@ def _check_whole(
 
 
 def _check_strips(page: tifffile.TiffPage, path: Path) -> None:
-    # Of millions of strips that are not there tifffile would make a page for hours.
+    # With millions of missing strips tifffile would work on one page for hours.
     if math.prod(page.chunked) > len(page.dataoffsets):
         raise _truncated(path)
     stored = sum(page.databytecounts)
@@ -196,18 +196,18 @@ def _decode(page: tifffile.TiffPage | tifffile.TiffFrame, path: Path) -> np.ndar
 
 
 def _named_axes(letters: str, shape: tuple[int, ...], path: Path) -> list[str] | None:
-    """What the file says of its axes, or None: y and x are but rows and columns of its pages."""
+    """The axis names in the file, or None: y and x are only rows and columns of its pages."""
     if len(letters) < 4 and "s" in letters:
         raise UserError(f"'{path}' is one colour image of shape {shape}, not a stack")
     named = list(letters.replace("s", "c"))
     if len(letters) == 4 and letters.endswith("yxs"):
         return ["z", *named[1:]]
-    # Stacks come with sections filed under z, time, channel or no name at all.
+    # The sections of a stack may be stored along z, time, channel or an unnamed axis.
     return named if "z" in letters else None
 
 
 def _resolution(file: tifffile.TiffFile) -> dict[str, Any]:
-    # Only the metadata of ImageJ and OME say how far apart the sections are.
+    # Only ImageJ's and OME's metadata give the distance between sections.
     if file.is_imagej:
         size = _imagej_size(file.imagej_metadata, file.pages[0].tags)
     elif file.is_ome:

@@ -1,4 +1,4 @@
-"""A volume: a lazily read array that knows its axes, voxel size and place."""
+"""A volume: a lazily read array that knows its axes, voxel size and position."""
 
 import operator
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ class Volume:
     """A region of a stored array with three spatial axes and, perhaps, channels.
 
     `shape` and `axes` ("zyx" or "xyz") are spatial, in stored order. `channels` is None or their
-    number; they come first whatever their stored place. `voxel_size` and `offset` (of the first
-    voxel) are in nm and stored-axis order, None when unknown; `stored_size` is the voxel size that
-    the file has, which another may have replaced, `names_axes` whether it names a spatial axis.
-    Pickles without its file handle and reopens it in worker processes, forked or spawned.
+    number; they come first, wherever they are stored. `voxel_size` and `offset` (of the first
+    voxel) are in nm and stored-axis order, None when unknown; `stored_size` is the voxel size in
+    the file, which the config may have replaced, `names_axes` whether the file names a spatial
+    axis. Pickles without its file handle and reopens it in worker processes, forked or spawned.
     """
 
     location: str
@@ -72,7 +72,7 @@ class Volume:
         return np.array(block, dtype=self.dtype, order="C", copy=True if view else None)
 
     def view(self, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
-        """The voxels that `read` returns, not to be written to: not copied where in memory."""
+        """The voxels that `read` returns, read-only: not copied if they are in memory."""
         if not isinstance(self._source, np.ndarray) or self._chosen is not None:
             return self.read(start, stop)
         low, high = self._checked(start, stop)
@@ -84,7 +84,7 @@ class Volume:
         return block if self._channel_axis is None else np.moveaxis(block, self._channel_axis, 0)
 
     def crop(self, start: Sequence[int], stop: Sequence[int]) -> "Volume":
-        """A view of a region, lazy as the whole, its offset moved by start x voxel size."""
+        """A lazy view of a region, its offset moved by start x voxel size."""
         low, high = self._checked(start, stop)
         offset = None
         if self.voxel_size is not None:
@@ -99,9 +99,9 @@ class Volume:
         )
 
     def __getitem__(self, key: EllipsisType | tuple[slice, ...]) -> np.ndarray:
-        """The region of plain slices over the spatial axes, or with `...` the whole, as an array.
+        """The region given by slices of the spatial axes, or with `...` the whole, as an array.
 
-        Slices count as numpy's do; a step or a lone index raises ValueError.
+        Slices work as in numpy; a step or a single index raises ValueError.
         """
         parts = (slice(None),) * 3 if key is ... else key
         if not isinstance(parts, tuple) or not all(isinstance(part, slice) for part in parts):
@@ -112,11 +112,11 @@ class Volume:
         return self.read([start for start, _, _ in bounds], [stop for _, stop, _ in bounds])
 
     def select(self, channels: Sequence[int]) -> "Volume":
-        """A view of some channels, in the order given, lazy as the whole."""
+        """A lazy view of some channels, in the order given."""
         return replace(self, _chosen=self._stored_channels(channels))
 
     def in_order(self, axes: str) -> "Volume":
-        """The same volume with its axes in another order ("zyx" of an "xyz"), lazy as the whole."""
+        """A lazy view with the axes in another order ("zyx" of an "xyz")."""
         order = [self.axes.index(axis) for axis in axes]
         stored = [axis for axis in range(len(self._source.shape)) if axis != self._channel_axis]
         seen = [stored[axis] for axis in order]
@@ -139,7 +139,7 @@ class Volume:
         )
 
     def without_lone_channel(self) -> "Volume":
-        """The same volume, without its channel axis where that has the length 1."""
+        """The same volume, without its channel axis if that has the length 1."""
         if self._channel_axis is None or self._source.shape[self._channel_axis] > 1:
             return self
         seen = [axis for axis in range(len(self._source.shape)) if axis != self._channel_axis]
@@ -179,13 +179,12 @@ def open_volume(
     """The volume at a location, none of its voxels read.
 
     Locations: `a.h5`, `a.h5:key` or `a.h5/key` (also .hdf5, .hdf), `a.zarr`, `a.zarr/key` or
-    `a.zarr:key` (zarr 2 and 3, OME-Zarr 0.4 and 0.5), `a.tif`. Without a key, a lone data set is
-    taken, else `main`; a folder of section images, or `folder:pattern`, is a stack of them. `axes`
-    names the stored axes ("zyx", "xyz", "czyx", "tczyx" ...) where the file does not; axes of
-    length 1 that are not spatial are left out, and one image is a volume of one section.
-    `voxel_size` (nm, stored-axis order) wins over what the file says; the offset stays the same in
-    voxels then. UserError when anything is missing, ambiguous, empty or broken, and where `axes`
-    contradict the file.
+    `a.zarr:key` (zarr 2 and 3, OME-Zarr 0.4 and 0.5), `a.tif`. Without a key, a single data set is
+    used, else `main`; a folder of section images, or `folder:pattern`, is a stack of them. `axes`
+    names the stored axes ("zyx", "xyz", "czyx", "tczyx" ...) if the file does not; axes of length 1
+    that are not spatial are left out, and one image is a volume of one section. `voxel_size` (nm,
+    stored-axis order) overrides the file's; the offset stays the same in voxels then. UserError if
+    anything is missing, ambiguous, empty or broken, or if `axes` contradict the file.
     """
     parsed = parse_location(location)
     source = open_source(parsed)
@@ -234,7 +233,7 @@ def from_array(
 def read_attributes(location: str | Path) -> dict[str, Any]:
     """What is stored with the data set, as plain dicts, lists, strings, numbers and None.
 
-    Axes, resolution and offset (nm) that only OME or ImageJ metadata hold are among them.
+    This includes axes, resolution and offset (nm) that only OME or ImageJ metadata hold.
     """
     return open_source(parse_location(location)).attributes
 

@@ -23,13 +23,13 @@ def write_volume(
     dataset: str = MAIN,
     old_to: Path | None = None,
 ) -> None:
-    """Writes (Z, Y, X) or (C, Z, Y, X) to a `.h5` or `.zarr` (v3, OME-Zarr 0.5) at one stroke.
+    """Writes (Z, Y, X) or (C, Z, Y, X) to a `.h5` or `.zarr` (v3, OME-Zarr 0.5) in one step.
 
-    The array lies at `dataset` in both formats. `axes` are its stored axes, "c" first if it has
-    channels; `voxel_size` and `offset` are in nm and that order. The file replaces an older one
-    only when whole, which then lies at `old_to`, if that is given. Attributes are strings, numbers,
-    None, lists and dicts; with a `fingerprint` among them the volume gets a hash of its `content`.
-    UserError when the folder refuses.
+    The array is stored at `dataset` in both formats. `axes` are its stored axes, "c" first if it
+    has channels; `voxel_size` and `offset` are in nm and that order. The file replaces an older one
+    only when complete; the older one is moved to `old_to` if that is given. Attributes are strings,
+    numbers, None, lists and dicts; with a `fingerprint` among them the volume gets a hash of its
+    `content`. UserError if the folder cannot be written to.
     """
     path = Path(path)
     kind = output_format(path)

@@ -44,11 +44,11 @@ class CutBlur(ImageTransform):
 
 
 class Cutout(ImageTransform):
-    """With probability `p`, boxes of one size hold the value `fill` and no image.
+    """With probability `p`, boxes of one size are filled with the value `fill`.
 
-    How many is drawn from `count`; how many sections each takes, from `depth`, and how many pixels
-    square it is within them, from `side`, are drawn once for all. They lie anywhere in the patch,
-    and over each other. (DeVries and Taylor 2017; many of them, after SSNS-Net.)
+    Their number is drawn from `count`; their number of sections, from `depth`, and their side in
+    pixels, from `side`, are drawn once for all. They can be anywhere in the patch, and overlap.
+    (DeVries and Taylor 2017; many of them, after SSNS-Net.)
     """
 
     count: Count = (60, 100)
@@ -68,7 +68,7 @@ class Cutout(ImageTransform):
 
 
 def _coarse(box: np.ndarray, ratio: int) -> np.ndarray:
-    """Each square of `ratio` pixels with its mean; those at the far sides may be cut off."""
+    """Replaces each square of `ratio` pixels by its mean; those at the far sides may be cut off."""
     for axis in (1, 2):
         first = np.arange(0, box.shape[axis], ratio)
         counts = np.diff(np.append(first, box.shape[axis]))

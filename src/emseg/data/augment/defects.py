@@ -1,4 +1,4 @@
-"""Defects of sections, and of slices across any axis, that show in the image alone."""
+"""Defects of sections, and of slices across any axis, that change only the image."""
 
 import math
 from abc import abstractmethod
@@ -43,11 +43,11 @@ class _SectionDefect(ImageTransform):
 
 
 class MissingSections(_SectionDefect):
-    """With probability `p`, a few sections, or parts of them, hold one grey value and no image.
+    """With probability `p`, a few sections, or parts of them, get one grey value.
 
-    Their number is drawn from `sections`. Each is missing as a whole with probability `full`; else
-    the part on one side of a line along an axis, which is a fraction drawn from `part` of it. The
-    value is drawn from `fill`, for each section anew.
+    Their number is drawn from `sections`. A whole section is missing with probability `full`; else
+    the part on one side of a line along an axis, a fraction of it drawn from `part`. The value is
+    drawn from `fill` for each section.
     """
 
     sections: Count = (1, 2)
@@ -81,9 +81,9 @@ class MissingParts(_SectionDefect):
 class OutOfFocus(_SectionDefect):
     """With probability `p`, a few sections, or quarters of them, are blurred by a Gaussian.
 
-    Their number is drawn from `sections`, the standard deviation in pixels from `sigma`. A section
-    is blurred as a whole with probability `full`, else one of the four quarters that a random
-    point cuts it into. (DeepEM's defocus; the "motion blur" of other systems is this, too.)
+    Their number is drawn from `sections`, the standard deviation in pixels from `sigma`. A whole
+    section is blurred with probability `full`, else one of the four quarters around a random point.
+    (DeepEM's defocus; the "motion blur" of other systems is this, too.)
     """
 
     sections: Count = (1, 5)
@@ -102,7 +102,7 @@ class OutOfFocus(_SectionDefect):
 
 
 class SectionBlur(ImageTransform):
-    """With probability `p`, every section is blurred by a Gaussian of its own.
+    """With probability `p`, every section is blurred by its own Gaussian.
 
     Its standard deviation in pixels is drawn from `sigma`, and one of `widths`, odd numbers of
     pixels, is that of the square beyond which it is cut off (null: 3 sigma). (SSNS-Net's blur.)
@@ -122,8 +122,8 @@ class SectionBlur(ImageTransform):
 class Fold(RandomTransform):
     """With probability `p`, a few sections are folded along a line, which hides some tissue.
 
-    Their number is drawn from `sections`. The line goes at any angle through any point. On both
-    sides tissue lies nearer to it than it should: beside the line by a number of pixels drawn from
+    Their number is drawn from `sections`. The line has any angle and goes through any point. On
+    both sides tissue is pulled towards it: next to the line by a number of pixels drawn from
     `pull`, d pixels away by exp(-d / `reach`) of that. A band along the line, of a width in pixels
     drawn from `width`, holds one value, drawn from `fill`. Labels stay.
     """
@@ -188,9 +188,9 @@ class _SliceDefect(ImageTransform):
 
 
 class DropSlices(_SliceDefect):
-    """With probability `p`, slices across one of `axes` are lost: each holds the value `fill`.
+    """With probability `p`, slices across one of `axes` are lost: they get the value `fill`.
 
-    The axes are alike, and each slice is lost with probability `rate`.
+    All axes are equally likely, and each slice is lost with probability `rate`.
     """
 
     fill: Fraction = 0.0
@@ -202,8 +202,8 @@ class DropSlices(_SliceDefect):
 class ShiftSlices(_SliceDefect):
     """With probability `p`, slices across one of `axes` are shifted within their plane.
 
-    The axes are alike, and each slice is shifted with probability `rate`, by whole voxels within
-    +-`displacement` along both axes of its plane. What leaves at one side comes in at the other.
+    All axes are equally likely, and each slice is shifted with probability `rate`, by whole voxels
+    within +-`displacement` along both axes of its plane, cyclically.
     """
 
     displacement: Annotated[int, within(1)] = 10

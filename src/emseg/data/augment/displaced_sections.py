@@ -1,4 +1,4 @@
-"""Sections that do not lie where they should, or are gone: image and labels move together."""
+"""Displaced or missing sections: image and labels move together."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -23,11 +23,10 @@ class Misalignment(RandomTransform):
         after the cut    ----------[=========]--
 
     The shift along each axis is a whole number of pixels within +-`displacement`, not zero along
-    both; with `rotation` they are also turned by up to so many degrees, about the centre. Image
-    and labels move. A number of sections drawn from `missing` at the cut hold no image, but each
-    one number drawn from `fill`; their labels are shifted in equal steps from one side to the
-    other, and not turned.
-    (DeepEM's translation, and its missing sections at a misalignment.)
+    both; with `rotation` they are also rotated by up to so many degrees, about the centre. Image
+    and labels move. A number of sections drawn from `missing` at the cut have no image, but each
+    one value drawn from `fill`; their labels are shifted in equal steps from one side to the other,
+    and not rotated. (DeepEM's translation, and its missing sections at a misalignment.)
     """
 
     displacement: Pixels = 16
@@ -43,7 +42,7 @@ class Misalignment(RandomTransform):
     def change(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
         depth = size[0]
         count = min(int(rng.integers(*self.missing, endpoint=True)), max(depth - 2, 0))
-        # At least one section on each side, where there are so many.
+        # At least one section on each side, if there are so many.
         cut = int(rng.integers(1, max(depth - count, 2)))
         shift = _draw_shift(self.displacement, rng)
         result = _blank(sample, size)
@@ -87,10 +86,10 @@ class _SectionMoves(RandomTransform):
 
 
 class Slip(_SectionMoves):
-    """With probability `p`, a few single sections are shifted within their plane, those after not.
+    """With probability `p`, a few single sections are shifted within their plane, not those after.
 
-    Their number is drawn from `sections`; the shift is as of Misalignment. Labels stay, so that
-    what is predicted is where the tissue was, or go along with `move_labels`. (DeepEM's slip.)
+    Their number is drawn from `sections`; the shift is as in Misalignment. Labels stay, so that the
+    target is the original place of the tissue, or move too with `move_labels`. (DeepEM's slip.)
     """
 
     sections: Count = (1, 1)
@@ -101,10 +100,10 @@ class Slip(_SectionMoves):
 
 
 class SectionShifts(_SectionMoves):
-    """With probability `p`, each section but the first is hit with probability `rate`, and shifted.
+    """With probability `p`, each section but the first is shifted with probability `rate`.
 
-    The shift within its plane is as of Misalignment. With `follow` the first that is hit takes all
-    after it along, and there is no other. Labels stay, as of a Slip, or go along with
+    The shift within its plane is as in Misalignment. With `follow` only the first of them counts,
+    and all sections after it move with it. Labels stay, as in a Slip, or move too with
     `move_labels`. (SSNS-Net's misalignments.)
     """
 
@@ -119,10 +118,10 @@ class SectionShifts(_SectionMoves):
 
 
 class LostSections(RandomTransform):
-    """With probability `p`, a few neighbouring sections are not there: the others close up.
+    """With probability `p`, a few neighbouring sections are removed, without a gap.
 
-    Their number is drawn from `sections`; image and labels lose them, and the stack is read deeper
-    by as many.
+    Their number is drawn from `sections`; they are removed from image and labels, and as many more
+    sections are read.
     """
 
     sections: Count = (1, 1)
@@ -141,7 +140,7 @@ class LostSections(RandomTransform):
 
 
 def _draw_shift(most: int, rng: np.random.Generator) -> np.ndarray:
-    """Whole pixels along axes 1 and 2, each place within +-`most` but the old one alike."""
+    """Whole pixels along axes 1 and 2, uniform within +-`most`, but not both 0."""
     side = 2 * most + 1
     place = int(rng.integers(side * side - 1))
     place += place >= side * side // 2
@@ -154,7 +153,7 @@ def _blank(sample: Sample, size: Size) -> Sample:
 
 
 def _shifted(sample: Sample, sections: slice, size: Size, shift: np.ndarray) -> Sample:
-    """Some sections as far as the size goes within them, seen `shift` from their middle."""
+    """Some sections, cropped to the size within them, at `shift` from their middle."""
     inside = [
         slice((n - part) // 2 + move, (n + part) // 2 + move)
         for n, part, move in zip(sample.size[1:], size[1:], shift, strict=True)
@@ -163,7 +162,7 @@ def _shifted(sample: Sample, sections: slice, size: Size, shift: np.ndarray) -> 
 
 
 def _place(result: Sample, first: int, sections: Sample) -> None:
-    """Write the sections over those of the result from the first on."""
+    """Writes the sections over those of the result, from `first` on."""
     to = slice(first, first + sections.size[0])
     copy_planes(sections.image, result.image[:, to])
     copy_planes(sections.labels, result.labels[to])

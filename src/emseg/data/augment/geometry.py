@@ -23,7 +23,7 @@ class Flip(RandomTransform):
     axes: Annotated[Sequence[int], AXES] = (0, 1, 2)
 
     def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        # Whether it fires is drawn for each axis.
+        # Whether it acts is drawn for each axis.
         return self.change(sample, size, rng)
 
     def change(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
@@ -34,7 +34,7 @@ class Flip(RandomTransform):
 
 
 class Rot90(RandomTransform):
-    """With probability `p`, one, two or three quarter turns in the plane of two axes."""
+    """With probability `p`, a rotation by 90, 180 or 270 degrees in the plane of two axes."""
 
     axes: Annotated[tuple[int, int], PLANE] = (1, 2)
 
@@ -51,9 +51,9 @@ class Rot90(RandomTransform):
 
 
 class Permute(RandomTransform):
-    """With probability `p`, `axes` change places: every order of them, the old one too, alike.
+    """With probability `p`, `axes` are permuted: all orders, the old one too, are equally likely.
 
-    Of two axes that is a transpose in half of the cases. After Flip over the same axes with p 0.5,
+    For two axes that is a transpose in half of the cases. After Flip over the same axes with p 0.5,
     all symmetries of the square (two axes) or the cube (three) are equally likely.
     """
 

@@ -1,4 +1,4 @@
-"""Changes of intensity; afterwards the image saturates at 0 and 1, as the detector did.
+"""Changes of intensity; afterwards the image is clipped to [0, 1], as in the detector.
 
 A stored uint8 image stays uint8, 255 being 1: a change is then a table of 256 levels.
 """
@@ -48,7 +48,8 @@ class Contrast(ImageTransform):
 class Gamma(ImageTransform):
     """With probability `p`, every voxel is raised to one power.
 
-    The power's logarithm is uniform over `gamma`, so that [1/g, g] darkens and lightens alike.
+    The power's logarithm is uniform over `gamma`, so that [1/g, g] darkens and lightens equally
+    often.
     """
 
     gamma: Powers = (0.9, 1.1)
@@ -60,12 +61,12 @@ class Gamma(ImageTransform):
 
 
 class Grayscale(ImageTransform):
-    """With probability `p`, x becomes (gain x + shift) ** gamma, saturating before the power.
+    """With probability `p`, x becomes (gain x + shift) ** gamma, clipped before the power.
 
-    `gain` and `shift` are drawn uniformly, the logarithm of `gamma` is. `scope` says for what they
-    are drawn: the whole `volume`, each `section`, or `mixed`: each section as a whole, or, with
-    probability 1/2, each of the four quarters that a random point cuts it into, every one with
-    probability 1/2. (DeepEM's is mixed; its "0.5" is a gain of 0.75 to 1.25.)
+    `gain` and `shift` are drawn uniformly, the logarithm of `gamma` is. `scope` says where they are
+    drawn: for the whole `volume`, each `section`, or `mixed`: each whole section or, with
+    probability 1/2, each of the four quarters around a random point, each quarter with probability
+    1/2. (DeepEM's is mixed; its "0.5" is a gain of 0.75 to 1.25.)
     """
 
     gain: NotNegative = (0.75, 1.25)
@@ -118,7 +119,7 @@ def apply_curve(
 ) -> None:
     """Change every intensity x in [0, 1] of an image, or within a box of it, to curve(x), in place.
 
-    What leaves [0, 1] saturates; uint8 is rounded to the nearest level.
+    Results are clipped to [0, 1]; uint8 is rounded to the nearest level.
     """
     box = box or tuple(slice(0, n) for n in image.shape[1:])
     if image.dtype == np.uint8:

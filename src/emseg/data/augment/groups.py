@@ -1,4 +1,4 @@
-"""Transforms that follow each other, or of which one is drawn."""
+"""Sequences of transforms, and random choices of one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from emseg.errors import UserError, unknown_name
 
 
 class _Group(Transform):
-    """Several named transforms, of which `_active` are there."""
+    """Several named transforms, of which `_active` are used."""
 
     _active: dict[str, Transform]
 
@@ -26,7 +26,7 @@ class _Group(Transform):
     def check(
         self, patch_size: Sequence[int], axes: str = "zyx", *, where: str = "augment"
     ) -> None:
-        """Check that the transforms are made for such patches.
+        """Checks that the transforms fit such patches.
 
         Args:
             patch_size: voxels per axis.
@@ -34,8 +34,8 @@ class _Group(Transform):
             where: the group's key, for messages.
 
         Raises:
-            UserError: for a transform that exchanges axes of unequal size, or takes for sections
-                what are none in volumes with these axes.
+            UserError: for a transform that exchanges axes of unequal size, or needs sections along
+            an axis that has none in volumes with these axes.
         """
         for name, transform in self._active.items():
             if transform.in_sections and axes[0] != "z":
@@ -53,9 +53,9 @@ class _Group(Transform):
 
 @dataclass(kw_only=True)
 class Pipeline(_Group):
-    """Named transforms, applied in the order in which they are named.
+    """Named transforms, applied in the given order.
 
-    None takes one away, and one with a `p` of 0 is not there: it needs no margin.
+    None removes one, and one with a `p` of 0 is left out: it needs no margin.
     """
 
     transforms: dict[str, Transform | None] = field(default_factory=dict)
@@ -77,8 +77,8 @@ class Pipeline(_Group):
         return sample.centre(size)
 
     def _plan(self, size: Size) -> list[tuple[Transform, Size, Size]]:
-        """Each transform, in order, with what it takes and gives: later margins add up."""
-        # Every sample of a data set has one size.
+        """Each transform, in order, with its input and output size: later margins add up."""
+        # All samples of a data set have one size.
         if size not in self._plans:
             plan: list[tuple[Transform, Size, Size]] = []
             wanted = size
@@ -92,10 +92,10 @@ class Pipeline(_Group):
 
 @dataclass(kw_only=True)
 class OneOf(_Group):
-    """With probability `p`, one of the named transforms, by `weights` (null: all alike).
+    """With probability `p`, one of the named transforms, by `weights` (null: equally likely).
 
-    Every transform has a weight then; weights are relative. One with a weight of 0 is not there:
-    it needs no margin.
+    If given, every transform needs a weight; weights are relative. One with a weight of 0 is left
+    out: it needs no margin.
     """
 
     transforms: dict[str, Transform | None] = field(default_factory=dict)

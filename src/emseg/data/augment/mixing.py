@@ -1,4 +1,4 @@
-"""Samples made of two: an object pasted beside itself, an image that shines through another."""
+"""Mixed samples: an object pasted at a second place, an image blended with another."""
 
 from typing import Annotated
 
@@ -12,9 +12,9 @@ from emseg.data.intensity import to_unit
 class CopyPaste(RandomTransform):
     """With probability `p`, one object is copied to another place, image and labels.
 
-    An object of at least `min_size` voxels, each alike, is mirrored within sections along each
-    axis with probability 1/2, and moved by up to half the sample within them. It covers what it
-    meets, but for unlabelled voxels, and is an object of its own: its label is new.
+    An object of at least `min_size` voxels, all equally likely, is mirrored within sections along
+    each axis with probability 1/2, and moved by up to half the sample within them. It covers other
+    objects, but not unlabelled voxels, and gets a new label.
     """
 
     min_size: Annotated[int, within(1)] = 100
@@ -40,9 +40,9 @@ class CopyPaste(RandomTransform):
 
 
 class Mixup(RandomTransform):
-    """With probability `p`, another crop of the data set shines through the image.
+    """With probability `p`, the image is blended with another crop of the data set.
 
-    The image's own share is drawn from `ratio`; labels stay. The other crop is not augmented.
+    The image's weight is drawn from `ratio`; labels stay. The other crop is not augmented.
     """
 
     ratio: Fractions = (0.7, 0.9)
@@ -62,5 +62,5 @@ class Mixup(RandomTransform):
 
 
 def _unused(ids: np.ndarray) -> int:
-    """The smallest label above 0 that is not there: the largest may have no successor."""
+    """The smallest unused label above 0: the largest may have no successor."""
     return int(np.setdiff1d(np.arange(1, len(ids) + 2), ids)[0])

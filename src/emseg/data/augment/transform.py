@@ -1,4 +1,4 @@
-"""The sample that transforms change at random, and what every transform has.
+"""The sample that transforms change at random, and the base classes of transforms.
 
 A transform says how many voxels it needs around what it returns, and returns that much less:
 
@@ -29,10 +29,9 @@ Size = tuple[int, int, int]
 class Sample:
     """An image (C, Z, Y, X), uint8 or float32 in [0, 1], and its labels (Z, Y, X), int32.
 
-    Label 0 is background, -1 unlabelled. The arrays may be read-only views of a volume: who
-    writes into the image takes `own_image`, so that a writeable one may be changed in place.
-    `draw` reads another crop of a size from the data set, not augmented, for transforms that mix
-    two.
+    Label 0 is background, -1 unlabelled. The arrays may be read-only views of a volume: to write
+    into the image use `own_image`; a writeable one may be changed in place. `draw` reads another
+    crop of a given size from the data set, not augmented, for transforms that mix two.
     """
 
     image: np.ndarray
@@ -50,11 +49,11 @@ class Sample:
         return Sample(image, self.labels, self.draw)
 
     def with_arrays(self, image: np.ndarray, labels: np.ndarray) -> "Sample":
-        """Another image and labels of what may be another size."""
+        """Other image and labels, perhaps of another size."""
         return Sample(image, labels, self.draw)
 
     def own_image(self) -> np.ndarray:
-        """The image where it may be written to and lies in C order, else a copy that does."""
+        """The image if it is writeable and in C order, else a copy that is."""
         return owned(self.image)
 
     def centre(self, size: Size) -> "Sample":
@@ -73,31 +72,31 @@ class Transform(Protocol):
 
     @property
     def equal_axes(self) -> tuple[int, ...]:
-        """Axes that it exchanges, on which the patch must have one size."""
+        """Axes that it exchanges, along which the patch must have equal sizes."""
         return ()
 
     @property
     def in_sections(self) -> bool:
-        """Whether it takes the planes across axis 0 for sections."""
+        """Whether it needs the planes across axis 0 to be sections."""
         return False
 
     def margin(self, size: Size) -> Size:
-        """Voxels per axis that it needs beyond each face to return a sample of `size`."""
+        """The voxels per axis that it needs beyond each face to return a sample of `size`."""
         return (0, 0, 0)
 
     def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        """A sample of `size` from one that has the margin around it, changed or its middle."""
+        """A sample of `size`, changed or just the middle, from one with the margin."""
         ...
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 @dataclass(frozen=True, kw_only=True)
 class RandomTransform(Transform):
-    """The base of a transform that fires with probability `p`.
+    """The base of a transform that acts with probability `p`.
 
-    A subclass has a method `change`, and `margin` and the like where those of Transform are not
-    right. Its annotated attributes are its settings, which become the fields of a frozen dataclass
-    and are compared with the rules in their annotations (`emseg.bounds`).
+    A subclass has a method `change`, and overrides `margin` and the like if needed. Its annotated
+    attributes are its settings, which become the fields of a frozen dataclass and are checked by
+    the rules in their annotations (`emseg.bounds`).
     """
 
     p: Fraction = 0.5
@@ -116,7 +115,7 @@ class RandomTransform(Transform):
 
     @abstractmethod
     def change(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        """The changed sample of `size`, from one that has the margin around it."""
+        """The changed sample of `size`, from one with the margin."""
 
 
 class ImageTransform(RandomTransform):
@@ -142,7 +141,7 @@ def enlarged(size: Size, margin: Size) -> Size:
 
 
 def draw_sections(count: tuple[int, int], depth: int, rng: np.random.Generator) -> list[int]:
-    """Different sections, in order; their number is drawn from `count`, or all where so many."""
+    """Distinct sections, in order; their number is drawn from `count`, at most all."""
     number = min(int(rng.integers(*count, endpoint=True)), depth)
     return sorted(int(z) for z in rng.choice(depth, number, replace=False))
 
@@ -159,7 +158,7 @@ def draw_box(
 def draw_quarters(
     section: tuple[int, int], rng: np.random.Generator
 ) -> Iterator[tuple[slice, slice]]:
-    """The four quarters, some perhaps empty, that a random point cuts a section into."""
+    """The four quarters of a section around a random point, some perhaps empty."""
     row, column = (int(rng.integers(n + 1)) for n in section)
     for rows in (slice(0, row), slice(row, section[0])):
         for columns in (slice(0, column), slice(column, section[1])):
@@ -169,5 +168,5 @@ def draw_quarters(
 def draw_power(gamma: tuple[float, float], rng: np.random.Generator) -> float:
     """A power whose logarithm is uniform over the interval."""
     low, high = gamma
-    # A Python float: one of numpy's would make float64 of float32 images.
+    # A Python float: a numpy float would turn float32 images into float64.
     return math.exp(rng.uniform(math.log(low), math.log(high)))

@@ -1,4 +1,4 @@
-"""Smooth deformations: image interpolated, labels of the nearest voxel, from a larger crop."""
+"""Smooth deformations of a larger crop: interpolated images, labels of the nearest voxel."""
 
 import math
 from typing import Annotated
@@ -9,21 +9,21 @@ from emseg.bounds import Fraction, NotNegative, interval, or_none, several, with
 from emseg.data.augment.transform import RandomTransform, Sample, Size, draw_power
 from emseg.kernels.warp import spline_field, warp_sections, warp_volume
 
-# Voxels; places are float32, and must not fall off the crop by their rounding.
+# Voxels; positions are float32, and rounding must not move them out of the crop.
 SLACK = 1e-3
 Three = tuple[float, float, float]
 
 
 class Affine(RandomTransform):
-    """With probability `p`, the sample is turned, scaled and sheared about its centre.
+    """With probability `p`, the sample is rotated, scaled and sheared about its centre.
 
     Angles are uniform within +-`rotation` degrees about axes 0, 1, 2; each axis is magnified by
     a factor within 1 +- `scale`; a voxel moves along each axis by up to `shear` times its distance
     from the centre along each other axis, `shear` being that of the planes (1, 2), (0, 2), (0, 1).
-    By default sections are turned within themselves. Distances are in voxels.
+    By default sections are rotated within their plane. Distances are in voxels.
 
-    The crop is as large as the strongest change needs, or `reach` voxels per axis at most: what is
-    not seen then is 0 in the image and unlabelled.
+    The margin is as large as the strongest change needs, but at most `reach` voxels per axis:
+    places beyond it are 0 in the image and unlabelled.
     """
 
     rotation: Annotated[Three, several(3, within(0, 180))] = (45.0, 0.0, 0.0)
@@ -55,7 +55,7 @@ class Affine(RandomTransform):
         return warp(sample, size, matrix, to, in_sections=self.in_sections)
 
     def _matrix(self, rng: np.random.Generator) -> np.ndarray:
-        """From a place in the result to its place in the sample, both from the centres."""
+        """From a position in the result to that in the sample, both relative to the centres."""
         matrix = np.diag(1 / (1 + rng.uniform(np.negative(self.scale), self.scale)))
         matrix = _shears([tuple(rng.uniform(-s, s, 2)) for s in self.shear]) @ matrix
         for axis, degrees in enumerate(self.rotation):
@@ -66,8 +66,8 @@ class Affine(RandomTransform):
 class Rescale(RandomTransform):
     """With probability `p`, all sections are magnified about their centre by one factor.
 
-    Its logarithm is uniform over `factor`, so that [1/f, f] makes smaller and larger alike. Image
-    and labels go together; below 1 more is read around the patch.
+    Its logarithm is uniform over `factor`, so that [1/f, f] shrinks and enlarges equally often.
+    Image and labels change together; factors below 1 need a margin.
     """
 
     factor: Annotated[tuple[float, float], interval(0.1)] = (0.667, 1.5)
@@ -125,7 +125,7 @@ class Elastic(RandomTransform):
         points = rng.uniform(
             -1, 1, (sections.shape[1], len(limits), rows.shape[1], columns.shape[1])
         ).astype(np.float32)
-        # Matrices so small that threads of a linear algebra library would only wait on each other.
+        # The matrices are so small that threads of a linear algebra library would be slower.
         joined = np.einsum("fz,zcyx->fcyx", sections, points)
         field = spline_field(rows, joined, columns)
         for axis, limit in enumerate(limits):
@@ -163,12 +163,12 @@ def warp(
 
 
 def middle(size: Size) -> np.ndarray:
-    """The place (3,) of the centre of an array, in voxels."""
+    """The position (3,) of the centre of an array, in voxels."""
     return (np.array(size) - 1) / 2
 
 
 def _spline(size: int, spacing: float) -> np.ndarray:
-    """(size, control points): how much of each point's value a voxel takes; rows sum to 1."""
+    """(size, control points): the weight of each control point for a voxel; rows sum to 1."""
     at = np.arange(size) / spacing
     first = np.floor(at).astype(int)
     t = at - first
@@ -199,11 +199,11 @@ def _shears(pairs: list[tuple[float, float]]) -> np.ndarray:
 
 
 def _turned(extent: np.ndarray, axis: int, most: float) -> np.ndarray:
-    """How far a box of half sizes `extent` reaches when it is turned by up to `most`."""
+    """The extent of a box of half sizes `extent` when it is rotated by up to `most`."""
     first, second = _other_axes(axis)
     reached = extent.copy()
     for one, other in ((first, second), (second, first)):
-        # The corner reaches farthest where it lies on the axis.
+        # A corner extends farthest when it is on the axis.
         angle = min(most, math.atan2(extent[other], extent[one]))
         reached[one] = extent[one] * math.cos(angle) + extent[other] * math.sin(angle)
     return reached
