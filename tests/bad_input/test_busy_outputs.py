@@ -2,7 +2,9 @@
 
 import json
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,15 @@ def test_modes(refusal: Callable[..., str], path: Path, words: list[str]) -> Non
         "wait until it has ended",
     ]
     holds(refusal(*words), parts)
+
+
+def test_a_study_that_another_run_is_creating(refusal: Callable[..., str]) -> None:
+    """Optuna makes its tables one by one."""
+    busy(RUN / "tune" / "tiny_tuning")
+    with closing(sqlite3.connect(RUN / "tune" / "tiny_tuning.sqlite3")) as file:
+        file.execute("create table studies (study_id integer)")
+    message = refusal("--mode", "tune", "--checkpoint", CHECKPOINT)
+    holds(message, [f"'{RUN / 'tune' / 'tiny_tuning'}'", "emseg --mode first"])
 
 
 @pytest.mark.parametrize(

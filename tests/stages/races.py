@@ -39,6 +39,7 @@ inference: {window: {overlap: 0.5, window_size: [8, 32, 32]}}
 monitor: {logging: {images: {n_images: 0}}}
 tune: {n_trials: 3, search_space: {threshold: {low: 0.3, high: 0.7}}}
 """
+REFUSED = ("worked at by another run", "is reached already, nothing is left to train")
 MODES = ("infer", "test", "tune", "train")
 
 
@@ -116,7 +117,8 @@ def _race(words: list[str], delay: float) -> str:
         return "both"
     lines = [text.strip().splitlines()[-1:] for text in said]
     refused = [line for line, code in zip(lines, codes, strict=True) if code == 2]
-    if sorted(codes) == [0, 2] and "worked at by another run" in str(refused):
+    # The second run of a training that ended before has nothing left to do.
+    if sorted(codes) == [0, 2] and any(words in str(refused) for words in REFUSED):
         return "one refused"
     return f"codes {codes}: {said}"
 

@@ -48,9 +48,11 @@ def tune_decoder(
         rehearsed_sources(replace(session, loaded=tested))
     name = root.tune.study_name or f"{root.experiment_name}_tuning"
     trained_in = run_of(checkpoint)
-    if trained_in is not None:
-        check_study_file(trained_in / "tune" / f"{name}.sqlite3")
     with ExitStack() as locks:
+        if trained_in is not None and (trained_in / "tune").is_dir():
+            # Locked first: a study that another run is about to create is not complete.
+            session.lock(trained_in / "tune" / name, locks)
+            check_study_file(trained_in / "tune" / f"{name}.sqlite3")
         subfolder = "" if same else "tune"
         predictions = infer_sources(session, checkpoint, sources, locks, subfolder=subfolder)
         run = run_of(next(iter(predictions.values())))
