@@ -224,7 +224,7 @@ def test_results_of_before_the_hash_are_current_but_cannot_be_verified(here):
         names.remove("content")
         attributes["json_attributes"] = json.dumps(names)
         del attributes["content"]
-    facts = {"inputs": [], "tell": told.append}
+    facts = {"inputs": [], "report": told.append}
     found = [
         find_current(Path(), "im_prediction", FACTS["fingerprint"], verify=verify, **facts)
         for verify in (False, True)
