@@ -63,15 +63,6 @@ def test_an_official_file_becomes_an_image_and_its_clefts():
     np.testing.assert_array_equal(labels, expected)
 
 
-def test_an_official_file_is_read_in_place():
-    image = official("a.hdf", clefts=clefts_of(), offset=(40, 16, 24), shape=(40, 40, 50))
-    raw, clefts = (open_volume(f"a.hdf:volumes/{key}") for key in ("raw", "labels/clefts"))
-    assert (raw.axes, raw.voxel_size, clefts.voxel_size) == ("zyx", (40, 4, 4), (40, 4, 4))
-    assert clefts.offset == (40, 16, 24)
-    np.testing.assert_array_equal(raw[...], image)
-    np.testing.assert_array_equal(clefts[...], clefts_of())
-
-
 @pytest.mark.parametrize("raw_offset", [None, (-80.0, 0.0, 4.0)])
 def test_a_padded_image_is_cut_to_its_labels(raw_offset):
     offset = (120.0, 20.0, 44.0)

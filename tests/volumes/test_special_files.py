@@ -11,6 +11,7 @@ import zarr
 
 from emseg.cli import main
 from emseg.datasets.alignment import read_alignment
+from emseg.datasets.cremi_files import read_annotations
 from emseg.errors import UserError
 from emseg.volumes import identity, open_volume
 from emseg.volumes.presence import presence
@@ -76,6 +77,7 @@ USES = [
     (skeletons, "a.swc"),
     (identity, "a.swc"),
     (read_alignment, "a.json"),
+    (read_annotations, "a.hdf"),
 ]
 COMMANDS = [
     (command("inspect", "NAME"), "a.h5"),
