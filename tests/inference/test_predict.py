@@ -139,7 +139,9 @@ def test_a_pointwise_network_gives_the_same_in_any_windows(shape, blending, opti
         **options,
     )
     whole = pointwise(torch.from_numpy(image)[None, None])[0].numpy()
-    np.testing.assert_allclose(result, whole, rtol=0, atol=1e-6)
+    # With an overlap of 3/4 up to 4^3 windows are added up in float32, each sum rounded.
+    atol = 4**3 * np.finfo(np.float32).epsneg * max(1, np.abs(whole).max())
+    np.testing.assert_allclose(result, whole, rtol=0, atol=atol)
 
 
 @settings(deadline=None, max_examples=40)
