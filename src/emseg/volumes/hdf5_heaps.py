@@ -5,6 +5,7 @@ specification, III.E.
 """
 
 import mmap
+from functools import lru_cache
 from pathlib import Path
 
 # "GCOL", version 1, three reserved bytes; then the collection's size in 8 bytes.
@@ -18,9 +19,15 @@ LARGEST_SEARCHED = 1 << 26
 
 def damaged_heap(path: Path) -> int | None:
     """The byte at which a global heap has an endless object, None if there is no such object."""
-    size = path.stat().st_size
-    if not _HEAD_BYTES <= size <= LARGEST_SEARCHED:
+    facts = path.stat()
+    if not _HEAD_BYTES <= facts.st_size <= LARGEST_SEARCHED:
         return None
+    return _search(path, (facts.st_ino, facts.st_size, facts.st_mtime_ns))
+
+
+# A file is opened for each of its links; `state` makes a changed file another one.
+@lru_cache(maxsize=256)
+def _search(path: Path, state: tuple[int, ...]) -> int | None:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stored:
         start = stored.find(_HEAD)
         while start >= 0:
