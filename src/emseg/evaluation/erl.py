@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -51,34 +52,45 @@ def nerl(
     if not lengths.any():
         raise UserError("the skeletons have no edges of any length: run lengths need some")
     segments = np.ascontiguousarray(node_segments, np.int64)
-    # Pair p is a skeleton in a segment, with some of its nodes and a run of its edges, in nm.
     pair, skeleton, segment, nodes = count_nodes(skeletons.owner, segments)
     run, splits, _ = add_runs(
         skeletons.edges, skeletons.edge_lengths, segments, pair, len(skeleton)
     )
     place = np.unique(segment, return_inverse=True)[1]
-
-    def merging(counted: np.ndarray) -> np.ndarray:
-        """Per pair (P,) bool, whether its segment is in two of the `counted` pairs or more."""
-        return (np.bincount(place[counted], minlength=len(segment)) >= 2)[place]
-
-    def erl(tolerance: float) -> float:
-        counted = nodes > tolerance
-        joining = merging(counted)
-        joined = np.zeros(len(lengths), bool)
-        joined[skeleton[counted & joining]] = True
-        # As defined by BANIS: any skeleton that some segment joins loses its runs in all of them.
-        lost = joining & joined[skeleton]
-        return float(np.square(run[~lost]).sum() / lengths.sum())
-
-    strict, longest = erl(0), float(np.square(lengths).sum() / lengths.sum())
+    overlaps = _Overlaps(skeleton, place, nodes, run, lengths)
+    strict, longest = overlaps.erl(0), float(np.square(lengths).sum() / lengths.sum())
     numbers = {"erl": strict, "max_erl": longest}
     for tolerance in tolerances:
         name = "nerl" if tolerance == 0 else f"nerl_{tolerance:g}"
-        numbers[name] = (strict if tolerance == 0 else erl(tolerance)) / longest
-    merged = merging(nodes > 0)
+        numbers[name] = (strict if tolerance == 0 else overlaps.erl(tolerance)) / longest
+    merged = overlaps.joining(nodes > 0)
     return numbers | {
         "n_splits": splits,
         "n_mergers": int(merged.sum()),
         "n_non0_mergers": int((merged & (segment != 0)).sum()),
     }
+
+
+@dataclass(frozen=True, eq=False)
+class _Overlaps:
+    """Pair p is skeleton `skeleton[p]` in segment `place[p]`, with its nodes and its run in nm."""
+
+    skeleton: np.ndarray
+    place: np.ndarray
+    nodes: np.ndarray
+    run: np.ndarray
+    lengths: np.ndarray
+
+    def joining(self, counted: np.ndarray) -> np.ndarray:
+        """Per pair (P,) bool, whether its segment is in two of the `counted` pairs or more."""
+        pairs = np.bincount(self.place[counted], minlength=len(self.place))
+        return (pairs >= 2)[self.place]
+
+    def erl(self, tolerance: float) -> float:
+        """As BANIS: a skeleton that some segment joins has no run in any segment that joins."""
+        counted = self.nodes > tolerance
+        joining = self.joining(counted)
+        joined = np.zeros(len(self.lengths), bool)
+        joined[self.skeleton[counted & joining]] = True
+        lost = joining & joined[self.skeleton]
+        return float(np.square(self.run[~lost]).sum() / self.lengths.sum())
