@@ -114,8 +114,8 @@ class _Trials:
             if before:
                 say(f"study {self.config.study_name}: adding to the {before} trials that are there")
             else:
-                start = start_of(self.space, self.leaf)
-                self.study.enqueue_trial(start, skip_if_exists=True)
+                own = start_of(self.space, self.leaf)
+                self.study.enqueue_trial(own, skip_if_exists=True)
         start, total = time.monotonic(), self.config.n_trials
         for done in range(1, total + 1):
             result = self._run_one()

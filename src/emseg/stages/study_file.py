@@ -129,7 +129,7 @@ def _check_copy(
 
 def _is_valid(trial: FrozenTrial, searched: set[str]) -> bool:
     try:
-        facts = typed(Stored, defaults(Stored) | trial.user_attrs)
+        facts = typed(Stored, {**defaults(Stored), **trial.user_attrs})
     except UserError:
         return False
     scored = trial.value is not None and math.isfinite(trial.value)

@@ -90,10 +90,8 @@ def combinations(
     name = swept_argument(decoding, allow)
     grid = {key: values for key, values in config.grid.items() if key != name}
     swept = (name, sorted(config.grid[name])) if name in config.grid else None
-    found: list[Combination] = [
-        (dict(zip(grid, values, strict=True)), swept)
-        for values in itertools.product(*grid.values())
-    ]
+    values = itertools.product(*grid.values())
+    found: list[Combination] = [(dict(zip(grid, chosen, strict=True)), swept) for chosen in values]
     own = own_values(config.grid, decoding)
     if any(own[key] not in values for key, values in config.grid.items()):
         alone = swept and (swept[0], [own[swept[0]]])

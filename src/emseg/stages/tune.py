@@ -71,7 +71,7 @@ def tune_decoder(
 def _metric_alone(
     metrics: Mapping[str, dict[str, Any]], config: Tune, allow: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Only the metric of `tune.metric`; UserError if none returns it, or for the wrong direction."""
+    """The metric of `tune.metric`; UserError if there is none, or `tune.direction` is wrong."""
     names: list[str] = []
     for key, node in metrics.items():
         built = build_metrics({key: node}, allow=allow)
