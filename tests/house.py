@@ -35,7 +35,7 @@ FLOORS = {
 SIDEWAYS = {("kernels", "errors"), ("faults", "errors"), ("bounds", "errors")}
 # Beside the floors: who may see the config, and what the config may see.
 CONFIG_SEEN_BY = {"cli", "stages"}
-CONFIG_SEES = {"errors"}
+CONFIG_SEES = {"errors", "bounds"}
 
 MOST_LINES_OF_FUNCTION = 60
 # The decode engine's issue replaces them.

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import is_dataclass
 from difflib import SequenceMatcher
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
+from emseg.config.annotations import item_class
 from emseg.config.chain import MODE_SECTIONS, PROFILES
 from emseg.config.deltas import SPLITS
 from emseg.config.leaves import LEAF_GROUPS, dotted
@@ -76,11 +77,11 @@ def refuse_targets(node: Any, *, where: str, path: str = "") -> None:
 def _typed_tree(cls: type) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, annotation in get_type_hints(cls).items():
-        inner = get_args(annotation)[-1] if get_origin(annotation) is dict else None
+        inner = item_class(annotation)
         if is_dataclass(annotation):
             tree[name] = _typed_tree(annotation)
         else:
-            tree[name] = {"*": _typed_tree(inner)} if is_dataclass(inner) else None
+            tree[name] = None if inner is None else {"*": _typed_tree(inner)}
     return tree
 
 

@@ -4,17 +4,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from emseg.config.annotations import defaults, typed
-from emseg.config.limits import Axes3, require
-from emseg.config.schema_data import AXIS_ORDERS
+from emseg.bounds import Rule, within
+from emseg.config.annotations import defaults, require, typed
+from emseg.config.schema_data import AXIS_ORDERS, Axes3, Size3, VoxelSize
 from emseg.errors import UserError
 
 # No training writes larger numbers.
 MOST_STEPS = 2**53
 MOST_CHANNELS = 4096
 MOST_VOXELS = 2**31
+_ORDERS = [order for order in AXIS_ORDERS if "c" not in order]
 _LONGEST = 400
 
 
@@ -26,11 +27,14 @@ class Facts:
     of earlier versions.
     """
 
-    global_step: int
-    axes: str | None
-    voxel_size: tuple[float, float, float] | None
-    in_channels: int
-    patch_size: Axes3
+    global_step: Annotated[int, within(0, MOST_STEPS)]
+    axes: Annotated[str, Rule("x, y and z in their order", _ORDERS.__contains__)] | None
+    voxel_size: VoxelSize | None
+    in_channels: Annotated[int, within(1, MOST_CHANNELS)]
+    patch_size: Annotated[
+        Size3,
+        Rule(f"1 to {MOST_VOXELS} voxels", lambda size: math.prod(size) <= MOST_VOXELS),
+    ]
     channels: list[str] | None = None
     offsets: list[Axes3] | None = None
     edge_side: Literal["source", "destination"] | None = None
@@ -46,17 +50,6 @@ class Facts:
     config: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        step, count, size = self.global_step, self.in_channels, self.voxel_size
-        allowed = f"a whole number from 0 to {MOST_STEPS}"
-        require(0 <= step <= MOST_STEPS, "global_step", step, allowed)
-        allowed = f"1 to {MOST_CHANNELS}"
-        require(1 <= count <= MOST_CHANNELS, "in_channels", count, allowed)
-        orders = [order for order in AXIS_ORDERS if "c" not in order]
-        require(self.axes in (None, *orders), "axes", self.axes, "x, y and z in their order")
-        fine = size is None or all(0 < length < math.inf for length in size)
-        require(fine, "voxel_size", size, "above 0 nm on every axis")
-        fine = min(self.patch_size) > 0 and math.prod(self.patch_size) <= MOST_VOXELS
-        require(fine, "patch_size", self.patch_size, f"1 to {MOST_VOXELS} voxels")
         for key in ("trained_on", "seen_unlabelled"):
             for region in getattr(self, key):
                 require(_is_region(region), key, region, "image, first and stop of regions")
