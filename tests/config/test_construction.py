@@ -8,9 +8,9 @@ import pytest
 from config.sample import Load
 from emseg.config.annotations import conform
 from emseg.config.choices import tutorials_folder
-from emseg.config.constructed import USES, check_targets
 from emseg.config.construction import build, resolve
 from emseg.config.loaded import load
+from emseg.config.trial_build import USES, check_targets
 from emseg.errors import UserError
 
 NET = "emseg.models.sample.Net"

@@ -7,8 +7,8 @@ from typing import Any, get_type_hints
 
 from emseg.config.annotations import item_class
 from emseg.config.chain import MODE_SECTIONS, PROFILES
-from emseg.config.deltas import SPLITS
 from emseg.config.leaves import LEAF_GROUPS, dotted
+from emseg.config.merging import SPLITS
 from emseg.config.schema import Root
 from emseg.errors import UserError, unknown_name
 

@@ -1,6 +1,6 @@
 """A config loaded: chain, choices, overrides and modes put together and checked.
 
-No `_target_` is imported here; `constructed.check_targets` does that afterwards.
+No `_target_` is imported here; `trial_build.check_targets` does that afterwards.
 """
 
 import copy
@@ -17,10 +17,18 @@ from emseg.config.annotations import defaults, typed
 from emseg.config.chain import MODE_SECTIONS, PROFILES, Choice, known_choices, prune, read_chain
 from emseg.config.choices import compose_choices, conf_folder, list_groups
 from emseg.config.construction import check_code_read
-from emseg.config.deltas import SPLITS, difference, merge, named_volumes
 from emseg.config.keys import check_keys, check_searched, key_tree, refuse_targets
 from emseg.config.leaves import CODE_READ
-from emseg.config.overrides import Override, assign, locate, read_overrides
+from emseg.config.merging import (
+    SPLITS,
+    Override,
+    assign,
+    difference,
+    locate,
+    merge,
+    named_volumes,
+    read_overrides,
+)
 from emseg.config.schema import Root, Space, Tune
 from emseg.errors import UserError, nearest, unknown_name
 
