@@ -33,6 +33,12 @@ def conform(key: str, value: Any, annotation: Any) -> Any:
     Raises:
         UserError: names the key, the value and what is allowed.
     """
+    if get_origin(annotation) is dict and isinstance(value, dict):
+        text, inner = get_args(annotation)
+        return {
+            conform(key, name, text): conform(f"{key}.{name}", item, inner)
+            for name, item in value.items()
+        }
     try:
         return _fit(value, annotation)
     except _Misfit as misfit:
