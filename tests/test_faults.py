@@ -111,7 +111,7 @@ def test_a_signal_ends_in_one_line(ended, name: str) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             cleaned.append(1)
 
-    told = f"emseg: stopped by {name}: {stopping.KEPT}"
+    told = f"emseg: stopped by {name}: {stopping.RESUMABLE}"
     assert ended(function) == (128 + number, [told])
     assert cleaned and signal.getsignal(number) == signal.SIG_DFL
 
