@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
-from emseg.bounds import Rule, check_fields, or_none, within
+from emseg.bounds import Rule, check_fields, within
 from emseg.data.target_facts import TargetFacts
 
 # No training writes larger numbers.
@@ -52,14 +52,14 @@ class Facts:
     """
 
     global_step: Annotated[int, within(0, MOST_STEPS)]
-    axes: Annotated[str | None, or_none(AXES)]
-    voxel_size: Annotated[tuple[float, float, float] | None, or_none(VOXEL_SIZE)]
+    axes: Annotated[str, AXES] | None
+    voxel_size: Annotated[tuple[float, float, float], VOXEL_SIZE] | None
     in_channels: Annotated[int, within(1, MOST_CHANNELS)]
     patch_size: Annotated[tuple[int, int, int], PATCH_SIZE]
     target: TargetFacts | None = None
     trained_on: Regions = field(default_factory=list)
     seen_unlabelled: Regions = field(default_factory=list)
-    intensities: Annotated[dict[str, Any] | None, or_none(INTENSITIES)] = None
+    intensities: Annotated[dict[str, Any], INTENSITIES] | None = None
     version: str = ""
     objective: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
