@@ -57,8 +57,7 @@ def require(holds: bool, key: str, value: Any, allowed: str) -> None:
     """Raises a UserError that begins with the key and says what is allowed."""
     if not holds:
         shown = list(value) if isinstance(value, tuple) else value
-        text = f"{key}: {_shown(shown)} is out of range, it must be {allowed}"
-        raise UserError(text) from None
+        raise UserError(f"{key}={_shown(shown)} must be {allowed}") from None
 
 
 def typed(cls: type, node: dict[str, Any], path: str = "") -> Any:

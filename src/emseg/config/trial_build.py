@@ -112,7 +112,7 @@ def _check_training(loaded: Loaded, facts: dict[str, Any], net: Any) -> None:
             net=net,
             loss=loss,
             make_optimizer=None,
-            metadata={"activations": facts["activations"]},
+            activations=facts["activations"],
         )
         patch_size = root.data.dataloader.patch_size
         built = _built(loaded, "objective", parts=parts)
