@@ -114,7 +114,7 @@ EVERYWHERE, GOING_ON = ("predict", "go on", "begin"), ("go on",)
         ("emseg.patch_size", [8, 16], EVERYWHERE, "emseg.patch_size: expected [int, int, int]"),
         ("emseg.patch_size", [2**20] * 3, EVERYWHERE, "patch_size=[1048576, "),
         ("emseg.voxel_size", (1.0, float("nan"), 1.0), EVERYWHERE, "above 0 nm"),
-        ("emseg.axes", "zyq", EVERYWHERE, "axes=zyq must be x, y and z"),
+        ("emseg.axes", "zyq", EVERYWHERE, "axes='zyq' must be x, y and z"),
         ("emseg.trained_on", [{"image": "x", "first": [0]}], EVERYWHERE, "trained_on="),
         ("emseg.channels", deep(60), EVERYWHERE, "emseg.channels"),
         ("emseg.optimizer", torch.zeros(50, 50), EVERYWHERE, "emseg.optimizer"),

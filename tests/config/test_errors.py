@@ -31,12 +31,12 @@ def failure(load_text: Load, *overrides: str, text: str = TUTORIAL, mode: str = 
         ("data.dataloader.batch_size=two", ["data.dataloader.batch_size", "'two'", "int"]),
         ("data.dataloader.batch_size=true", ["data.dataloader.batch_size", "True"]),
         ("data.dataloader.patch_size=[16, 224]", ["patch_size", "[16, 224]", "[int, int, int]"]),
-        ("inference.window.overlap=1.5", ["inference.window.overlap: 1.5", "in [0, 1)"]),
-        ("test.inference.window.overlap=-1", ["window.overlap: -1 ", "mode test"]),
+        ("inference.window.overlap=1.5", ["inference.window.overlap=1.5", "in [0, 1)"]),
+        ("test.inference.window.overlap=-1", ["window.overlap=-1 ", "mode test"]),
         ("inference.window.blending=gausian", ["'gausian'", "bump", "did you mean 'gaussian'"]),
         ("inference.model.select_channel=[6, 9", ["select_channel", "'[6, 9'", "[int, ...]"]),
-        ("data.train.axes=zyz", ["data.train.axes: 'zyz'", "zyx"]),
-        ("data.train.range=[0.5,1.5]", ["data.train.range: [0.5, 1.5]", "fractions"]),
+        ("data.train.axes=zyz", ["data.train.axes='zyz'", "zyx"]),
+        ("data.train.range=[0.5,1.5]", ["data.train.range=[0.5, 1.5]", "fractions"]),
         ("data.test=x.h5", ["data.test", "'x.h5'"]),
         ("decoding.aff_threshold.2=1", ["decoding.aff_threshold.2", "list of 2"]),
         ("decoding.threshold.low=1", ["decoding.threshold.low", "0.4"]),
@@ -54,7 +54,7 @@ def failure(load_text: Load, *overrides: str, text: str = TUTORIAL, mode: str = 
         ("model._target_=os.system", ["model._target_", "group's file"]),
         ("target.weights={_target_: os.system}", ["target.weights._target_"]),
         ("experiment_name=${nothing.there}", ["nothing.there"]),
-        ("experiment_name=a/b", ["experiment_name: 'a/b'", "folder"]),
+        ("experiment_name=a/b", ["experiment_name='a/b'", "folder"]),
         ("data.split_val_range=[0.8,1.0]", ["data.split_val_range", "data.split_train_range"]),
         ("test.system.profile=cpu", ["test.system.profile", "did you mean 'system.profile'"]),
     ],
@@ -70,7 +70,7 @@ def test_mistakes_on_the_command_line(load_text: Load, override: str, parts: lis
         ("experiment_name: a\nbatch_sze: 3\n", ["sample.yaml", "data.dataloader.batch_size"]),
         (
             "experiment_name: a\ndata: {val: {image: b}, split_val_range: [0.8, 1.0]}\n",
-            ["data.split_val_range: [0.8, 1.0]", "data.val"],
+            ["data.split_val_range=[0.8, 1.0]", "data.val"],
         ),
         ("a: [1, 2\nb: 3\n", ["sample.yaml:2", "broken YAML"]),
         ("a: 1\na: 2\n", ["sample.yaml:2", "duplicate key"]),
@@ -130,19 +130,19 @@ monitor.logging.images.n_images=-1 monitor.logging.images.n_slices=0
 @pytest.mark.parametrize("override", OUT_OF_RANGE.split())
 def test_a_value_out_of_range_is_refused(load_text: Load, override: str) -> None:
     message = failure(load_text, override)
-    assert message.startswith(f"{override.partition('=')[0]}: ") and "must be" in message
+    assert message.startswith(f"{override.partition('=')[0]}=") and "must be" in message
 
 
 def test_a_mistake_in_another_mode_is_found_at_once(load_text: Load) -> None:
     text = TUTORIAL.replace("overlap: 0.25", "overlap: 7")
-    assert "inference.window.overlap: 7 " in failure(load_text, text=text, mode="train")
+    assert "inference.window.overlap=7 " in failure(load_text, text=text, mode="train")
 
 
 @pytest.mark.parametrize(
     ("override", "part"),
     [
         ("tune.search_space.thresold={low: 0, high: 1}", "did you mean 'threshold'"),
-        ("tune.search_space.aff_threshold.0.low=0.9", "aff_threshold.0.low, high: [0.9, 0.5]"),
+        ("tune.search_space.aff_threshold.0.low=0.9", "aff_threshold.0.low, high=[0.9, 0.5]"),
         ("tune.search_space.threshold.choices=[1]", "tune.search_space.threshold.choices"),
         ("tune.search_space.aff_threshold={choices: [[0.0, 0.9]]}", "is a part of 'aff_threshold'"),
         ("tune=default", "nothing to tune"),
