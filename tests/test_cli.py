@@ -180,7 +180,7 @@ def test_no_words_ask_for_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["--config", "t.yaml", "-v"], ["unknown flag '-v'", "--verify"]),
         (["--config"], ["--config", "expected one argument"]),
         (["system.seed=1"], ["--config FILE is missing"]),
-        (["--config", "u.yaml"], ["no config file u.yaml", "did you mean t.yaml"]),
+        (["--config", "u.yaml"], ["no config file u.yaml", "did you mean 't.yaml'"]),
         (["--config", "t.yaml", "--mode", "test"], ["--mode test needs --checkpoint"]),
         (["--config", "t.yaml", "--mode", "decode"], ["--checkpoint CKPT and --input FILE"]),
         (

@@ -9,7 +9,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from emseg.bounds import Rule
-from emseg.errors import UserError, nearest
+from emseg.errors import UserError, did_you_mean
 
 _LONGEST = 200
 
@@ -45,8 +45,7 @@ def conform(key: str, value: Any, annotation: Any) -> Any:
         if misfit.rule is not None:
             require(False, key, value, misfit.rule.words)
         texts = [text for text in _literals(annotation) if isinstance(text, str)]
-        guess = nearest(value, texts) if isinstance(value, str) else None
-        hint = f"; did you mean '{guess}'?" if guess else ""
+        hint = did_you_mean(value, texts) if isinstance(value, str) else ""
         expected = _describe(annotation)
         if isinstance(value, int | float) and "text" in expected:
             hint = "; in quotes it is text"

@@ -30,7 +30,7 @@ from emseg.config.merging import (
     read_overrides,
 )
 from emseg.config.schema import Root, Space, Tune
-from emseg.errors import UserError, nearest, unknown_name
+from emseg.errors import UserError, did_you_mean, unknown_name
 
 # The sections that are merged over the root in each mode, in order.
 SECTIONS: dict[str, tuple[str, ...]] = {
@@ -86,8 +86,8 @@ def load(
     if config.exists() and not config.is_file():
         raise UserError(f"{config} is no config: it is a folder, a pipe or a device, not a file")
     if not config.is_file():
-        guess = nearest(config.name, [file.name for file in config.parent.glob("*.yaml")])
-        hint = f"; did you mean {config.parent / guess}?" if guess else ""
+        beside = [file.name for file in config.parent.glob("*.yaml")]
+        hint = did_you_mean(config.name, beside, before=str(config).removesuffix(config.name))
         raise UserError(f"no config file {config}{hint}")
     written = _compose(config, overrides, [*conf, conf_folder()])
     plain = {name: _resolve(written, name) for name in SECTIONS}
