@@ -85,7 +85,9 @@ def test_mistakes_on_the_command_line(load_text: Load, override: str, parts: lis
         ("defaults: [./sampl, _self_]\n", ["'./sampl'", "did you mean './sample'"]),
         ("defaults: [sample, _self_]\n", ["sample.yaml", "inherits from itself"]),
         ("experiment_name: a\ntest: {data: {test: {image: 3}}}\n", ["data.test.image", "3"]),
-        ("experiment_name: a\nsystem: null\n", ["system", "None"]),
+        ("experiment_name: a\nsystem: null\n", ["system: expected a mapping", "None"]),
+        ("experiment_name: a\ntune: null\n", ["tune: expected a mapping", "None"]),
+        ("experiment_name: a\ntest: 3\n", ["test: expected a mapping", "3"]),
         (
             "experiment_name: a\ndata: {train: {image: x, b: {image: y}}}\n",
             ["data.train", "by name (b)"],

@@ -153,8 +153,6 @@ def _compose(config: Path, overrides: Sequence[str], folders: Sequence[Path]) ->
         if value.path[0] in MODE_SECTIONS:
             assign(tree, value)
     for group in PROFILES:
-        if not isinstance(tree[group], dict):
-            raise UserError(f"{group}: expected a mapping of keys, got {tree[group]!r:.80}")
         tree[group]["profile"] = choices[group]
     rest = [value for value in values if value.path[0] not in MODE_SECTIONS]
     return _Written(tree, rest, choices, notes)
