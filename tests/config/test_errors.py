@@ -34,6 +34,8 @@ def failure(load_text: Load, *overrides: str, text: str = TUTORIAL, mode: str = 
         ("train.tune.n_trials=1", ["unknown key 'train.tune'"]),
         ("data.test.imag=x", ["did you mean 'data.test.image'"]),
         ("data.dataloader.batch_size=two", ["data.dataloader.batch_size", "'two'", "int"]),
+        ("optimization.ema.decay=1", ["optimization.ema.decay", "1"]),
+        ("optimization.ema.warmup_steps=-1", ["optimization.ema.warmup_steps", "-1"]),
         ("data.dataloader.batch_size=0", ["data.dataloader.batch_size: 0", "above 0"]),
         ("data.dataloader.batch_size=true", ["data.dataloader.batch_size", "True"]),
         ("data.dataloader.patch_size=[16, 224]", ["patch_size", "[16, 224]", "[int, int, int]"]),
