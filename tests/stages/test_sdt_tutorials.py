@@ -10,8 +10,8 @@ import torch
 
 import emseg
 from emseg.config.choices import tutorials_folder
+from emseg.data.target_facts import TargetFacts
 from emseg.data.targets import Affinity
-from emseg.stages.network import target_facts
 from emseg.training.checkpoints import read_checkpoint
 from emseg.volumes import open_volume, write_volume
 from stages.tiny_tutorial import SmallTutorial, cells
@@ -173,7 +173,7 @@ def test_affinities_alone_say_nothing_of_heads():
     # As the files say that were written before there were heads.
     target = Affinity(offsets=[(1, 0, 0), (0, 0, 3)])
     facts = {"channels": ["1-0-0", "0-0-3"], "offsets": [[1, 0, 0], [0, 0, 3]]}
-    assert target_facts(target) == facts | {"edge_side": "destination"}
+    assert TargetFacts.of(target).stored() == facts | {"edge_side": "destination"}
 
 
 def test_check_stops_after_the_checks(trained, capsys):
