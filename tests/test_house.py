@@ -202,7 +202,7 @@ def test_a_lonely_base_class_is_found() -> None:
     text = (
         "class Base: ...\nclass A(Base): ...\nclass Two: ...\nclass B(Two): ...\nclass C(Two): ..."
     )
-    assert only_children({"a": ast.parse(text)}) == ["Base"]
+    assert only_children({"a": ast.parse(text)}, REPOSITORY / "docs") == ["Base"]
 
 
 def test_a_path_of_one_machine_is_found() -> None:
