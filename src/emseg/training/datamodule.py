@@ -113,14 +113,6 @@ class PatchDataModule(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("batches_per_epoch", batches_per_epoch, 1),
-            ("val_samples", val_samples, 1 if val is not None else 0),
-            ("num_workers", num_workers, 0),
-        ):
-            if value < least:
-                raise UserError(f"{name}={value} must be {least} or more")
         self._train, self._val = train, val
         self._batch_size, self._batches_per_epoch = batch_size, batches_per_epoch
         self._val_samples = val_samples
