@@ -9,9 +9,9 @@ from emseg.config import build
 from emseg.config.schema import Root
 from emseg.config.schema_inference import Inference
 from emseg.data.labelled import check_labels
+from emseg.data.target_facts import TargetFacts
 from emseg.decoding.calibration import calibration_of
 from emseg.stages.channels import are_logits, asked_facts, chosen_channels
-from emseg.stages.network import target_facts
 from emseg.stages.prediction_attributes import values_of
 from emseg.stages.scores import build_metrics, score_names
 from emseg.stages.sources import Source
@@ -32,10 +32,11 @@ def try_decoders(
     Each is called with a toy prediction that has the values, channels and offsets of `root`. Files
     that a decoder reads are masks: without channels, with shape and axes of every image.
     """
-    facts = target_facts(build(root.target, kind="target", allow=allow))
+    target = TargetFacts.of(build(root.target, kind="target", allow=allow))
+    facts = target.stored()
     channels = chosen_channels(root.inference.model.selected, facts, where="the target")
     toy = _toy_prediction(len(channels), root.inference)
-    stored = values_of(root.inference.activation, facts.get("activations"))
+    stored = values_of(root.inference.activation, target.activations)
     for decoding in decodings:
         files = dict(_files(decoding))
         for key, location in files.items():
