@@ -6,15 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from emseg.datasets.converted import read_slabs, write_converted
+from emseg.datasets.converted import open_expected, read_slabs, write_converted
 from emseg.datasets.cremi_files import BACKGROUND, CLEFTS, INVALID, RAW
-from emseg.datasets.expected import open_expected
 from emseg.datasets.public_em import convert_public
 from emseg.datasets.submission import write_submission
 from emseg.errors import UserError, unknown_name
 from emseg.runs.run_folder import say, working_in
 from emseg.volumes import Volume
-from emseg.volumes.hdf5 import open_hdf5
+from emseg.volumes.hdf5_links import open_hdf5
 from emseg.volumes.location import parse_location, require_there
 
 CONVERSIONS = ("cremi", "cremi-submission", "public-em")

@@ -21,8 +21,8 @@ from emseg.runs.lock import locked
 from emseg.runs.run_folder import say
 from emseg.volumes import Volume, check_writable, open_volume
 from emseg.volumes.atomic import replacing
-from emseg.volumes.hdf5 import open_hdf5, write_hdf5
-from emseg.volumes.hdf5_writing import writable_hdf5
+from emseg.volumes.hdf5_links import open_hdf5
+from emseg.volumes.hdf5_writing import writable_hdf5, write_hdf5
 from emseg.volumes.layout import make_layout
 from emseg.volumes.location import output_format
 
@@ -34,16 +34,8 @@ def write_submission(segmentation: str, to: Path, record: Path | None) -> None:
     """Writes the segmentation's clefts as `volumes/labels/clefts`, whole or not at all.
 
     Segments are clefts, and the pieces of a mask (joined by faces, edges or corners, in the
-    segmentation's own stack).
-
-    Args:
-        segmentation: where it is.
-        to: the file to hand in.
-        record: that of the re-alignment, to transform the clefts back to the original.
-
-    Raises:
-        UserError: the segmentation is a prediction, has ids with another meaning in the challenge,
-        another resolution or order of axes; or the record is for other sections.
+    segmentation's own stack). `record` is that of the re-alignment, by which clefts go back to the
+    original. UserError for what is no segmentation of the challenge, or a record of other sections.
     """
     volume = _open(segmentation)
     _check_target(to)

@@ -1,6 +1,6 @@
 """Checks of a prediction's attributes before they are used."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from emseg.errors import UserError
@@ -15,7 +15,7 @@ VALUES = (*_VALUES.values(), _DISTANCE)
 OPTIONAL = ("activation", "heads")
 
 
-def values_of(activation: str, channels: list[str] | None) -> str | list[str]:
+def values_of(activation: str, channels: Sequence[str] | None) -> str | list[str]:
     """What the values are: one word if all channels are alike, else one for each."""
     value = _VALUES[activation]
     if channels is None or activation == "none":

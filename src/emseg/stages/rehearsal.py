@@ -9,10 +9,10 @@ from emseg.config import build
 from emseg.config.schema import Root
 from emseg.config.schema_inference import Inference
 from emseg.data.labelled import check_labels
+from emseg.data.target_facts import TargetFacts
 from emseg.decoding.calibration import calibration_of
 from emseg.errors import UserError
 from emseg.stages.channels import are_logits, asked_facts, chosen_channels
-from emseg.stages.network import target_facts
 from emseg.stages.prediction_attributes import values_of
 from emseg.stages.scores import build_metrics, score_names
 from emseg.stages.sources import Source
@@ -35,10 +35,11 @@ def try_decoders(
     that a decoder reads are masks: without channels, with shape and axes of every image. The error
     begins with the `key` of the config that the leaves are from, if it is given.
     """
-    facts = target_facts(build(root.target, kind="target", allow=allow))
+    target = TargetFacts.of(build(root.target, kind="target", allow=allow))
+    facts = target.stored()
     channels = chosen_channels(root.inference.model.selected, facts, where="the target")
     toy = _toy_prediction(len(channels), root.inference)
-    stored = values_of(root.inference.activation, facts.get("activations"))
+    stored = values_of(root.inference.activation, target.activations)
     try:
         for decoding in decodings:
             files = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emseg import __version__
-from emseg.config.schema_sweep import SweepConfig
+from emseg.config.schema import SweepConfig
 from emseg.datasets.dbmim_tables import AFFINITY_SCORES, check_publishable, published_tables
 from emseg.errors import UserError, unknown_name
 from emseg.evaluation.means import Row, best_of, means_of, with_values, write_table
