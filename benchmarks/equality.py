@@ -16,7 +16,7 @@ import numpy as np
 from affinities import made_affinities
 from scipy.ndimage import binary_dilation
 
-from emseg.decoding.agglomerate import agglomerate_sweep
+from emseg.decoding.agglomerate import Agglomerate
 from emseg.decoding.edges import axis_edges, destination_affinities
 from emseg.decoding.merging import merge
 from emseg.decoding.supervoxels import given_supervoxels
@@ -88,14 +88,8 @@ def compare(
     fragments, partitions = waterz_partitions(
         edges, thresholds, merge_function=function, aff_threshold=LIMITS, discretize_queue=queue
     )
-    ours = agglomerate_sweep(
-        edges,
-        thresholds=thresholds,
-        merge_function=function,
-        aff_threshold=LIMITS,
-        discretize_queue=queue,
-        **FACTS,
-    )
+    decoder = Agglomerate(merge_function=function, aff_threshold=LIMITS, discretize_queue=queue)
+    ours = decoder.sweep(edges, thresholds, **FACTS)
     pairs = (
         (labels, roots[fragments]) for (_, labels), (_, roots) in zip(ours, partitions, strict=True)
     )

@@ -23,6 +23,17 @@ def within(least: float, most: float = math.inf) -> Rule:
     return Rule(words, lambda value: least <= value <= most)
 
 
+def finite(least: float) -> Rule:
+    """The rule of a finite number from `least` on."""
+    return Rule(f"finite, {least:g} or more", lambda value: least <= value < math.inf)
+
+
+def above(least: float, most: float = math.inf) -> Rule:
+    """The rule of a finite number above `least`, up to `most`."""
+    words = f"above {least:g}" + ("" if most == math.inf else f", up to {most:g}")
+    return Rule(words, lambda value: least < value <= most and math.isfinite(value))
+
+
 def several(count: int, rule: Rule) -> Rule:
     """The rule of `count` values that each obey another rule."""
     return Rule(
@@ -68,7 +79,7 @@ def check_fields(item: Any) -> None:
     for name in (field.name for field in fields(item)):
         annotation, value = annotations[name], getattr(item, name)
         if get_origin(annotation) is Literal and value not in get_args(annotation):
-            raise unknown_name(name, value, get_args(annotation), where=owner)
+            raise unknown_name(name, str(value), map(str, get_args(annotation)), where=owner)
         for rule in getattr(annotation, "__metadata__", ()):
             if not rule.holds(value):
                 shown = list(value) if isinstance(value, tuple) else value

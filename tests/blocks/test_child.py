@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from emseg.blocks.child import ChildCrash, ChildWorker
-from emseg.decoding.decoder_forms import sweep_of
 from emseg.errors import UserError
 
 
@@ -162,10 +161,6 @@ def test_a_closed_worker_leaves_no_process():
 def test_large_arguments_and_results_travel(worker):
     data = bytes(range(256)) * 40_000
     assert worker.call(bytes.upper, data) == data.upper()
-
-
-def test_package_functions_run_there(worker):
-    assert worker.call(sweep_of, operator.add) is None
 
 
 def megabytes_of(count):

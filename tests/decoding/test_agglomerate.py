@@ -1,4 +1,3 @@
-import inspect
 from typing import get_args
 
 import numpy as np
@@ -7,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from emseg.decoding import sweep_of
-from emseg.decoding.agglomerate import agglomerate, agglomerate_sweep
+from emseg.decoding.agglomerate import Agglomerate, agglomerate
 from emseg.decoding.merging import MergeFunction
+from emseg.errors import UserError
 from emseg.kernels.affinity import shift_edges
 from emseg.volumes import from_array
 from reference.agglomeration import agglomerated
@@ -78,17 +77,15 @@ def test_labels_are_those_of_the_reference(
     )
     thresholds = [0.0, 0.3, 0.5, 0.8, 1.0]
     before = prediction.copy()
-    found = agglomerate_sweep(
-        prediction,
-        thresholds=thresholds,
+    decoder = Agglomerate(
         merge_function=merge_function,
         fragments=fragments,
         aff_threshold=aff_threshold,
         discretize_queue=queue,
         threads=threads,
         **dust,
-        **facts,
     )
+    found = decoder.sweep(prediction, thresholds, **facts)
     by_section = fragments_by_section(same) if fragments == "sections" else None
     low, high = map(np.float32, aff_threshold)
     for threshold, (at, labels) in zip(thresholds, found, strict=True):
@@ -106,34 +103,6 @@ def test_labels_are_those_of_the_reference(
         assert labels.dtype == np.uint32
         np.testing.assert_array_equal(labels, expected)
     np.testing.assert_array_equal(prediction, before)
-
-
-@pytest.mark.parametrize("backend", ["numba", "waterz"])
-def test_a_sweep_gives_what_single_calls_give(backend):
-    affinities = noisy(1)
-    sweep = sweep_of(agglomerate)
-    found = list(
-        sweep.function(
-            affinities, **{sweep.argument: [0.9, 0.1, 0.5, 0.1]}, backend=backend, **FACTS
-        )
-    )
-    assert [threshold for threshold, _ in found] == [0.1, 0.5, 0.9]
-    for threshold, labels in found:
-        single = agglomerate(affinities, thresholds=threshold, backend=backend, **FACTS)
-        np.testing.assert_array_equal(labels, single)
-    counts = [labels.max() for _, labels in found]
-    assert counts[0] > counts[1] > counts[2]
-
-
-def test_labels_of_a_sweep_are_the_caller_s_own():
-    sweep = agglomerate_sweep(noisy(1), thresholds=[0.2, 0.5, 0.8], **FACTS)
-    kept = []
-    for _, labels in sweep:
-        kept.append(labels.copy())
-        labels[...] = 0
-    for labels, threshold in zip(kept, [0.2, 0.5, 0.8], strict=True):
-        single = agglomerate(noisy(1), thresholds=threshold, **FACTS)
-        np.testing.assert_array_equal(labels, single)
 
 
 @pytest.mark.parametrize("merge_function", ["mean", "aff85_his256", "hist_quant_50"])
@@ -251,5 +220,17 @@ def test_all_merge_functions_of_waterz_are_there():
     quantiles = range(10, 100, 5)
     names = {f"aff{q}_his256" for q in quantiles} | {f"hist_quant_{q}" for q in quantiles}
     assert set(get_args(MergeFunction)) == names | {"mean"}
-    default = inspect.signature(agglomerate).parameters["merge_function"].default
-    assert default in names
+
+
+def test_more_edges_than_the_memory_holds():
+    words = (
+        r"(\d+) fragments with (\d+) edges.* GiB, decoding.memory_limit is 0\.0001.*"
+        r"decoding.aff_threshold \[0\.1, 0\.999\].*smooth the prediction.*raise the limit"
+    )
+    for threads in (1, 3):
+        with pytest.raises(UserError, match=words):
+            agglomerate(noisy(0, (12, 32, 32)), memory_limit=1e-4, threads=threads, **FACTS)
+    # 488 edges have room.
+    small = noisy(0, (4, 8, 8))
+    found = agglomerate(small, memory_limit=1e-4, **FACTS)
+    np.testing.assert_array_equal(found, agglomerate(small, **FACTS))

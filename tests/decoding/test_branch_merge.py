@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emseg.blocks.store import MemoryStore
-from emseg.decoding.agglomerate import agglomerate, agglomerate_blocks, agglomerate_sweep
+from emseg.decoding.agglomerate import Agglomerate, agglomerate
 from emseg.decoding.branches import BranchRules, merge_branches
 from emseg.decoding.edges import axis_edges
 from emseg.decoding.supervoxels import find_supervoxels, given_supervoxels
@@ -18,21 +18,13 @@ from reference.components import numbered
 
 UNITS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
 FACTS = {"offsets": UNITS, "edge_side": "destination"}
-OFF = {
-    "iou_threshold": None,
-    "singleton_size_ratio": 0.0,
-    "best_buddy": False,
-    "one_sided_threshold": None,
-    "one_sided_min_size": 0,
-    "branch_affinity": 0.0,
-}
 SHARES = [0.05, 0.2, 1 / 3, 0.5, 2 / 3, 1.0]
 
 
 @st.composite
 def branch_rules(draw):
     """Settings with a stage at least."""
-    rules = dict(OFF)
+    rules = {}
     stages = draw(st.sets(st.sampled_from(["iou", "buddy", "one-sided"]), min_size=1))
     if "iou" in stages:
         rules["iou_threshold"] = draw(st.sampled_from(SHARES))
@@ -130,9 +122,8 @@ AGGLOMERATION = st.fixed_dictionaries(
 def test_all_of_it_is_the_reference(predicted, arguments, rules, threads):
     prediction, facts, same = predicted
     thresholds = [0.0, 0.3, 0.6]
-    found = agglomerate_sweep(
-        prediction, thresholds=thresholds, threads=threads, **arguments, **rules, **facts
-    )
+    decoder = Agglomerate(threads=threads, **arguments, **rules)
+    found = decoder.sweep(prediction, thresholds, **facts)
     low, high = map(np.float32, arguments["aff_threshold"])
     for threshold, (at, labels) in zip(thresholds, found, strict=True):
         raw = agglomerated(
@@ -154,19 +145,13 @@ def test_all_of_it_is_the_reference(predicted, arguments, rules, threads):
 @given(predictions(), AGGLOMERATION, branch_rules(), st.tuples(*[st.integers(1, 7)] * 3), st.data())
 def test_blocks_are_the_whole(predicted, arguments, rules, block_shape, data):
     prediction, facts, _ = predicted
-    arguments = {
-        **arguments,
-        **rules,
-        **facts,
-        "thresholds": data.draw(st.sampled_from([0.0, 0.4])),
-    }
-    whole = agglomerate(prediction, threads=1, **arguments)
-    found = agglomerate_blocks(
+    arguments |= rules | {"thresholds": data.draw(st.sampled_from([0.0, 0.4]))}
+    whole = agglomerate(prediction, threads=1, **arguments, **facts)
+    found = Agglomerate(threads=data.draw(st.integers(1, 3)), **arguments).blocks(
         from_array(prediction, axes="czyx"),
         store=MemoryStore(whole.shape),
         block_shape=block_shape,
-        threads=data.draw(st.integers(1, 3)),
-        **arguments,
+        **facts,
     )
     labels = np.full(whole.shape, -1, np.int64)
     for block, part in found:

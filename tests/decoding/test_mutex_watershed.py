@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decoding.test_multicut import FACTS, UNITS, cells
+from decoding.test_multicut import UNITS, cells
 from emseg.decoding.mutex_watershed import mutex_watershed
 from emseg.errors import UserError
 from emseg.kernels.affinity import affinities, shift_edges
@@ -111,23 +111,6 @@ def test_small_segments_are_removed_and_the_others_numbered_by_first_voxels():
     assert (np.diff(first) > 0).all() and left.max() == (sizes[1:] >= 12).sum()
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"strides": (1, 0, 1)}, r"decoding.strides is \[1, 0, 1\]; it holds three numbers from 1"),
-        ({"strides": (1, 2)}, "decoding.strides"),
-        ({"dust_remove_size": -1}, "decoding.dust_remove_size is -1"),
-        ({"memory_limit": 1e-6}, "decoding.memory_limit is 9.99e-07"),
-        ({"offsets": [(0, 0, 0), *LONG[1:]]}, "axis 0 .* have 0"),
-    ],
-)
-def test_mistakes_are_named(changes, message):
-    with pytest.raises(UserError, match=message):
-        mutex_watershed(smooth(0), **SIX | changes)
-
-
-def test_nearest_neighbours_alone_and_logits_are_refused():
-    with pytest.raises(UserError, match="mutex_watershed needs .* longer .*target=aff6_long"):
-        mutex_watershed(smooth(0)[:3], **FACTS)
-    with pytest.raises(UserError, match="probabilities"):
-        mutex_watershed(smooth(0) * 8 - 4, **SIX)
+def test_more_pairs_than_the_memory_holds_are_refused():
+    with pytest.raises(UserError, match="decoding.memory_limit is 9.99e-07"):
+        mutex_watershed(smooth(0), memory_limit=1e-6, **SIX)

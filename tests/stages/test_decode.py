@@ -128,7 +128,7 @@ def test_verify_looks_into_the_files_that_a_decoder_reads(prediction, monkeypatc
         ({"format_version": None}, None, "was not written by emseg and does not say"),
         ({"kind": "segmentation"}, None, "is a segmentation, not a prediction"),
         ({}, [0, 1, 4], "select_channel: 4 is no channel of .* (0 to 3"),
-        ({"edge_side": None}, None, "has no edge_side, which affinity_cc needs"),
+        ({"edge_side": None}, None, "has no edge_side, which the decoder needs"),
     ],
 )
 def test_refused_predictions(prediction, changed, select, told):

@@ -1,43 +1,40 @@
 """Unites segments that end at one section with those that continue them in the next."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
+from emseg.bounds import Fraction, above, check_fields, or_none, within
 from emseg.decoding.section_facts import Sections, overlaps_of
 from emseg.errors import UserError
 from emseg.kernels.branch_unions import flatten, unite_alike, unite_buddies
 from emseg.kernels.numbering import unite_pairs
 from emseg.kernels.region_edges import SUM_UNIT
 
+_Share = Annotated[float | None, or_none(above(0, 1))]
+
 
 @dataclass(frozen=True, kw_only=True)
 class BranchRules:
-    """The arguments of `agglomerate` on segments across sections, checked."""
+    """Which segments that end at a section are united with others, see `merge_branches`."""
 
-    iou_threshold: float | None
-    singleton_size_ratio: float
-    best_buddy: bool
-    one_sided_threshold: float | None
-    one_sided_min_size: int
-    branch_affinity: float
+    iou_threshold: _Share = None
+    singleton_size_ratio: Fraction = 0.0
+    best_buddy: bool = False
+    one_sided_threshold: _Share = None
+    one_sided_min_size: Annotated[int, within(0)] = 0
+    branch_affinity: Fraction = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("iou_threshold", "one_sided_threshold"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
-                raise UserError(f"decoding.{name} is {value}; it is a share in (0, 1], or null")
-        for name in ("singleton_size_ratio", "branch_affinity"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise UserError(f"decoding.{name} is {value}; it is in [0, 1], where 0 is off")
-        if self.one_sided_min_size < 0:
-            size = self.one_sided_min_size
-            raise UserError(f"decoding.one_sided_min_size is {size}; it is 0 or more pixels")
+        check_fields(self)
         needs = {
             "singleton_size_ratio": ("iou_threshold", self.iou_threshold is not None),
             "one_sided_min_size": ("one_sided_threshold", self.one_sided_threshold is not None),
-            "branch_affinity": ("iou_threshold, best_buddy or one_sided_threshold", self.active),
+            "branch_affinity": (
+                "iou_threshold, best_buddy or one_sided_threshold",
+                self.unites_branches,
+            ),
         }
         for name, (other, there) in needs.items():
             value = getattr(self, name)
@@ -48,14 +45,14 @@ class BranchRules:
                 )
 
     @property
-    def active(self) -> bool:
+    def unites_branches(self) -> bool:
         """Whether any segments are united."""
         thresholds = (self.iou_threshold, self.one_sided_threshold)
         return self.best_buddy or any(threshold is not None for threshold in thresholds)
 
     def check_sections(self, shape: tuple[int, ...]) -> None:
         """Raises UserError if segments are to be united but the volume has only one section."""
-        if self.active and shape[0] < 2:
+        if self.unites_branches and shape[0] < 2:
             raise UserError(
                 "the prediction has one section; decoding.iou_threshold, best_buddy and "
                 "one_sided_threshold unite segments of one section and the next"

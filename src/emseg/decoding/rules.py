@@ -1,18 +1,18 @@
-"""The arguments of watershed and agglomeration, checked, and limits that follow from them."""
+"""The settings of watershed and agglomeration, and limits that follow from them."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import numpy as np
 
 from emseg.blocks.grid import slab_shape
 from emseg.blocks.memory import GIB, memory_within
+from emseg.bounds import Fraction, Rule, above, or_none, within
 from emseg.decoding.branches import BranchRules
 from emseg.decoding.merging import MergeFunction
 from emseg.decoding.supervoxels import MOST_EDGES
-from emseg.errors import UserError, unknown_name
+from emseg.errors import UserError
 from emseg.volumes import Volume
 
 # The watershed is of the whole volume, or of each section by itself.
@@ -24,44 +24,37 @@ BYTES_PER_EDGE, BYTES_WITH_HISTOGRAMS = 220, 320
 # The same for the fragments' areas and overlaps in sections.
 BYTES_OF_SECTIONS = 30
 
+# Compared as float32, like affinities: two numbers that are then equal are no interval.
+_LOW_HIGH = Rule(
+    "[low, high] with 0 <= low < high <= 1, as float32",
+    lambda ends: (
+        len(ends) == 2
+        and ends[0] >= 0
+        and ends[1] <= 1
+        and bool(np.float32(ends[0]) < np.float32(ends[1]))
+    ),
+)
+_LIMIT = or_none(above(0))
+
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
-    """The arguments of `agglomerate` beside data and thresholds, checked."""
+class Rules(BranchRules):
+    """The settings of fragments, region graph and merging, and limits that follow from them."""
 
-    merge_function: MergeFunction
-    fragments: Fragments
-    aff_threshold: tuple[float, float]
-    discretize_queue: Literal[0, 256]
-    dust_merge_size: int
-    dust_merge_affinity: float
-    dust_remove_size: int
-    backend: Literal["numba", "waterz"]
-    time_limit: float | None
-    memory_limit: float | None
-    threads: int | None
-    branches: BranchRules
+    merge_function: MergeFunction = "aff85_his256"
+    fragments: Fragments = "volume"
+    aff_threshold: Annotated[tuple[float, float], _LOW_HIGH] = (0.1, 0.999)
+    discretize_queue: Literal[0, 256] = 0
+    dust_merge_size: Annotated[int, within(0)] = 0
+    dust_merge_affinity: Fraction = 0.3
+    dust_remove_size: Annotated[int, within(0)] = 0
+    backend: Literal["numba", "waterz"] = "numba"
+    time_limit: Annotated[float | None, _LIMIT] = None
+    memory_limit: Annotated[float | None, _LIMIT] = None
+    threads: Annotated[int | None, _LIMIT] = None
 
     def __post_init__(self) -> None:
-        _check_name(self.merge_function, get_args(MergeFunction), "merge_function")
-        _check_name(self.fragments, get_args(Fragments), "fragments")
-        _check_name(self.backend, ("numba", "waterz"), "backend")
-        _require(
-            self.discretize_queue in (0, 256), "discretize_queue", self.discretize_queue, "0 or 256"
-        )
-        low_high = self.aff_threshold
-        # Compared as float32, like affinities: two numbers that are then equal are no interval.
-        legal = len(low_high) == 2 and low_high[0] >= 0 and low_high[1] <= 1
-        legal = legal and np.float32(low_high[0]) < np.float32(low_high[1])
-        wanted = "[low, high] with 0 <= low < high <= 1, as float32"
-        _require(bool(legal), "aff_threshold", list(low_high), wanted)
-        for name in ("dust_merge_size", "dust_remove_size"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more voxels")
-        affinity = self.dust_merge_affinity
-        _require(0 <= affinity <= 1, "dust_merge_affinity", affinity, "an affinity in [0, 1]")
-        for name in ("time_limit", "memory_limit", "threads"):
-            value = getattr(self, name)
-            _require(value is None or value > 0, name, value, "above 0, or null")
+        super().__post_init__()
         if self.time_limit is not None and self.backend != "waterz":
             raise UserError("decoding.time_limit is for decoding.backend=waterz alone")
 
@@ -81,7 +74,7 @@ class Rules:
     @property
     def bytes_per_edge(self) -> int:
         merging = BYTES_WITH_HISTOGRAMS if self.needs_histograms else BYTES_PER_EDGE
-        return merging + (BYTES_OF_SECTIONS if self.branches.active else 0)
+        return merging + (BYTES_OF_SECTIONS if self.unites_branches else 0)
 
     @property
     def edge_limit(self) -> int:
@@ -97,14 +90,6 @@ class Rules:
             threads=self.thread_count,
         )
 
-    def check_thresholds(self, thresholds: Sequence[float]) -> None:
-        """Raises UserError if there is no threshold, or one that is not in [0, 1]."""
-        if not thresholds:
-            raise UserError("decoding.thresholds is empty; give one score or more")
-        for threshold in thresholds:
-            if not 0 <= threshold <= 1:
-                raise UserError(f"decoding.thresholds is {threshold}; scores lie in [0, 1]")
-
     def refusal(self, fragments: int, edges: int) -> str:
         """The error message when the region graph is too large to merge."""
         needed, allowed = edges * self.bytes_per_edge / GIB, self.memory_bytes / GIB
@@ -119,13 +104,3 @@ class Rules:
             f"{watershed if self.fragments == 'volume' else ''}smooth the prediction, or raise the "
             "limit"
         )
-
-
-def _check_name(name: str, allowed: Sequence[str], key: str) -> None:
-    if name not in allowed:
-        raise unknown_name(key.replace("_", " "), name, allowed, where=f"decoding.{key}")
-
-
-def _require(legal: bool, key: str, value: object, wanted: str) -> None:
-    if not legal:
-        raise UserError(f"decoding.{key} is {value}; it is {wanted}")

@@ -40,7 +40,7 @@ def supervoxels(
             edges=axis_edges(offsets, edge_side),
             aff_threshold=rules.aff_threshold if rules.fragments == "volume" else None,
             histograms=rules.needs_histograms,
-            sections=rules.branches.active,
+            sections=rules.unites_branches,
             store=store,
             block_shape=block_shape,
             threads=rules.thread_count,
@@ -82,9 +82,9 @@ def segment_table(graph: RegionGraph, roots: np.ndarray, rules: Rules) -> np.nda
             below=rules.dust_merge_size,
             affinity=rules.dust_merge_affinity,
         )
-    if rules.branches.active:
+    if rules.unites_branches:
         assert graph.sections is not None
-        roots = merge_branches(graph.sections, roots, rules.branches)
+        roots = merge_branches(graph.sections, roots, rules)
     sizes = np.bincount(roots, weights=graph.sizes, minlength=len(roots))
     # A root is the smallest fragment of its segment; fragments are in the order of first voxels.
     large_enough = (roots == np.arange(len(roots))) & (sizes >= rules.dust_remove_size)
@@ -124,14 +124,14 @@ def waterz_segments(
         fragments=given,
     )
     found = bare_supervoxels(fragments)
-    if rules.dust_merge_size or rules.branches.active:
+    if rules.dust_merge_size or rules.unites_branches:
         with _refusals(rules):
             found = given_supervoxels(
                 fragments,
                 whole,
                 edges=axis_edges(offsets, edge_side),
                 histograms=rules.needs_histograms,
-                sections=rules.branches.active,
+                sections=rules.unites_branches,
                 edge_limit=rules.edge_limit,
             )
     tables = (

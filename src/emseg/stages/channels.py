@@ -1,8 +1,7 @@
 """Which channels of a prediction a decoder gets, and the facts about them."""
 
 import inspect
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +90,7 @@ def are_logits(activation: str | Sequence[str], channels: Sequence[int], *, wher
 
 
 def asked_facts(
-    decoder: partial,
+    decoder: Callable[..., Any],
     facts: Mapping[str, Any],
     channels: Sequence[int],
     *,
@@ -103,9 +102,9 @@ def asked_facts(
     if offsets and not any(map(any, offsets)):
         offsets = None  # not affinities
     known = {"offsets": offsets, "edge_side": facts["edge_side"], "voxel_size": voxel_size}
-    parameters = inspect.signature(decoder.func).parameters
+    parameters = inspect.signature(decoder).parameters
     asked = {name: value for name, value in known.items() if name in parameters}
     for name, value in asked.items():
         if value is None and parameters[name].default is inspect.Parameter.empty:
-            raise UserError(f"{where} has no {name}, which {decoder.func.__name__} needs")
+            raise UserError(f"{where} has no {name}, which the decoder needs")
     return asked

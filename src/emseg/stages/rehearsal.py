@@ -10,6 +10,7 @@ from emseg.config.schema import Root
 from emseg.config.schema_inference import Inference
 from emseg.data.labelled import check_labels
 from emseg.decoding.calibration import calibration_of
+from emseg.decoding.decoder import decoder_of
 from emseg.stages.channels import are_logits, asked_facts, chosen_channels
 from emseg.stages.network import target_facts
 from emseg.stages.prediction_attributes import values_of
@@ -41,11 +42,9 @@ def try_decoders(
         for key, location in files.items():
             for source in sources:
                 check_on_grid(location, source.image, what=f"decoding.{key}")
-        decoder = build(
-            {**decoding, **dict.fromkeys(files)},  # a toy has another shape than the files
-            kind="decoding",
-            allow=allow,
-        )
+        # A toy has another shape than the files.
+        leaf = {**decoding, **dict.fromkeys(files)}
+        decoder = decoder_of(build(leaf, kind="decoding", allow=allow))
         voxel_size = sources[0].image.voxel_size
         asked = asked_facts(decoder, facts, channels, voxel_size=voxel_size, where="the target")
         calibration, prediction = calibration_of(decoding), toy
