@@ -16,7 +16,6 @@ from emseg.data.augment import (
     Pipeline,
     RandomTransform,
     Sample,
-    SectionBlur,
     Size,
     Transform,
 )
@@ -117,7 +116,7 @@ BEYOND: dict[str, dict[str, Any]] = {
     "MissingSections": {"sections": (0, 2), "full": 1.1, "part": (0.5, 1.5), "fill": (-0.1, 1.0)},
     "MissingParts": {"sections": (0, 1), "hole": (0.0, 2.0), "fill": (0.0, 1.1)},
     "OutOfFocus": {"sections": (0, 0), "sigma": (-1.0, 1.0), "full": 1.1},
-    "SectionBlur": {"sigma": (-1.0, 1.0), "widths": (3, 4)},
+    "SectionBlur": {"sigma": (-1.0, 1.0), "widths": (3, -3)},
     "Fold": {
         "sections": (0, 2),
         "pull": (-1.0, 4.0),
@@ -153,7 +152,7 @@ def test_impossible_settings_are_refused(name: str) -> None:
     kind, beyond = getattr(augment, name), {"p": 1.1, **BEYOND[name]}
     assert {field.name for field in fields(kind)} - FREE == set(beyond)
     for setting, value in beyond.items():
-        with pytest.raises(UserError, match=rf"{name}: {setting}=|{setting} .* {name};"):
+        with pytest.raises(UserError, match=rf"{name}: {setting}[\[=]|{setting} .* {name};"):
             kind(**{setting: value})
 
 
@@ -162,12 +161,6 @@ def test_all_transforms_are_looked_at_and_stand_in_a_shipped_choice() -> None:
     single = {n for n in public if issubclass(getattr(augment, n), RandomTransform)} - BASES
     text = "".join(file.read_text() for file in conf_folder().glob("*/*.yaml"))
     assert single == set(NAMES) == {name for name in single if f".{name}," in text}
-
-
-@pytest.mark.parametrize("widths", [(), (-3,)])
-def test_blur_has_odd_widths(widths: tuple[int, ...]) -> None:
-    with pytest.raises(UserError, match="widths=.* must be odd numbers from 1 up, or null"):
-        SectionBlur(widths=widths)
 
 
 class Marked(Transform):

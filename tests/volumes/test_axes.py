@@ -12,38 +12,38 @@ VIGRA = {"axes": [{"key": "x", "typeFlags": 2}, {"key": "y"}, {"key": "z"}, {"ke
 
 def seen(shape, asked=None, stated=None):
     found = arrange(shape, asked, stated=stated, where="'a'")
-    return found.letters, found.order
+    return found.letters, found.order, found.channel
 
 
 @pytest.mark.parametrize(
     ("shape", "axes", "expected"),
     [
-        ((5, 6, 7), None, ("zyx", (0, 1, 2))),
-        ((5, 6, 7), "xyz", ("xyz", (0, 1, 2))),
-        ((5, 6, 7), "ZYX", ("zyx", (0, 1, 2))),
-        ((2, 5, 6, 7), "czyx", ("czyx", (0, 1, 2, 3))),
-        ((5, 6, 7, 2), "xyzc", ("xyzc", (0, 1, 2, 3))),
-        ((5, 2, 6, 7), "zcyx", ("zcyx", (0, 1, 2, 3))),
+        ((5, 6, 7), None, ("zyx", (0, 1, 2), None)),
+        ((5, 6, 7), "xyz", ("xyz", (0, 1, 2), None)),
+        ((5, 6, 7), "ZYX", ("zyx", (0, 1, 2), None)),
+        ((2, 5, 6, 7), "czyx", ("czyx", (1, 2, 3), 0)),
+        ((5, 6, 7, 2), "xyzc", ("xyzc", (0, 1, 2), 3)),
+        ((5, 2, 6, 7), "zcyx", ("zcyx", (0, 2, 3), 1)),
         # Of length 1, and no space.
-        ((1, 5, 6, 7), None, ("zyx", (1, 2, 3))),
-        ((1, 1, 5, 6, 7), None, ("zyx", (2, 3, 4))),
-        ((5, 1, 6, 7), None, ("zyx", (0, 2, 3))),
-        ((5, 6, 7, 1), None, ("zyx", (0, 1, 2))),
-        ((1, 5, 6, 7, 1), None, ("zyx", (1, 2, 3))),
-        ((1, 1, 6, 7), None, ("zyx", (1, 2, 3))),
-        ((1, 6, 7), None, ("zyx", (0, 1, 2))),
-        ((5, 1, 1), None, ("zyx", (0, 1, 2))),
-        ((1, 5, 6, 7), "czyx", ("czyx", (0, 1, 2, 3))),
-        ((1, 5, 6, 7), "xyz", ("xyz", (1, 2, 3))),
-        ((1, 2, 5, 6, 7), "tczyx", ("czyx", (1, 2, 3, 4))),
-        ((1, 2, 5, 6, 7), "czyx", ("czyx", (1, 2, 3, 4))),
+        ((1, 5, 6, 7), None, ("zyx", (1, 2, 3), None)),
+        ((1, 1, 5, 6, 7), None, ("zyx", (2, 3, 4), None)),
+        ((5, 1, 6, 7), None, ("zyx", (0, 2, 3), None)),
+        ((5, 6, 7, 1), None, ("zyx", (0, 1, 2), None)),
+        ((1, 5, 6, 7, 1), None, ("zyx", (1, 2, 3), None)),
+        ((1, 1, 6, 7), None, ("zyx", (1, 2, 3), None)),
+        ((1, 6, 7), None, ("zyx", (0, 1, 2), None)),
+        ((5, 1, 1), None, ("zyx", (0, 1, 2), None)),
+        ((1, 5, 6, 7), "czyx", ("czyx", (1, 2, 3), 0)),
+        ((1, 5, 6, 7), "xyz", ("xyz", (1, 2, 3), None)),
+        ((1, 2, 5, 6, 7), "tczyx", ("czyx", (2, 3, 4), 1)),
+        ((1, 2, 5, 6, 7), "czyx", ("czyx", (2, 3, 4), 1)),
         # One section.
-        ((6, 7), None, ("yx", (None, 0, 1))),
-        ((6, 7), "xy", ("xy", (None, 0, 1))),
-        ((6, 7), "zyx", ("yx", (None, 0, 1))),
-        ((6, 7), "xyz", ("xy", (None, 0, 1))),
-        ((6, 7, 3), "yxc", ("yxc", (None, 0, 1, 2))),
-        ((3, 6, 7), "cyx", ("cyx", (0, None, 1, 2))),
+        ((6, 7), None, ("yx", (None, 0, 1), None)),
+        ((6, 7), "xy", ("xy", (None, 0, 1), None)),
+        ((6, 7), "zyx", ("yx", (None, 0, 1), None)),
+        ((6, 7), "xyz", ("xy", (None, 0, 1), None)),
+        ((6, 7, 3), "yxc", ("yxc", (None, 0, 1), 2)),
+        ((3, 6, 7), "cyx", ("cyx", (None, 1, 2), 0)),
     ],
 )
 def test_the_config_and_the_shape_say_which_axis_is_which(shape, axes, expected):
@@ -91,13 +91,13 @@ def test_the_config_and_the_shape_say_which_axis_is_which(shape, axes, expected)
     ],
 )
 def test_files_name_their_axes_in_many_ways(stated, shape, expected):
-    letters, order = seen(shape, stated=stated)
+    letters, order, _ = seen(shape, stated=stated)
     assert letters == expected
     assert [axis for axis in order if axis is not None] == sorted(set(order) - {None})
 
 
 def test_an_axis_that_the_file_files_under_time_may_be_space():
-    assert seen((5, 6, 7), "xyz", {"axes": "tyz"}) == ("xyz", (0, 1, 2))
+    assert seen((5, 6, 7), "xyz", {"axes": "tyz"}) == ("xyz", (0, 1, 2), None)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import zarr
 
 from emseg.errors import UserError
 from emseg.volumes import open_volume, write_volume
-from emseg.volumes.presence import Presence, presence
+from emseg.volumes.formats import presence
+from emseg.volumes.source import Presence
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +68,7 @@ def test_counting_ends_and_says_so(monkeypatch):
     write_volume(
         "a.zarr", np.ones((40, 8, 8), np.uint8), axes="zyx", voxel_size=None, attributes={}
     )
-    monkeypatch.setattr("emseg.volumes.presence.MOST_COUNTED", 2)
+    monkeypatch.setattr("emseg.volumes.ome_zarr.MOST_COUNTED", 2)
     (found,) = presence("a.zarr")
     assert str(found) == "chunks: at least 2 of 3 present" and found.absent == 0
 

@@ -14,7 +14,7 @@ from emseg.datasets.alignment import read_alignment
 from emseg.datasets.cremi_files import read_annotations
 from emseg.errors import UserError
 from emseg.volumes import identity, open_volume
-from emseg.volumes.presence import presence
+from emseg.volumes.formats import presence
 from emseg.volumes.skeletons import read_skeletons
 
 RAW = np.ones((2, 3, 4), np.uint8)

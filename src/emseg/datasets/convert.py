@@ -14,7 +14,7 @@ from emseg.datasets.submission import write_submission
 from emseg.errors import UserError, unknown_name
 from emseg.runs.run_folder import say, working_in
 from emseg.volumes import Volume
-from emseg.volumes.hdf5 import open_hdf5
+from emseg.volumes.hdf5_links import open_hdf5
 from emseg.volumes.location import parse_location, require_there
 
 CONVERSIONS = ("cremi", "cremi-submission", "public-em")

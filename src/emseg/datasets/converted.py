@@ -14,7 +14,8 @@ from emseg.runs.run_folder import say
 from emseg.volumes import Volume, identity
 from emseg.volumes.atomic import replacing
 from emseg.volumes.damage import one_line
-from emseg.volumes.hdf5 import open_hdf5, write_hdf5
+from emseg.volumes.hdf5_links import open_hdf5
+from emseg.volumes.hdf5_writing import write_hdf5
 from emseg.volumes.layout import make_layout
 from emseg.volumes.location import MAIN
 

@@ -11,10 +11,9 @@ from emseg.runs.run_folder import say
 from emseg.volumes.atomic import replacing
 from emseg.volumes.attributes import stored_offset, stored_voxel_size
 from emseg.volumes.axes import arrange
-from emseg.volumes.damage import one_line
-from emseg.volumes.location import Location, parse_location, require_there
-from emseg.volumes.presence import presence
-from emseg.volumes.source import StoredSource, open_stored, stated_axes
+from emseg.volumes.formats import all_keys, open_stored
+from emseg.volumes.location import Location, parse_location
+from emseg.volumes.source import StoredSource
 
 Record = dict[str, Any]
 
@@ -69,30 +68,13 @@ def _records(file: str) -> Iterator[Record]:
 
 
 def _keys(location: Location) -> list[str]:
-    require_there(location)
-    with one_line(f"cannot open '{location.path}' as {location.format}"):
-        found = _all_keys(location)
+    found = all_keys(location)
     wanted = location.key
     below = [key for key in found if not wanted or key == wanted or key.startswith(f"{wanted}/")]
     if not found:
         raise UserError(f"'{location.path}' holds no data set")
     # Another name of a listed one, or an unknown name, for which the error lists the names.
     return below or [open_stored(location).key]
-
-
-def _all_keys(location: Location) -> list[str]:
-    # Does not import the libraries of other formats.
-    if location.format == "hdf5":
-        from emseg.volumes.hdf5_links import data_sets, open_hdf5
-
-        with open_hdf5(location.path) as file:
-            keys, dangling = data_sets(file)
-        return keys + dangling
-    if location.format == "zarr":
-        from emseg.volumes.ome_zarr import arrays
-
-        return [*arrays(location.path)]
-    return [""]
 
 
 def _record(location: Location) -> Record:
@@ -111,7 +93,7 @@ def _record(location: Location) -> Record:
         "chunks": array.chunks,
         **dict.fromkeys(("axes", "axes_from", "resolution", "offset")),
         **_seen(array),
-        "stored": presence(location),
+        "stored": array.presence(),
         "others": [] if location.path.is_dir() else [str(file) for file in array.files()[1:]],
     }
 
@@ -122,13 +104,13 @@ def _seen(array: StoredSource) -> Record:
     if len(array.shape) < 2:
         return found
     try:
-        seen = arrange(array.shape, stated=stated_axes(array), where="")
+        seen = arrange(array.shape, stated=array.stated_axes(), where="")
     except UserError:
         return found
     found |= {"axes": seen.letters, "axes_from": seen.stated}
     for name, read in (("resolution", stored_voxel_size), ("offset", stored_offset)):
         try:
-            found[name] = read(array.attributes, where="", order=seen.spatial)
+            found[name] = read(array.attributes, where="", order=seen.order)
         except UserError:
             found[name] = None
     return found

@@ -13,8 +13,7 @@ from emseg.errors import UserError, unknown_name
 from emseg.runs.run_folder import say, working_in
 from emseg.volumes import Volume, identity
 from emseg.volumes.atomic import replacing
-from emseg.volumes.hdf5 import write_hdf5
-from emseg.volumes.hdf5_writing import writable_hdf5
+from emseg.volumes.hdf5_writing import writable_hdf5, write_hdf5
 from emseg.volumes.layout import make_layout
 
 FOLDER = "datasets/ssns"

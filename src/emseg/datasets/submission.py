@@ -21,8 +21,8 @@ from emseg.runs.lock import locked
 from emseg.runs.run_folder import say
 from emseg.volumes import Volume, check_writable, open_volume
 from emseg.volumes.atomic import replacing
-from emseg.volumes.hdf5 import open_hdf5, write_hdf5
-from emseg.volumes.hdf5_writing import writable_hdf5
+from emseg.volumes.hdf5_links import open_hdf5
+from emseg.volumes.hdf5_writing import writable_hdf5, write_hdf5
 from emseg.volumes.layout import make_layout
 from emseg.volumes.location import output_format
 

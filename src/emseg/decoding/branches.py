@@ -5,24 +5,24 @@ from typing import Annotated
 
 import numpy as np
 
-from emseg.bounds import Fraction, above, check_fields, or_none, within
+from emseg.bounds import Fraction, above, check_fields, within
 from emseg.decoding.section_facts import Sections, overlaps_of
 from emseg.errors import UserError
 from emseg.kernels.branch_unions import flatten, unite_alike, unite_buddies
 from emseg.kernels.numbering import unite_pairs
 from emseg.kernels.region_edges import SUM_UNIT
 
-_Share = Annotated[float | None, or_none(above(0, 1))]
+_Share = Annotated[float, above(0, 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BranchRules:
     """Which segments that end at a section are united with others, see `merge_branches`."""
 
-    iou_threshold: _Share = None
+    iou_threshold: _Share | None = None
     singleton_size_ratio: Fraction = 0.0
     best_buddy: bool = False
-    one_sided_threshold: _Share = None
+    one_sided_threshold: _Share | None = None
     one_sided_min_size: Annotated[int, within(0)] = 0
     branch_affinity: Fraction = 0.0
 

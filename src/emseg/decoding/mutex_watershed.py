@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 
 from emseg.blocks.memory import GIB, memory_within
-from emseg.bounds import several, within
+from emseg.bounds import Positive, within
 from emseg.decoding.cut_solvers import bioimage
 from emseg.decoding.decoder import Decoder, as_function
 from emseg.decoding.edges import AxisEdge, check_prediction, check_values
@@ -41,7 +41,7 @@ class MutexWatershed(Decoder):
     Wolf et al., "The Mutex Watershed and its Objective", TPAMI 2020.
     """
 
-    strides: Annotated[tuple[int, int, int], several(3, within(1))] = (1, 10, 10)
+    strides: tuple[Positive, Positive, Positive] = (1, 10, 10)
     dust_remove_size: Annotated[int, within(0)] = 0
     memory_limit: float | None = None
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from emseg.blocks.grid import slab_shape
 from emseg.blocks.memory import GIB, memory_within
-from emseg.bounds import Fraction, Rule, above, or_none, within
+from emseg.bounds import Fraction, Positive, Rule, above, within
 from emseg.decoding.branches import BranchRules
 from emseg.decoding.merging import MergeFunction
 from emseg.decoding.supervoxels import MOST_EDGES
@@ -34,7 +34,6 @@ _LOW_HIGH = Rule(
         and bool(np.float32(ends[0]) < np.float32(ends[1]))
     ),
 )
-_LIMIT = or_none(above(0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +48,9 @@ class Rules(BranchRules):
     dust_merge_affinity: Fraction = 0.3
     dust_remove_size: Annotated[int, within(0)] = 0
     backend: Literal["numba", "waterz"] = "numba"
-    time_limit: Annotated[float | None, _LIMIT] = None
-    memory_limit: Annotated[float | None, _LIMIT] = None
-    threads: Annotated[int | None, _LIMIT] = None
+    time_limit: Annotated[float, above(0)] | None = None
+    memory_limit: Annotated[float, above(0)] | None = None
+    threads: Positive | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,7 +5,7 @@ import math
 from emseg.errors import UserError
 from emseg.runs.run_folder import process_rank, say
 from emseg.volumes import Volume
-from emseg.volumes.presence import presence
+from emseg.volumes.formats import presence
 
 # Of an input with more bytes than this, at least a hundredth must be stored.
 LARGE = 1 << 30

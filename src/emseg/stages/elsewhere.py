@@ -14,8 +14,8 @@ from emseg.runs.artifacts import fingerprint
 from emseg.stages.voxel_grid import TOLERANCE
 from emseg.volumes import Volume, identity, open_volume
 from emseg.volumes.attributes import plain, stored_voxel_size
+from emseg.volumes.formats import open_source
 from emseg.volumes.location import MAIN, parse_location
-from emseg.volumes.source import open_source
 
 # How each fact is set on the command line, and what it may be.
 _EXAMPLES = {
@@ -36,7 +36,7 @@ def open_elsewhere(path: Path, said: PredictionConfig, *, asked: Sequence[str]) 
     They come from its file and the config, which must not contradict it. Raises a UserError that
     names all missing facts that a decoder which asks for `asked` needs.
     """
-    source = open_source(parse_location(path))
+    source = open_source(path)
     facts = agreed(source.attributes, said, where=path)
     missing = [key for name, key in _ASKED.items() if name in asked and facts[key] is None]
     missing += ["values"] if facts["values"] is None else []

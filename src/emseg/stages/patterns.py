@@ -7,8 +7,8 @@ from pathlib import Path
 
 from emseg.config.schema_data import VolumeConfig
 from emseg.errors import UserError
+from emseg.volumes.formats import open_source
 from emseg.volumes.location import PICTURES, parse_location
-from emseg.volumes.source import open_source
 
 # File stems that do not describe the file; the name of the folder above is used instead.
 TELLING_NOTHING = {"img", "image", "raw", "em", "main", "data", "volume"}

@@ -33,9 +33,9 @@ Names = list[str | None]
 class Arrangement:
     """How a stored array is seen as a volume.
 
-    `order` has the stored axes that are used, None for one of length 1 that is not stored; `axes`
-    are the spatial ones in that order, `channel` is the place of the channels in `order`. `stated`
-    says where the file names a spatial axis, None if it names none.
+    `order` has the stored number of each spatial axis, in stored order, None for one of length 1
+    that is not stored; `axes` names them; `channel` is the stored number of the channel axis.
+    `stated` says where the file names a spatial axis, None if it names none.
     """
 
     order: tuple[int | None, ...]
@@ -44,17 +44,10 @@ class Arrangement:
     stated: str | None
 
     @property
-    def spatial(self) -> list[int | None]:
-        """The stored number of each spatial axis, None for one that is not stored."""
-        return [axis for at, axis in enumerate(self.order) if at != self.channel]
-
-    @property
     def letters(self) -> str:
         """The stored axes that are used, in order: `axes` with c for the channels."""
-        at = len(self.axes) + 1 if self.channel is None else self.channel
-        letters = [*self.axes[:at], *("c" if at <= len(self.axes) else ""), *self.axes[at:]]
-        stored = zip(letters, self.order, strict=True)
-        return "".join(letter for letter, axis in stored if axis is not None)
+        names = {self.channel: "c", **dict(zip(self.order, self.axes, strict=True))}
+        return "".join(names[axis] for axis in sorted(axis for axis in names if axis is not None))
 
 
 def arrange(
@@ -187,35 +180,28 @@ def _arrangement(shape: Sequence[int], names: Names, stated: str | None, where: 
         # All spatial axes are named: any other axis is the channel axis, under any name.
         names = ["c" if axis in spatial else name for axis, name in enumerate(names)]
         spatial = []
-    seen = {axis: name for axis, name in enumerate(names) if name in ("c", *SPACE)}
+    seen = {axis: name for axis, name in enumerate(names) if name and name in "czyx"}
     late = [axis for axis, name in enumerate(names) if name == "t" and axis not in spatial]
     if unnamed_channel and missing and len(shape) - len(late) >= 4:
         raise UserError(
             f"{has if len(shape) > 4 else has.replace('4 axes', 'four axes')}: name the channel "
             "axis, as in axes=czyx or axes=zyxc"
         )
-    if len(spatial) == len(missing) - 1 and "z" in missing:
+    section = len(spatial) == len(missing) - 1 and "z" in missing
+    if section:
         missing.remove("z")
-        seen |= dict(zip(spatial, missing, strict=True))
-        return _seen(seen, stated, section=True)
-    if len(spatial) != len(missing) or any(shape[axis] > 1 for axis in late):
+    elif len(spatial) != len(missing) or any(shape[axis] > 1 for axis in late):
         raise UserError(
             f"{has}; a volume has three, or four with channels, and one section two "
             "(axes of length 1 do not count)"
         )
-    return _seen(seen | dict(zip(spatial, missing, strict=True)), stated, section=False)
-
-
-def _seen(letters: Mapping[int, str], stated: str | None, *, section: bool) -> Arrangement:
-    order: list[int | None] = sorted(letters)
-    text = "".join(letters[axis] for axis in order if axis is not None)
+    seen |= dict(zip(spatial, missing, strict=True))
+    order = sorted(axis for axis, name in seen.items() if name != "c")
+    axes = "".join(seen[axis] for axis in order)
+    channel = next((axis for axis, name in seen.items() if name == "c"), None)
     if section:
-        # Channels stay first or last, z comes before the others.
-        at = 1 if text.startswith("c") else 0
-        order.insert(at, None)
-        text = text[:at] + "z" + text[at:]
-    channel = text.index("c") if "c" in text else None
-    return Arrangement(tuple(order), text.replace("c", ""), channel, stated)
+        return Arrangement((None, *order), f"z{axes}", channel, stated)
+    return Arrangement(tuple(order), axes, channel, stated)
 
 
 def _shown(names: Sequence[str | None]) -> str:

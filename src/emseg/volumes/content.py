@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from emseg.volumes.attributes import PLACE
-from emseg.volumes.location import parse_location
-from emseg.volumes.source import open_source
+from emseg.volumes.formats import open_source
 
 # The attribute that holds the hash, with what is needed to compute it again.
 CONTENT = "content"
@@ -56,7 +55,7 @@ def content_now(location: str | Path) -> str | None:
 
     UserError for voxels that cannot be read.
     """
-    source = open_source(parse_location(location))
+    source = open_source(location)
     if stored_content(source.attributes) is None:
         return None
     record = source.attributes[CONTENT]

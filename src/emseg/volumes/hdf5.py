@@ -1,9 +1,10 @@
-"""Data sets in HDF5 files: read region by region, written slab by slab."""
+"""Data sets in HDF5 files, read region by region."""
 
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,10 @@ from emseg.errors import UserError
 from emseg.volumes.attributes import plain
 from emseg.volumes.damage import one_line
 from emseg.volumes.hdf5_links import data_sets, follow, open_hdf5
-from emseg.volumes.hdf5_sources import drawn_from
-from emseg.volumes.hdf5_writing import writable_hdf5
-from emseg.volumes.layout import Layout
+from emseg.volumes.hdf5_sources import drawn_from, goes_on
+from emseg.volumes.hdf5_writing import JSON_NAMES
 from emseg.volumes.location import pick_dataset
-
-# This attribute lists the other attributes that hold JSON, so that plain text stays text.
-_JSON_NAMES = "json_attributes"
+from emseg.volumes.source import Presence, StoredSource
 
 # Filters in hdf5plugin, by their numbers.
 _FILTERS = {
@@ -39,71 +37,63 @@ _FILTERS = {
 }
 
 
-class Hdf5Array:
+class Hdf5Array(StoredSource):
     """A data set of an HDF5 file, opened lazily and anew in every process."""
 
     def __init__(self, path: Path, key: str) -> None:
-        self.path = path
         file = open_hdf5(path)
-        self.key = _find(file, key, path)
+        super().__init__(path, _find(file, key, path))
+        self._where = f"'{path}:{self.key}'"
         # Before opening it: HDF5 crashes on a virtual data set that contains itself.
         self._drawn = drawn_from(path, self.key)
         self._dataset: h5py.Dataset | None = file[self.key]
         self._process = os.getpid()
-        self.shape: tuple[int, ...] = tuple(self._dataset.shape or ())
-        self.dtype: np.dtype = self._dataset.dtype
-        self.chunks: tuple[int, ...] | None = self._dataset.chunks
+        self.shape = tuple(self._dataset.shape or ())
+        self.dtype = self._dataset.dtype
+        self.chunks = self._dataset.chunks
         self.attributes = _read_attributes(self._dataset)
         self.named_axes = _named_axes(self._dataset)
+        _require_filters(self._dataset, self._where)
+
+    @staticmethod
+    def keys(path: Path) -> list[str]:
+        """The keys of all data sets, then those of broken links."""
+        with open_hdf5(path) as file:
+            found, dangling = data_sets(file)
+        return found + dangling
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_dataset": None}
 
     def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
         # A handle must not cross a fork: the library's state would be shared with the parent.
-        where = f"'{self.path}:{self.key}'"
-        with one_line(f"cannot read {where}"):
+        with one_line(f"cannot read {self._where}"):
             if self._dataset is None or self._process != os.getpid():
                 self._dataset = open_hdf5(self.path)[self.key]
                 self._process = os.getpid()
-                self.require_filters()
+                _require_filters(self._dataset, self._where)
             block = self._dataset[region]
         if len(self._drawn.files) > 1:
-            self._drawn.check_files(where)
+            self._drawn.check_files(self._where)
         return block
 
     def files(self) -> list[Path]:
         """The files that it reads from, its own first."""
         return self._drawn.files
 
-    def require_filters(self) -> None:
-        """Raises UserError if the data set is compressed with a filter that is not installed."""
-        if self._dataset is not None:
-            _require_filters(self._dataset, f"{self.path}:{self.key}")
-
-
-def write_hdf5(path: Path, slabs: Iterable[tuple[int, np.ndarray]], layout: Layout) -> None:
-    """A new file with one data set, filled with slabs (start, array) along axis -3."""
-    with writable_hdf5(path) as file:
-        stored = file.create_dataset(
-            layout.dataset,
-            shape=layout.shape,
-            dtype=layout.dtype,
-            chunks=layout.chunks,
-            **_compression(layout.dtype),
-        )
-        for start, slab in slabs:
-            stored[..., start : start + slab.shape[-3], :, :] = slab
-        _write_attributes(stored, layout.attributes)
-
-
-def _compression(dtype: np.dtype) -> dict[str, Any]:
-    # Labels: gzip 1 compresses 25:1, as fast as lzf and readable everywhere. Images and
-    # predictions: lzf writes two to three times faster than gzip 1, whose files are only a tenth
-    # smaller.
-    if dtype.kind in "iu" and dtype.itemsize > 1:
-        return {"compression": "gzip", "compression_opts": 1}
-    return {"compression": "lzf", "shuffle": dtype.itemsize > 1}
+    def presence(self) -> list[Presence]:
+        """How much of it is stored, and of the data sets that a virtual one contains."""
+        with one_line(f"cannot read {self._where}"):
+            found = _stored_part(self.path, self.key)
+            inner: dict[str, list[Presence]] = {}
+            for source, name in self._drawn.sources:
+                one = _stored_part(source, name)
+                inner.setdefault(one.parts, []).append(one)
+        sums = [
+            Presence(f"{name} of sources", sum(i.present for i in ones), sum(i.total for i in ones))
+            for name, ones in inner.items()
+        ]
+        return [found, *sums]
 
 
 def _find(file: h5py.File, key: str, path: Path) -> str:
@@ -143,16 +133,16 @@ def _require_filters(node: h5py.Dataset, where: str) -> None:
         if not h5py.h5z.filter_avail(number):
             name = f"{_FILTERS[number]} (" if number in _FILTERS else "("
             raise UserError(
-                f"cannot read '{where}': it is compressed with {name}HDF5 filter {number}), which "
+                f"cannot read {where}: it is compressed with {name}HDF5 filter {number}), which "
                 "is not installed: pip install hdf5plugin"
             )
 
 
 def _read_attributes(node: h5py.Dataset) -> dict[str, Any]:
-    encoded = json.loads(node.attrs.get(_JSON_NAMES, "[]"))
+    encoded = json.loads(node.attrs.get(JSON_NAMES, "[]"))
     found = {}
     for name in node.attrs:
-        if name == _JSON_NAMES:
+        if name == JSON_NAMES:
             continue
         # Dimension scales add references to data sets; outside the file they mean nothing. Other
         # types of HDF5, such as bit fields, have no equivalent in numpy.
@@ -165,24 +155,22 @@ def _read_attributes(node: h5py.Dataset) -> dict[str, Any]:
     return found
 
 
-def _write_attributes(node: h5py.Dataset, attributes: Mapping[str, Any]) -> None:
-    encoded = []
-    for name, value in plain(attributes).items():
-        native = _is_native(value)
-        node.attrs[name] = value if native else json.dumps(value)
-        if not native:
-            encoded.append(name)
-    if encoded:
-        node.attrs[_JSON_NAMES] = json.dumps(encoded)
+def _stored_part(path: Path, key: str) -> Presence:
+    with open_hdf5(path) as file:
+        node = file[key]
+        if node.chunks is not None:
+            grid = (-(-size // chunk) for size, chunk in zip(node.shape, node.chunks, strict=True))
+            return Presence("chunks", node.id.get_num_chunks(), math.prod(grid))
+        if node.is_virtual:
+            return Presence("voxels", _mapped(node), node.size)
+        # HDF5 allocates an array in one piece when the first voxel is written.
+        return Presence("voxels", node.size if node.id.get_storage_size() else 0, node.size)
 
 
-def _is_native(value: Any) -> bool:
-    if isinstance(value, list):
-        return len({type(item) for item in value}) == 1 and all(
-            isinstance(item, int | float) and _is_native(item) for item in value
-        )
-    if isinstance(value, str):
-        return "\0" not in value
-    if isinstance(value, int):
-        return -(2**63) <= value < 2**63
-    return isinstance(value, float)
+def _mapped(node: h5py.Dataset) -> int:
+    """The voxels of a virtual data set that have a source."""
+    spaces = [entry.vspace for entry in node.virtual_sources()]
+    # An unlimited one extends as far as its sources do, which the shape says.
+    if any(goes_on(space) or space.get_select_type() == h5py.h5s.SEL_ALL for space in spaces):
+        return node.size
+    return reduce(lambda one, two: one.combine_select(two), spaces).get_select_npoints()

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from emseg.volumes.formats import open_source
 from emseg.volumes.location import parse_location
 from emseg.volumes.skeletons import is_skeletons, skeleton_files
-from emseg.volumes.source import open_source
 
 
 def identity(location: str | Path, *, verify: bool = False) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Arrays in zarr folders (formats 2 and 3, OME-Zarr 0.4 and 0.5 read; 3 and 0.5 written)."""
 
 import json
+import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -16,28 +18,35 @@ from emseg.volumes.damage import one_line
 from emseg.volumes.folders import files_below
 from emseg.volumes.layout import Layout
 from emseg.volumes.location import pick_dataset, require_regular
+from emseg.volumes.source import Presence, StoredSource
 
 # The files with the metadata of a group or an array.
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup")
+
+# Most chunk files that are counted; more would take too long on a network file system.
+MOST_COUNTED = 1_000_000
 
 # Chunks of zeros are written too, so that a missing chunk is known to be lost.
 ALL_CHUNKS = {"write_empty_chunks": True}
 
 
-class ZarrArray:
+class ZarrArray(StoredSource):
     """An array in a zarr folder: at its root, below a key, or the first scale of a multiscale."""
 
     def __init__(self, path: Path, key: str) -> None:
-        self.path = path
-        self.key = _find(path, key)
+        super().__init__(path, _find(path, key))
         self._array = open_array(path / self.key)
-        self.shape: tuple[int, ...] = self._array.shape
-        self.dtype: np.dtype = self._array.dtype
-        self.chunks: tuple[int, ...] | None = self._array.chunks
+        self.shape, self.dtype = self._array.shape, self._array.dtype
+        self.chunks = self._array.chunks
         own = plain(self._array.attrs.asdict())
         place = _place(path, self.key)
         self.attributes = {**place, **own}
         self.named_axes = _named_axes(self._array, place)
+
+    @staticmethod
+    def keys(path: Path) -> list[str]:
+        """The keys of all arrays, in order."""
+        return [*_arrays(path, "", ())]
 
     def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
         with one_line(f"cannot read '{self.path / self.key}'"):
@@ -47,6 +56,25 @@ class ZarrArray:
         """The files that it reads from: the array's, and the metadata above it."""
         inside = (self.path / self.key / name for name in files_below(self.path / self.key))
         return sorted({*inside, *_metadata_above(self.path, self.key)})
+
+    def presence(self) -> list[Presence]:
+        """How many of its chunks are stored, or of its shards; UserError for a broken link."""
+        folder, array = self.path / self.key, self._array
+        with one_line(f"cannot read '{folder}'"):
+            parts = "chunks" if array.shards is None else "shards"
+            part = array.shards or array.chunks
+            grid = [-(-size // step) for size, step in zip(array.shape, part, strict=True)]
+            # As c/0/0/0, or 0.0.0.
+            first = array.metadata.encode_chunk_key((0,) * len(grid))
+        pattern = re.compile(re.escape(first).replace("0", r"(\d+)"))
+        present, total = 0, math.prod(grid)
+        for name in files_below(folder):
+            found = pattern.fullmatch(name)
+            if found and all(int(at) < size for at, size in zip(found.groups(), grid, strict=True)):
+                present += 1
+            if present == MOST_COUNTED and present < total:
+                return [Presence(parts, present, total, at_least=True)]
+        return [Presence(parts, present, total)]
 
 
 def create_zarr(folder: Path, layout: Layout) -> zarr.Array:
@@ -79,8 +107,13 @@ def open_array(folder: Path) -> zarr.Array:
         return zarr.open_array(store=str(folder), mode="r")
 
 
-def arrays(path: Path, key: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
-    """The keys of all arrays below `key`, in order; folders that contain themselves once."""
+def open_partial(folder: Path, dataset: str) -> zarr.Array:
+    """An array made by create_zarr, for more writing."""
+    return zarr.open_array(store=str(folder / dataset), mode="r+", config=ALL_CHUNKS)
+
+
+def _arrays(path: Path, key: str, above: tuple[str, ...]) -> Iterator[str]:
+    """The keys of all arrays below `key`; folders that contain themselves once."""
     folder = path / key
     if _node(folder) == "array":
         yield key
@@ -90,12 +123,7 @@ def arrays(path: Path, key: str = "", above: tuple[str, ...] = ()) -> Iterator[s
         return
     for child in sorted(folder.iterdir()):
         if child.is_dir():
-            yield from arrays(path, f"{key}/{child.name}".lstrip("/"), (*above, real))
-
-
-def open_partial(folder: Path, dataset: str) -> zarr.Array:
-    """An array made by create_zarr, for more writing."""
-    return zarr.open_array(store=str(folder / dataset), mode="r+", config=ALL_CHUNKS)
+            yield from _arrays(path, f"{key}/{child.name}".lstrip("/"), (*above, real))
 
 
 def _metadata_above(path: Path, key: str) -> Iterator[Path]:
@@ -134,7 +162,7 @@ def _find(path: Path, key: str) -> str:
         first = str(Path(key) / scales[0]["datasets"][0]["path"]) if scales else None
     if first is not None and _node(path / first) == "array":
         return first
-    return pick_dataset(list(arrays(path)), key, where=path)
+    return pick_dataset(ZarrArray.keys(path), key, where=path)
 
 
 def _node(folder: Path) -> Literal["array", "group"]:

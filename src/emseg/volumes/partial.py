@@ -113,7 +113,7 @@ class PartialVolume:
                 self._array.attrs[CONTENT] = layout.attributes[CONTENT]
                 publish(self._folder, self.path, old_to=old_to)
         else:
-            from emseg.volumes.hdf5 import write_hdf5
+            from emseg.volumes.hdf5_writing import write_hdf5
 
             with replacing(self.path, old_to=old_to) as temporary:
                 write_hdf5(temporary, self._slabs(), layout)

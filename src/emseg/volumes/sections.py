@@ -10,6 +10,7 @@ import numpy as np
 
 from emseg.errors import UserError, unknown_name
 from emseg.volumes.location import PICTURES
+from emseg.volumes.source import StoredSource
 
 SUFFIXES = (*PICTURES, ".tif", ".tiff")
 _DIGITS = re.compile(r"(\d+)")
@@ -19,7 +20,7 @@ _GREY = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L")
 _LISTED = 6
 
 
-class SectionFolder:
+class SectionFolder(StoredSource):
     """The section images of a folder as one array (z, y, x), or (z, y, x, c) for colours.
 
     `key` is the pattern of their names, "" for all; each is a PNG, a JPEG or a TIFF of one page.
@@ -27,8 +28,8 @@ class SectionFolder:
     """
 
     def __init__(self, folder: Path, key: str) -> None:
-        self.path, self.chunks = folder, None
-        self.key, self._files = _chosen(folder, key)
+        pattern, self._files = _chosen(folder, key)
+        super().__init__(folder, pattern)
         first = _header(self._files[0])
         for file in self._files[1:]:
             other = _header(file)
@@ -37,13 +38,11 @@ class SectionFolder:
                     f"'{file}' is {other[1]} {other[0]}, '{self._files[0].name}' beside it "
                     f"{first[1]} {first[0]}: the sections of a stack are of one shape and type"
                 )
-        self.shape: tuple[int, ...] = (len(self._files), *first[0])
+        self.shape = (len(self._files), *first[0])
         self.dtype = np.dtype(first[1])
-        self.named_axes: dict[str, Any] = {}
-        if len(first[0]) == 3:
-            self.named_axes = {"images": ["z", "y", "x", "c"]}
+        self.named_axes = {"images": ["z", "y", "x", "c"]} if len(first[0]) == 3 else {}
         missing = _gaps(self._files)
-        self.attributes: dict[str, Any] = {"missing_sections": missing} if missing else {}
+        self.attributes = {"missing_sections": missing} if missing else {}
 
     def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
         sections, *inner = region

@@ -17,20 +17,23 @@ from emseg.errors import UserError
 from emseg.volumes.attributes import NANOMETRES
 from emseg.volumes.damage import one_line
 from emseg.volumes.ome_tiff import other_files
+from emseg.volumes.source import StoredSource
 
 # Pages of more bytes have their size checked against the best compression, that of zeros.
 LARGE_PAGE = 1 << 28
 HIGHEST_COMPRESSION = 20_000
 
 
-class TiffStack:
+class TiffStack(StoredSource):
     """The images of a TIFF file as one array, opened lazily and anew in every process.
 
     These are its single series or, if it was written page by page, all its pages.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.key, self.chunks = path, "", None
+    def __init__(self, path: Path, key: str) -> None:
+        if key:
+            raise UserError(f"'{path}' is a TIFF file: it holds no '{key}'")
+        super().__init__(path, key)
         self._opened: tifffile.TiffFile | np.memmap | None = None
         self._process, self._lock = os.getpid(), threading.Lock()
         with _complaints(path), tifffile.TiffFile(path) as file:
@@ -40,13 +43,13 @@ class TiffStack:
             self._paged = len(file.series) > 1
             if self._paged:
                 _check_alike(file, path)
-                self.shape: tuple[int, ...] = (len(file.pages), *file.pages[0].shape)
+                self.shape = (len(file.pages), *file.pages[0].shape)
                 letters = "q" + file.pages[0].axes
             else:
                 self.shape, letters = tuple(series.shape), series.axes
             self._mapped = not self._paged and _is_mappable(series)
             _check_whole(file, series, path, paged=self._paged)
-            self.dtype: np.dtype = np.dtype(series.dtype)
+            self.dtype = np.dtype(series.dtype)
             named = _named_axes(letters.lower(), self.shape, path)
             self.named_axes = {"metadata": named} if named else {}
             self.attributes = _resolution(file)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from emseg.volumes.arranged import arranged
 from emseg.volumes.attributes import checked_voxel_size, stored_offset, stored_voxel_size
 from emseg.volumes.axes import Arrangement, arrange
+from emseg.volumes.formats import check_array, open_source
 from emseg.volumes.location import parse_location
-from emseg.volumes.source import StoredArray, check_array, open_source, stated_axes
+from emseg.volumes.source import Selected, StoredArray, arranged
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +33,9 @@ class Volume:
     voxel_size: tuple[float, ...] | None
     offset: tuple[float, ...] | None
     attributes: dict[str, Any] = field(repr=False)
+    # Channels first, if it has any.
     _source: StoredArray = field(repr=False)
-    _channel_axis: int | None = field(repr=False)
     _first: tuple[int, ...] = field(default=(0, 0, 0), repr=False)
-    _chosen: tuple[int, ...] | None = field(default=None, repr=False)
     stored_size: tuple[float, ...] | None = field(default=None, repr=False)
     names_axes: bool = field(default=False, repr=False)
 
@@ -46,9 +45,7 @@ class Volume:
 
     @property
     def channels(self) -> int | None:
-        if self._chosen is not None:
-            return len(self._chosen)
-        return None if self._channel_axis is None else self._source.shape[self._channel_axis]
+        return self._source.shape[0] if len(self._source.shape) > 3 else None
 
     def read(
         self, start: Sequence[int], stop: Sequence[int], *, channels: Sequence[int] | None = None
@@ -58,30 +55,20 @@ class Volume:
         With `channels` only these are read, in the order given. ValueError when the region is
         empty or reaches outside the volume (see read_padded), or a channel is not there.
         """
-        low, high = self._checked(start, stop)
-        region = [slice(f + a, f + b) for f, a, b in zip(self._first, low, high, strict=True)]
-        if channels is not None or self._chosen is not None:
-            return self._selected(region, channels)
-        if self._channel_axis is not None:
-            region.insert(self._channel_axis, slice(0, self.channels))
-        block = self._source[tuple(region)]
-        if self._channel_axis is not None:
-            block = np.moveaxis(block, self._channel_axis, 0)
+        if channels is not None:
+            return self.select(channels).read(start, stop)
+        block = self._source[self._region(start, stop)]
         # A block of an array in memory is a view of it; those from files are new.
         view = isinstance(self._source, np.ndarray)
         return np.array(block, dtype=self.dtype, order="C", copy=True if view else None)
 
     def view(self, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
         """The voxels that `read` returns, read-only: not copied if they are in memory."""
-        if not isinstance(self._source, np.ndarray) or self._chosen is not None:
+        if not isinstance(self._source, np.ndarray):
             return self.read(start, stop)
-        low, high = self._checked(start, stop)
-        region = [slice(f + a, f + b) for f, a, b in zip(self._first, low, high, strict=True)]
-        if self._channel_axis is not None:
-            region.insert(self._channel_axis, slice(None))
-        block = self._source[tuple(region)].view()
+        block = self._source[self._region(start, stop)].view()
         block.flags.writeable = False
-        return block if self._channel_axis is None else np.moveaxis(block, self._channel_axis, 0)
+        return block
 
     def crop(self, start: Sequence[int], stop: Sequence[int]) -> "Volume":
         """A lazy view of a region, its offset moved by start x voxel size."""
@@ -112,16 +99,16 @@ class Volume:
         return self.read([start for start, _, _ in bounds], [stop for _, stop, _ in bounds])
 
     def select(self, channels: Sequence[int]) -> "Volume":
-        """A lazy view of some channels, in the order given."""
-        return replace(self, _chosen=self._stored_channels(channels))
+        """A lazy view of some channels, in the order given; ValueError if one is not there."""
+        count = self.channels or 0
+        if not all(0 <= channel < count for channel in channels):
+            raise ValueError(f"channels {list(channels)} are not in {self.location} ({count})")
+        return replace(self, _source=Selected(self._source, tuple(channels)))
 
     def in_order(self, axes: str) -> "Volume":
         """A lazy view with the axes in another order ("zyx" of an "xyz")."""
         order = [self.axes.index(axis) for axis in axes]
-        stored = [axis for axis in range(len(self._source.shape)) if axis != self._channel_axis]
-        seen = [stored[axis] for axis in order]
-        if self._channel_axis is not None:
-            seen.insert(0, self._channel_axis)
+        lead = len(self._source.shape) - 3
 
         def moved(values: Sequence[Any] | None) -> Any:
             return None if values is None else tuple(values[axis] for axis in order)
@@ -133,33 +120,21 @@ class Volume:
             voxel_size=moved(self.voxel_size),
             offset=moved(self.offset),
             stored_size=moved(self.stored_size),
-            _source=arranged(self._source, seen),
-            _channel_axis=None if self._channel_axis is None else 0,
+            _source=arranged(self._source, [*range(lead), *(lead + axis for axis in order)]),
             _first=moved(self._first),
         )
 
     def without_lone_channel(self) -> "Volume":
         """The same volume, without its channel axis if that has the length 1."""
-        if self._channel_axis is None or self._source.shape[self._channel_axis] > 1:
+        if self.channels != 1:
             return self
-        seen = [axis for axis in range(len(self._source.shape)) if axis != self._channel_axis]
-        source = arranged(self._source, seen)
-        return replace(self, _source=source, _channel_axis=None, _chosen=None)
+        return replace(self, _source=arranged(self._source, (1, 2, 3)))
 
-    def _stored_channels(self, channels: Sequence[int] | None) -> tuple[int, ...]:
-        count = self.channels or 0
-        wanted = range(count) if channels is None else channels
-        if not all(0 <= channel < count for channel in wanted):
-            raise ValueError(f"channels {list(wanted)} are not in {self.location} ({count})")
-        return tuple(c if self._chosen is None else self._chosen[c] for c in wanted)
-
-    def _selected(self, region: list[slice], channels: Sequence[int] | None) -> np.ndarray:
-        channels, axis = self._stored_channels(channels), self._channel_axis
-        out = np.empty([len(channels), *(part.stop - part.start for part in region)], self.dtype)
-        for place, channel in zip(out, channels, strict=True):
-            one = self._source[(*region[:axis], slice(channel, channel + 1), *region[axis:])]
-            place[...] = one.squeeze(axis)
-        return out
+    def _region(self, start: Sequence[int], stop: Sequence[int]) -> tuple[slice, ...]:
+        low, high = self._checked(start, stop)
+        channels = [] if self.channels is None else [slice(0, self.channels)]
+        bounds = zip(self._first, low, high, strict=True)
+        return (*channels, *(slice(first + a, first + b) for first, a, b in bounds))
 
     def _checked(
         self, start: Sequence[int], stop: Sequence[int]
@@ -190,25 +165,14 @@ def open_volume(
     source = open_source(parsed)
     found = str(replace(parsed, key=source.key))
     where, attributes = f"'{found}'", source.attributes
-    arrangement = arrange(source.shape, axes, stated=stated_axes(source), where=where)
-    order = arrangement.spatial
-    stored = stored_voxel_size(attributes, where=where, order=order)
-    offset = stored_offset(attributes, where=where, order=order)
+    arrangement = arrange(source.shape, axes, stated=source.stated_axes(), where=where)
+    stored = stored_voxel_size(attributes, where=where, order=arrangement.order)
+    offset = stored_offset(attributes, where=where, order=arrangement.order)
     size = stored if voxel_size is None else checked_voxel_size(voxel_size, where=where)
     if stored and size and offset:
         offset = tuple(o / a * b for o, a, b in zip(offset, stored, size, strict=True))
-    return Volume(
-        location=found,
-        shape=_spatial_shape(source, arrangement),
-        axes=arrangement.axes,
-        voxel_size=size,
-        offset=offset,
-        attributes=attributes,
-        stored_size=stored,
-        names_axes=arrangement.stated is not None,
-        _source=arranged(source, arrangement.order),
-        _channel_axis=arrangement.channel,
-    )
+    volume = _seen(source, arrangement, where=found, voxel_size=size)
+    return replace(volume, offset=offset, attributes=attributes, stored_size=stored)
 
 
 def from_array(
@@ -217,17 +181,8 @@ def from_array(
     """The array, not copied, as a volume; arguments and errors as for open_volume."""
     where = "the array"
     check_array(array, where=where)
-    arrangement = arrange(array.shape, axes, where=where)
-    return Volume(
-        location=where,
-        shape=_spatial_shape(array, arrangement),
-        axes=arrangement.axes,
-        voxel_size=None if voxel_size is None else checked_voxel_size(voxel_size, where=where),
-        offset=None,
-        attributes={},
-        _source=arranged(array, arrangement.order),
-        _channel_axis=arrangement.channel,
-    )
+    size = None if voxel_size is None else checked_voxel_size(voxel_size, where=where)
+    return _seen(array, arrange(array.shape, axes, where=where), where=where, voxel_size=size)
 
 
 def read_attributes(location: str | Path) -> dict[str, Any]:
@@ -235,8 +190,25 @@ def read_attributes(location: str | Path) -> dict[str, Any]:
 
     This includes axes, resolution and offset (nm) that only OME or ImageJ metadata hold.
     """
-    return open_source(parse_location(location)).attributes
+    return open_source(location).attributes
 
 
-def _spatial_shape(source: StoredArray, arrangement: Arrangement) -> tuple[int, ...]:
-    return tuple(1 if axis is None else source.shape[axis] for axis in arrangement.spatial)
+def _seen(
+    source: StoredArray,
+    arrangement: Arrangement,
+    *,
+    where: str,
+    voxel_size: tuple[float, ...] | None,
+) -> Volume:
+    channel = [] if arrangement.channel is None else [arrangement.channel]
+    source = arranged(source, [*channel, *arrangement.order])
+    return Volume(
+        location=where,
+        shape=source.shape[-3:],
+        axes=arrangement.axes,
+        voxel_size=voxel_size,
+        offset=None,
+        attributes={},
+        names_axes=arrangement.stated is not None,
+        _source=source,
+    )

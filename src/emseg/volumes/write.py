@@ -47,7 +47,7 @@ def write_volume(
         slabs = (array[..., at : at + step, :, :] for at in range(0, depth, step))
         layout.attributes[CONTENT] = stamp([row_hash(slab) for slab in slabs], step, **layout.facts)
     if kind == "hdf5":
-        from emseg.volumes.hdf5 import write_hdf5
+        from emseg.volumes.hdf5_writing import write_hdf5
 
         with replacing(path, old_to=old_to) as temporary:
             write_hdf5(temporary, [(0, array)], layout)

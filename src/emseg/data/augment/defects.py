@@ -7,7 +7,7 @@ from typing import Annotated
 
 import numpy as np
 
-from emseg.bounds import Count, Fraction, Fractions, NotNegative, Rule, or_none, within
+from emseg.bounds import Count, Fraction, Fractions, NotNegative, Positive, Rule
 from emseg.data.augment.geometry import AXES
 from emseg.data.augment.grey_values import grey, write_levels
 from emseg.data.augment.transform import (
@@ -109,7 +109,7 @@ class SectionBlur(ImageTransform):
     """
 
     sigma: NotNegative = (0.0, 2.0)
-    widths: Annotated[tuple[int, ...] | None, or_none(ODD)] = (3, 5, 7, 9)
+    widths: Annotated[tuple[int, ...], ODD] | None = (3, 5, 7, 9)
     in_sections = True
 
     def change_image(self, image: np.ndarray, rng: np.random.Generator) -> None:
@@ -206,7 +206,7 @@ class ShiftSlices(_SliceDefect):
     within +-`displacement` along both axes of its plane, cyclically.
     """
 
-    displacement: Annotated[int, within(1)] = 10
+    displacement: Positive = 10
 
     def change_slices(self, slices: np.ndarray, hit: np.ndarray, rng: np.random.Generator) -> None:
         for at in hit:

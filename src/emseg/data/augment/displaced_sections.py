@@ -6,13 +6,11 @@ from typing import Annotated
 
 import numpy as np
 
-from emseg.bounds import Count, Fraction, Fractions, interval, within
+from emseg.bounds import Count, Fraction, Fractions, Positive, interval, within
 from emseg.data.augment.grey_values import grey
 from emseg.data.augment.transform import RandomTransform, Sample, Size, draw_sections, enlarged
 from emseg.data.augment.warps import Affine
 from emseg.kernels.copies import copy_planes
-
-Pixels = Annotated[int, within(1)]
 
 
 class Misalignment(RandomTransform):
@@ -29,7 +27,7 @@ class Misalignment(RandomTransform):
     and not rotated. (DeepEM's translation, and its missing sections at a misalignment.)
     """
 
-    displacement: Pixels = 16
+    displacement: Positive = 16
     rotation: Annotated[float, within(0, 90)] = 0.0
     missing: Annotated[tuple[int, int], interval(0)] = (0, 0)
     fill: Fractions = (0.0, 0.0)
@@ -65,7 +63,7 @@ class Misalignment(RandomTransform):
 
 
 class _SectionMoves(RandomTransform):
-    displacement: Pixels = 16
+    displacement: Positive = 16
     move_labels: bool = False
     in_sections = True
 
@@ -107,7 +105,7 @@ class SectionShifts(_SectionMoves):
     `move_labels`. (SSNS-Net's misalignments.)
     """
 
-    displacement: Pixels = 17
+    displacement: Positive = 17
     rate: Fraction = 0.2
     follow: bool = False
 

@@ -1,10 +1,8 @@
 """Mixed samples: an object pasted at a second place, an image blended with another."""
 
-from typing import Annotated
-
 import numpy as np
 
-from emseg.bounds import Fraction, Fractions, within
+from emseg.bounds import Fraction, Fractions, Positive
 from emseg.data.augment.transform import RandomTransform, Sample, Size
 from emseg.data.intensity import to_unit
 
@@ -17,7 +15,7 @@ class CopyPaste(RandomTransform):
     objects, but not unlabelled voxels, and gets a new label.
     """
 
-    min_size: Annotated[int, within(1)] = 100
+    min_size: Positive = 100
     p: Fraction = 0.6
 
     def change(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:

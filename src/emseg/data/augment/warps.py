@@ -5,13 +5,15 @@ from typing import Annotated
 
 import numpy as np
 
-from emseg.bounds import Fraction, NotNegative, interval, or_none, several, within
+from emseg.bounds import Fraction, NotNegative, interval, within
 from emseg.data.augment.transform import RandomTransform, Sample, Size, draw_power
 from emseg.kernels.warp import spline_field, warp_sections, warp_volume
 
 # Voxels; positions are float32, and rounding must not move them out of the crop.
 SLACK = 1e-3
-Three = tuple[float, float, float]
+Angle = Annotated[float, within(0, 180)]
+Scale = Annotated[float, within(0, 0.9)]
+Reach = Annotated[int, within(0)]
 
 
 class Affine(RandomTransform):
@@ -26,10 +28,10 @@ class Affine(RandomTransform):
     places beyond it are 0 in the image and unlabelled.
     """
 
-    rotation: Annotated[Three, several(3, within(0, 180))] = (45.0, 0.0, 0.0)
-    scale: Annotated[Three, several(3, within(0, 0.9))] = (0.0, 0.1, 0.1)
-    shear: Annotated[Three, several(3, within(0, 1))] = (0.05, 0.0, 0.0)
-    reach: Annotated[Size | None, or_none(several(3, within(0)))] = None
+    rotation: tuple[Angle, Angle, Angle] = (45.0, 0.0, 0.0)
+    scale: tuple[Scale, Scale, Scale] = (0.0, 0.1, 0.1)
+    shear: tuple[Fraction, Fraction, Fraction] = (0.05, 0.0, 0.0)
+    reach: tuple[Reach, Reach, Reach] | None = None
     p: Fraction = 0.7
 
     @property
@@ -96,8 +98,8 @@ class Elastic(RandomTransform):
 
     displacement: NotNegative = (2.0, 8.0)
     spacing: Annotated[float, within(1)] = 40.0
-    section_spacing: Annotated[float | None, or_none(within(1))] = None
-    displacement_across: Annotated[tuple[float, float] | None, or_none(interval(0))] = None
+    section_spacing: Annotated[float, within(1)] | None = None
+    displacement_across: NotNegative | None = None
 
     @property
     def in_sections(self) -> bool:
