@@ -33,7 +33,7 @@ import numpy as np
 from emseg.blocks.grid import grid
 from emseg.config import check_targets, load
 from emseg.datasets.dbmim_tables import MEASURED, WHOLE, check_publishable, measured, published
-from emseg.decoding.section_fragments import region_of
+from emseg.decoding.agglomeration.section_fragments import region_of
 from emseg.errors import UserError
 from emseg.evaluation.means import Row, best_of, means_of, write_table
 from emseg.runs.artifacts import write_json

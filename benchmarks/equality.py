@@ -17,10 +17,10 @@ from affinities import made_affinities
 from scipy.ndimage import binary_dilation
 
 from emseg.decoding.agglomerate import Agglomerate
+from emseg.decoding.agglomeration.merging import merge
+from emseg.decoding.agglomeration.supervoxels import given_supervoxels
+from emseg.decoding.agglomeration.waterz_child import waterz_partitions
 from emseg.decoding.edges import axis_edges, destination_affinities
-from emseg.decoding.merging import merge
-from emseg.decoding.supervoxels import given_supervoxels
-from emseg.decoding.waterz_child import waterz_partitions
 from emseg.evaluation.voi import voi
 from emseg.volumes import open_volume
 

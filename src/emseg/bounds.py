@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache, wraps
 from types import NoneType, UnionType
 from typing import (
@@ -29,7 +29,7 @@ class Rule:
     """What a value must be: in words that follow "must be", and as a test of values."""
 
     words: str
-    holds: Callable[[Any], bool]
+    holds: Callable[[Any], bool] = field(repr=False)
 
 
 def within(least: float, most: float = math.inf) -> Rule:

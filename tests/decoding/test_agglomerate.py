@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from emseg.decoding.agglomerate import Agglomerate, agglomerate
-from emseg.decoding.merging import MergeFunction
+from emseg.decoding.agglomeration.merging import MergeFunction
 from emseg.errors import UserError
 from emseg.kernels.affinity import shift_edges
 from emseg.volumes import from_array

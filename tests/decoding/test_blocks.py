@@ -11,8 +11,8 @@ from emseg.blocks.grid import grid
 from emseg.blocks.store import MemoryStore
 from emseg.decoding.affinity_cc import AffinityCC, affinity_cc
 from emseg.decoding.agglomerate import Agglomerate, agglomerate
+from emseg.decoding.agglomeration.supervoxels import find_supervoxels
 from emseg.decoding.edges import axis_edges
-from emseg.decoding.supervoxels import find_supervoxels
 from emseg.errors import UserError
 from emseg.kernels.affinity import affinities
 from emseg.volumes import from_array, write_volume

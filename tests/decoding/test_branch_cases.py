@@ -5,8 +5,8 @@ import pytest
 
 from emseg.blocks.store import MemoryStore
 from emseg.decoding.agglomerate import Agglomerate, agglomerate
+from emseg.decoding.agglomeration.supervoxels import find_supervoxels
 from emseg.decoding.edges import axis_edges
-from emseg.decoding.supervoxels import find_supervoxels
 from emseg.errors import UserError
 from emseg.volumes import from_array
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from emseg.blocks.store import MemoryStore
 from emseg.decoding.agglomerate import Agglomerate, agglomerate
-from emseg.decoding.branches import BranchRules, merge_branches
+from emseg.decoding.agglomeration.branches import merge_branches
+from emseg.decoding.agglomeration.supervoxels import find_supervoxels, given_supervoxels
 from emseg.decoding.edges import axis_edges
-from emseg.decoding.supervoxels import find_supervoxels, given_supervoxels
 from emseg.kernels.affinity import shift_edges
 from emseg.volumes import from_array
 from reference.agglomeration import agglomerated
@@ -18,13 +18,21 @@ from reference.components import numbered
 
 UNITS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
 FACTS = {"offsets": UNITS, "edge_side": "destination"}
+OFF = {
+    "iou_threshold": None,
+    "singleton_size_ratio": 0.0,
+    "best_buddy": False,
+    "one_sided_threshold": None,
+    "one_sided_min_size": 0,
+    "branch_affinity": 0.0,
+}
 SHARES = [0.05, 0.2, 1 / 3, 0.5, 2 / 3, 1.0]
 
 
 @st.composite
 def branch_rules(draw):
     """Settings with a stage at least."""
-    rules = {}
+    rules = dict(OFF)
     stages = draw(st.sets(st.sampled_from(["iou", "buddy", "one-sided"]), min_size=1))
     if "iou" in stages:
         rules["iou_threshold"] = draw(st.sampled_from(SHARES))
@@ -80,9 +88,7 @@ def test_tables_of_fragments_say_what_labels_say(drawn, rules, seed, few):
         histograms=False,
         sections=True,
     )
-    roots = merge_branches(
-        found.graph.sections, roots_of(fragments, segments), BranchRules(**rules)
-    )
+    roots = merge_branches(found.graph.sections, roots_of(fragments, segments), **rules)
     expected = branch_merged(segments, affinities[0], **rules)
     np.testing.assert_array_equal(numbered(roots[fragments]), numbered(expected))
     # Each is the smallest fragment, which the numbering of segments relies on.

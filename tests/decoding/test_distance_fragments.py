@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from emseg.decoding.distance_fragments import SectionRules, section_fragments
+from emseg.decoding.agglomeration.distance_fragments import SectionRules, section_fragments
 from emseg.kernels.section_watershed import grow_seeds
 from reference.section_fragments import seeded_watershed
 

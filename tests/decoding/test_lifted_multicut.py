@@ -1,11 +1,11 @@
 import numpy as np
 
 from decoding.test_multicut import FACTS, RULES, UNITS, cells
+from emseg.decoding.agglomeration.supervoxels import given_supervoxels
 from emseg.decoding.edges import axis_edges
 from emseg.decoding.lifted_multicut import lifted_multicut
 from emseg.decoding.multicut import links, multicut
 from emseg.decoding.ranges import LongEdge
-from emseg.decoding.supervoxels import given_supervoxels
 from emseg.kernels.affinity import affinities, erode_labels, shift_edges
 from emseg.kernels.region_edges import SUM_UNIT
 from reference.multicut import distant_contacts

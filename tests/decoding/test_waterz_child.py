@@ -13,8 +13,8 @@ from waterz._agglomerate import _load_prebuilt
 
 from emseg.blocks.capture import output_to
 from emseg.blocks.child import ChildWorker
-from emseg.decoding import waterz_child
-from emseg.decoding.waterz_child import waterz_partitions
+from emseg.decoding.agglomeration import waterz_child
+from emseg.decoding.agglomeration.waterz_child import waterz_partitions
 from emseg.errors import UserError
 from reference.components import numbered
 

@@ -12,9 +12,9 @@ from emseg.blocks.grid import Block, grid
 from emseg.blocks.seams import face_facts, number_blocks
 from emseg.blocks.store import Store
 from emseg.bounds import Fraction
-from emseg.decoding.decoder import Blockwise, Nodes, as_function
+from emseg.decoding.decoder import Blockwise, Sweeping, as_function
 from emseg.decoding.edge_flags import cores, edge_flags, open_mask, sides
-from emseg.decoding.edges import AxisEdge, axis_edges, check_prediction, check_values
+from emseg.decoding.edges import AxisEdge, Offsets, axis_edges, check_prediction, check_values
 from emseg.decoding.node_sweep import node_components
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide
@@ -27,7 +27,7 @@ _SIDE_OF_OFFSET: dict[int | None, EdgeSide] = {0: "source", 1: "destination"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class AffinityCC(Nodes, Blockwise):
+class AffinityCC(Sweeping, Blockwise):
     """Labels (Z, Y, X) of the components that edges above the threshold form.
 
     `prediction` (3, Z, Y, X) holds probabilities that a pair lies in one object: float32, float16
@@ -58,11 +58,7 @@ class AffinityCC(Nodes, Blockwise):
     backend: Literal["numba", "torch", "cupy"] = "numba"
 
     def __call__(
-        self,
-        prediction: np.ndarray,
-        *,
-        offsets: Sequence[Sequence[int]],
-        edge_side: EdgeSide,
+        self, prediction: np.ndarray, *, offsets: Offsets, edge_side: EdgeSide
     ) -> np.ndarray:
         found = self.sweep(prediction, [self.threshold], offsets=offsets, edge_side=edge_side)
         [(_, labels)] = found
@@ -73,7 +69,7 @@ class AffinityCC(Nodes, Blockwise):
         prediction: np.ndarray,
         values: Sequence[float],
         *,
-        offsets: Sequence[Sequence[int]],
+        offsets: Offsets,
         edge_side: EdgeSide,
     ) -> Iterator[tuple[float, np.ndarray]]:
         """(threshold, labels); reads the mask only once."""
@@ -87,7 +83,7 @@ class AffinityCC(Nodes, Blockwise):
         voxels: np.ndarray,
         values: Sequence[float],
         *,
-        offsets: Sequence[Sequence[int]],
+        offsets: Offsets,
         edge_side: EdgeSide,
     ) -> Iterator[tuple[float, np.ndarray]]:
         edges, mask = self._edges_and_mask(prediction, offsets, edge_side)
@@ -100,7 +96,7 @@ class AffinityCC(Nodes, Blockwise):
         *,
         store: Store,
         block_shape: Sequence[int],
-        offsets: Sequence[Sequence[int]],
+        offsets: Offsets,
         edge_side: EdgeSide,
     ) -> Iterator[tuple[Block, np.ndarray]]:
         """(block, its labels).
@@ -125,7 +121,7 @@ class AffinityCC(Nodes, Blockwise):
             yield block, ids[store.labels(block)]
 
     def _edges_and_mask(
-        self, prediction: np.ndarray, offsets: Sequence[Sequence[int]], edge_side: EdgeSide
+        self, prediction: np.ndarray, offsets: Offsets, edge_side: EdgeSide
     ) -> tuple[Sequence[AxisEdge], np.ndarray | None]:
         check_prediction(prediction, offsets=offsets)
         check_values([prediction], prediction.dtype)
@@ -133,9 +129,7 @@ class AffinityCC(Nodes, Blockwise):
         mask = open_mask(self.affinity_mask_path, prediction.shape[1:])
         return edges, None if mask is None else mask[...] != 0
 
-    def _edges(
-        self, offsets: Sequence[Sequence[int]], edge_side: EdgeSide
-    ) -> tuple[AxisEdge, AxisEdge, AxisEdge]:
+    def _edges(self, offsets: Offsets, edge_side: EdgeSide) -> tuple[AxisEdge, AxisEdge, AxisEdge]:
         said = _SIDE_OF_OFFSET.get(self.edge_offset, edge_side)
         if said != edge_side:
             raise UserError(

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -86,10 +86,12 @@ class Blockwise(Decoder):
         """
 
 
-class Nodes(Sweeping):
+@runtime_checkable
+class Nodes(Protocol):
     """A decoder that knows the segments of some voxels without making a volume of labels."""
 
-    @abstractmethod
+    swept: ClassVar[str]
+
     def nodes(self, *args: Any, **facts: Any) -> Iterator[tuple[float, np.ndarray]]:
         """`nodes(prediction, voxels, values, **facts)`: (value, segments) of the voxels (N, 3).
 

@@ -9,7 +9,7 @@ import numpy as np
 from emseg.bounds import finite
 from emseg.decoding.cut_costs import cut_costs
 from emseg.decoding.decoder import as_function
-from emseg.decoding.edges import AxisEdge
+from emseg.decoding.edges import AxisEdge, Offsets
 from emseg.decoding.multicut import Multicut
 from emseg.decoding.ranges import LongEdge, near_and_long
 from emseg.kernels.affinity import EdgeSide
@@ -32,7 +32,7 @@ class LiftedMulticut(Multicut):
     lifted_weight: Annotated[float, finite(0)] = 1.0
 
     def _near_and_long(
-        self, offsets: Sequence[Sequence[int]], edge_side: EdgeSide
+        self, offsets: Offsets, edge_side: EdgeSide
     ) -> tuple[Sequence[AxisEdge], list[LongEdge]]:
         return near_and_long(offsets, edge_side, decoder="lifted_multicut")
 

@@ -1,25 +1,26 @@
 """Multicut: fragments of sections, partitioned at the least cost of cut contacts."""
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, ClassVar
 
 import numpy as np
 
 from emseg.bounds import Rule
+from emseg.decoding.agglomeration.distance_fragments import SectionRules, fragments_and_graph
+from emseg.decoding.agglomeration.region_graph import RegionGraph, added_up
 from emseg.decoding.cut_costs import cut_costs, segment_table
 from emseg.decoding.cut_solvers import Solver, bioimage, solve
 from emseg.decoding.decoder import Sharing, as_function
-from emseg.decoding.distance_fragments import SectionRules, fragments_and_graph
 from emseg.decoding.edges import (
     AxisEdge,
+    Offsets,
     axis_edges,
     check_prediction,
     check_values,
     probabilities,
 )
 from emseg.decoding.ranges import LongEdge
-from emseg.decoding.region_graph import RegionGraph, added_up
 from emseg.kernels.affinity import EdgeSide
 from emseg.kernels.distant_pairs import distant_edges
 
@@ -62,11 +63,7 @@ class Multicut(SectionRules, Sharing):
     solver: Solver = "kernighan_lin"
 
     def __call__(
-        self,
-        prediction: np.ndarray,
-        *,
-        offsets: Sequence[Sequence[int]],
-        edge_side: EdgeSide,
+        self, prediction: np.ndarray, *, offsets: Offsets, edge_side: EdgeSide
     ) -> np.ndarray:
         found = self.sweep(prediction, [self.beta], offsets=offsets, edge_side=edge_side)
         [(_, labels)] = found
@@ -77,7 +74,7 @@ class Multicut(SectionRules, Sharing):
         prediction: np.ndarray,
         values: Sequence[float],
         *,
-        offsets: Sequence[Sequence[int]],
+        offsets: Offsets,
         edge_side: EdgeSide,
     ) -> Iterator[tuple[float, np.ndarray]]:
         """(beta, labels): all share fragments and graph."""
@@ -87,14 +84,11 @@ class Multicut(SectionRules, Sharing):
             yield beta, table[labels]
 
     def fragments_key(self) -> Hashable:
-        return type(self), *self.section_settings
+        settings = {field.name: getattr(self, field.name) for field in fields(SectionRules)}
+        return type(self), SectionRules(**settings)
 
     def cut(
-        self,
-        prediction: np.ndarray,
-        *,
-        offsets: Sequence[Sequence[int]],
-        edge_side: EdgeSide,
+        self, prediction: np.ndarray, *, offsets: Offsets, edge_side: EdgeSide
     ) -> tuple[np.ndarray, CutGraph]:
         bioimage("graph")
         check_prediction(prediction, offsets=offsets)
@@ -119,7 +113,7 @@ class Multicut(SectionRules, Sharing):
             yield beta, segment_table(segments[1:])
 
     def _near_and_long(
-        self, offsets: Sequence[Sequence[int]], edge_side: EdgeSide
+        self, offsets: Offsets, edge_side: EdgeSide
     ) -> tuple[Sequence[AxisEdge], list[LongEdge]]:
         return axis_edges(offsets, edge_side), []
 

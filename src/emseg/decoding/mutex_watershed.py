@@ -12,7 +12,7 @@ from emseg.blocks.memory import GIB, memory_within
 from emseg.bounds import Positive, within
 from emseg.decoding.cut_solvers import bioimage
 from emseg.decoding.decoder import Decoder, as_function
-from emseg.decoding.edges import AxisEdge, check_prediction, check_values
+from emseg.decoding.edges import AxisEdge, Offsets, check_prediction, check_values
 from emseg.decoding.ranges import LongEdge, near_and_long
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide, shift_edges
@@ -46,11 +46,7 @@ class MutexWatershed(Decoder):
     memory_limit: float | None = None
 
     def __call__(
-        self,
-        prediction: np.ndarray,
-        *,
-        offsets: Sequence[Sequence[int]],
-        edge_side: EdgeSide,
+        self, prediction: np.ndarray, *, offsets: Offsets, edge_side: EdgeSide
     ) -> np.ndarray:
         segmentation = bioimage("segmentation")
         check_prediction(prediction, offsets=offsets)

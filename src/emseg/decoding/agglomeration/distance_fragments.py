@@ -1,18 +1,18 @@
 """Watershed fragments of single sections, seeded far from boundaries, as input of a multicut."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
 import numpy as np
 
 from emseg.bounds import Fraction, check_fields, finite, within
+from emseg.decoding.agglomeration.region_graph import RegionGraph
+from emseg.decoding.agglomeration.section_fragments import GRID_SPACING, affinities_within
+from emseg.decoding.agglomeration.supervoxels import given_supervoxels, in_parallel
 from emseg.decoding.edge_flags import cores
 from emseg.decoding.edges import AxisEdge, edges_of
-from emseg.decoding.region_graph import RegionGraph
-from emseg.decoding.section_fragments import GRID_SPACING, affinities_within
-from emseg.decoding.supervoxels import given_supervoxels, in_parallel
 from emseg.kernels.section_watershed import grow_seeds, number_by_first, seed_grid
 
 # Gaussians end after this many sigmas; beyond the border, pixels are mirrored at the last one.
@@ -40,11 +40,6 @@ class SectionRules:
 
     def __post_init__(self) -> None:
         check_fields(self)
-
-    @property
-    def section_settings(self) -> tuple[float, ...]:
-        """All that decides the fragments."""
-        return tuple(getattr(self, field.name) for field in fields(SectionRules))
 
 
 def fragments_and_graph(

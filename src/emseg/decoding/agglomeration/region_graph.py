@@ -8,7 +8,7 @@ import numpy as np
 from emseg.blocks.grid import Block
 from emseg.blocks.seams import Numbering
 from emseg.blocks.store import Facts, Store
-from emseg.decoding.section_facts import Sections
+from emseg.decoding.agglomeration.section_facts import Sections
 from emseg.kernels.edge_sums import add_up, order_of, rename_edges
 from emseg.kernels.region_edges import EDGE, find_edges
 

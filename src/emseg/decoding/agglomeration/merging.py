@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from emseg.decoding.region_graph import Histograms, RegionGraph, added_up
+from emseg.decoding.agglomeration.region_graph import Histograms, RegionGraph, added_up
 from emseg.kernels.agglomeration import mean_scores, merge_regions, quantile_scores, roots_below
 from emseg.kernels.dust import join_small
 from emseg.kernels.edge_sums import rename_edges
@@ -131,6 +131,18 @@ def merge_dust(
     joined = np.arange(len(roots), dtype=np.int32)
     join_small(contacts, order[affinities[order] > affinity], sizes, below, joined)
     return joined[roots]
+
+
+def segment_labels(graph: RegionGraph, roots: np.ndarray, *, least: int) -> np.ndarray:
+    """The label of each fragment's segment, uint32, numbered by the segments' first voxels.
+
+    Those of segments of fewer than `least` voxels are 0.
+    """
+    sizes = np.bincount(roots, weights=graph.sizes, minlength=len(roots))
+    # A root is the smallest fragment of its segment; fragments are in the order of first voxels.
+    large_enough = (roots == np.arange(len(roots))) & (sizes >= least)
+    large_enough[0] = False
+    return np.where(large_enough, np.cumsum(large_enough), 0).astype(np.uint32)[roots]
 
 
 def samples_of(graph: RegionGraph, merge_function: MergeFunction) -> Histograms:
