@@ -9,7 +9,7 @@ import pytest
 from emseg.decoding.affinity_cc import affinity_cc
 from emseg.errors import UserError
 from emseg.stages import decode as stage
-from emseg.stages.channels import asked_facts, nearest_channels
+from emseg.stages.channels import Channels, nearest_channels
 from emseg.stages.decode import decode
 from emseg.stages.decode_job import DecodeJob, labels_by_value, labels_of
 from emseg.volumes import Volume, open_volume, read_attributes, write_volume
@@ -144,7 +144,8 @@ def test_a_decoder_gets_the_facts_that_it_names():
     def decoder(prediction, *, offsets, voxel_size=None):
         return prediction
 
-    asked = asked_facts(partial(decoder), FACTS, [3, 1], voxel_size=None, where="here")
+    about = Channels(**{key: FACTS[key] for key in ("channels", "offsets", "edge_side")})
+    asked = about.facts_for(partial(decoder), [3, 1], voxel_size=None, where="here")
     assert asked == {"offsets": [(0, 0, 3), (0, 1, 0)], "voxel_size": None}
 
 

@@ -12,14 +12,14 @@ from emseg.blocks.memory import GIB, memory_within
 from emseg.config import build
 from emseg.config.leaves import CODE_READ, NO_RESULT
 from emseg.config.schema_inference import PredictionConfig
+from emseg.decoding.calibration import Calibration, calibrated, calibration_of
 from emseg.decoding.decoder import Sweeping, decoder_of
 from emseg.decoding.stored_values import usual_scale
 from emseg.errors import UserError
 from emseg.runs.artifacts import check_format
 from emseg.runs.run_folder import say
-from emseg.stages.channels import asked_facts, calibrated_channels, chosen_channels
+from emseg.stages.channels import read_channels
 from emseg.stages.elsewhere import agreed, open_elsewhere
-from emseg.stages.prediction_attributes import check_attributes
 from emseg.volumes import Volume, identity, open_volume, read_attributes
 from emseg.volumes.content import content_now, stored_content
 from emseg.volumes.places import check_on_grid
@@ -69,8 +69,11 @@ def open_prediction(job: DecodeJob) -> Volume:
     kind = stored.get("kind")
     if kind != "prediction":
         raise UserError(f"{path} is a {kind}, not a prediction")
+    for name, kind_of in (("fingerprint", str), ("step", int)):
+        if type(stored.get(name)) is not kind_of:
+            raise UserError(f"{path}: the attribute {name} is {stored.get(name)!r:.60}")
     volume = open_volume(path)
-    check_attributes(volume)
+    read_channels(volume)
     agreed(stored, job.said, where=path, scale=usual_scale(volume.dtype))
     return volume
 
@@ -131,7 +134,7 @@ def labels_by_value(
 
 def channels_of(job: DecodeJob, predicted: Volume) -> list[int]:
     """The channels of the prediction that the decoder gets."""
-    return chosen_channels(job.select, predicted.attributes, where=job.prediction)
+    return read_channels(predicted).chosen(job.select, where=job.prediction)
 
 
 def decoder_input(
@@ -139,17 +142,19 @@ def decoder_input(
 ) -> tuple[Callable[..., np.ndarray], Volume, dict[str, Any]]:
     """(decoder, prediction, facts): its channels, lazily, calibrated if asked, and its facts."""
     decoder, predicted = decoder_for(job), open_prediction(job)
-    channels = channels_of(job, predicted)
     for file in decoder_files(job.decoding):
         check_on_grid(file, predicted, what="decoding.affinity_mask_path")
-    facts = asked_facts(
-        decoder,
-        predicted.attributes,
-        channels,
-        voxel_size=predicted.voxel_size,
-        where=job.prediction,
-    )
-    return decoder, calibrated_channels(predicted, channels, job.decoding), facts
+    about, where = read_channels(predicted), job.prediction
+    chosen = about.chosen(job.select, where=where)
+    facts = about.facts_for(decoder, chosen, voxel_size=predicted.voxel_size, where=where)
+    prediction, calibration = predicted.select(chosen), calibration_of(job.decoding)
+    if calibration is None and "elsewhere" in predicted.attributes and about.activation == "logit":
+        # The config has said that they are logits.
+        calibration = Calibration(biases=None, temperature=1.0)
+    if calibration is not None:
+        logits = about.are_logits(chosen, where=where)
+        prediction = calibrated(prediction, calibration, logits=logits)
+    return decoder, prediction, facts
 
 
 def decoder_files(decoding: Mapping[str, Any]) -> list[str]:

@@ -11,9 +11,8 @@ from emseg.config.schema_inference import Inference
 from emseg.data.labelled import check_labels
 from emseg.decoding.calibration import calibration_of
 from emseg.decoding.decoder import decoder_of
-from emseg.stages.channels import are_logits, asked_facts, chosen_channels
+from emseg.stages.channels import Channels, values_of
 from emseg.stages.network import target_facts
-from emseg.stages.prediction_attributes import values_of
 from emseg.stages.scores import build_metrics, score_names
 from emseg.stages.sources import Source
 from emseg.volumes.places import check_on_grid
@@ -34,9 +33,10 @@ def try_decoders(
     that a decoder reads are masks: without channels, with shape and axes of every image.
     """
     facts = target_facts(build(root.target, kind="target", allow=allow))
-    channels = chosen_channels(root.inference.model.selected, facts, where="the target")
+    stored = values_of(root.inference.activation, facts.pop("activations", None))
+    about = Channels(activation=stored, **facts)
+    channels = about.chosen(root.inference.model.selected, where="the target")
     toy = _toy_prediction(len(channels), root.inference)
-    stored = values_of(root.inference.activation, facts.get("activations"))
     for decoding in decodings:
         files = dict(_files(decoding))
         for key, location in files.items():
@@ -46,11 +46,11 @@ def try_decoders(
         leaf = {**decoding, **dict.fromkeys(files)}
         decoder = decoder_of(build(leaf, kind="decoding", allow=allow))
         voxel_size = sources[0].image.voxel_size
-        asked = asked_facts(decoder, facts, channels, voxel_size=voxel_size, where="the target")
+        asked = about.facts_for(decoder, channels, voxel_size=voxel_size, where="the target")
         calibration, prediction = calibration_of(decoding), toy
         if calibration is not None:
             calibration.check(len(channels))
-            logits = are_logits(stored, channels, where="the prediction")
+            logits = about.are_logits(channels, where="the prediction")
             prediction = calibration(toy, logits=logits)
         decoder(prediction, **asked)
 
