@@ -49,6 +49,11 @@ def above(limit: float, most: float = math.inf) -> Rule:
     return Rule(words, lambda value: limit < value <= most and value < math.inf)
 
 
+def at_least(count: int) -> Rule:
+    """The rule of a list with so many values or more."""
+    return Rule(f"{count} or more values", lambda values: len(values) >= count)
+
+
 def interval(least: float = -math.inf, most: float = math.inf) -> Rule:
     """The rule of [lo, hi], both finite, with least <= lo <= hi <= most."""
     limits = "" if least == -math.inf else f", both {within(least, most).words}"
@@ -63,6 +68,7 @@ def interval(least: float = -math.inf, most: float = math.inf) -> Rule:
 Fraction = Annotated[float, within(0, 1)]
 Positive = Annotated[int, within(1)]
 Weight = Annotated[float, within(0)]
+AboveZero = Annotated[float, above(0)]
 # Intervals [lo, hi] that a value is drawn from.
 Count = Annotated[tuple[int, int], interval(1)]
 Fractions = Annotated[tuple[float, float], interval(0, 1)]

@@ -30,7 +30,7 @@ KEYS = [
     (["data.dataloader.batch_size=two"], ["data.dataloader.batch_size", "'two'", "int"]),
     (["model.width=four"], ["model.width", "'four'"]),
     (["inference.window.overlap=1.5"], ["inference.window.overlap", "1.5", "[0, 1)"]),
-    (["model.num_groups=0"], ["model.num_groups", "0", "at least 1"]),
+    (["model.num_groups=0"], ["model.num_groups=0", "1 or more"]),
     (["model.norm=grup"], ["model.norm", "'grup'", "did you mean 'group'"]),
     (["evaluation/metrics=[adapted_rnd]"], ["'adapted_rnd'", "did you mean 'adapted_rand'"]),
 ]

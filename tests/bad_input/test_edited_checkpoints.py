@@ -13,12 +13,19 @@ from bad_input.edited_checkpoints import Contents, deep, edited, edits, files
 from bad_input.spoilt import CHECKPOINT
 from emseg.config import Loaded, build, load
 from emseg.config.schema import System
+from emseg.data.target_facts import TargetFacts
 from emseg.errors import UserError
-from emseg.stages.built_objective import begun_from, build_objective, check_resumable
+from emseg.stages.built_objective import (
+    begun_from,
+    build_objective,
+    check_resumable,
+    inherit_regions,
+)
 from emseg.stages.devices import resolve_devices
 from emseg.stages.network import load_trained
 from emseg.training import checkpoints
 from emseg.training.checkpoints import read_checkpoint
+from emseg.training.facts import Facts
 
 DRAWN = 100
 LONGEST = 700
@@ -38,15 +45,24 @@ def loaded(trained: Path) -> Loaded:
 def uses(loaded: Loaded, contents: Contents) -> dict[str, Callable[[], Any]]:
     """What reads a checkpoint: predicting, going on with its training, beginning a new one."""
     target = build(loaded.root.target, kind="target")
-    facts = {"in_channels": 1, "axes": "zyx", "voxel_size": (10.0, 10.0, 10.0)}
-    facts |= {"trained_on": [], "seen_unlabelled": []}
+    facts = Facts(
+        global_step=0,
+        axes="zyx",
+        voxel_size=(10.0, 10.0, 10.0),
+        in_channels=1,
+        patch_size=(4, 4, 4),
+        target=TargetFacts.of(target),
+    )
     devices = resolve_devices(System(num_gpus=0, num_workers=0))
-    module = build_objective(loaded, target, facts, devices)
+    module = build_objective(loaded, facts, devices)
     loaded.root.model["init_from"] = CHECKPOINT
     return {
         "predict": lambda: load_trained(loaded.root, Path(CHECKPOINT)),
-        "go on": lambda: check_resumable(Path(CHECKPOINT), loaded.root, module, target),
-        "begin": lambda: begun_from(loaded.root, module),
+        "go on": lambda: check_resumable(Path(CHECKPOINT), loaded.root, module, facts.target),
+        "begin": lambda: (
+            inherit_regions(facts, Path(CHECKPOINT)),
+            begun_from(loaded.root, module),
+        ),
     }
 
 
@@ -91,15 +107,15 @@ EVERYWHERE, GOING_ON = ("predict", "go on", "begin"), ("go on",)
     [
         ("global_step", "../../../x", ("predict", "go on"), "global_step: '../../../x'"),
         ("global_step", -1, ("predict", "go on"), "global_step: -1"),
-        ("emseg.global_step", 10**30, EVERYWHERE, "emseg.global_step: 1000"),
+        ("emseg.global_step", 10**30, EVERYWHERE, "global_step=1000"),
         ("emseg", [], ("predict", "go on"), "emseg: expected a mapping"),
         ("emseg.in_channels", "1", EVERYWHERE, "emseg.in_channels: expected int, got '1'"),
-        ("emseg.in_channels", 10**9, EVERYWHERE, "emseg.in_channels: 1000000000 is out of range"),
+        ("emseg.in_channels", 10**9, EVERYWHERE, "in_channels=1000000000 must be from 1 to 4096"),
         ("emseg.patch_size", [8, 16], EVERYWHERE, "emseg.patch_size: expected [int, int, int]"),
-        ("emseg.patch_size", [2**20] * 3, EVERYWHERE, "emseg.patch_size"),
+        ("emseg.patch_size", [2**20] * 3, EVERYWHERE, "patch_size=[1048576, "),
         ("emseg.voxel_size", (1.0, float("nan"), 1.0), EVERYWHERE, "above 0 nm"),
-        ("emseg.axes", "zyq", EVERYWHERE, "emseg.axes: 'zyq'"),
-        ("emseg.trained_on", [{"image": "x", "first": [0]}], EVERYWHERE, "emseg.trained_on"),
+        ("emseg.axes", "zyq", EVERYWHERE, "axes=zyq must be x, y and z"),
+        ("emseg.trained_on", [{"image": "x", "first": [0]}], EVERYWHERE, "trained_on="),
         ("emseg.channels", deep(60), EVERYWHERE, "emseg.channels"),
         ("emseg.optimizer", torch.zeros(50, 50), EVERYWHERE, "emseg.optimizer"),
         ("epoch", None, GOING_ON, "epoch is None"),

@@ -133,7 +133,7 @@ def test_no_two_samples_share_their_draws_but_one_number_gives_one_sample(profil
         ("elastic.displacement", [1], r"elastic.displacement: expected \[number, number\]"),
         ("stack.transforms.slips.displacement", 2.5, "slips.displacement: expected int"),
         ("grayscale.scope", "sections", "grayscale.scope: .* did you mean 'section'"),
-        ("noise.p", 2, "noise: GaussianNoise: p=2.0 must be from 0 to 1"),
+        ("noise.p", 2, "noise.p=2.0 must be from 0 to 1"),
         ("noise.sigam", [0, 1], "noise.sigam: .* did you mean 'sigma'"),
         ("stack.weights", {"slips": 1}, "stack: OneOf.weights"),
     ],

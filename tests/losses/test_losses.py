@@ -7,10 +7,14 @@ from hypothesis import strategies as st
 from emseg.errors import UserError
 from emseg.losses.bce import PerChannelBCEWithLogits, WeightedBCEWithLogits
 from emseg.losses.dice import Dice
+from emseg.losses.masked_reconstruction import MaskedReconstruction
+from emseg.losses.maws import MembraneWeightedMSE
 from emseg.losses.mse import MSE
 from emseg.losses.smooth_l1 import SmoothL1
 from emseg.losses.weighted_sum import WeightedSum
 from reference.losses import dice, mean_bce, per_channel_bce, smooth_l1
+
+DICE = {"dice": Dice()}
 
 
 def _arrays(seed, *, positives=0.5, valid=0.8, shape=(2, 3, 2, 3, 4)):
@@ -66,22 +70,16 @@ def test_dice_leaves_out_samples_without_valid_voxels():
     assert _call(Dice(), logits, target, mask) == pytest.approx(alone)
 
 
-def test_mse_is_the_masked_mean_of_activated_values():
-    logits, target, mask = _arrays(3)
-    values = {"none": logits, "sigmoid": 1 / (1 + np.exp(-logits)), "tanh": np.tanh(logits)}
-    for activation, value in values.items():
-        wanted = ((value - target)[mask] ** 2).mean()
-        assert _call(MSE(activation=activation), logits, target, mask) == pytest.approx(wanted)
-
-
 @given(seed=st.integers(0, 10_000), valid=fractions)
 @settings(deadline=None, max_examples=30)
-def test_smooth_l1_is_its_definition(seed, valid):
+def test_errors_of_activated_values_are_their_definition(seed, valid):
     logits, _, mask = _arrays(seed, valid=valid)
     target = np.random.default_rng(seed).uniform(-1, 1, logits.shape).astype(np.float32)
     values = {"none": logits, "sigmoid": 1 / (1 + np.exp(-logits)), "tanh": np.tanh(logits)}
     tensors = [torch.from_numpy(array) for array in (logits, target, mask)]
     for activation, value in values.items():
+        squares = ((value - target)[mask] ** 2).mean() if mask.any() else 0
+        assert float(MSE(activation=activation)(*tensors)) == pytest.approx(squares, rel=1e-4)
         found = float(SmoothL1(activation=activation)(*tensors))
         assert found == pytest.approx(smooth_l1(value, target, mask), rel=1e-4)
 
@@ -137,17 +135,27 @@ def test_weighted_sum_adds_and_tells_its_parts():
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("kind", "settings_", "message"),
     [
-        (lambda: WeightedSum(losses={}, weights={}), "loss.losses is empty"),
-        (lambda: WeightedSum(losses={"dice": Dice()}, weights={}), "no entry for 'dice'"),
-        (lambda: WeightedSum(losses={"dice": Dice()}, weights={"dcie": 1}), "did you mean 'dice'"),
-        (lambda: WeightedSum(losses={"dice": Dice()}, weights={"dice": -1}), "at least 0"),
-        (lambda: PerChannelBCEWithLogits(max_pos_weight=0), "loss.max_pos_weight"),
-        (lambda: PerChannelBCEWithLogits(channel_weights=[-1]), "loss.channel_weights"),
-        (lambda: Dice(smooth=0), "loss.smooth"),
+        (WeightedSum, {"losses": {}, "weights": {}}, "losses={} must be 1 or more values"),
+        (WeightedSum, {"losses": DICE, "weights": {}}, "loss.weights has no entry for 'dice'"),
+        (WeightedSum, {"losses": DICE, "weights": {"dcie": 1}}, "did you mean 'dice'"),
+        (WeightedSum, {"losses": DICE, "weights": {"dice": -1}}, "weights.dice=-1"),
+        (PerChannelBCEWithLogits, {"max_pos_weight": 0}, "max_pos_weight=0 must be above 0"),
+        (PerChannelBCEWithLogits, {"channel_weights": [-1]}, r"channel_weights\[0\]=-1"),
+        (WeightedBCEWithLogits, {"max_pos_weight": 0}, "max_pos_weight=0 must be above 0"),
+        (Dice, {"smooth": 0}, "smooth=0 must be above 0"),
+        (MSE, {"activation": "tan"}, "unknown activation 'tan' .* did you mean 'tanh'"),
+        (MembraneWeightedMSE, {"membrane_weight": -1}, "membrane_weight=-1"),
+        (MembraneWeightedMSE, {"axis_weights": (0, 0, 0)}, "axis_weights=.* must be not all 0"),
+        (MembraneWeightedMSE, {"clip": 0}, "clip=0"),
+        (MembraneWeightedMSE, {"channel_weights": []}, "channel_weights=.* 1 or more values"),
+        (MaskedReconstruction, {"membrane_weight": -1}, "membrane_weight=-1"),
+        (MaskedReconstruction, {"axis_weights": (1, -1, 0)}, r"axis_weights\[1\]=-1"),
+        (MaskedReconstruction, {"clip": -1}, "clip=-1"),
+        (MaskedReconstruction, {"structure_weight": -0.1}, "structure_weight=-0.1"),
     ],
 )
-def test_impossible_settings_are_refused(make, message):
+def test_impossible_settings_are_refused(kind, settings_, message):
     with pytest.raises(UserError, match=message):
-        make()
+        kind(**settings_)

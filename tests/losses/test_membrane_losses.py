@@ -156,17 +156,6 @@ def test_half_precision_is_computed_in_float32():
         torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: MembraneWeightedMSE(membrane_weight=-1), "loss.membrane_weight is -1"),
-        (lambda: MembraneWeightedMSE(axis_weights=(0, 0, 0)), "loss.axis_weights is .* not all 0"),
-        (lambda: MembraneWeightedMSE(clip=0), "loss.clip is 0"),
-        (lambda: MembraneWeightedMSE(channel_weights=[]), "loss.channel_weights is"),
-        (lambda: MaskedReconstruction(structure_weight=-0.1), "loss.structure_weight is -0.1"),
-        (lambda: patch_means(torch.zeros(1, 1, 4, 6, 5), (2, 3, 2)), "no grid of .2, 3, 2."),
-    ],
-)
-def test_impossible_settings_are_refused(make, message):
-    with pytest.raises(UserError, match=message):
-        make()
+def test_patches_that_do_not_divide_the_image_are_refused():
+    with pytest.raises(UserError, match="no grid of .2, 3, 2."):
+        patch_means(torch.zeros(1, 1, 4, 6, 5), (2, 3, 2))

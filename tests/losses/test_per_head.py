@@ -128,12 +128,12 @@ def test_a_head_may_have_a_sum_of_losses():
     [
         ({"heads": None}, "no two heads"),
         ({"heads": {"aff": (0, 4)}, "losses": {"aff": Dice()}}, "no two heads"),
-        ({"losses": {"afff": Dice()}}, "head 'afff' in loss.losses; did you mean 'aff'"),
-        ({"losses": {"aff": Dice()}}, "loss.losses has no entry for the target's head 'sdt'"),
+        ({"losses": {"afff": Dice()}}, "name 'afff' in loss.losses; did you mean 'aff'"),
+        ({"losses": {"aff": Dice()}}, "loss.losses has no entry for 'sdt'"),
         ({"weights": {"aff": 1, "sdt": 1}}, "loss.weights must be null"),
         ({"weighting": "sum", "weights": {"aff": 1, "std": 1}}, "did you mean 'sdt'"),
         ({"weighting": "sum", "weights": {"aff": 1}}, "loss.weights has no entry .* 'sdt'"),
-        ({"weighting": "sum", "weights": {"aff": 1, "sdt": -1}}, "loss.weights.sdt is -1"),
+        ({"weighting": "sum", "weights": {"aff": 1, "sdt": -1}}, "PerHead: weights.sdt=-1"),
     ],
 )
 def test_impossible_settings_are_refused(changed, message):

@@ -171,14 +171,15 @@ def test_group_norm_has_the_gradients_of_torch(size, shape):
 @pytest.mark.parametrize(
     ("settings_", "message"),
     [
-        ({"width": [4]}, "model.width"),
-        ({"width": [4, 0], "down_factors": [[1, 2, 2]]}, "model.width"),
+        ({"width": [4]}, "RSUNet: width=.4. must be 2 or more values"),
+        ({"width": [4, 0], "down_factors": [[1, 2, 2]]}, "width.1.=0 must be 1 or more"),
         ({"width": [4, 4, 4]}, "4 entries; 3 widths need 2"),
-        ({"width": [4, 4], "down_factors": [[2, 2]]}, "model.down_factors"),
-        ({"width": [4, 4], "down_factors": [[0, 2, 2]]}, "model.down_factors"),
+        ({"width": [4, 4], "down_factors": [[2, 2]]}, "down_factors.0.=.2, 2. must be 3 values"),
+        ({"width": [4, 4], "down_factors": [[0, 2, 2]]}, "down_factors.0..0.=0 must be"),
         ({"depth_2d": 6}, "model.depth_2d is 6"),
-        ({"kernel_2d": [1, 2, 3]}, "model.kernel_2d"),
-        ({"num_groups": 0}, "model.num_groups"),
+        ({"depth_2d": -1}, "depth_2d=-1 must be 0 or more"),
+        ({"kernel_2d": [1, 2, 3]}, "kernel_2d.1.=2 must be an odd number"),
+        ({"num_groups": 0}, "num_groups=0 must be 1 or more"),
         ({"separate_heads": True}, "model.separate_heads=true needs a target of two heads"),
         ({"separate_heads": True, "heads": {"one": (0, 1)}}, "target of two heads"),
         (

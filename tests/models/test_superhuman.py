@@ -97,6 +97,6 @@ def test_sizes_and_widths_that_do_not_go_are_refused():
     net = SuperhumanUNet(1, 3, width=(2, 3, 4))
     with pytest.raises(UserError, match=r"stride \[1, 4, 4\]; nearest: \[5, 8, 8\]"):
         check_input((5, 8, 10), net)
-    for width in ((4,), (4, 0), ()):
-        with pytest.raises(UserError, match="model.width is .* two or more positive"):
+    for width in ((4,), (4, 0)):
+        with pytest.raises(UserError, match="SuperhumanUNet: width.* must be [12] or more"):
             SuperhumanUNet(1, 3, width=width)

@@ -161,15 +161,15 @@ def test_images_of_another_size_are_refused():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"volume_size": (8, 32)}, "model.volume_size is .* three numbers"),
-        ({"patch_size": (2, 0, 8)}, "model.patch_size is .* at least 1"),
+        ({"volume_size": (8, 32)}, "volume_size=.8, 32. must be 3 values"),
+        ({"patch_size": (2, 0, 8)}, "patch_size.1.=0 must be 1 or more"),
         ({"volume_size": (8, 32, 36)}, r"must be a multiple of model.patch_size \[2, 8, 8\]"),
         ({"patch_size": (2, 8, 16)}, "as long along y as along x"),
         ({"volume_size": (9, 32, 32), "patch_size": (3, 8, 8)}, "whole number of times"),
         ({"num_heads": 5}, "model.embed_dim is 48; .* model.num_heads 5"),
-        ({"depth": 0}, "model.depth is 0"),
-        ({"dropout": 1.0}, "model.dropout is 1.0"),
-        ({"feature_size": 0}, "model.feature_size is 0"),
+        ({"depth": 0}, "depth=0"),
+        ({"dropout": 1.0}, "dropout=1.0 must be 0 or more, below 1"),
+        ({"feature_size": 0}, "feature_size=0"),
         ({"head": "em", "out_channels": 12}, "the target has 12 channels"),
     ],
 )

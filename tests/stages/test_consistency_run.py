@@ -1,6 +1,6 @@
 """Trainings with two views of unlabelled volumes: what they need, keep, and go on from."""
 
-import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ import torch
 
 from emseg.cli import main
 from emseg.stages.built_objective import inherit_regions
+from emseg.stages.network import trained_facts
 from emseg.training.checkpoints import net_weights, read_checkpoint
 from stages.tiny_tutorial import DEMO, TINY, weights, write_volumes
 
@@ -104,17 +105,14 @@ def test_what_the_initial_weights_have_seen_is_seen(labelled, capsys):
 
 def test_images_of_the_pretraining_are_seen_without_labels(tmp_path):
     assert do(*DENOISE, "data.train.label=null") == 0
-    facts = {"trained_on": [{"image": "own"}], "seen_unlabelled": []}
-    inherit_regions(facts, last())
-    assert facts["trained_on"] == [{"image": "own"}]
-    assert [Path(region["image"]).name for region in facts["seen_unlabelled"]] == [
-        "train_raw.h5:main"
-    ]
-    before = copy.deepcopy(facts)
-    inherit_regions(facts, last())
+    pretrained = trained_facts(read_checkpoint(last()), source=last())
+    own = {"image": "own", "first": [0, 0, 0], "stop": [1, 1, 1]}
+    facts = inherit_regions(replace(pretrained, trained_on=[own]), last())
+    assert facts.trained_on == [own]
+    assert [Path(region["image"]).name for region in facts.seen_unlabelled] == ["train_raw.h5:main"]
     torch.save({"weight": torch.zeros(1)}, tmp_path / "foreign.pt")
-    inherit_regions(facts, tmp_path / "foreign.pt")
-    assert facts == before
+    assert facts == inherit_regions(facts, last())
+    assert facts == inherit_regions(facts, tmp_path / "foreign.pt")
 
 
 def test_a_network_that_cleans_images_is_no_network_of_affinities(capsys):

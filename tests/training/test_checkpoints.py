@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,17 +7,54 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 from tiny_run import tiny_module, tiny_net, train
 
+from emseg.data.target_facts import TargetFacts
 from emseg.errors import UserError
+from emseg.stages.network import facts_of
 from emseg.training.checkpoints import load_weights, net_weights, read_checkpoint
+from emseg.training.facts import Facts
 
 MONITOR = "train_loss_total_epoch"
-METADATA = {"offsets": [[0, 0, 1]], "config": {"model": {"width": [4, 6]}}, "names": ["x1", "y1"]}
+FACTS = Facts(
+    global_step=0,
+    axes="zyx",
+    voxel_size=(30.0, 6.0, 6.0),
+    in_channels=1,
+    patch_size=(2, 8, 8),
+    target=TargetFacts(
+        channels=("0-0-1", "sdt"),
+        offsets=((0, 0, 1), (0, 0, 0)),
+        edge_side="source",
+        heads={"affinity": (0, 1), "sdt": (1, 2)},
+        activations=("sigmoid", "tanh"),
+    ),
+    version="1.0",
+    config={"model": {"width": [4, 6]}},
+)
+# What earlier versions wrote of the same training.
+STORED = {
+    "axes": "zyx",
+    "voxel_size": (30.0, 6.0, 6.0),
+    "in_channels": 1,
+    "patch_size": [2, 8, 8],
+    "channels": ["0-0-1", "sdt"],
+    "offsets": [[0, 0, 1], [0, 0, 0]],
+    "edge_side": "source",
+    "heads": {"affinity": [0, 1], "sdt": [1, 2]},
+    "activations": ["sigmoid", "tanh"],
+    "trained_on": [],
+    "seen_unlabelled": [],
+    "version": "1.0",
+    "objective": {},
+    "optimizer": {},
+    "scheduler": {},
+    "config": {"model": {"width": [4, 6]}},
+}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    module = tiny_module(metadata=METADATA)
+    module = tiny_module(facts=FACTS)
     logger = CSVLogger(folder, name="log", version="")
     train(module, folder, steps=30, val=False, logger=logger, log_every_n_steps=1)
     return folder, module
@@ -37,10 +75,11 @@ def test_policy_keeps_the_best_the_last_and_every_nth(run):
     assert read_checkpoint(folder / "step=5.ckpt")["global_step"] == 5
 
 
-def test_checkpoint_is_plain_and_carries_the_metadata(run):
+def test_a_checkpoint_is_plain_and_has_the_facts(run):
     folder, module = run
     contents = torch.load(folder / "last.ckpt", weights_only=True)
-    assert contents["emseg"] == METADATA | {"global_step": 30}
+    assert contents["emseg"] == STORED | {"global_step": 30}
+    assert facts_of(contents["emseg"], source=folder) == replace(FACTS, global_step=30)
     assert "hyper_parameters" not in contents
     net = tiny_net()
     load_weights(net, net_weights(contents), source="last.ckpt")

@@ -18,7 +18,7 @@ from emseg.training.consistency import Consistency, follow
 from emseg.training.objective import Parts
 
 SIZE = (2, 8, 8)
-PARTS = ("net", "loss", "metadata")
+PARTS = ("net", "loss", "activations")
 
 
 def module(**settings):
@@ -231,7 +231,7 @@ def test_pictures_show_both_views_and_what_is_taught():
         ({"weight": -1.0}, "objective.weight is -1.0"),
         ({"ramp_steps": 0}, "objective.ramp_steps is 0"),
         ({"confidence": 0.4}, "objective.confidence is 0.4"),
-        ({"metadata": {"activations": ["sigmoid", "tanh"]}}, "channels that are distances"),
+        ({"activations": ["sigmoid", "tanh"]}, "channels that are distances"),
         ({"loss": MaskedReconstruction()}, "objective=masked"),
     ],
 )

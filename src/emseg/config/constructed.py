@@ -128,7 +128,7 @@ def _check_objective(loaded: Loaded) -> None:
             net=_model(loaded, facts),
             loss=_loss(loaded, facts),
             make_optimizer=None,
-            metadata={"activations": facts["activations"]},
+            activations=facts["activations"],
         )
         objective = build(root.objective, kind="objective", allow=allow, parts=parts)
         patch_size = root.data.dataloader.patch_size

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -88,6 +89,8 @@ def _build(
         return target(**arguments, **asked)
     except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__
+        # An argument that breaks its rule (`emseg.bounds`) is named by its key.
+        text = re.sub(rf"^{target.__name__}: (?=\S+=)", f"{key}.", text)
         raise UserError(text if text.startswith(key) else f"{key}: {text}") from error
 
 

@@ -1,13 +1,13 @@
 """Calls of losses with the arguments in their signature."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from emseg.errors import UserError
+from emseg.errors import UserError, unknown_name
 from emseg.losses.ranks import masked_mean
 
 # A logit whose probability is exactly 0.
@@ -69,6 +69,16 @@ def with_parts(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The total of a loss and its named parts, possibly none."""
     return result if isinstance(result, tuple) else (result, {})
+
+
+def check_names(given: Mapping[str, object], names: Collection[str], *, where: str) -> None:
+    """Raises UserError unless a setting, whose key is `where`, has exactly these names."""
+    for name in given:
+        if name not in names:
+            raise unknown_name("name", name, names, where=where)
+    for name in names:
+        if name not in given:
+            raise UserError(f"{where} has no entry for '{name}'")
 
 
 def _where_known(loss: Callable[..., Any], logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:

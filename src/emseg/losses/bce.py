@@ -1,13 +1,11 @@
 """Binary cross-entropy of logits, balanced between the classes."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emseg.errors import UserError
-from emseg.losses.ranks import sum_over_ranks
+from emseg.bounds import AboveZero, checked
+from emseg.losses.ranks import ChannelWeights, sum_over_ranks, weights_of_channels
 
 
 class PerChannelBCEWithLogits(nn.Module):
@@ -21,23 +19,18 @@ class PerChannelBCEWithLogits(nn.Module):
     Connectomics.
     """
 
+    @checked
     def __init__(
         self,
         *,
         auto_pos_weight: bool = True,
-        max_pos_weight: float = 10.0,
-        channel_weights: Sequence[float] | None = None,
+        max_pos_weight: AboveZero = 10.0,
+        channel_weights: ChannelWeights | None = None,
     ) -> None:
         super().__init__()
-        _check_cap(max_pos_weight)
-        if channel_weights is not None and (not channel_weights or min(channel_weights) < 0):
-            raise UserError(
-                f"loss.channel_weights is {list(channel_weights)}; it needs one weight of at "
-                "least 0 for each channel"
-            )
         self.auto_pos_weight = auto_pos_weight
         self.max_pos_weight = max_pos_weight
-        self.channel_weights = None if channel_weights is None else list(channel_weights)
+        self.channel_weights = channel_weights
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         positive, valid = _counts(target, mask)
@@ -45,14 +38,9 @@ class PerChannelBCEWithLogits(nn.Module):
         if self.auto_pos_weight:
             weight = _pos_weight(positive, valid - positive, cap=self.max_pos_weight)
         means = _sums(logits, target, mask, pos_weight=weight) / valid.clamp(min=1)
-        if self.channel_weights is None:
-            return means.sum()
-        if len(self.channel_weights) != len(means):
-            raise UserError(
-                f"loss.channel_weights has {len(self.channel_weights)} entries for "
-                f"{len(means)} channels"
-            )
-        return (means * means.new_tensor(self.channel_weights)).sum()
+        if self.channel_weights is not None:
+            means = means * weights_of_channels(self.channel_weights, means)
+        return means.sum()
 
 
 class WeightedBCEWithLogits(nn.Module):
@@ -63,9 +51,9 @@ class WeightedBCEWithLogits(nn.Module):
     min(negatives / positives, `max_pos_weight`), or 1 if there are no positives or no negatives.
     """
 
-    def __init__(self, *, auto_pos_weight: bool = False, max_pos_weight: float = 10.0) -> None:
+    @checked
+    def __init__(self, *, auto_pos_weight: bool = False, max_pos_weight: AboveZero = 10.0) -> None:
         super().__init__()
-        _check_cap(max_pos_weight)
         self.auto_pos_weight = auto_pos_weight
         self.max_pos_weight = max_pos_weight
 
@@ -104,8 +92,3 @@ def _sums(logits: Tensor, target: Tensor, mask: Tensor, *, pos_weight: Tensor) -
 
 def _all_but_channels(x: Tensor) -> tuple[int, ...]:
     return (0, *range(2, x.ndim))
-
-
-def _check_cap(max_pos_weight: float) -> None:
-    if max_pos_weight <= 0:
-        raise UserError(f"loss.max_pos_weight is {max_pos_weight}; it must be above 0")

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from emseg.errors import UserError
+from emseg.bounds import AboveZero, checked
 from emseg.losses.ranks import masked_mean, sum_over_ranks
 
 
@@ -16,10 +16,9 @@ class Dice(nn.Module):
     push predictions towards zero by itself.
     """
 
-    def __init__(self, *, smooth: float = 1e-5, batch: bool = False) -> None:
+    @checked
+    def __init__(self, *, smooth: AboveZero = 1e-5, batch: bool = False) -> None:
         super().__init__()
-        if smooth <= 0:
-            raise UserError(f"loss.smooth is {smooth}; it must be above 0")
         self.smooth = smooth
         self.batch = batch
 

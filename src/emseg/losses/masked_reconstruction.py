@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from emseg.errors import UserError
-from emseg.losses.membrane import check_edges, membrane_edges, patch_means
+from emseg.bounds import AboveZero, Weight, checked
+from emseg.losses.membrane import AxisWeights, membrane_edges, patch_means
 from emseg.losses.ranks import masked_mean
 
 # Weights of differences along z, y, x: thick sections differ more from each other.
@@ -23,19 +23,16 @@ class MaskedReconstruction(nn.Module):
     Parts of weight 0 are not computed; a plain masked autoencoder has both weights 0. (dbMiM.)
     """
 
+    @checked
     def __init__(
         self,
         *,
-        membrane_weight: float = 1.35,
-        axis_weights: tuple[float, float, float] = (0.25, 1.0, 1.0),
-        clip: float = 5.0,
-        structure_weight: float = 0.2,
+        membrane_weight: Weight = 1.35,
+        axis_weights: AxisWeights = (0.25, 1.0, 1.0),
+        clip: AboveZero = 5.0,
+        structure_weight: Weight = 0.2,
     ) -> None:
         super().__init__()
-        check_edges("loss", axis_weights, clip)
-        for key, weight in (("membrane", membrane_weight), ("structure", structure_weight)):
-            if weight < 0:
-                raise UserError(f"loss.{key}_weight is {weight}; it must be at least 0")
         self.membrane_weight = membrane_weight
         self.axis_weights = axis_weights
         self.clip = clip

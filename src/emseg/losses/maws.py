@@ -1,13 +1,11 @@
 """Squared error of probabilities, with more weight at membranes in the image (MAWS)."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
-from emseg.errors import UserError
-from emseg.losses.membrane import check_edges, membrane_edges
-from emseg.losses.ranks import sum_over_ranks
+from emseg.bounds import AboveZero, Weight, checked
+from emseg.losses.membrane import AxisWeights, membrane_edges
+from emseg.losses.ranks import ChannelWeights, masked_mean, sum_over_ranks, weights_of_channels
 
 
 class MembraneWeightedMSE(nn.Module):
@@ -20,41 +18,28 @@ class MembraneWeightedMSE(nn.Module):
     of weights, or by 1 if that is less. (dbMiM: membrane-aware weighted supervision.)
     """
 
+    @checked
     def __init__(
         self,
         *,
-        membrane_weight: float = 0.75,
-        axis_weights: tuple[float, float, float] = (0.25, 1.0, 1.0),
-        clip: float = 4.0,
-        channel_weights: Sequence[float] | None = None,
+        membrane_weight: Weight = 0.75,
+        axis_weights: AxisWeights = (0.25, 1.0, 1.0),
+        clip: AboveZero = 4.0,
+        channel_weights: ChannelWeights | None = None,
     ) -> None:
         super().__init__()
-        check_edges("loss", axis_weights, clip)
-        if membrane_weight < 0:
-            raise UserError(f"loss.membrane_weight is {membrane_weight}; it must be at least 0")
-        if channel_weights is not None and (not channel_weights or min(channel_weights) < 0):
-            raise UserError(
-                f"loss.channel_weights is {list(channel_weights)}; it needs one weight of at "
-                "least 0 for each channel"
-            )
         self.membrane_weight = membrane_weight
         self.axis_weights = axis_weights
         self.clip = clip
-        self.channel_weights = None if channel_weights is None else list(channel_weights)
+        self.channel_weights = channel_weights
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor, image: Tensor) -> Tensor:
         errors = (logits.float().sigmoid() - target.float()).square()
         weight = self.voxel_weights(mask, image)
         if self.channel_weights is not None:
-            if len(self.channel_weights) != logits.shape[1]:
-                raise UserError(
-                    f"loss.channel_weights has {len(self.channel_weights)} entries for "
-                    f"{logits.shape[1]} channels"
-                )
-            channels = weight.new_tensor(self.channel_weights)
+            channels = weights_of_channels(self.channel_weights, weight[0])
             weight = weight * channels.view(-1, 1, 1, 1)
-        total, weights = sum_over_ranks(torch.stack([(errors * weight).sum(), weight.sum()]))
-        return total / weights.clamp(min=1)
+        return masked_mean(errors, weight)
 
     @torch.no_grad()
     def voxel_weights(self, mask: Tensor, image: Tensor) -> Tensor:

@@ -1,12 +1,17 @@
 """Where membranes are likely: at large gradients of an image."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
+from emseg.bounds import Rule, Weight
 from emseg.errors import UserError
+
+# For z, y, x.
+AxisWeights = Annotated[tuple[Weight, Weight, Weight], Rule("not all 0", any)]
 
 
 @torch.no_grad()
@@ -25,17 +30,6 @@ def membrane_edges(image: Tensor, *, axis_weights: Sequence[float], clip: float)
     edges = edges.mean(1, keepdim=True)
     mean = edges.mean((1, 2, 3, 4), keepdim=True)
     return (edges / mean.clamp(min=1e-6)).clamp(max=clip)
-
-
-def check_edges(key: str, axis_weights: Sequence[float], clip: float) -> None:
-    """Raises UserError, naming settings of `key`, for illegal arguments of `membrane_edges`."""
-    if len(axis_weights) != 3 or min(axis_weights) < 0 or max(axis_weights) == 0:
-        raise UserError(
-            f"{key}.axis_weights is {list(axis_weights)}; it needs three numbers of at least 0, "
-            "for z, y and x, not all 0"
-        )
-    if clip <= 0:
-        raise UserError(f"{key}.clip is {clip}; it must be above 0")
 
 
 def patch_means(values: Tensor, grid: Sequence[int]) -> Tensor:

@@ -6,8 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from emseg.errors import UserError, unknown_name
-from emseg.losses.asking import ask_loss
+from emseg.bounds import Weight, checked
+from emseg.errors import UserError
+from emseg.losses.asking import ask_loss, check_names
 from emseg.losses.ranks import sum_over_ranks
 
 
@@ -26,12 +27,13 @@ class PerHead(nn.Module):
     weights below 0, and weights with `uncertainty`.
     """
 
+    @checked
     def __init__(
         self,
         *,
         losses: Mapping[str, nn.Module],
         weighting: Literal["sum", "uncertainty"] = "uncertainty",
-        weights: Mapping[str, float] | None = None,
+        weights: Mapping[str, Weight] | None = None,
         heads: Mapping[str, tuple[int, int]] | None,
     ) -> None:
         super().__init__()
@@ -41,14 +43,11 @@ class PerHead(nn.Module):
             # PyTorch makes modules attributes of their container, beside its methods.
             if hasattr(nn.ModuleDict, name):
                 raise UserError(f"target.heads: PyTorch uses the name '{name}'; choose another")
-        _check_names(losses, heads, where="loss.losses")
+        check_names(losses, heads, where="loss.losses")
         if weights is not None:
             if weighting == "uncertainty":
                 raise UserError("loss.weights must be null where loss.weighting is 'uncertainty'")
-            _check_names(weights, heads, where="loss.weights")
-            for name, weight in weights.items():
-                if weight < 0:
-                    raise UserError(f"loss.weights.{name} is {weight}; it must be at least 0")
+            check_names(weights, heads, where="loss.weights")
         self.heads = dict(heads)
         self.losses = nn.ModuleDict(losses)
         self.weights = dict(weights or dict.fromkeys(heads, 1.0))
@@ -66,7 +65,8 @@ class PerHead(nn.Module):
             parts[name] = loss.detach()
             parts |= {f"{name}_{part}": value for part, value in inner.items()}
             total = total + self._weighted(name, loss, known=own[2].any())
-        parts |= {f"{name}_log_variance": s.detach().clone() for name, s in self._learned()}
+        learned = self.log_variance.items()
+        parts |= {f"{name}_log_variance": s.detach().clone() for name, s in learned}
         return total, parts
 
     def _weighted(self, name: str, loss: Tensor, *, known: Tensor) -> Tensor:
@@ -75,15 +75,3 @@ class PerHead(nn.Module):
         s = self.log_variance[name]
         # Without a loss, s would decrease at every step.
         return (torch.exp(-s) * loss + s) * (sum_over_ranks(known.float()).detach() > 0)
-
-    def _learned(self) -> list[tuple[str, Tensor]]:
-        return list(self.log_variance.items())
-
-
-def _check_names(given: Mapping[str, object], heads: Mapping[str, object], *, where: str) -> None:
-    for name in given:
-        if name not in heads:
-            raise unknown_name("head", name, heads, where=where)
-    for name in heads:
-        if name not in given:
-            raise UserError(f"{where} has no entry for the target's head '{name}'")

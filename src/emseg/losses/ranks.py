@@ -1,7 +1,15 @@
-"""Sums over the ranks of a distributed run."""
+"""Sums and means over the entries of a batch, on all ranks of a distributed run."""
+
+from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, distributed
+
+from emseg.bounds import Weight, at_least
+from emseg.errors import UserError
+
+ChannelWeights = Annotated[Sequence[Weight], at_least(1)]
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:
@@ -21,10 +29,19 @@ def sum_over_ranks(value: Tensor) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean of `values` where `mask` is true, over all ranks; 0 if it is nowhere true.
+    """The mean of values (B, C, ...) over all ranks, weighted by a mask or weights of that shape.
 
-    Both are `(B, C, ...)` of the same shape.
+    The sum of weights counts as 1 if it is less, so that the mean of nothing is 0.
     """
     sums = torch.stack([(values * mask).sum(), mask.sum().to(values.dtype)])
     total, count = sum_over_ranks(sums)
     return total / count.clamp(min=1)
+
+
+def weights_of_channels(weights: ChannelWeights, channels: Tensor) -> Tensor:
+    """The weights as a tensor (C); UserError unless the tensor of channels (C, ...) has as many."""
+    if len(weights) != len(channels):
+        raise UserError(
+            f"loss.channel_weights has {len(weights)} entries for {len(channels)} channels"
+        )
+    return channels.new_tensor(weights)

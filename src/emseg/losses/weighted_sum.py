@@ -1,12 +1,15 @@
 """Several losses of the same logits, added up."""
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from emseg.errors import UserError, unknown_name
-from emseg.losses.asking import ask_loss
+from emseg.bounds import Weight, at_least, checked
+from emseg.losses.asking import ask_loss, check_names
+
+Losses = Annotated[Mapping[str, nn.Module], at_least(1)]
 
 
 class WeightedSum(nn.Module):
@@ -18,18 +21,10 @@ class WeightedSum(nn.Module):
     reports it.
     """
 
-    def __init__(self, *, losses: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+    @checked
+    def __init__(self, *, losses: Losses, weights: Mapping[str, Weight]) -> None:
         super().__init__()
-        if not losses:
-            raise UserError("loss.losses is empty; name at least one loss")
-        for name, weight in weights.items():
-            if name not in losses:
-                raise unknown_name("loss", name, losses, where="loss.weights")
-            if weight < 0:
-                raise UserError(f"loss.weights.{name} is {weight}; it must be at least 0")
-        for name in losses:
-            if name not in weights:
-                raise UserError(f"loss.weights has no entry for '{name}'; give each loss a weight")
+        check_names(weights, losses, where="loss.weights")
         self.losses = nn.ModuleDict(losses)
         self.weights = dict(weights)
 

@@ -1,12 +1,12 @@
 """Masked image modelling of volumes, as in dbMiM (Chen et al. 2023, IJCAI) and SimMIM."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
+from emseg.bounds import Positive, checked
 from emseg.errors import UserError
-from emseg.models.vit import TOKEN_DEVIATION, Axes, ViTEncoder, learned_token
+from emseg.models.stride import Axes
+from emseg.models.vit import TOKEN_DEVIATION, Dropout, ViTEncoder, learned_token
 
 
 class MaskedAutoencoder(ViTEncoder):
@@ -19,17 +19,18 @@ class MaskedAutoencoder(ViTEncoder):
     another grid.
     """
 
+    @checked
     def __init__(
         self,
         in_channels: int,
         *,
-        volume_size: Sequence[int] = (32, 160, 160),
-        patch_size: Sequence[int] = (4, 16, 16),
-        embed_dim: int = 192,
-        depth: int = 6,
-        num_heads: int = 6,
-        decoder_dim: int = 192,
-        dropout: float = 0.0,
+        volume_size: Axes = (32, 160, 160),
+        patch_size: Axes = (4, 16, 16),
+        embed_dim: Positive = 192,
+        depth: Positive = 6,
+        num_heads: Positive = 6,
+        decoder_dim: Positive = 192,
+        dropout: Dropout = 0.0,
     ) -> None:
         super().__init__(
             in_channels,
@@ -40,8 +41,6 @@ class MaskedAutoencoder(ViTEncoder):
             num_heads=num_heads,
             dropout=dropout,
         )
-        if decoder_dim < 1:
-            raise UserError(f"model.decoder_dim is {decoder_dim}; it must be at least 1")
         self.mask_token = learned_token(1, embed_dim)
         z, y, x = self.patch_size
         self.decoder = nn.Sequential(

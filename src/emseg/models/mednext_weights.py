@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from emseg.errors import UserError
-from emseg.models.wrappers import bare_name
 
 LEVELS = 4
 # The official implementation, then MONAI's, which counts the decoder from the bottom.
@@ -21,6 +20,8 @@ PARTS = {
     r"up_blocks\.(\d)": ("up", True),
     r"dec_stages\.(\d)": ("decoder", True),
 }
+# Prefixes that training programs put before the names of a network's weights.
+WRAPPERS = ("state_dict", "module", "model", "net", "_orig_mod", "ema_model")
 
 
 def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -31,7 +32,7 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     found = {}
     for name, value in state.items():
-        bare = bare_name(name)
+        bare = _bare_name(name)
         if bare != "dummy_tensor":
             found[_our_name(bare)] = value
     return found
@@ -70,3 +71,9 @@ def _within(rest: str) -> str:
     """The name within our block, which has norm and pointwise layers in one part."""
     rest = re.sub(r"\.(norm|conv2|conv3)\.", r".inner.\1.", rest)
     return re.sub(r"\.grn_(gamma|beta)$", r".inner.grn.\1", rest)
+
+
+def _bare_name(name: str) -> str:
+    """The network's own name for a weight, without the names of its wrappers."""
+    first, _, rest = name.partition(".")
+    return _bare_name(rest) if first in WRAPPERS and rest else name

@@ -5,24 +5,24 @@ Each maps images `(N, in_channels, Z, Y, X)` to logits `(N, out_channels, Z, Y, 
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from monai.networks.nets import UNETR, BasicUNet, DynUNet, SegResNet, SegResNetDS, SwinUNETR
 from torch import nn
 
-from emseg.errors import UserError
-from emseg.models.stride import stride_of_levels
+from emseg.bounds import Positive, Rule, at_least, checked, within
+from emseg.models.stride import Axes, stride_of_levels
 
-Axes = tuple[int, int, int]
-
-# Voxels of a UNETR's token along each axis.
-TOKEN = 16
+# Voxels along an axis, a multiple of those of a UNETR's token.
+Tokens = Annotated[int, Rule("a multiple of 16", lambda size: size > 0 and size % 16 == 0)]
 
 
+@checked
 def unetr(
     in_channels: int,
     out_channels: int,
     *,
-    volume_size: Axes = (96, 96, 96),
+    volume_size: tuple[Tokens, Tokens, Tokens] = (96, 96, 96),
     feature_size: int = 16,
     hidden_size: int = 768,
     mlp_dim: int = 3072,
@@ -42,15 +42,7 @@ def unetr(
         mlp_dim: of the layer inside each of its 12 blocks.
         num_heads: of its attention.
         dropout: of its layers.
-
-    Raises:
-        UserError: `volume_size` is not a multiple of the tokens' size.
     """
-    if any(size < TOKEN or size % TOKEN for size in volume_size):
-        raise UserError(
-            f"model.volume_size is {list(volume_size)}; it must be a multiple of {TOKEN}, a token "
-            "of this network, on every axis"
-        )
     net = UNETR(
         in_channels,
         out_channels,
@@ -157,13 +149,14 @@ def segresnet_ds(
     return net
 
 
+@checked
 def dynunet(
     in_channels: int,
     out_channels: int,
     *,
-    width: Sequence[int] = (32, 64, 128, 256, 320),
-    down_factors: Sequence[Sequence[int]] = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2)),
-    depth_2d: int = 2,
+    width: Annotated[Sequence[Positive], at_least(3)] = (32, 64, 128, 256, 320),
+    down_factors: Sequence[Axes] = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2)),
+    depth_2d: Annotated[int, within(0)] = 2,
     residual: bool = False,
     deep_supervision: bool = True,
 ) -> nn.Module:
@@ -181,7 +174,7 @@ def dynunet(
     Raises:
         UserError: `width`, `down_factors` and `depth_2d` do not fit each other.
     """
-    stride = stride_of_levels(width, down_factors, depth_2d=depth_2d, least=3)
+    stride = stride_of_levels(width, down_factors, depth_2d=depth_2d)
     net = DynUNet(
         3,
         in_channels,

@@ -1,15 +1,17 @@
 """The residual symmetric U-Net of Lee et al. 2017 (arXiv 1706.00120)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emseg.errors import UserError
+from emseg.bounds import Positive, Rule, checked, within
 from emseg.models.head_parts import check_heads
 from emseg.models.residual import Activation, ConvBlock, Norm, SeparateHeads, preactivation
-from emseg.models.stride import stride_of_levels
+from emseg.models.stride import Axes, Widths, stride_of_levels
+
+Odd = Annotated[int, Rule("an odd number from 1 up", lambda size: size > 0 and size % 2 == 1)]
 
 
 class RSUNet(nn.Module):
@@ -35,18 +37,19 @@ class RSUNet(nn.Module):
     with `deep_supervision`.
     """
 
+    @checked
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         *,
         heads: Mapping[str, tuple[int, int]] | None = None,
-        width: Sequence[int] = (18, 36, 48, 64, 80),
-        down_factors: Sequence[Sequence[int]] = ((1, 2, 2),) * 4,
-        depth_2d: int = 1,
-        kernel_2d: Sequence[int] = (1, 3, 3),
+        width: Widths = (18, 36, 48, 64, 80),
+        down_factors: Sequence[Axes] = ((1, 2, 2),) * 4,
+        depth_2d: Annotated[int, within(0)] = 1,
+        kernel_2d: tuple[Odd, Odd, Odd] = (1, 3, 3),
         norm: Norm = "group",
-        num_groups: int = 4,
+        num_groups: Positive = 4,
         activation: Activation = "elu",
         deep_supervision: bool = False,
         stem: Literal["conv", "preactivated"] = "conv",
@@ -54,12 +57,9 @@ class RSUNet(nn.Module):
     ) -> None:
         super().__init__()
         self.stride = stride_of_levels(width, down_factors, depth_2d=depth_2d)
-        _check(kernel_2d, num_groups)
         if separate_heads:
             check_heads(heads, out_channels, deep_supervision)
-        factors = [tuple(factor) for factor in down_factors]
-        flat = (kernel_2d[0], kernel_2d[1], kernel_2d[2])
-        kernels = [flat] * depth_2d + [(3, 3, 3)] * (len(width) - depth_2d)
+        kernels = [kernel_2d] * depth_2d + [(3, 3, 3)] * (len(width) - depth_2d)
 
         def before(channels: int) -> nn.Module:
             return preactivation(channels, norm, num_groups, activation)
@@ -75,7 +75,7 @@ class RSUNet(nn.Module):
         self.pools = nn.ModuleList()
         self.joins = nn.ModuleList()
         self.heads = nn.ModuleList()
-        for level, factor in enumerate(factors):
+        for level, factor in enumerate(down_factors):
             narrow, wide = width[level], width[level + 1]
             self.pools.append(nn.MaxPool3d(factor))
             self.encoder.append(block(narrow, wide, level + 1))
@@ -120,10 +120,3 @@ def _initialise(net: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-
-def _check(kernel_2d: Sequence[int], num_groups: int) -> None:
-    if len(kernel_2d) != 3 or any(k < 1 or k % 2 == 0 for k in kernel_2d):
-        raise UserError(f"model.kernel_2d is {list(kernel_2d)}; it needs three odd numbers")
-    if num_groups < 1:
-        raise UserError(f"model.num_groups is {num_groups}; it must be at least 1")

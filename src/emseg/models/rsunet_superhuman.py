@@ -1,14 +1,15 @@
 """The residual U-Net of Lee et al. 2017 (arXiv 1706.00120), compatible with SSNS-Net's weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from emseg.bounds import checked
 from emseg.errors import UserError
-from emseg.models.superhuman_weights import pretrained_encoder
-from emseg.models.wrappers import bare_name
+from emseg.models.pretrained import encoder_of, parts_of
+from emseg.models.stride import Widths
 
 Merge = Literal["concat", "add", "none"]
 
@@ -30,17 +31,16 @@ class SuperhumanUNet(nn.Module):
     `UNet_PNI`, and so are batch norms and their momentum; the sigmoid is in loss and inference.
     """
 
+    @checked
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         *,
-        width: Sequence[int] = (28, 36, 48, 64, 80),
+        width: Widths = (28, 36, 48, 64, 80),
         merge: Merge = "concat",
     ) -> None:
         super().__init__()
-        if len(width) < 2 or min(width) < 1:
-            raise UserError(f"model.width is {list(width)}; it needs two or more positive numbers")
         self.merge, self.levels = merge, len(width) - 1
         self.stride = (1, 2**self.levels, 2**self.levels)
         self.embed_in = _face(in_channels, width[0])
@@ -74,18 +74,38 @@ class SuperhumanUNet(nn.Module):
         logits: Tensor = self.out_put(self.embed_out(x))
         return logits
 
-    def adopted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The same weights without the name prefixes of training programs."""
-        return {bare_name(name): value for name, value in weights.items()}
-
     def encoder_weights(
         self, weights: Mapping[str, Tensor], saved_model: Mapping[str, Any]
     ) -> dict[str, Tensor] | None:
-        """The encoder's weights of a pretraining; None for others, and if `merge` is `none`."""
+        """The encoder's weights of a pretraining, with its batch norms' statistics.
+
+        A pretraining has no skips and as many output as input channels, or only an encoder.
+
+        Args:
+            weights: by our names.
+            saved_model: the model's settings in their file.
+
+        Returns:
+            None if they are of something else, or if `merge` is `none`.
+
+        Raises:
+            UserError: a part of the encoder is missing, or the number of levels differs.
+        """
         if self.merge == "none":
             return None
         encoder = ("embed_in", *(f"conv{level}" for level in range(self.levels)), "center")
-        return pretrained_encoder(weights, saved_model, encoder=encoder)
+        parts = parts_of(weights)
+        if not (_without_skips(weights, saved_model) or (parts and parts <= {*encoder})):
+            return None
+        taken = encoder_of(weights, encoder)
+        levels = sum(part.startswith("up") for part in parts)
+        if levels not in (0, self.levels):
+            # A name of our encoder may then belong to the decoder of the other network.
+            raise UserError(
+                f"the pretrained weights have {levels + 1} levels, model.width has "
+                f"{self.levels + 1}"
+            )
+        return taken
 
     def _merged(self, x: Tensor, skip: Tensor) -> Tensor:
         if self.merge == "concat":
@@ -136,3 +156,14 @@ def _initialise(net: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def _without_skips(weights: Mapping[str, Tensor], saved_model: Mapping[str, Any]) -> bool:
+    names = ("up0.1.weight", "cat0.0.weight", "embed_in.0.weight", "out_put.0.weight")
+    if not {*names} <= weights.keys():
+        return False
+    if "merge" in saved_model:
+        return bool(saved_model["merge"] == "none")
+    up, seen, first, last = (weights[name].shape for name in names)
+    # Networks with added skips have the same shapes, but not as many output as input channels.
+    return up[:1] == seen[:1] and last[:1] == first[1:2]

@@ -2,10 +2,16 @@
 
 from collections.abc import Sequence
 from math import prod
+from typing import Annotated
 
 from torch import nn
 
+from emseg.bounds import Positive, at_least
 from emseg.errors import UserError
+
+Axes = tuple[Positive, Positive, Positive]
+# Channels of two or more levels of a U-Net, finest first.
+Widths = Annotated[Sequence[Positive], at_least(2)]
 
 
 def check_input(
@@ -60,33 +66,23 @@ def check_patch(
         )
 
 
-def stride_of_levels(
-    width: Sequence[int], down_factors: Sequence[Sequence[int]], *, depth_2d: int, least: int = 2
-) -> tuple[int, int, int]:
+def stride_of_levels(width: Sequence[int], down_factors: Sequence[Axes], *, depth_2d: int) -> Axes:
     """The stride of a network with one level for each of `width` and factors between them.
 
     Args:
         width: channels of each level, finest first.
         down_factors: how much coarser (z, y, x) each level is than the one before.
         depth_2d: how many of the levels, from the finest, have kernels within the plane.
-        least: how many levels there must be.
 
     Raises:
         UserError: any of them does not fit the others.
     """
-    if len(width) < least or min(width) < 1:
-        raise UserError(f"model.width is {list(width)}; it needs {least} or more positive numbers")
     if len(down_factors) != len(width) - 1:
         raise UserError(
             f"model.down_factors has {len(down_factors)} entries; {len(width)} widths need "
             f"{len(width) - 1}, one between each two levels"
         )
-    for factor in down_factors:
-        if len(factor) != 3 or min(factor) < 1:
-            raise UserError(
-                f"model.down_factors holds {list(factor)}; an entry is three numbers of at least 1"
-            )
-    if not 0 <= depth_2d <= len(width):
+    if depth_2d > len(width):
         raise UserError(f"model.depth_2d is {depth_2d}; allowed: 0 to {len(width)}, the levels")
     z, y, x = (prod(axis) for axis in zip(*down_factors, strict=True))
     return z, y, x

@@ -1,15 +1,17 @@
 """UNETR for anisotropic voxels, as in dbMiM (Chen et al. 2023, IJCAI)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from emseg.bounds import Positive, checked
 from emseg.errors import UserError
+from emseg.models.stride import Axes
 from emseg.models.unetr_blocks import ResidualBlock, TokenUp, UpConcat
 from emseg.models.unetr_em_head import EMHead
 from emseg.models.unetr_weights import pretrained_encoder
-from emseg.models.vit import ViTEncoder
+from emseg.models.vit import Dropout, ViTEncoder
 
 
 class UNETRAniso(ViTEncoder):
@@ -28,18 +30,19 @@ class UNETRAniso(ViTEncoder):
     convolution that reduces z is left out.
     """
 
+    @checked
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         *,
-        volume_size: Sequence[int] = (32, 160, 160),
-        patch_size: Sequence[int] = (4, 16, 16),
-        embed_dim: int = 192,
-        depth: int = 6,
-        num_heads: int = 6,
-        feature_size: int = 32,
-        dropout: float = 0.05,
+        volume_size: Axes = (32, 160, 160),
+        patch_size: Axes = (4, 16, 16),
+        embed_dim: Positive = 192,
+        depth: Positive = 6,
+        num_heads: Positive = 6,
+        feature_size: Positive = 32,
+        dropout: Dropout = 0.05,
         head: Literal["plain", "em"] = "plain",
     ) -> None:
         super().__init__(
@@ -51,8 +54,6 @@ class UNETRAniso(ViTEncoder):
             num_heads=num_heads,
             dropout=dropout,
         )
-        if feature_size < 1:
-            raise UserError(f"model.feature_size is {feature_size}; it must be at least 1")
         if head == "em" and out_channels != 3:
             raise UserError(
                 f"model.head=em makes affinities along z, y, x, the target has {out_channels} "

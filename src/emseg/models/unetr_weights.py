@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from emseg.errors import UserError
+from emseg.models.pretrained import encoder_of, parts_of
 from emseg.models.vit import grid_of
 
 # The parts that both networks have, and those that only the pretrained one has.
@@ -28,16 +29,10 @@ def pretrained_encoder(
     of its positions, which are interpolated to `own_grid`. Raises UserError if a part of the
     encoder is missing, the grid is unknown and has not our size, or the number of heads differs.
     """
-    parts = {name.partition(".")[0] for name in weights}
+    parts = parts_of(weights)
     if "mask_token" not in parts and not parts <= {*ENCODER, *PRETRAINING}:
         return None
-    lacking = [part for part in ENCODER if part not in parts]
-    if lacking:
-        raise UserError(
-            f"no weights of the encoder's {', '.join(lacking)} are among the pretrained ones, "
-            f"which are those of {', '.join(sorted(parts)) or 'nothing'}"
-        )
-    taken = {name: value for name, value in weights.items() if name.partition(".")[0] in ENCODER}
+    taken = encoder_of(weights, ENCODER)
     heads = saved_model.get("num_heads", num_heads)
     if heads != num_heads:
         raise UserError(f"model.num_heads is {num_heads}, the pretrained weights have {heads}")

@@ -1,15 +1,18 @@
 """The vision transformer of volumes (Dosovitskiy et al. 2021, arXiv 2010.11929)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import prod
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from emseg.bounds import Rule
 from emseg.errors import UserError
-from emseg.models.wrappers import bare_name
+from emseg.models.stride import Axes
 
-Axes = tuple[int, int, int]
+# Of layers, not 1.
+Dropout = Annotated[float, Rule("0 or more, below 1", lambda share: 0 <= share < 1)]
 
 # Initial standard deviation of learned positions and tokens.
 TOKEN_DEVIATION = 0.02
@@ -28,17 +31,17 @@ class ViTEncoder(nn.Module):
         self,
         in_channels: int,
         *,
-        volume_size: Sequence[int],
-        patch_size: Sequence[int],
+        volume_size: Axes,
+        patch_size: Axes,
         embed_dim: int,
         depth: int,
         num_heads: int,
         dropout: float,
     ) -> None:
         super().__init__()
-        self.volume_size = _axes("volume_size", volume_size)
-        self.patch_size = _axes("patch_size", patch_size)
-        _check(self.volume_size, self.patch_size, embed_dim, depth, num_heads, dropout)
+        _check(volume_size, patch_size, embed_dim, num_heads)
+        self.volume_size = volume_size
+        self.patch_size = patch_size
         self.stride = self.volume_size  # for code that only knows `stride`
         self.num_heads = num_heads
         self.grid = grid_of(self.volume_size, self.patch_size)
@@ -51,13 +54,9 @@ class ViTEncoder(nn.Module):
         )
         self.norm = nn.LayerNorm(embed_dim)
 
-    def adopted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The same weights without the name prefixes of training programs."""
-        return {bare_name(name): value for name, value in weights.items()}
-
     def _tokens(self, image: Tensor) -> Tensor:
         """Tokens (N, n, C) before their positions are added."""
-        if tuple(image.shape[2:]) != self.volume_size:
+        if tuple(image.shape[2:]) != tuple(self.volume_size):
             raise UserError(
                 f"the network takes images of model.volume_size {list(self.volume_size)} alone, "
                 f"not {list(image.shape[2:])}: data.dataloader.patch_size and "
@@ -107,26 +106,13 @@ class _Block(nn.Module):
         return result
 
 
-def _axes(key: str, sizes: Sequence[int]) -> Axes:
-    if len(sizes) != 3 or min(sizes) < 1:
-        raise UserError(f"model.{key} is {list(sizes)}; it needs three numbers of at least 1")
-    z, y, x = sizes
-    return z, y, x
-
-
-def _check(
-    volume_size: Axes, patch_size: Axes, embed_dim: int, depth: int, num_heads: int, dropout: float
-) -> None:
+def _check(volume_size: Axes, patch_size: Axes, embed_dim: int, num_heads: int) -> None:
     if any(size % step for size, step in zip(volume_size, patch_size, strict=True)):
         raise UserError(
             f"model.volume_size is {list(volume_size)}; it must be a multiple of "
             f"model.patch_size {list(patch_size)} on every axis"
         )
-    if num_heads < 1 or embed_dim < 1 or embed_dim % num_heads:
+    if embed_dim % num_heads:
         raise UserError(
             f"model.embed_dim is {embed_dim}; it must be a multiple of model.num_heads {num_heads}"
         )
-    if depth < 1:
-        raise UserError(f"model.depth is {depth}; it must be at least 1")
-    if not 0 <= dropout < 1:
-        raise UserError(f"model.dropout is {dropout}; it must be at least 0 and below 1")

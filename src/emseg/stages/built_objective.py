@@ -1,6 +1,7 @@
 """The objective of a training, built with its network and loss, and the weights it starts from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ from emseg import __version__
 from emseg.config import Loaded, build
 from emseg.config.construction import resolve
 from emseg.config.schema import Optimization, Root
+from emseg.data.target_facts import TargetFacts
 from emseg.data.targets import Target
 from emseg.errors import UserError, unknown_name
 from emseg.stages.devices import Devices
-from emseg.stages.facts import require_facts, trained_facts
 from emseg.stages.going_on import require_resumable
-from emseg.stages.network import build_network, require_same_target, target_facts
+from emseg.stages.network import build_network, facts_of, require_same_target, trained_facts
+from emseg.stages.patches import Sources
 from emseg.training.checkpoints import (
     load_weights,
     net_weights,
@@ -22,6 +24,7 @@ from emseg.training.checkpoints import (
     start_from,
     stored_facts,
 )
+from emseg.training.facts import Facts
 from emseg.training.objective import Objective, Parts
 
 # For checkpoints that do not name their objective: written when there was only this one.
@@ -37,26 +40,45 @@ def objective_of(root: Root, *, allow: Sequence[str] = ()) -> type[Objective]:
     return found
 
 
-def build_objective(
-    loaded: Loaded, target: Target | None, facts: Mapping[str, Any], devices: Devices
-) -> Objective:
-    """The objective with its network, fresh, and `facts` and more for its checkpoints."""
-    root, allow = loaded.root, loaded.allow
-    schedule, patch_size = root.optimization, root.data.dataloader.patch_size
-    net = build_network(root, target, in_channels=facts["in_channels"], allow=allow)
-    metadata = {
-        **({} if target is None else target_facts(target)),
-        **facts,
-        "version": __version__,
-        "patch_size": list(patch_size),
-        "objective": root.objective,
-        "optimizer": schedule.optimizer,
-        "scheduler": schedule.scheduler,
-        "config": loaded.saved,
-    }
+def facts_before(loaded: Loaded, target: Target | None, sources: Sources) -> Facts:
+    """The facts of a training that has not begun, for its checkpoints.
+
+    Those of `model.init_from`, if set, add the volumes that its weights were trained on. Raises
+    UserError if that file holds facts that no training wrote.
+    """
+    root, images = loaded.root, [source.image for source in sources.train]
+    facts = Facts(
+        global_step=0,
+        axes=_common(image.axes for image in images),
+        voxel_size=_common(image.voxel_size for image in images),
+        in_channels=images[0].channels or 1,
+        patch_size=root.data.dataloader.patch_size,
+        target=None if target is None else TargetFacts.of(target),
+        trained_on=[source.region() for source in sources.train],
+        seen_unlabelled=[source.region() for source in sources.unlabelled],
+        version=__version__,
+        objective=root.objective,
+        optimizer=root.optimization.optimizer,
+        scheduler=root.optimization.scheduler,
+        config=loaded.saved,
+    )
+    source = root.model.get("init_from")
+    return inherit_regions(facts, Path(source)) if source else facts
+
+
+def _common(values: Iterable[Any]) -> Any:
+    """The value that all are, None if they differ."""
+    different = {*values}
+    return different.pop() if len(different) == 1 else None
+
+
+def build_objective(loaded: Loaded, facts: Facts, devices: Devices) -> Objective:
+    """The objective with its network, fresh."""
+    root, allow, target = loaded.root, loaded.allow, facts.target
+    schedule = root.optimization
     parts = Parts(
-        net=net,
-        loss=build(root.loss, kind="loss", allow=allow, heads=getattr(target, "heads", None)),
+        net=build_network(root, target, in_channels=facts.in_channels, allow=allow),
+        loss=build(root.loss, kind="loss", allow=allow, heads=target.heads if target else None),
         make_optimizer=build(schedule.optimizer, kind="optimization.optimizer", allow=allow),
         make_scheduler=build(
             schedule.scheduler,
@@ -65,7 +87,8 @@ def build_objective(
             total_steps=schedule.total_steps,
             steps_per_epoch=schedule.n_steps_per_epoch,
         ),
-        metadata=metadata,
+        activations=target.activations if target else None,
+        facts=facts,
         # On a CPU convolutions are several times faster with channels last.
         channels_last=devices.accelerator == "cpu",
     )
@@ -79,37 +102,36 @@ def build_objective(
 
 
 def begun_from(root: Root, module: Objective) -> str | None:
-    """Loads `model.init_from`, if set, into the network, and returns a line about it, else None.
-
-    The module's checkpoints then list the volumes that those weights were trained on, too.
-    """
+    """Loads `model.init_from`, if set, into the network, and returns a line about it, else None."""
     source = root.model.get("init_from")
-    if not source:
-        return None
-    message = start_from(Path(source), module.net)
-    inherit_regions(module.metadata, Path(source))
-    return message
+    return start_from(Path(source), module.net) if source else None
 
 
-def inherit_regions(facts: dict[str, Any], source: Path) -> None:
-    """Adds to `trained_on` and `seen_unlabelled` of the facts those of the file's training.
+def inherit_regions(facts: Facts, source: Path) -> Facts:
+    """The facts, with the `trained_on` and `seen_unlabelled` of the file's training added.
 
     A training without a target has seen its volumes without their labels. Files of other programs
     do not say it.
     """
-    before = stored_facts(source)
-    if before:
-        require_facts(before, source=source)
-    with_labels, without = (before.get(key, []) for key in ("trained_on", "seen_unlabelled"))
-    if "channels" not in before:
+    stored = stored_facts(source)
+    if not stored:
+        return facts
+    before = facts_of(stored, source=source)
+    with_labels, without = before.trained_on, before.seen_unlabelled
+    if before.target is None:
         with_labels, without = [], [*with_labels, *without]
-    for key, regions in (("trained_on", with_labels), ("seen_unlabelled", without)):
-        facts[key] += [region for region in regions if region not in facts[key]]
+    return replace(
+        facts,
+        trained_on=_united(facts.trained_on, with_labels),
+        seen_unlabelled=_united(facts.seen_unlabelled, without),
+    )
 
 
-def check_checkpoints(
-    root: Root, module: Objective, target: Target | None, *, validates: bool
-) -> None:
+def _united(own: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [*own, *(region for region in others if region not in own)]
+
+
+def check_checkpoints(root: Root, module: Objective, *, channels: int, validates: bool) -> None:
     """Raises UserError if training would save no checkpoint, or fail only at its end."""
     config = root.monitor.checkpoint
     if not (config.save_top_k or config.save_last or config.every_n_steps):
@@ -118,7 +140,6 @@ def check_checkpoints(
             "checkpoint is kept; set one of them"
         )
     # Only the loss knows the names of its parts.
-    channels = module.metadata["in_channels"] if target is None else target.out_channels
     parts = module.loss_parts(channels)
     names = ["train_loss_total_epoch", "train_loss_total_step"]
     if validates:
@@ -134,7 +155,9 @@ def check_checkpoints(
         )
 
 
-def check_resumable(checkpoint: Path, root: Root, module: Objective, target: Target | None) -> None:
+def check_resumable(
+    checkpoint: Path, root: Root, module: Objective, target: TargetFacts | None
+) -> None:
     """Raises UserError if training with this config cannot be resumed from the checkpoint."""
     stored = read_checkpoint(checkpoint)
     facts = trained_facts(stored, source=checkpoint)
@@ -143,7 +166,11 @@ def check_resumable(checkpoint: Path, root: Root, module: Objective, target: Tar
         require_same_target(target, facts, source=checkpoint)
     load_weights(module.net, net_weights(stored), source=checkpoint)
     require_same_loss(module.loss, stored, source=checkpoint)
-    _require_same_optimizer(stored["emseg"], module.metadata, source=checkpoint)
+    for kind, before, now in (
+        ("optimizer", facts.optimizer, root.optimization.optimizer),
+        ("scheduler", facts.scheduler, root.optimization.scheduler),
+    ):
+        _require_same_settings(kind, before, now, source=checkpoint)
     if "current_model_state" in stored and not root.optimization.ema.enabled:
         raise UserError(
             f"{checkpoint} was trained with optimization.ema.enabled=true and cannot go on without "
@@ -169,16 +196,14 @@ def _require_steps_left(schedule: Optimization, step: int, *, source: Path) -> N
     )
 
 
-def _require_same_objective(
-    facts: Mapping[str, Any], now: Mapping[str, Any], *, source: Path
-) -> None:
-    before = facts.get("objective", {}).get("_target_", FIRST)
+def _require_same_objective(facts: Facts, now: Mapping[str, Any], *, source: Path) -> None:
+    before = facts.objective.get("_target_", FIRST)
     if before != now["_target_"]:
         raise UserError(
             f"objective: {source} was trained by {before} and cannot go on by {now['_target_']} "
             "(model.init_from takes its weights into a new run)"
         )
-    own, other = now.get("teacher"), facts.get("objective", {}).get("teacher")
+    own, other = now.get("teacher"), facts.objective.get("teacher")
     if own != other:
         raise UserError(
             f"objective.teacher: {source} was trained with {other} and cannot go on with {own} "
@@ -186,17 +211,16 @@ def _require_same_objective(
         )
 
 
-def _require_same_optimizer(
-    before: Mapping[str, Any], now: Mapping[str, Any], *, source: Path
+def _require_same_settings(
+    kind: str, before: Mapping[str, Any], now: Mapping[str, Any], *, source: Path
 ) -> None:
     """Raises UserError if settings differ: the resumed state has its own, or fits no others."""
-    for kind in ("optimizer", "scheduler"):
-        if kind not in before:  # written before checkpoints stored it
-            continue
-        for key in [*before[kind], *now[kind]]:
-            old, new = before[kind].get(key), now[kind].get(key)
-            if old != new:
-                raise UserError(
-                    f"optimization.{kind}.{key}: {source} was trained with {old!r} and cannot go "
-                    f"on with {new!r} (model.init_from takes its weights into a new run)"
-                )
+    if not before:  # written before checkpoints stored it
+        return
+    for key in [*before, *now]:
+        old, new = before.get(key), now.get(key)
+        if old != new:
+            raise UserError(
+                f"optimization.{kind}.{key}: {source} was trained with {old!r} and cannot go "
+                f"on with {new!r} (model.init_from takes its weights into a new run)"
+            )

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_type_hints
 
 from emseg.config.annotations import conform
 from emseg.config.limits import Axes3
+from emseg.data.target_facts import TargetFacts
 from emseg.errors import UserError, unknown_name
 from emseg.kernels.affinity import EdgeSide
 from emseg.volumes import Volume
@@ -27,11 +28,23 @@ class Channels:
     [first, stop). Older files say nothing of these two.
     """
 
-    channels: list[str]
-    offsets: list[Axes3] | None
+    channels: tuple[str, ...]
+    offsets: tuple[Axes3, ...] | None
     edge_side: EdgeSide | None
-    activation: Kind | list[Kind] | None = None
+    activation: Kind | tuple[Kind, ...] | None = None
     heads: dict[str, tuple[int, int]] | None = None
+
+    @classmethod
+    def of(cls, target: TargetFacts, activation: str) -> "Channels":
+        """What a prediction of the target's channels will say, made with `inference.activation`."""
+        values = values_of(activation, target.activations)
+        return cls(
+            channels=target.channels,
+            offsets=target.offsets,
+            edge_side=target.edge_side,
+            activation=values if isinstance(values, str) else tuple(values),
+            heads=target.heads,
+        )
 
     def chosen(self, select: Sequence[int] | str | None, *, where: str | Path) -> list[int]:
         """The channels for the decoder: the selected ones, else the nearest offsets, else all.
@@ -63,7 +76,7 @@ class Channels:
         where: str | Path,
     ) -> dict[str, Any]:
         """The facts about the chosen channels that are arguments of the decoder."""
-        offsets = self.offsets and [tuple(self.offsets[channel]) for channel in chosen]
+        offsets = self.offsets and [self.offsets[channel] for channel in chosen]
         if offsets and not any(map(any, offsets)):
             offsets = None  # not affinities
         known = {"offsets": offsets, "edge_side": self.edge_side, "voxel_size": voxel_size}
@@ -77,7 +90,7 @@ class Channels:
     def are_logits(self, chosen: Sequence[int], *, where: str | Path) -> bool:
         """Whether the chosen channels are logits, not probabilities; UserError if mixed."""
         own = self.activation
-        kinds = {own[channel] if isinstance(own, list) else own for channel in chosen}
+        kinds = {own[channel] if isinstance(own, tuple) else own for channel in chosen}
         if kinds not in ({"logit"}, {"probability"}):
             shown = ", ".join(sorted(kind or "unknown kind" for kind in kinds))
             raise UserError(
@@ -97,7 +110,7 @@ def read_channels(predicted: Volume) -> Channels:
     for name, annotation in get_type_hints(Channels).items():
         if name in attributes:
             value = conform(f"{where}: the attribute {name}", attributes[name], annotation)
-            if isinstance(value, list) and len(value) != count:
+            if isinstance(value, tuple) and len(value) != count:
                 raise UserError(f"{where}: the attribute {name} must have {count} items")
             known[name] = value
         elif name not in ("activation", "heads"):
@@ -111,7 +124,7 @@ def read_channels(predicted: Volume) -> Channels:
     return Channels(**known)
 
 
-def values_of(activation: str, channels: list[str] | None) -> Kind | list[Kind]:
+def values_of(activation: str, channels: Sequence[str] | None) -> Kind | list[Kind]:
     """What the values are: one word if all channels are alike, else one for each."""
     value = _KINDS[activation]
     if channels is None or activation == "none":

@@ -152,9 +152,10 @@ def _counted(module: nn.Module) -> Iterator[dict[int, int]]:
 
 def _noise(module: Objective, size: tuple[int, ...]) -> Batch:
     """A batch of one sample with all that any of our objectives uses."""
-    facts = module.metadata
-    image = torch.rand(1, facts["in_channels"], *size)
-    target = torch.rand(1, len(facts.get("channels", "1")), *size).round()
+    facts = module.facts
+    assert facts is not None
+    image = torch.rand(1, facts.in_channels, *size)
+    target = torch.rand(1, facts.out_channels if facts.target else 1, *size).round()
     return {
         "image": image,
         "target": target,

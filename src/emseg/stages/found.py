@@ -32,7 +32,7 @@ def current_predictions(
     """
     from emseg.stages.infer import current_prediction
 
-    root, folder = session.loaded.root, results_of(run, trained.step) / subfolder
+    root, folder = session.loaded.root, results_of(run, trained.facts.global_step) / subfolder
     paths = {
         source.name: current_prediction(
             source, trained, root, folder=folder, verify=verify, report=report
@@ -57,10 +57,8 @@ def found_predictions(
     if run is None:
         raise UserError(f"{checkpoint} lies in no run: name what to go on from with --input FILE")
     trained = load_trained(session.loaded.root, checkpoint, allow=session.loaded.allow)
-    folder, found = (
-        results_of(run, trained.step),
-        current_predictions(session, run, trained, sources),
-    )
+    folder = results_of(run, trained.facts.global_step)
+    found = current_predictions(session, run, trained, sources)
     if found:
         session.lock_volumes(folder, found, locks)
         found = current_predictions(session, run, trained, sources, verify=session.verify)

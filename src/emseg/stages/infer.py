@@ -24,7 +24,7 @@ from emseg.runs.artifacts import FORMAT_VERSION, contents, find_current, fingerp
 from emseg.runs.run_folder import say
 from emseg.stages.channels import values_of
 from emseg.stages.devices import Devices, resolve_devices
-from emseg.stages.network import Trained, target_facts
+from emseg.stages.network import Trained
 from emseg.stages.recorded_windows import in_words, least_windows, recorded_windows, windows_of
 from emseg.stages.sources import Source
 from emseg.volumes import PartialVolume, Volume, default_chunks, identity
@@ -54,10 +54,10 @@ def current_prediction(
 def check_image(image: Volume, trained: Trained, root: Root) -> None:
     """Raises UserError, before any work, if the network cannot predict the volume."""
     channels = image.channels or 1
-    if channels != trained.in_channels:
+    if channels != trained.facts.in_channels:
         raise UserError(
             f"{image.location} has {channels} channels, the network was trained on "
-            f"{trained.in_channels}"
+            f"{trained.facts.in_channels}"
         )
     check_settings(trained, root)
     check_intensities(image, **root.data.intensities)
@@ -70,7 +70,7 @@ def infer(source: Source, trained: Trained, root: Root, *, folder: Path) -> Path
     after a kill a new run continues from the last finished slab.
     """
     image = source.image
-    shape = (trained.target.out_channels, *image.shape)
+    shape = (len(trained.target.channels), *image.shape)
     windows, begun = _windows(source, trained, root, folder)
     path = begun or folder / f"{source.name}_prediction{_suffix(shape, root)}"
     say(f"{source.name}: {in_words(windows, image.shape, root)}")
@@ -107,8 +107,8 @@ def unlike_intensities(image: Volume, trained: Trained, root: Root) -> str | Non
         return None
     given = root.data.intensity_range
     found = intensities_of(image, given)
-    if trained.intensities is not None:
-        return unlike_trained(image.location, found, trained.intensities)
+    if trained.facts.intensities is not None:
+        return unlike_trained(image.location, found, trained.facts.intensities)
     return small_part(image.location, found) if given is None else None
 
 
@@ -125,7 +125,7 @@ def predict_image(
 
     `windows`: None for those of the config, else chosen.
     """
-    config, facts = root.inference, target_facts(trained.target)
+    config, target = root.inference, trained.target
     intensity_range = range_of(image, **root.data.intensities)
     devices = resolve_devices(root.system)
     device = _device("sw_device", config.window.sw_device, devices)
@@ -133,7 +133,7 @@ def predict_image(
     return predict(
         _placed(trained.net, device),
         image,
-        channels=trained.target.out_channels,
+        channels=len(target.channels),
         window_size=windows.size,
         normalize=lambda array: to_unit(array, intensity_range=intensity_range),
         sw_batch_size=config.window.sw_batch_size,
@@ -143,10 +143,10 @@ def predict_image(
         snap_to_edge=config.window.snap_to_edge,
         pad=config.pad,
         activation=config.activation,
-        channel_activations=facts.get("activations"),
+        channel_activations=target.activations,
         output_dtype=config.output_dtype,
-        offsets=facts["offsets"],
-        edge_side=facts["edge_side"] or "destination",
+        offsets=target.offsets,
+        edge_side=target.edge_side or "destination",
         tta=_ensemble(config),
         device=device,
         accumulator_device=_device("output_device", config.window.output_device, devices),
@@ -217,7 +217,7 @@ def _facts(source: Source, trained: Trained, root: Root, windows: Windows) -> di
         "intensity_range": None,
         # Percentiles only if they are set, so that earlier predictions stay current.
         **{key: list(pair) for key, pair in root.data.intensities.items() if pair is not None},
-        **target_facts(trained.target),
+        **trained.target.stored(),
         "window_size": list(windows.size),
         "overlap": windows.overlap,
         "blending": config.window.blending,
@@ -231,16 +231,17 @@ def _facts(source: Source, trained: Trained, root: Root, windows: Windows) -> di
 
 
 def _attributes(source: Source, trained: Trained, root: Root, windows: Windows) -> dict[str, Any]:
-    facts = target_facts(trained.target)
+    facts = trained.target.stored()
+    facts.pop("activations", None)
     return {
         "format_version": FORMAT_VERSION,
         "fingerprint": fingerprint("infer", _facts(source, trained, root, windows)),
         "contents": contents([source.image.location]),
         "kind": "prediction",
-        **{key: value for key, value in facts.items() if key != "activations"},
-        "activation": values_of(root.inference.activation, facts.get("activations")),
+        **facts,
+        "activation": values_of(root.inference.activation, trained.target.activations),
         "image": source.image.location,
-        "step": trained.step,
+        "step": trained.facts.global_step,
         "window_size": list(windows.size),
         "window_chosen": windows.chosen,
         "emseg": __version__,
@@ -249,16 +250,16 @@ def _attributes(source: Source, trained: Trained, root: Root, windows: Windows) 
 
 def check_settings(trained: Trained, root: Root) -> None:
     """Raises UserError for settings that do not fit the network or each other."""
-    config, facts = root.inference, target_facts(trained.target)
+    config, target = root.inference, trained.target
     window = least_windows(trained, root).size
     check_input(window, trained.net, key="inference.window.window_size")
-    _check_crop(config, facts["offsets"] or [])
+    _check_crop(config, target.offsets or [])
     check_options(
         config.output_dtype,
         config.activation,
         config.window.padding_mode,
         config.window.sw_batch_size,
-        facts.get("activations"),
+        target.activations,
     )
     ensemble = _ensemble(config)
     if ensemble is not None:
@@ -267,10 +268,8 @@ def check_settings(trained: Trained, root: Root) -> None:
             trained.net,
             ensemble,
             window=window,
-            offsets=[
-                tuple(one) for one in facts["offsets"] or [(0, 0, 0)] * len(facts["channels"])
-            ],
-            edge_side=facts["edge_side"] or "destination",
+            offsets=target.offsets or [(0, 0, 0)] * len(target.channels),
+            edge_side=target.edge_side or "destination",
         )
 
 

@@ -14,7 +14,7 @@ from emseg.errors import UserError
 from emseg.runs.run_folder import run_of, say
 from emseg.stages.channels import Channels, nearest_channels
 from emseg.stages.infer import check_image, predict_image, unlike_intensities
-from emseg.stages.network import Trained, load_trained, target_facts
+from emseg.stages.network import Trained, load_trained
 from emseg.volumes import Volume, from_array
 
 
@@ -42,7 +42,7 @@ class Prediction:
 
     def head(self, name: str) -> "Prediction":
         """The channels of one head; UserError if there is none of that name."""
-        about = Channels(channels=[], offsets=None, edge_side=None, heads=self.heads)
+        about = Channels(channels=self.channels, offsets=None, edge_side=None, heads=self.heads)
         return self._of(about.chosen(name, where="this prediction"))
 
     def _of(self, channels: list[int]) -> "Prediction":
@@ -88,14 +88,13 @@ class Run:
             say(f"warning: {warning}")
         values = predict_image(volume, self.trained, self.config)
         assert values is not None
-        facts = target_facts(self.trained.target)
-        offsets = facts["offsets"]
+        target = self.trained.target
         return Prediction(
             values=values,
-            channels=tuple(facts["channels"]),
-            offsets=None if offsets is None else tuple(map(tuple, offsets)),
-            edge_side=facts["edge_side"],
-            heads={name: (first, stop) for name, (first, stop) in facts.get("heads", {}).items()},
+            channels=target.channels,
+            offsets=target.offsets,
+            edge_side=target.edge_side,
+            heads=target.heads or {},
         )
 
 

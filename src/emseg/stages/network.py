@@ -1,8 +1,8 @@
-"""The trained network: a checkpoint's weights in the config's model."""
+"""The trained network: a checkpoint's facts, and its weights in the config's model."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,66 +10,52 @@ import torch
 from torch import nn
 
 from emseg.config import build
+from emseg.config.annotations import defaults, typed
 from emseg.config.schema import Root
-from emseg.data.targets import Target
+from emseg.data.target_facts import TargetFacts
 from emseg.errors import UserError
-from emseg.stages.facts import trained_facts
-from emseg.stages.voxel_grid import Grid
 from emseg.training.checkpoints import load_weights, net_weights, read_checkpoint
+from emseg.training.facts import Facts
 
-# More steps than any training has; limits the digits in a folder's name.
-MOST_STEPS = 2**63
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+# Characters of a message about a fact, which may be anything.
+LONGEST = 400
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A network in eval mode, its training target and volumes, and the origin of its weights."""
+    """A network in eval mode, the facts of its training and of its target, a hash of its weights.
+
+    `autocast` is the type of half precision that it computes in, None for float32.
+    """
 
     net: nn.Module
-    target: Target
-    step: int
+    facts: Facts
+    target: TargetFacts
     weights: str
-    in_channels: int
-    grid: Grid
-    patch_size: tuple[int, ...]
     autocast: torch.dtype | None
-    trained_on: list[dict[str, Any]]
-    seen_unlabelled: list[dict[str, Any]]
-    intensities: dict[str, Any] | None
 
 
 def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> Trained:
     """The config's network with the checkpoint's weights (the EMA's if there is one).
 
-    UserErrors: a file that is not a checkpoint, facts in it that no training wrote, weights of
-    another architecture (the differing keys are named), another target than in training.
+    Raises:
+        UserError: a file that is not a checkpoint, facts in it that no training wrote, weights of
+            another architecture (the differing keys are named), another target than in training.
     """
     stored = read_checkpoint(checkpoint)
-    target = build(root.target, kind="target", allow=allow)
+    target = TargetFacts.of(build(root.target, kind="target", allow=allow))
     facts = trained_facts(stored, source=checkpoint)
     require_same_target(target, facts, source=checkpoint)
-    net = build_network(root, target, in_channels=facts["in_channels"], allow=allow)
+    net = build_network(root, target, in_channels=facts.in_channels, allow=allow)
     state = net_weights(stored)
     load_weights(net, state, source=checkpoint)
-    return Trained(
-        net=net.eval(),
-        target=target,
-        step=facts["global_step"],
-        weights=_hash(state),
-        in_channels=facts["in_channels"],
-        grid=Grid(facts["axes"], facts["voxel_size"]),
-        patch_size=tuple(facts["patch_size"]),
-        autocast=AUTOCAST[root.optimization.precision],
-        # Checkpoints of earlier versions do not store it.
-        trained_on=facts.get("trained_on", []),
-        seen_unlabelled=facts.get("seen_unlabelled", []),
-        intensities=facts.get("intensities"),
-    )
+    autocast = AUTOCAST[root.optimization.precision]
+    return Trained(net.eval(), facts, target, _hash(state), autocast)
 
 
 def build_network(
-    root: Root, target: Target | None, *, in_channels: int, allow: Sequence[str] = ()
+    root: Root, target: TargetFacts | None, *, in_channels: int, allow: Sequence[str] = ()
 ) -> nn.Module:
     """The config's model between the image's channels and the target's, its weights fresh.
 
@@ -80,41 +66,63 @@ def build_network(
         kind="model",
         allow=allow,
         in_channels=in_channels,
-        out_channels=in_channels if target is None else target.out_channels,
-        heads=getattr(target, "heads", None),
+        out_channels=len(target.channels) if target else in_channels,
+        heads=target.heads if target else None,
     )
 
 
-def target_facts(target: Target) -> dict[str, Any]:
-    """What a checkpoint and a prediction store about their channels, in plain containers."""
-    offsets, heads = getattr(target, "offsets", None), getattr(target, "heads", None)
-    activations = getattr(target, "activations", None)
-    facts = {
-        "channels": list(target.names),
-        "offsets": None if offsets is None else [list(offset) for offset in offsets],
-        "edge_side": getattr(target, "edge_side", None),
-    }
-    # Only if there are heads: files from before heads do not have the key.
-    if heads is not None:
-        facts["heads"] = {name: list(channels) for name, channels in heads.items()}
-    if activations is not None:
-        facts["activations"] = list(activations)
+def trained_facts(checkpoint: Mapping[str, Any], *, source: Path) -> Facts:
+    """The facts in a checkpoint.
+
+    Raises:
+        UserError: a checkpoint of another program; facts that are missing, of another type, out of
+            range, or of another step than the checkpoint.
+    """
+    if "emseg" not in checkpoint:
+        raise UserError(
+            f"{source} does not say what it was trained for: it is no checkpoint of emseg "
+            "(model.init_from takes weights alone)"
+        )
+    facts, step = facts_of(checkpoint["emseg"], source=source), checkpoint.get("global_step")
+    if type(step) is not int or step != facts.global_step:
+        raise UserError(
+            f"{source}: global_step: {step!r:.80} is not that of its facts, {facts.global_step}"
+        )
     return facts
 
 
-def require_same_target(target: Target, facts: Mapping[str, Any], *, source: Path) -> None:
+def facts_of(stored: Any, *, source: Path) -> Facts:
+    """The facts that are stored under `emseg`; UserError for the first that no training wrote."""
+    try:
+        if not isinstance(stored, dict):
+            raise UserError(f"emseg: expected a mapping of keys, got {stored!r}")
+        for item in fields(Facts):
+            required = item.default is MISSING and item.default_factory is MISSING
+            if required and item.name not in stored:
+                raise UserError(f"emseg.{item.name}: is missing")
+        target = None
+        if "channels" in stored:
+            target = typed(TargetFacts, defaults(TargetFacts) | stored, "emseg")
+        facts: Facts = typed(Facts, defaults(Facts) | stored | {"target": target}, "emseg")
+    except UserError as error:
+        text = " ".join(str(error).split())
+        text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+        raise UserError(f"{source} was changed since a training wrote it: {text}") from None
+    return facts
+
+
+def require_same_target(target: TargetFacts, facts: Facts, *, source: Path) -> None:
     """Raises UserError if a checkpoint's channels are not those of `target`."""
-    if "channels" not in facts:
+    if facts.target is None:
         raise UserError(
             f"{source} was trained without a target: its network has no channels to predict "
             "(model.init_from takes its weights into a training)"
         )
-    wanted = target_facts(target)
-    for key in (*wanted, "heads", "activations"):
-        trained, asked = facts.get(key), wanted.get(key)
+    for item in fields(TargetFacts):
+        trained, asked = getattr(facts.target, item.name), getattr(target, item.name)
         if trained != asked:
             raise UserError(
-                f"{source} was trained for target {key} {trained}, the config has {asked}"
+                f"{source} was trained for target {item.name} {trained}, the config has {asked}"
             )
 
 

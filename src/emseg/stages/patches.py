@@ -33,14 +33,6 @@ class Sources:
     val: list[Source]
     unlabelled: list[Source]
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Which voxels a training sees, for its checkpoints."""
-        return {
-            "trained_on": [source.region() for source in self.train],
-            "seen_unlabelled": [source.region() for source in self.unlabelled],
-        }
-
 
 def open_training(config: Data, objective: type[Objective]) -> Sources:
     """The volumes that the objective trains and validates on; UserErrors for unreadable ones."""

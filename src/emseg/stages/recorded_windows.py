@@ -36,8 +36,8 @@ def windows_of(image: Volume, trained: Trained, root: Root) -> Windows:
     memory, device = memory_within(root.system.memory), resolve_devices(root.system).torch_device
     if device.type == "cuda":
         memory = min(memory, torch.cuda.get_device_properties(device).total_memory)
-    each = bytes_per_voxel(trained.net, trained.in_channels, least.size)
-    section = 4 * trained.target.out_channels * image.shape[1] * image.shape[2]
+    each = bytes_per_voxel(trained.net, trained.facts.in_channels, least.size)
+    section = 4 * len(trained.target.channels) * image.shape[1] * image.shape[2]
 
     def fits(size: Sequence[int]) -> bool:
         batch = config.window.sw_batch_size * size[0] * size[1] * size[2]
@@ -61,7 +61,7 @@ def least_windows(trained: Trained, root: Root) -> Windows:
         overlap = 0.5 if window.overlap is None else window.overlap
         return Windows(window.window_size, overlap, chosen=False)
     fixed = _fixed(trained)
-    size = fixed or least_window(trained.patch_size, _stride(trained), _turned(root))
+    size = fixed or least_window(trained.facts.patch_size, _stride(trained), _turned(root))
     return _with_overlap(size, trained, root)
 
 
@@ -81,7 +81,7 @@ def recorded_windows(
     for begun, stored in found:
         size = tuple(stored.get("window_size") or ())
         # Early versions used the training patch as window, and recorded nothing.
-        if size and stored.get("window_chosen", size == trained.patch_size):
+        if size and stored.get("window_chosen", size == trained.facts.patch_size):
             yield _with_overlap(size, trained, root), stored, begun
 
 
@@ -100,7 +100,9 @@ def in_words(windows: Windows, shape: Sequence[int], root: Root) -> str:
 
 
 def _with_overlap(size: tuple[int, ...], trained: Trained, root: Root) -> Windows:
-    least = _fixed(trained) or least_window(trained.patch_size, _stride(trained), _turned(root))
+    least = _fixed(trained) or least_window(
+        trained.facts.patch_size, _stride(trained), _turned(root)
+    )
     return Windows(size, shared(size, least, root.inference.window.overlap), chosen=True)
 
 

@@ -9,10 +9,10 @@ from emseg.config import build
 from emseg.config.schema import Root
 from emseg.config.schema_inference import Inference
 from emseg.data.labelled import check_labels
+from emseg.data.target_facts import TargetFacts
 from emseg.decoding.calibration import calibration_of
 from emseg.decoding.decoder import decoder_of
-from emseg.stages.channels import Channels, values_of
-from emseg.stages.network import target_facts
+from emseg.stages.channels import Channels
 from emseg.stages.scores import build_metrics, score_names
 from emseg.stages.sources import Source
 from emseg.volumes.places import check_on_grid
@@ -32,9 +32,8 @@ def try_decoders(
     Each is called with a toy prediction that has the values, channels and offsets of `root`. Files
     that a decoder reads are masks: without channels, with shape and axes of every image.
     """
-    facts = target_facts(build(root.target, kind="target", allow=allow))
-    stored = values_of(root.inference.activation, facts.pop("activations", None))
-    about = Channels(activation=stored, **facts)
+    target = TargetFacts.of(build(root.target, kind="target", allow=allow))
+    about = Channels.of(target, root.inference.activation)
     channels = about.chosen(root.inference.model.selected, where="the target")
     toy = _toy_prediction(len(channels), root.inference)
     for decoding in decodings:

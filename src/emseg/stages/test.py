@@ -137,7 +137,7 @@ def infer_sources(
         if session.force or source.name not in there:
             check_image(source.image, trained, root)
     run = run_for(checkpoint, root.experiment_name, config=dump(session.loaded.saved))
-    folder = results_of(run, trained.step) / subfolder
+    folder = results_of(run, trained.facts.global_step) / subfolder
     check_writable(folder)
     session.lock_volumes(folder, [source.name for source in sources], locks)
     # Only with the locks are existing results safe from changes.
@@ -172,7 +172,7 @@ def _warn(
     from emseg.stages.infer import unlike_intensities
 
     root = session.loaded.root
-    warnings = [unlike_training(source.image, trained.grid) for source in missing]
+    warnings = [unlike_training(source.image, trained.facts) for source in missing]
     warnings += [unlike_intensities(source.image, trained, root) for source in missing]
     if root.evaluation.enabled:
         warnings += [_seen_before(source, trained) for source in sources]
@@ -186,9 +186,9 @@ def _warn(
 
 def _seen_before(source: Source, trained: "Trained") -> str | None:
     warning = "its scores are not those of new tissue"
-    if source.has_truth and source.is_in(trained.trained_on):
+    if source.has_truth and source.is_in(trained.facts.trained_on):
         return f"{source.name} was trained on: {warning}"
-    if source.has_truth and source.is_in(trained.seen_unlabelled):
+    if source.has_truth and source.is_in(trained.facts.seen_unlabelled):
         return f"{source.name} was seen in training, without its labels: {warning}"
     return None
 

@@ -1,7 +1,7 @@
 """Train: from volumes, usually with labels, to checkpoints."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -17,6 +17,7 @@ from emseg.stages.built_objective import (
     build_objective,
     check_checkpoints,
     check_resumable,
+    facts_before,
     objective_of,
 )
 from emseg.stages.devices import Devices, resolve_devices, slow_precision, stand_resolved
@@ -31,8 +32,9 @@ from emseg.stages.patches import (
     open_training,
 )
 from emseg.stages.sources import Source
-from emseg.stages.voxel_grid import common_grid, unlike_training
+from emseg.stages.voxel_grid import unlike_training
 from emseg.training.datamodule import PatchDataModule
+from emseg.training.facts import Facts
 from emseg.training.objective import Objective
 
 # Enough validation patches for a stable mean, if the config does not set a number.
@@ -47,6 +49,7 @@ class Prepared:
     target: Target | None
     objective: type[Objective]
     sources: Sources
+    facts: Facts
     module: Objective
     remarks: list[str]
 
@@ -63,25 +66,21 @@ def prepare(loaded: Loaded, checkpoint: Path | None) -> Prepared:
     check_together(loaded, objective)
     target = build(root.target, kind="target", allow=loaded.allow) if objective.of_target else None
     sources = open_training(root.data, objective)
-    grid = common_grid([source.image for source in sources.train])
-    facts = {
-        **vars(grid),
-        "in_channels": sources.train[0].image.channels or 1,
-        **sources.facts,
-    }
-    module = build_objective(loaded, target, facts, devices)
+    facts = facts_before(loaded, target, sources)
+    module = build_objective(loaded, facts, devices)
     begun = begun_from(root, module)
-    check_checkpoints(root, module, target, validates=bool(sources.val))
+    check_checkpoints(root, module, channels=facts.out_channels, validates=bool(sources.val))
     if checkpoint is not None:
-        check_resumable(checkpoint, root, module, target)
+        check_resumable(checkpoint, root, module, facts.target)
     others = (*sources.val, *sources.unlabelled)
     remarks = [
         devices.warning,
         begun,
         slow_precision(root.optimization.precision, devices),
-        *(unlike_training(source.image, grid) for source in others),
+        *(unlike_training(source.image, facts) for source in others),
     ]
-    return Prepared(devices, target, objective, sources, module, [one for one in remarks if one])
+    said = [line for line in remarks if line]
+    return Prepared(devices, target, objective, sources, facts, module, said)
 
 
 def check_training(loaded: Loaded, checkpoint: Path | None) -> list[str]:
@@ -109,7 +108,7 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
     _check_precision(loaded.root, resolve_devices(loaded.root.system))
     plan = prepare(loaded, checkpoint)
     patches = make_patches(loaded, plan.sources, plan.target, plan.objective)
-    plan.module.metadata["intensities"] = patches.intensities
+    plan.module.facts = replace(plan.facts, intensities=patches.intensities)
     with ExitStack() as locks:
         run = _run_folder(loaded, checkpoint, plan.devices, command, locks)
         _say_first(run, loaded.root, plan, patches)

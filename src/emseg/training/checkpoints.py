@@ -28,7 +28,7 @@ _STATES = (
 _DEEPEST = 4
 # Prefixes of names by DataParallel, DDP, torch.compile, and by modules that contain a network.
 _WRAPPERS = ("module.", "_orig_mod.")
-_HOLDERS = ("model.", _NET, "network.")
+_HOLDERS = ("model.", _NET, "network.", "state_dict.", "ema_model.")
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

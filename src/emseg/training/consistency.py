@@ -56,7 +56,7 @@ class Consistency(Objective):
     ) -> None:
         super().__init__(parts)
         _check(decay, weight, ramp_steps, confidence)
-        if {*(self.metadata.get("activations") or ())} - {"sigmoid"}:
+        if {*(self.activations or ())} - {"sigmoid"}:
             raise UserError(
                 "objective: Consistency is of probabilities, and the target has channels that are "
                 "distances"
@@ -139,7 +139,7 @@ class Consistency(Objective):
     def pictures(self, batch: Batch) -> list[Tensor]:
         """As for `Supervised`; in training also both unlabelled views and the teacher's output."""
         logits = self(batch["image"])
-        shown = fit_pictures(logits, batch, self.metadata.get("activations"))
+        shown = fit_pictures(logits, batch, self.activations)
         if "unlabelled" not in batch:
             return shown
         clean, seen = batch["unlabelled"], batch["perturbed"]

@@ -1,7 +1,7 @@
 """The base class of all objectives of a training."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from emseg.errors import UserError
 from emseg.losses.asking import asks_for
 from emseg.models.stride import check_input
+from emseg.training.facts import Facts
 from emseg.training.outputs import require_outputs
 
 Batch = Mapping[str, Tensor]
@@ -23,15 +24,16 @@ Losses = tuple[Tensor, dict[str, Tensor]]
 class Parts:
     """The parts of every objective, besides its own settings.
 
-    `metadata`, plain containers and tensors, is put into each checkpoint as `emseg`, with the
-    `global_step`. With `channels_last` the network works in that memory order: faster on a CPU.
+    `activations` are those of the target (`TargetFacts`), `facts` are put into each checkpoint.
+    With `channels_last` the network works in that memory order: faster on a CPU.
     """
 
     net: nn.Module
     loss: Callable[..., Tensor | Losses]
     make_optimizer: Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer]
     make_scheduler: Callable[[Optimizer], LRScheduler] | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    activations: Sequence[str] | None = None
+    facts: Facts | None = None
     channels_last: bool = False
 
 
@@ -66,7 +68,8 @@ class Objective(pl.LightningModule):
         self.loss = parts.loss
         self.make_optimizer = parts.make_optimizer
         self.make_scheduler = parts.make_scheduler
-        self.metadata = dict(parts.metadata)
+        self.activations = parts.activations
+        self.facts = parts.facts
 
     def losses(self, batch: Batch) -> Losses:
         """The loss of a batch and its named parts."""
@@ -119,7 +122,8 @@ class Objective(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["emseg"] = self.metadata | {"global_step": self.global_step}
+        if self.facts is not None:
+            checkpoint["emseg"] = replace(self.facts, global_step=self.global_step).stored()
 
     def _require_its_own(self, kind: str, part: Callable[..., Any]) -> None:
         asks = asks_for(part, "token_mask")

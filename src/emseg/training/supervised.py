@@ -40,7 +40,7 @@ class Supervised(Objective):
 
     def pictures(self, batch: Batch) -> list[Tensor]:
         """The image, then target and prediction of the probabilities, then of each distance."""
-        return fit_pictures(self(batch["image"]), batch, self.metadata.get("activations"))
+        return fit_pictures(self(batch["image"]), batch, self.activations)
 
 
 def fit(loss: Callable[..., Any], outputs: Sequence[Tensor], batch: Batch) -> Losses:

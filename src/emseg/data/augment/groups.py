@@ -115,7 +115,8 @@ class OneOf(_Group):
         chances = np.array([weights[name] for name in there], np.float64)
         if not (chances >= 0).all() or not 0 < chances.sum() < np.inf:
             raise UserError(
-                "OneOf: it needs transforms, and weights from 0 up of which one is above 0"
+                f"OneOf: weights={self.weights} must be 0 or more, one of them above 0, "
+                "of one transform or more"
             )
         self._active = {name: t for name, t in there.items() if weights[name] > 0}
         self._chances = chances[chances > 0] / chances.sum()
