@@ -9,10 +9,8 @@ from scipy.ndimage import gaussian_filter
 from emseg.decoding.agglomerate import Agglomerate, agglomerate
 from emseg.decoding.agglomeration.merging import MergeFunction
 from emseg.errors import UserError
-from emseg.kernels.affinity import shift_edges
 from emseg.volumes import from_array
 from reference.agglomeration import agglomerated
-from reference.components import numbered
 from reference.section_fragments import fragments_by_section
 
 UNITS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
@@ -162,50 +160,12 @@ def test_dust_joins_its_strongest_neighbour(weak, lengths, expected):
     assert np.bincount(labels.ravel())[1:].tolist() == expected
 
 
-def test_what_stays_small_is_removed():
-    facts = {"thresholds": 0.0, "dust_merge_size": 3, **FACTS}
-    labels = agglomerate(rods([0.9, 0.2, 0.1], [9, 2, 4, 6]), dust_remove_size=5, **facts)
-    np.testing.assert_array_equal(labels.ravel(), [1] * 11 + [0] * 4 + [2] * 6)
-    affinities = noisy(7)
-    whole = agglomerate(affinities, thresholds=0.2, **FACTS)
-    clean = agglomerate(affinities, thresholds=0.2, dust_remove_size=10, **FACTS)
-    assert 0 < clean.max() < whole.max()
-    np.testing.assert_array_equal(clean, numbered(whole, 10))
-
-
 def test_dust_of_waterz_is_dust_of_ours():
     # On fragments that are the same, and merges that are.
     arguments = {"merge_function": "mean", "dust_merge_size": 60, "dust_remove_size": 20, **FACTS}
     prediction = smooth(1)
     ours = agglomerate(prediction, **arguments)
     np.testing.assert_array_equal(agglomerate(prediction, backend="waterz", **arguments), ours)
-
-
-@pytest.mark.parametrize("backend", ["numba", "waterz"])
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize("merge_function", ["mean", "hist_quant_50"])
-def test_minus_zero_is_zero(backend, dtype, merge_function):
-    prediction = noisy(3, (4, 8, 8)).astype(dtype)
-    prediction[prediction < 0.3] = 0
-    arguments = {"backend": backend, "merge_function": merge_function, "dust_merge_size": 20}
-    expected = agglomerate(prediction, **arguments, **FACTS)
-    prediction[prediction == 0] = -0.0
-    np.testing.assert_array_equal(agglomerate(prediction, **arguments, **FACTS), expected)
-
-
-@pytest.mark.parametrize("backend", ["numba", "waterz"])
-def test_nothing_and_one_object(backend):
-    for value in (0, 1):
-        values = np.full((3, 2, 3, 4), value, np.float32)
-        labels = agglomerate(values, backend=backend, **FACTS)
-        np.testing.assert_array_equal(labels, np.full((2, 3, 4), value))
-
-
-def test_both_sides_give_the_same_labels_of_a_larger_volume():
-    prediction = smooth(5)
-    source = shift_edges(prediction, offsets=UNITS, from_side="destination", to_side="source")
-    found = agglomerate(source, offsets=UNITS, edge_side="source")
-    np.testing.assert_array_equal(found, agglomerate(prediction, **FACTS))
 
 
 @pytest.mark.parametrize("merge_function", get_args(MergeFunction))

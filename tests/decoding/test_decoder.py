@@ -18,6 +18,7 @@ from emseg.decoding.multicut import Multicut, multicut
 from emseg.decoding.mutex_watershed import MutexWatershed, mutex_watershed
 from emseg.decoding.polarity import Polarity, polarity
 from emseg.errors import UserError
+from emseg.kernels.affinity import shift_edges
 
 OFFSETS = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (2, 0, 0), (0, -6, 0), (0, 3, 5)]
 # Of each decoder the number of channels.
@@ -142,6 +143,39 @@ def test_other_fragments_are_not_shared():
     other = Agglomerate(fragments="sections", aff_threshold=(0.2, 0.9))
     assert other.fragments_key() == keys[2]
     assert Agglomerate(backend="waterz").fragments_key() is None
+
+
+@pytest.mark.parametrize(
+    ("decoder", "settings"),
+    [
+        *((decoder, {}) for decoder in (affinity_cc, multicut, lifted_multicut, mutex_watershed)),
+        *(one for one in SWEEPS if one[0] is agglomerate),
+        (agglomerate, {"merge_function": "hist_quant_50", "dust_merge_size": 20}),
+    ],
+)
+def test_edge_sides_signs_and_dtypes_make_no_difference(decoder, settings):
+    offsets = OFFSETS[: CHANNELS[decoder]]
+
+    def moved(values, start, end):
+        return shift_edges(values, offsets=offsets, from_side=start, to_side=end)
+
+    def decoded(values, offsets=offsets, edge_side="destination"):
+        return decoder(values, **settings, offsets=offsets, edge_side=edge_side)
+
+    steps = np.rint(255 * smooth(len(offsets))).astype(np.uint8)
+    at_source = moved(steps, "destination", "source")
+    steps = moved(at_source, "source", "destination")  # pairs that lead out are 0
+    wanted = decoded(steps)
+    assert 1 < wanted.max() < wanted.size / 3
+    np.testing.assert_array_equal(decoded(at_source, edge_side="source"), wanted)
+    signs = [tuple(-step for step in offset) for offset in offsets]
+    np.testing.assert_array_equal(decoded(steps, signs, "source"), wanted)
+    floats = steps.astype(np.float32) / np.float32(255)
+    np.testing.assert_array_equal(decoded(floats), wanted)
+    halves = np.where(steps < 60, np.float16(-0.0), floats.astype(np.float16))
+    wanted = decoded(np.abs(halves.astype(np.float32)))
+    for same in (halves, np.abs(halves), halves.astype(np.float32)):
+        np.testing.assert_array_equal(decoded(same), wanted)
 
 
 NAN, INF = math.nan, math.inf

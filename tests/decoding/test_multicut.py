@@ -10,7 +10,7 @@ from emseg.decoding.cut_costs import cut_costs, cut_energy, segment_table
 from emseg.decoding.cut_solvers import solve
 from emseg.decoding.multicut import Multicut, multicut
 from emseg.errors import UserError
-from emseg.kernels.affinity import affinities, erode_labels, shift_edges
+from emseg.kernels.affinity import affinities, erode_labels
 from emseg.kernels.region_edges import EDGE, SUM_UNIT
 from reference.multicut import energy, hang_together, least_energy
 
@@ -134,26 +134,6 @@ def test_larger_betas_cut_more_and_segments_are_numbered_by_first_voxels():
         _, first = np.unique(labels, return_index=True)
         assert (np.diff(first) > 0).all() and labels.min() == 1
     assert found[0.05].max() < found[0.5].max() < found[0.9].max()
-
-
-def test_edge_sides_channel_orders_and_dtypes_make_no_difference():
-    steps = np.rint(noisy(2) * 255).astype(np.uint8)
-    wanted = multicut(steps, **RULES, **FACTS)
-    as_floats = steps.astype(np.float32) / np.float32(255)
-    np.testing.assert_array_equal(multicut(as_floats, **RULES, **FACTS), wanted)
-    moved = shift_edges(steps, offsets=UNITS, from_side="destination", to_side="source")
-    np.testing.assert_array_equal(
-        multicut(moved[::-1], **RULES, offsets=UNITS[::-1], edge_side="source"), wanted
-    )
-    flipped = [tuple(-step for step in offset) for offset in UNITS]
-    np.testing.assert_array_equal(
-        multicut(steps, **RULES, offsets=flipped, edge_side="source"), wanted
-    )
-    halves = noisy(2).astype(np.float16)
-    halves[halves == 0] = -0.0
-    np.testing.assert_array_equal(
-        multicut(halves, **RULES, **FACTS), multicut(halves.astype(np.float32), **RULES, **FACTS)
-    )
 
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch):

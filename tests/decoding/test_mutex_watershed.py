@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from decoding.test_multicut import UNITS, cells
 from emseg.decoding.mutex_watershed import mutex_watershed
 from emseg.errors import UserError
-from emseg.kernels.affinity import affinities, shift_edges
+from emseg.kernels.affinity import affinities
 from reference.multicut import mutex_segments, pairs_of
 
 LONG = [*UNITS, (0, 2, 0), (0, -1, 2), (-2, 1, 0)]
@@ -68,23 +68,6 @@ def test_true_affinities_come_back_as_the_cells_they_are_of(seed):
     )
     assert len(np.unique(truth)) == 8 == labels.max()
     assert len(np.unique(np.stack([labels, truth]).reshape(2, -1), axis=1).T) == 8
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.uint8])
-@pytest.mark.parametrize("strides", [(1, 1, 1), (2, 3, 4)])
-def test_edge_sides_and_signs_make_no_difference_with_ties_too(dtype, strides):
-    prediction = smooth(0)
-    prediction = np.rint(prediction * 255) if dtype == np.uint8 else prediction
-    prediction = prediction.astype(dtype)
-    wanted = mutex_watershed(prediction, strides=strides, **SIX)
-    assert 1 < wanted.max() < wanted.size / 4
-    moved = shift_edges(prediction, offsets=LONG, from_side="destination", to_side="source")
-    facts = {"strides": strides, "edge_side": "source"}
-    np.testing.assert_array_equal(mutex_watershed(moved, offsets=LONG, **facts), wanted)
-    signs = [tuple(-step for step in offset) for offset in LONG]
-    np.testing.assert_array_equal(mutex_watershed(prediction, offsets=signs, **facts), wanted)
-    as_floats = prediction.astype(np.float32) / np.float32(255 if dtype == np.uint8 else 1)
-    np.testing.assert_array_equal(mutex_watershed(as_floats, strides=strides, **SIX), wanted)
 
 
 def test_channels_may_come_in_any_order():

@@ -2,10 +2,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from emseg.blocks.store import MemoryStore
 from emseg.decoding.agglomerate import Agglomerate, agglomerate
 from emseg.kernels.affinity import affinities, erode_labels
-from emseg.volumes import from_array
 from reference.section_fragments import fragments_by_section
 
 UNITS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
@@ -65,25 +63,3 @@ def test_waterz_merges_the_same_fragments_alike(merge_function: str, differing: 
     assert 5 < ours[0.45].max() < ours[0.0].max() - 5
     pairs = len(np.unique(np.stack([ours[0.45], theirs[0.45]]).reshape(2, -1), axis=1).T)
     assert pairs <= (1 + differing) * max(ours[0.45].max(), theirs[0.45].max())
-
-
-def test_a_sweep_and_blocks_that_cut_sections_share_nothing_wrong() -> None:
-    prediction = smooth(4)
-    found = dict(Agglomerate(**DBMIM).sweep(prediction, SWEPT, **FACTS))
-    assert len({labels.max() for labels in found.values()}) > 1
-    for block_shape in ((2, 40, 60), (1, 40, 60), (3, 17, 23)):
-        store = MemoryStore(prediction.shape[1:])
-        volume = from_array(prediction, axes="czyx")
-        parts = Agglomerate(thresholds=0.45, **DBMIM).blocks(
-            volume, store=store, block_shape=block_shape, **FACTS
-        )
-        for block, labels in parts:
-            np.testing.assert_array_equal(labels, found[0.45][block.slices])
-
-
-def test_minus_zero_is_zero() -> None:
-    prediction = np.round(smooth(7, (2, 12, 14)) * 4).astype(np.float16) / 4
-    assert (prediction == 0).any()
-    negative = np.where(prediction == 0, np.float16(-0.0), prediction)
-    one, two = (agglomerate(array, **DBMIM, **FACTS) for array in (prediction, negative))
-    np.testing.assert_array_equal(one, two)

@@ -29,13 +29,12 @@ class AxisEdge:
 def axis_edges(offsets: Offsets, edge_side: EdgeSide) -> tuple[AxisEdge, AxisEdge, AxisEdge]:
     """For axis 0, 1, 2 the channel of its edge and the side on which that edge is stored.
 
-    Decoders of nearest-neighbour graphs need exactly one channel per axis, with an offset along
-    that axis alone. Its length does not count: the value at v for the pair (v, v - 3) is used for
-    the pair (v, v - 1), so that changing sides always moves values by one voxel. A negative offset
-    equals the positive one stored at the other side: a pair (v, v - 1) at v has the offset -1 as
-    source and 1 as destination.
+    An offset's length does not count: the value at v for the pair (v, v - 3) is used for the pair
+    (v, v - 1). A negative offset equals the positive one stored at the other side: a pair
+    (v, v - 1) at v has the offset -1 as source and 1 as destination.
 
-    Raises UserError if the offsets are others.
+    Raises:
+        UserError: if there is not exactly one channel per axis, with an offset along it alone.
     """
     if edge_side not in get_args(EdgeSide):
         raise unknown_name("edge side", str(edge_side), get_args(EdgeSide), where="edge_side")

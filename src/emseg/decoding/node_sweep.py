@@ -18,17 +18,12 @@ def node_components(
     edges: Sequence[AxisEdge],
     mask: np.ndarray | None,
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """(threshold, segments): the component of each of the voxels (N, 3), 0 for none.
+    """(threshold, segments): int64, the component of each of the voxels (N, 3), 0 for none.
 
-    The components are those of `affinity_cc`, with other numbers, int64. `prediction` as there, and
-    already checked; `mask` (Z, Y, X) bool or None.
-
-    Each edge of the volume is added once, from the highest threshold to the lowest; at each
-    threshold only the voxels are looked up: 0 if no value that the voxel stores and no edge to it
-    exceeds the threshold, else the root. Edges above the highest threshold are joined in the order
-    of the volume, which makes pieces. Of the other edges only those between two pieces and above
-    the lowest threshold are sorted and joined. Takes 4 bytes per voxel, 4 per piece (one voxel or
-    more) and 8 to 20 per edge between pieces.
+    `thresholds` ascend. Each edge is added once, from the highest threshold to the lowest: those
+    above the highest in the order of the volume, which makes pieces; of the others only those
+    between two pieces and above the lowest threshold are sorted. Takes 4 bytes per voxel, 4 per
+    piece (one voxel or more) and 8 to 20 per edge between pieces.
     """
     values = _integers(prediction)
     limits = np.array([largest_off(prediction.dtype, one) for one in thresholds], prediction.dtype)
