@@ -69,9 +69,11 @@ def open_prediction(job: DecodeJob) -> Volume:
     kind = stored.get("kind")
     if kind != "prediction":
         raise UserError(f"{path} is a {kind}, not a prediction")
-    for name, kind_of in (("fingerprint", str), ("step", int)):
-        if type(stored.get(name)) is not kind_of:
-            raise UserError(f"{path}: the attribute {name} is {stored.get(name)!r:.60}")
+    step = stored.get("step")
+    if type(step) is not int or step < 0:
+        raise UserError(f"{path}: the attribute step is {step!r:.60}, it must be 0 or more")
+    if not isinstance(stored.get("fingerprint"), str):
+        raise UserError(f"{path}: the attribute fingerprint must be text")
     volume = open_volume(path)
     read_channels(volume)
     agreed(stored, job.said, where=path, scale=usual_scale(volume.dtype))
