@@ -23,8 +23,8 @@ from affinities import (
     predicted_affinities,
 )
 
-from emseg.blocks.capture import output_to
 from emseg.blocks.child import ChildWorker
+from emseg.blocks.serving import output_to
 from emseg.decoding.agglomerate import Agglomerate, agglomerate
 from emseg.evaluation import contingency
 from emseg.evaluation.voi import split_and_merge
@@ -144,7 +144,7 @@ def waterz_decoder(
     def decode(affinities: np.ndarray | Volume) -> np.ndarray:
         if isinstance(affinities, Volume):
             affinities = affinities.read((0, 0, 0), affinities.shape)
-        with tempfile.TemporaryFile() as dropped, output_to(dropped.fileno(), streams=("stdout",)):
+        with tempfile.TemporaryFile() as dropped, output_to(dropped.fileno()):
             [labels] = waterz.agglomerate(
                 affinities,
                 [threshold],

@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from waterz import agglomerate
 from waterz._agglomerate import _load_prebuilt
 
-from emseg.blocks.capture import output_to
 from emseg.blocks.child import ChildWorker
+from emseg.blocks.serving import output_to
 from emseg.decoding.agglomeration import waterz_child
 from emseg.decoding.agglomeration.waterz_child import waterz_partitions
 from emseg.errors import UserError
