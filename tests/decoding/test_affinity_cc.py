@@ -153,25 +153,15 @@ def test_a_mask_switches_off_every_edge_that_touches_what_it_excludes(tmp_path, 
     assert not labels[~mask].any()
 
 
-def test_a_mask_of_another_shape_is_refused(tmp_path):
-    location = write_mask(tmp_path, np.ones((2, 2, 3)))
-    with pytest.raises(UserError, match=r"affinity_mask_path.*\(2, 2, 3\)"):
-        affinity_cc(
-            np.zeros((3, 2, 2, 2), np.float32),
-            affinity_mask_path=location,
-            offsets=UNITS,
-            edge_side="source",
-        )
-
-
-def test_a_mask_with_channels_is_refused(tmp_path):
-    path = tmp_path / "mask.h5"
-    mask = np.ones((2, 2, 2, 2), np.uint8)
-    write_volume(path, mask, axes="czyx", voxel_size=None, attributes={})
-    with pytest.raises(UserError, match=r"affinity_mask_path.*mask\.h5 has 2 channels.* none"):
-        affinity_cc(
-            np.zeros((3, 2, 2, 2), np.float32),
-            affinity_mask_path=str(path),
-            offsets=UNITS,
-            edge_side="source",
-        )
+@pytest.mark.parametrize(
+    ("shape", "words"), [((2, 2, 3), r".*\(2, 2, 3\)"), ((2, 2, 2, 2), r".* has 2 channels.* none")]
+)
+def test_a_mask_of_another_form_is_refused(tmp_path, shape, words):
+    location, axes = str(tmp_path / "mask.h5"), "czyx"[-len(shape) :]
+    write_volume(location, np.ones(shape, np.uint8), axes=axes, voxel_size=None, attributes={})
+    prediction, facts = (
+        np.zeros((3, 2, 2, 2), np.float32),
+        {"offsets": UNITS, "edge_side": "source"},
+    )
+    with pytest.raises(UserError, match=f"affinity_mask_path.*mask.h5{words}"):
+        affinity_cc(prediction, affinity_mask_path=location, **facts)

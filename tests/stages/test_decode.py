@@ -149,12 +149,6 @@ def test_a_decoder_gets_the_facts_that_it_names():
     assert asked == {"offsets": [(0, 0, 3), (0, 1, 0)], "voxel_size": None}
 
 
-def test_a_sweep_gives_what_single_decodes_give(prediction):
-    values = np.array([0.3, 0.5, 0.7])
-    leaf = {"_target_": "emseg.decoding.affinity_cc.affinity_cc", "threshold": 0.9}
-    swept = dict(labels_by_value(DecodeJob(prediction, leaf, None), "threshold", values.tolist()))
-    for value in values:
-        job = DecodeJob(prediction, leaf | {"threshold": float(value)}, None)
-        assert np.array_equal(swept[value], labels_of(job))
+def test_a_setting_that_cannot_be_swept_is_named(prediction):
     with pytest.raises(UserError, match="affinity_cc cannot sweep over 'affinity_mask_path'"):
-        next(labels_by_value(DecodeJob(prediction, leaf, None), "affinity_mask_path", [0.5]))
+        next(labels_by_value(DecodeJob(prediction, LEAF, None), "affinity_mask_path", [0.5]))
