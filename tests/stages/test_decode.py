@@ -146,7 +146,7 @@ def test_a_decoder_gets_the_facts_that_it_names():
 
     about = Channels(**{key: FACTS[key] for key in ("channels", "offsets", "edge_side")})
     asked = about.facts_for(partial(decoder), [3, 1], voxel_size=None, where="here")
-    assert asked == {"offsets": [(0, 0, 3), (0, 1, 0)], "voxel_size": None}
+    assert asked == {"offsets": [[0, 0, 3], [0, 1, 0]], "voxel_size": None}
 
 
 def test_a_setting_that_cannot_be_swept_is_named(prediction):
