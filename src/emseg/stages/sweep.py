@@ -9,7 +9,7 @@ from typing import Any
 
 from emseg import __version__
 from emseg.config import build
-from emseg.config.schema_sweep import SweepConfig
+from emseg.config.schema import SweepConfig
 from emseg.datasets.dbmim_tables import AFFINITY_SCORES, check_publishable, published_tables
 from emseg.decoding.decoder import Sweeping, decoder_of
 from emseg.errors import UserError, unknown_name
