@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from emseg.config import build
 from emseg.config.schema import Space
-from emseg.decoding import sweep_of
+from emseg.decoding.decoder import Sweeping, decoder_of
 
 if TYPE_CHECKING:
     import optuna
@@ -16,8 +16,8 @@ Swept = tuple[str, list[float]] | None
 
 def swept_argument(decoding: Mapping[str, Any], allow: Sequence[str]) -> str | None:
     """The argument that the decoder sweeps in one pass; None if it has none."""
-    sweep = sweep_of(build(decoding, kind="decoding", allow=allow).func)
-    return None if sweep is None else sweep.argument
+    decoder = decoder_of(build(decoding, kind="decoding", allow=allow))
+    return decoder.swept if isinstance(decoder, Sweeping) else None
 
 
 def split_space(

@@ -1,6 +1,5 @@
 """The scores of a volume with some arguments of its decoder: what tuning and sweeps are made of."""
 
-import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from emseg.config import build
-from emseg.decoding.decoder_forms import sweep_of
+from emseg.decoding.decoder import Nodes, Sharing
 from emseg.evaluation import contingency
 from emseg.runs.artifacts import fingerprint
 from emseg.stages.decode_job import (
@@ -149,29 +148,24 @@ def _counted(
     the truth once; the table of a segmentation made from them is that table with merged segments,
     so that the segmentation itself is not needed.
     """
-    decoder = build(job.decoding, kind="decoding", allow=job.allow)
-    sweep = sweep_of(decoder.func)
-    if sweep is None or not counts_suffice(metrics):
+    decoder, prediction, facts = decoder_input(job)
+    if not counts_suffice(metrics):
         return None
-    prediction, facts = decoder_input(job, decoder)
-    arguments = dict(decoder.keywords)
-    default = inspect.signature(decoder.func).parameters[sweep.argument].default
-    own = arguments.pop(sweep.argument, default)
-    values = {sweep.argument: swept[1] if swept else [own]}
 
     def affinities() -> np.ndarray:
         return _cached(job, {"read": prediction_facts(job)}, lambda: prediction[...])
 
-    if skeletons is not None and sweep.nodes is not None and nodes_suffice(metrics):
-        found = sweep.nodes(affinities(), skeletons.voxels, **values, **arguments | facts)
+    if skeletons is not None and nodes_suffice(metrics) and isinstance(decoder, Nodes):
+        values = swept[1] if swept else [getattr(decoder, decoder.swept)]
+        found = decoder.nodes(affinities(), skeletons.voxels, values, **facts)
         return ((value, {"node_segments": nodes}) for value, nodes in found)
-    key = None if sweep.sharing is None else sweep.sharing.key(arguments)
-    if sweep.sharing is None or key is None:
+    key = decoder.fragments_key() if isinstance(decoder, Sharing) else None
+    if not isinstance(decoder, Sharing) or key is None:
         return None
-    fragments, known = sweep.sharing.fragments, truth_facts(source)
+    values, known = swept[1] if swept else [getattr(decoder, decoder.swept)], truth_facts(source)
 
     def count() -> tuple[Any, ...]:
-        labels, graph = fragments(affinities(), **arguments | facts)
+        labels, graph = decoder.cut(affinities(), **facts)
         nodes = None if skeletons is None else labels[tuple(skeletons.voxels.T)]
         if source.label is None:
             return graph, None, nodes
@@ -188,7 +182,7 @@ def _counted(
                 "node_segments": None if nodes is None else names[nodes],
             },
         )
-        for value, names in sweep.sharing.tables(graph, **values, **arguments)
+        for value, names in decoder.tables(graph, values)
     )
 
 
