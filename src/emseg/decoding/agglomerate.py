@@ -1,6 +1,5 @@
 """Watershed and agglomeration: fragments, their region graph, and its hierarchical merging."""
 
-import os
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -8,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 
 from emseg.blocks.grid import Block, slab_shape
-from emseg.blocks.memory import memory_within
+from emseg.blocks.memory import cores, memory_within
 from emseg.blocks.store import MemoryStore, Store
 from emseg.bounds import Fraction, Positive, Rule, above, within
 from emseg.decoding.agglomeration.branches import merge_branches
@@ -325,7 +324,7 @@ class Agglomerate(Sharing, Blockwise):
 
     @property
     def _threads(self) -> int:
-        return self.threads or len(os.sched_getaffinity(0))
+        return self.threads or cores()
 
 
 agglomerate = as_function(Agglomerate)
