@@ -173,7 +173,7 @@ class Agglomerate(Sharing, Blockwise):
         of = tuple(self.aff_threshold) if self.fragments == "volume" else self.fragments
         return of, self._needs_histograms, self._unites_branches
 
-    def cut(
+    def make_fragments(
         self, prediction: np.ndarray | Volume, *, offsets: Offsets, edge_side: EdgeSide
     ) -> tuple[np.ndarray, RegionGraph]:
         self._check(prediction, offsets)
@@ -235,7 +235,7 @@ class Agglomerate(Sharing, Blockwise):
         check_values([whole], whole.dtype)
         given = None
         if self.fragments == "sections":
-            given, _ = self.cut(whole, offsets=offsets, edge_side=edge_side)
+            given, _ = self.make_fragments(whole, offsets=offsets, edge_side=edge_side)
         fragments, partitions = waterz_partitions(
             destination_affinities(whole, offsets=offsets, edge_side=edge_side),
             ascending,
