@@ -132,5 +132,6 @@ def decoder_of(choice: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     try:
         decoder: Callable[..., np.ndarray] = made_by(**choice.keywords)
     except UserError as error:
-        raise UserError(f"decoding: {error}") from error
+        text = str(error)
+        raise UserError(text if text.startswith("decoding.") else f"decoding: {text}") from error
     return decoder
