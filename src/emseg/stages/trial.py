@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from emseg.config import build
-from emseg.decoding.decoder import Nodes, Sharing
+from emseg.decoding.decoder import Nodes, Sharing, Sweeping
 from emseg.evaluation import contingency
 from emseg.runs.artifacts import fingerprint
 from emseg.stages.decode_job import (
@@ -149,23 +149,23 @@ def _counted(
     so that the segmentation itself is not needed.
     """
     decoder, prediction, facts = decoder_input(job)
-    if not counts_suffice(metrics):
+    if not isinstance(decoder, Sweeping) or not counts_suffice(metrics):
         return None
+    values = swept[1] if swept else [getattr(decoder, decoder.swept)]
 
     def affinities() -> np.ndarray:
         return _cached(job, {"read": prediction_facts(job)}, lambda: prediction[...])
 
     if skeletons is not None and nodes_suffice(metrics) and isinstance(decoder, Nodes):
-        values = swept[1] if swept else [getattr(decoder, decoder.swept)]
         found = decoder.nodes(affinities(), skeletons.voxels, values, **facts)
         return ((value, {"node_segments": nodes}) for value, nodes in found)
     key = decoder.fragments_key() if isinstance(decoder, Sharing) else None
     if not isinstance(decoder, Sharing) or key is None:
         return None
-    values, known = swept[1] if swept else [getattr(decoder, decoder.swept)], truth_facts(source)
+    known = truth_facts(source)
 
     def count() -> tuple[Any, ...]:
-        labels, graph = decoder.cut(affinities(), **facts)
+        labels, graph = decoder.make_fragments(affinities(), **facts)
         nodes = None if skeletons is None else labels[tuple(skeletons.voxels.T)]
         if source.label is None:
             return graph, None, nodes
