@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from emseg.config.annotations import conform
-from emseg.config.limits import Axes3
 from emseg.data.target_facts import TargetFacts
 from emseg.errors import UserError, unknown_name
 from emseg.kernels.affinity import EdgeSide
@@ -29,7 +28,7 @@ class Channels:
     """
 
     channels: tuple[str, ...]
-    offsets: tuple[Axes3, ...] | None
+    offsets: tuple[tuple[int, int, int], ...] | None
     edge_side: EdgeSide | None
     activation: Kind | tuple[Kind, ...] | None = None
     heads: dict[str, tuple[int, int]] | None = None
