@@ -1,6 +1,8 @@
 """Skeletons: the centre lines of true objects."""
 
-from collections.abc import Iterable, Sequence
+import resource
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from emseg.errors import UserError
-from emseg.volumes.damage import bounded_memory, one_line
+from emseg.volumes.damage import one_line
 from emseg.volumes.location import require_regular
 from emseg.volumes.skeleton_formats import Part, read_graph, read_npz, read_swc
 
@@ -20,6 +22,9 @@ ROUNDING = 1e-6
 MOST_APART = 2.0
 # No volume is as long, in voxels; beyond it floats cannot represent single voxels.
 FURTHEST = 2.0**52
+# Bytes of memory per byte of a file: arrays compress well, graphs become many objects.
+LARGEST_GROWTH = 64
+MARGIN = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +88,7 @@ def read_skeletons(
     path = Path(path)
     files = skeleton_files(path)
     place = {"voxel_size": voxel_size, "offset": offset or (0.0, 0.0, 0.0), "where": path}
-    with one_line(f"{path} holds no skeletons as they are meant to be"), bounded_memory(files):
+    with one_line(f"{path} holds no skeletons as they are meant to be"), _bounded_memory(files):
         if path.suffix in (".pkl", ".pickle"):
             return _joined(read_graph(path), **place)
         if path.suffix == ".npz":
@@ -110,6 +115,23 @@ def skeleton_files(path: Path) -> list[Path]:
     for file in files:
         require_regular(file)
     return files
+
+
+@contextmanager
+def _bounded_memory(files: Iterable[Path]) -> Iterator[None]:
+    """Makes this process fail with MemoryError if reading the files needs far more than their size.
+
+    In some formats, such as pickle, a few bytes may ask for any amount.
+    """
+    most = MARGIN + LARGEST_GROWTH * sum(file.stat().st_size for file in files)
+    in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = min([in_use + most, *(bound for bound in (soft, hard) if bound >= 0)])
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _joined(
