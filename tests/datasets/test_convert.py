@@ -94,7 +94,7 @@ def test_what_is_there_of_the_same_source_is_not_made_again(refused, monkeypatch
     assert (open_volume("out/syn_A.h5")[...] == 1).all()
     # What came from elsewhere, the re-aligned volumes say, is somebody's.
     others = np.zeros(SHAPE, np.uint8)
-    write_volume("out/im_A.h5", others, axes="zyx", voxel_size=None, attributes={})
+    write_volume("out/im_A.h5", others, axes="zyx")
     assert "out/im_A.h5 is there, and was not made by convert" in refused("convert", *words[1:])
     np.testing.assert_array_equal(open_volume("out/im_A.h5")[...], others)
     # What breaks off leaves the old one.

@@ -8,10 +8,9 @@ from emseg.errors import UserError
 
 @contextmanager
 def one_line(what: str) -> Iterator[None]:
-    """Turns any exception raised inside into a UserError that begins with `what`.
+    """Turns any exception raised inside, but for a UserError, into one that begins with `what`.
 
-    For calls of libraries on files that may hold anything: h5py, zarr and their codecs raise
-    exceptions of every class, MemoryError for an impossible size. A UserError passes unchanged.
+    On damaged files, libraries and their codecs raise exceptions of every class.
     """
     try:
         yield

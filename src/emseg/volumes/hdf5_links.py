@@ -45,8 +45,7 @@ def open_hdf5(path: Path) -> h5py.File:
 def follow(path: Path, key: str, *, where: str) -> tuple[list[Path], str] | None:
     """The files on the way to the object `key`, its own file last, and its name in that file.
 
-    None if a group has no such name. UserError, beginning with `where`, for an external link to a
-    missing file and for links that lead in a circle.
+    None if a group has no such name. UserError for a link to a missing file, or in a circle.
     """
     files = [path]
     for _ in range(LONGEST_CHAIN + 1):
@@ -63,10 +62,7 @@ def follow(path: Path, key: str, *, where: str) -> tuple[list[Path], str] | None
 
 
 def data_sets(file: h5py.File) -> tuple[list[str], list[str]]:
-    """The keys of all data sets of a file, each object once, including those behind links.
-
-    The second list has the broken links.
-    """
+    """The keys of all data sets, each object once, also behind links; and the broken links."""
     keys: list[str] = []
     seen: set[tuple[int, int]] = set()
     waiting = [(file["/"], "", 0)]
@@ -86,10 +82,9 @@ def data_sets(file: h5py.File) -> tuple[list[str], list[str]]:
 
 
 def linked_file(name: str, parent: Path, variable: str, *, where: str) -> Path:
-    """The file that HDF5 opens for `name`, as written in the file `parent`.
+    """The file that HDF5 opens for `name`, as written in the file `parent`; UserError if none.
 
-    `variable` names the environment variable with folders that are searched first. UserError, about
-    `where`, if there is no such file, or none that is an HDF5 file.
+    Folders of the environment variable `variable` are searched first.
     """
     broken = None
     for path in _candidates(name, parent, os.environ.get(variable, "")):

@@ -91,21 +91,14 @@ def require_there(location: Location) -> None:
 
 
 def require_regular(path: Path) -> None:
-    """Raises UserError unless the path is, or links to, a file that can be read to its end.
-
-    That is for a missing file, and for folders, pipes, sockets and devices: reading those may never
-    end.
-    """
+    """Raises UserError unless the path is, or links to, a file: reading a pipe may never end."""
     kind = _kind(path)
     if kind != "file":
         raise UserError(f"'{path}' is a {kind}, not a file")
 
 
 def pick_dataset(keys: Sequence[str], wanted: str, *, where: Path) -> str:
-    """The one of `keys` meant by `wanted`, which may be empty or name a group.
-
-    A single data set below the group is chosen, else the one called `main`; else UserError.
-    """
+    """The one of `keys` that is `wanted`, or alone or called `main` below it; else UserError."""
     prefix = f"{wanted}/" if wanted else ""
     below = [key for key in keys if key.startswith(prefix)]
     if wanted in keys:

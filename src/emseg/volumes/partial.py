@@ -77,10 +77,9 @@ class PartialVolume:
         return min(len(self._rows) * self._layout.chunks[-3], self._depth)
 
     def write(self, start: int, array: np.ndarray) -> None:
-        """Takes the slab (C?, n, Y, X) that begins at `start` along the first spatial axis.
+        """Takes the slab (C?, n, Y, X) that begins at `start`; ValueError unless it follows.
 
-        ValueError unless it follows the slab before it (after opening: `done()`) and has the
-        dtype and the full size of the other axes.
+        The first one after opening begins at `done()`.
         """
         self._check_slab(start, array)
         taken = 0

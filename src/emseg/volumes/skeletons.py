@@ -87,13 +87,14 @@ def read_skeletons(
     """
     path = Path(path)
     files = skeleton_files(path)
-    place = {"voxel_size": voxel_size, "offset": offset or (0.0, 0.0, 0.0), "where": path}
+    in_order = ["zyx".index(axis) for axis in axes]
     with one_line(f"{path} holds no skeletons as they are meant to be"), _bounded_memory(files):
         if path.suffix in (".pkl", ".pickle"):
-            return _joined(read_graph(path), **place)
-        if path.suffix == ".npz":
-            return _joined(read_npz(path), **place, axes=axes)
-        return _joined(read_swc(files), **place, axes=axes)
+            parts, order = read_graph(path), [0, 1, 2]
+        else:
+            parts, order = read_npz(path) if path.suffix == ".npz" else read_swc(files), in_order
+        sizes = np.asarray(voxel_size, np.float64)
+        return _joined(parts, order, sizes, offset or (0.0, 0.0, 0.0), where=path)
 
 
 def is_skeletons(path: str | Path) -> bool:
@@ -136,15 +137,13 @@ def _bounded_memory(files: Iterable[Path]) -> Iterator[None]:
 
 def _joined(
     parts: Iterable[Part],
-    *,
-    voxel_size: Sequence[float],
+    order: list[int],
+    size: np.ndarray,
     offset: Sequence[float],
-    axes: str | None = None,
+    *,
     where: Path,
 ) -> Skeletons:
-    """All skeletons in one object; with `axes` their z, y, x are put in the volume's order."""
-    order = [0, 1, 2] if axes is None else ["zyx".index(axis) for axis in axes]
-    size = np.asarray(voxel_size, np.float64)
+    """All skeletons in one object, the axes of their positions in this order."""
     ids, owner, count = [], [], 0
     voxels, positions = [np.zeros((0, 3), np.int64)], [np.zeros((0, 3))]
     edges = [np.zeros((0, 2), np.int64)]
