@@ -183,10 +183,11 @@ def only_children(modules: Mapping[str, ast.Module], choices: Path) -> list[str]
     ]
     bases = [ast.unparse(base).split(".")[-1] for node in classes for base in node.bases]
     used = {
-        ast.unparse(node.func).split(".")[-1]
+        ast.unparse(one).split(".")[-1]
         for tree in modules.values()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
+        for one in (node.func, *node.args)
     }
     for path in choices.rglob("*.yaml"):
         used |= {*re.findall(r"_target_: [\w.]+\.(\w+)", path.read_text())}

@@ -17,7 +17,7 @@ from emseg.stages.decode import decode
 from emseg.stages.decode_job import DecodeJob
 from emseg.stages.evaluate import evaluate
 from emseg.stages.sources import open_sources
-from emseg.stages.sweep_rows import Book
+from emseg.stages.sweep_rows import rows_of
 from emseg.stages.trial import Task
 from emseg.volumes import open_volume, write_volume
 from emseg.volumes.content import content_now, stored_content
@@ -238,17 +238,16 @@ def test_rows_of_a_sweep_are_of_one_truth(here, monkeypatch):
 
     made = []
 
-    def rows(task, arguments, swept, *, affinities):
+    def scores(task, arguments, swept):
         made.append(1)
-        return [{"sample": "im", "seconds": 0.0, "voi": 1.0}]
+        return {None: {"voi": 1.0}}
 
-    monkeypatch.setattr(sweep_rows, "_rows", rows)
+    monkeypatch.setattr(sweep_rows, "scores_by_value", scores)
 
     def swept(verify):
         task = Task(DecodeJob(Path("im_prediction.h5"), LEAF, None), *source(), {"r": RAND}, "")
-        book = Book(Path("rows.json"), force=False, affinities=False, verify=verify)
-        book.fill(task, {"threshold": 0.5}, None)
-        book.close()
+        combinations = [({"threshold": 0.5}, None)]
+        rows_of([task], combinations, Path("rows.json"), affinities=False, verify=verify)
         return len(made)
 
     assert [swept(False), swept(True)] == [1, 1]
@@ -277,3 +276,23 @@ def test_the_content_covers_place_and_voxels_whatever_the_format(tmp_path):
     assert len(hashes) == 5
     write(tmp_path / "c.h5", array[0])
     assert content_now(tmp_path / "c.h5") is None
+
+
+# The hash that the versions before `element_size_um` was a voxel size stored for this volume.
+EARLIER = "239d72e829535c5e41ed75b1b180a05f18b8b3eb1f9669462274d7134297c965"
+
+
+@pytest.mark.parametrize("changed", [None, "voxel", "unit"])
+def test_a_hash_of_earlier_versions_is_still_that_of_the_content(tmp_path, changed):
+    path = tmp_path / "a.h5"
+    facts = {"kind": "segmentation", "fingerprint": "f"}
+    array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    write_volume(path, array, axes="zyx", voxel_size=(30, 6, 6), attributes=facts)
+    with h5py.File(path, "r+") as file:
+        stored = file["main"].attrs
+        stored["content"] = json.dumps(json.loads(stored["content"]) | {"sha256": EARLIER})
+        if changed == "voxel":
+            file["main"][0, 0, 0] = 1
+        if changed == "unit":
+            stored["unit"] = "nm"
+    assert (content_now(path) == EARLIER) == (changed is None)

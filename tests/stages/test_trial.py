@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from emseg.config.schema import Space, Tune
 from emseg.config.schema_data import VolumeConfig
-from emseg.decoding.agglomerate import agglomerate
+from emseg.decoding.agglomerate import Agglomerate, agglomerate
 from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.evaluation.erl import nerl
 from emseg.evaluation.voi import voi
@@ -19,8 +19,8 @@ from emseg.stages import study
 from emseg.stages import trial as stage
 from emseg.stages.decode_job import DecodeJob, labels_of
 from emseg.stages.sources import open_sources
-from emseg.stages.trial import Task, score_curve, with_parameters
-from emseg.stages.value_cache import ValueCache
+from emseg.stages.space import with_parameters
+from emseg.stages.trial import Task, ValueCache, score_curve
 from emseg.volumes import write_volume
 from stages.nearest_facts import FACTS
 
@@ -88,33 +88,29 @@ def test_scores_are_those_of_labels_written_down(task, parameters, key, metric):
 
 def test_trials_of_one_watershed_cut_it_once(task, monkeypatch):
     made = []
-    sharing = stage.sweep_of(stage.build(LEAF, kind="decoding").func).sharing
-    original = sharing.fragments
+    original = Agglomerate.make_fragments
 
-    def counting(*arguments, **named):
-        made.append(named["aff_threshold"])
-        return original(*arguments, **named)
+    def counting(decoder, *arguments, **facts):
+        made.append(decoder.aff_threshold)
+        return original(decoder, *arguments, **facts)
 
-    object.__setattr__(sharing, "fragments", counting)
-    try:
-        one = task("voi", "voi_sum")
-        swept = ("thresholds", [0.2, 0.5, 0.8])
-        curve = score_curve([one], {"merge_function": "mean"}, swept)
-        for value, wanted in curve:
-            alone = score_curve([one], {"merge_function": "mean", "thresholds": value}, None)
-            assert alone == [(None, pytest.approx(wanted, abs=1e-12))]
-        score_curve([one], {"merge_function": "aff50_his256"}, swept)
-        assert len(made) == 1
-        score_curve([one], {"aff_threshold.0": 0.2}, swept)
-        assert len(made) == 2
-        score_curve([one], {"merge_function": "hist_quant_50"}, swept)  # has histograms, too
-        assert len(made) == 3
-        united = [{"best_buddy": True}, {"iou_threshold": 0.4, "branch_affinity": 0.3}]
-        curves = [score_curve([one], {"merge_function": "mean"} | more, swept) for more in united]
-        assert len(made) == 4  # with sections, too, whatever is done with them
-        assert curve not in curves and curves[0] != curves[1]
-    finally:
-        object.__setattr__(sharing, "fragments", original)
+    monkeypatch.setattr(Agglomerate, "make_fragments", counting)
+    one = task("voi", "voi_sum")
+    swept = ("thresholds", [0.2, 0.5, 0.8])
+    curve = score_curve([one], {"merge_function": "mean"}, swept)
+    for value, wanted in curve:
+        alone = score_curve([one], {"merge_function": "mean", "thresholds": value}, None)
+        assert alone == [(None, pytest.approx(wanted, abs=1e-12))]
+    score_curve([one], {"merge_function": "aff50_his256"}, swept)
+    assert len(made) == 1
+    score_curve([one], {"aff_threshold.0": 0.2}, swept)
+    assert len(made) == 2
+    score_curve([one], {"merge_function": "hist_quant_50"}, swept)  # has histograms, too
+    assert len(made) == 3
+    united = [{"best_buddy": True}, {"iou_threshold": 0.4, "branch_affinity": 0.3}]
+    curves = [score_curve([one], {"merge_function": "mean"} | more, swept) for more in united]
+    assert len(made) == 4  # with sections, too, whatever is done with them
+    assert curve not in curves and curves[0] != curves[1]
 
 
 class InThisProcess:
@@ -220,7 +216,8 @@ def test_what_does_not_fit_any_more_is_made_again():
     kept, made = ValueCache(), []
 
     def get(key, size=4):
-        return kept.get(key, lambda: made.append(key) or key, size=lambda _: size, limit=10)
+        found = kept.get(key, lambda: made.append(key) or np.array([key], f"S{size}"), limit=10)
+        return found[0].decode()
 
     assert [get("a"), get("b"), get("a"), get("c"), get("a"), get("b")] == [*"abacab"]
     assert made == ["a", "b", "c", "b"]
