@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from emseg.blocks.store import MemoryStore
-from emseg.decoding.agglomerate import agglomerate, agglomerate_blocks, agglomerate_sweep
+from emseg.decoding.agglomerate import Agglomerate, agglomerate
+from emseg.decoding.agglomeration.supervoxels import find_supervoxels
 from emseg.decoding.edges import axis_edges
-from emseg.decoding.supervoxels import find_supervoxels
 from emseg.errors import UserError
 from emseg.volumes import from_array
 
@@ -94,58 +94,15 @@ def test_what_breaks_at_a_section_goes_on(sections, rules, expected):
     assert shown(found) == expected
 
 
-@pytest.mark.parametrize(
-    ("rules", "words"),
-    [
-        ({"iou_threshold": 0.0}, r"decoding.iou_threshold is 0.0; .*in \(0, 1\], or null"),
-        ({"iou_threshold": 1.1}, r"decoding.iou_threshold is 1.1"),
-        ({"iou_threshold": float("nan")}, r"decoding.iou_threshold is nan"),
-        ({"one_sided_threshold": -0.5}, r"decoding.one_sided_threshold is -0.5"),
-        ({"one_sided_threshold": 50}, r"decoding.one_sided_threshold is 50"),
-        (
-            {"iou_threshold": 0.5, "singleton_size_ratio": 2.0},
-            r"decoding.singleton_size_ratio is 2.0; .*0 is off",
-        ),
-        (
-            {"best_buddy": True, "branch_affinity": float("nan")},
-            r"decoding.branch_affinity is nan",
-        ),
-        (
-            {"one_sided_threshold": 0.5, "one_sided_min_size": -1},
-            r"decoding.one_sided_min_size is -1; it is 0 or more pixels",
-        ),
-        (
-            {"best_buddy": True, "one_sided_min_size": 5},
-            r"one_sided_min_size is 5, .* without decoding.one_sided_threshold: set that, or .*=0",
-        ),
-        (
-            {"best_buddy": True, "singleton_size_ratio": 0.5},
-            r"singleton_size_ratio is 0.5, which does nothing without decoding.iou_threshold",
-        ),
-        (
-            {"branch_affinity": 0.5},
-            r"branch_affinity is 0.5, .* without decoding.iou_threshold, best_buddy or one_sided",
-        ),
-    ],
-)
-@pytest.mark.parametrize("backend", ["numba", "waterz"])
-def test_settings_that_are_none_or_do_nothing_are_refused(rules, words, backend):
-    with pytest.raises(UserError, match=words):
-        agglomerate(cut(SPLIT), backend=backend, **rules, **FACTS)
-    with pytest.raises(UserError, match=words):
-        next(agglomerate_sweep(cut(SPLIT), thresholds=[0.5], backend=backend, **rules, **FACTS))
-
-
 def test_one_section_has_nothing_to_unite_across():
     lone = cut(["aabb"])
     assert agglomerate(lone, thresholds=0.0, **FACTS).max() == 2
     with pytest.raises(UserError, match="one section; decoding.iou_threshold, best_buddy and"):
         agglomerate(lone, best_buddy=True, **FACTS)
-    blocks = agglomerate_blocks(
+    blocks = Agglomerate(iou_threshold=0.5).blocks(
         from_array(lone, axes="czyx"),
         store=MemoryStore((1, 1, 4)),
         block_shape=(1, 1, 2),
-        iou_threshold=0.5,
         **FACTS,
     )
     with pytest.raises(UserError, match="one section"):

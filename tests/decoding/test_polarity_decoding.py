@@ -6,7 +6,6 @@ from hypothesis.extra.numpy import arrays
 
 from emseg.data.polarity import Polarity
 from emseg.decoding.polarity import polarity
-from emseg.errors import UserError
 from emseg.synthetic import layouts
 from emseg.volumes import open_volume
 from reference.polarity import directed_synapses
@@ -126,26 +125,3 @@ def test_the_truth_decodes_to_itself(dtype, tmp_path, monkeypatch):
     by_first[1 + np.argsort(first[1:])] = np.arange(1, len(synapses))
     wanted = 2 * by_first[(labels + 1) // 2] - (labels % 2 == 1)
     np.testing.assert_array_equal(found, wanted)
-
-
-@pytest.mark.parametrize(
-    ("channels", "settings", "told"),
-    [
-        (1, {}, "the prediction has 1"),
-        (4, {}, "the prediction has 4"),
-        (2, {"threshold": 1.5}, "decoding.threshold is 1.5"),
-        (2, {"max_distance": -1.0}, "decoding.max_distance is -1.0"),
-        (2, {"max_distance": float("inf")}, "decoding.max_distance is inf"),
-        (3, {"dust_remove_size": -1}, "decoding.dust_remove_size is -1"),
-    ],
-)
-def test_what_it_cannot_do_is_one_line(channels, settings, told):
-    prediction = np.zeros((channels, 2, 2, 2), np.float32)
-    with pytest.raises(UserError, match=told):
-        polarity(prediction, voxel_size=(1, 1, 1), **settings)
-
-
-@pytest.mark.parametrize("value", [-1, 2, float("nan")])
-def test_logits_are_refused(value):
-    with pytest.raises(UserError, match="not logits"):
-        polarity(np.full((2, 2, 2, 2), value, np.float32), voxel_size=(1, 1, 1))

@@ -42,26 +42,16 @@ KINDS = {
     "torch.optim.lr_scheduler.LRScheduler": _OPTIMIZERS,
 }
 # Modules of networks and losses that download or open files, or call what an argument names.
-REFUSED = (
-    *(
-        f"monai.networks.nets.{name}"
-        for name in (
-            "ahnet",
-            "cell_sam_wrapper",
-            "densenet",
-            "efficientnet",
-            "flexible_unet",
-            "hovernet",
-            "milmodel",
-            "netadapter",
-            "resnet",
-            "senet",
-            "torchvision_fc",
-            "transchex",
-        )
-    ),
-    "monai.losses.perceptual",
-)
+REFUSED = [
+    f"monai.{name}"
+    for name in (
+        *("networks.nets.ahnet", "networks.nets.cell_sam_wrapper", "networks.nets.densenet"),
+        *("networks.nets.efficientnet", "networks.nets.flexible_unet", "networks.nets.hovernet"),
+        *("networks.nets.milmodel", "networks.nets.netadapter", "networks.nets.resnet"),
+        *("networks.nets.senet", "networks.nets.torchvision_fc", "networks.nets.transchex"),
+        "losses.perceptual",
+    )
+]
 # Names in choices of earlier versions, and their present names.
 RENAMED = {r"emseg\.data\.augment_\w+": "emseg.data.augment"}
 # Only names below these are looked up.

@@ -18,9 +18,9 @@ from emseg.inference.predict import predict_volume
 from emseg.inference.settings import Settings
 from emseg.runs.artifacts import FORMAT_VERSION, contents, find_current, fingerprint, supersede
 from emseg.runs.run_folder import say
+from emseg.stages.channels import values_of
 from emseg.stages.devices import Devices, resolve_devices
 from emseg.stages.network import Trained
-from emseg.stages.prediction_attributes import values_of
 from emseg.stages.prediction_settings import (
     check_settings,
     in_words,
