@@ -23,6 +23,7 @@ from emseg.inference.settings import (
 from emseg.inference.tta import Forward, merged_views
 from emseg.inference.windows import WindowGrid, window_grid
 from emseg.kernels.affinity import EdgeSide
+from emseg.kernels.symmetry import Offset
 from emseg.progress import track
 from emseg.volumes import Volume, from_array, read_padded
 from emseg.volumes.padding import PaddingMode
@@ -60,13 +61,11 @@ def predict(
     """The prediction, (channels, Z, Y, X) from `first_plane` on, or None if `write` is given.
 
     `net`, in eval mode, maps normalized values (by `normalize`), (N, C_in, *window) float32 on
-    `device`, to logits (N, channels, *window). Windows are activated, their views merged and
-    blended as `Settings` says; given the channels' `offsets`, edges that leave a window count only
-    if no window has them inside. `write(start, planes)` gets finished planes in order; from
-    `first_plane` on they equal those of an uninterrupted run. Raises UserError for bad arguments.
+    `device`, to logits (N, channels, *window). `Settings` says what most arguments mean; given the
+    channels' `offsets`, edges that leave a window count only if no window has them inside.
+    `write(start, planes)` gets finished planes in order; from `first_plane` on they equal those of
+    an uninterrupted run. Raises UserError for bad arguments.
     """
-    image = from_array(volume) if isinstance(volume, np.ndarray) else volume
-    no_affinities = [(0,) * len(window_size)] * channels
     settings = Settings(
         window_size=tuple(window_size),
         overlap=overlap if isinstance(overlap, int | float) else tuple(overlap),
@@ -77,16 +76,14 @@ def predict(
         blending=blending,
         activation=activation,
         output_dtype=output_dtype,
-        offsets=tuple(map(tuple, no_affinities if offsets is None else offsets)),
+        offsets=_offsets(offsets, channels, len(window_size)),
         edge_side=edge_side,
         channel_activations=tuple(channel_activations) if channel_activations else None,
         tta=tta,
     )
-    if len(settings.offsets) != channels:
-        raise UserError(f"offsets {offsets}: must be one for each of {channels} channels")
     return predict_volume(
         net,
-        image,
+        from_array(volume) if isinstance(volume, np.ndarray) else volume,
         settings,
         normalize=normalize,
         device=device,
@@ -121,6 +118,16 @@ def predict_volume(
     for start, planes in blocks:
         write(start, planes)
     return None
+
+
+def _offsets(
+    offsets: Sequence[Sequence[int]] | None, channels: int, axes: int
+) -> tuple[Offset, ...]:
+    if offsets is None:
+        return ((0,) * axes,) * channels
+    if len(offsets) != channels:
+        raise UserError(f"offsets {offsets}: must be one for each of {channels} channels")
+    return tuple(map(tuple, offsets))
 
 
 def _activated(
