@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from emseg.config.annotations import conform
-from emseg.config.limits import Axes3
+from emseg.config.schema_data import Axes3
 from emseg.data.target_facts import TargetFacts
 from emseg.errors import UserError, unknown_name
 from emseg.kernels.affinity import EdgeSide
