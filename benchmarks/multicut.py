@@ -121,7 +121,7 @@ def row(subject: Callable[..., Labels], best: Any, test: Part, rounds: int) -> l
 
 def energies(part: Part, beta: float) -> dict[str, float]:
     """Fragments, contacts, and the energies of the greedy start and of what is made of it."""
-    _, graph = Multicut().cut(**part.near)
+    _, graph = Multicut().make_fragments(**part.near)
     costs, none = cut_costs(graph.edges, beta), graph.edges[:0]
     found = {"fragments": graph.count, "contacts": len(costs)}
     for solver in ("greedy_additive", "kernighan_lin"):

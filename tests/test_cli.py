@@ -99,10 +99,7 @@ def test_flags_reach_the_stages(config: str, ran: list[dict[str, Any]]) -> None:
 
 OVERRIDES = (
     "system.num_gpus=4",
-    "data.dataloader.batch_size=2",
     "inference.model.select_channel=[6, 9, 4]",
-    "inference.test_time_augmentation.enabled=true",
-    "evaluation.enabled=false",
     "model=rsunet_iso",
     "optimization/optimizer=sgd",
     "decoding=affinity_cc",
@@ -115,7 +112,7 @@ OVERRIDES = (
     [
         ("--config", "t.yaml", *OVERRIDES),
         (*OVERRIDES, "--config", "t.yaml"),
-        (*OVERRIDES[:4], "--config", "t.yaml", *OVERRIDES[4:], "--allow", "mylab"),
+        (*OVERRIDES[:2], "--config", "t.yaml", *OVERRIDES[2:], "--allow", "mylab"),
     ],
 )
 def test_overrides_stand_before_or_after_flags(
@@ -123,9 +120,8 @@ def test_overrides_stand_before_or_after_flags(
 ) -> None:
     assert main(words) == 0
     root = ran[0]["root"]
-    assert (root.system.num_gpus, root.data.dataloader.batch_size) == (4, 2)
+    assert root.system.num_gpus == 4
     assert root.inference.model.select_channel == [6, 9, 4]
-    assert root.inference.test_time_augmentation.enabled and not root.evaluation.enabled
     assert root.model["width"] == [16, 32, 48]
     assert root.optimization.optimizer["_target_"] == "torch.optim.SGD"
     assert root.decoding["affinity_mask_path"] is None

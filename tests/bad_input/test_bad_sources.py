@@ -84,17 +84,10 @@ def huge_hdf5_in_one_piece() -> str:
     return "huge.h5"
 
 
-def huge_zarr() -> str:
-    array = zarr.create_array("huge.zarr", shape=HUGE, chunks=(64, 64, 64), dtype="u1")
-    array[0, 0, 0] = 1
-    return "huge.zarr"
-
-
 FEW, NONE = "chunks: 1 of 3814697265625 present", "voxels: 0 of 1000000000000000000 present"
 HUGE_FILES = [
     *((huge_hdf5, FEW, *use[:2]) for use in USES),
     (huge_hdf5_in_one_piece, NONE, *USES[0][:2]),
-    (huge_zarr, FEW, *USES[3][:2]),
 ]
 
 

@@ -1,11 +1,12 @@
 """Leaves are built by name, below allowed prefixes, with arguments that fit."""
 
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 
 from config.sample import Load
+from emseg.bounds import within
 from emseg.config.annotations import conform
 from emseg.config.choices import tutorials_folder
 from emseg.config.construction import build, resolve
@@ -85,6 +86,11 @@ def test_names_of_earlier_versions_are_led_to_todays(earlier: str) -> None:
         ),
         (
             "augment",
+            {"_target_": PIPELINE, "transforms": {"a": {"_target_": FLIP, "p": 7}}},
+            ["augment.transforms.a.p=7 must be from 0 to 1"],
+        ),
+        (
+            "augment",
             {"_target_": PIPELINE, "transforms": {"a": 3}},
             ["augment.transforms", "Flip"],
         ),
@@ -118,6 +124,8 @@ def test_the_user_may_allow_a_prefix() -> None:
         ("all", Literal["all"] | list[int], "all"),
         ([1], Literal["all"] | list[int], [1]),
         ([[0, 1]], list[tuple[int, int]], [(0, 1)]),
+        (None, Annotated[float, within(0, 1)] | None, None),
+        ([0, 1], list[Annotated[float, within(0, 1)]], [0.0, 1.0]),
         (1, Literal[1, 2], 1),
     ],
 )
@@ -146,6 +154,22 @@ def test_conform_accepts(value: Any, annotation: Any, expected: Any) -> None:
 def test_conform_refuses(value: Any, annotation: Any) -> None:
     with pytest.raises(UserError, match=r"^some.key(\.a)?: expected "):
         conform("some.key", value, annotation)
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "message"),
+    [
+        (2, Annotated[float, within(0, 1)], "some.key=2 must be from 0 to 1"),
+        (-1, Annotated[int, within(0)] | None, "some.key=-1 must be 0 or more"),
+        ([0, 2], list[Annotated[float, within(0, 1)]], "some.key=[0, 2] must be from 0 to 1"),
+        ({"a": 2}, dict[str, Annotated[int, within(0, 1)]], "some.key.a=2 must be from 0 to 1"),
+        ("x", Annotated[float, within(0, 1)], "some.key: expected number, got 'x'"),
+    ],
+)
+def test_a_rule_is_checked_wherever_it_stands(value: Any, annotation: Any, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        conform("some.key", value, annotation)
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("mode", USES)

@@ -115,51 +115,6 @@ def test_threads_and_volumes_change_nothing(merge_function):
     np.testing.assert_array_equal(agglomerate(volume, threads=2, **arguments), one)
 
 
-@pytest.mark.parametrize("weak, count", [(0.6, 1), (0.4, 2)])
-@pytest.mark.parametrize("backend", ["numba", "waterz"])
-def test_two_blocks_merge_while_their_score_is_below_the_threshold(weak, count, backend):
-    values = np.full((3, 4, 4, 8), 0.99, np.float32)
-    values[2, :, :, 4] = weak
-    # Above high only inside the blocks, so that they are fragments and the contact decides.
-    labels = agglomerate(
-        values, merge_function="mean", aff_threshold=(0.1, 0.9), backend=backend, **FACTS
-    )
-    assert labels.max() == count
-
-
-def rods(weak, lengths):
-    """Affinities of rods that touch end to end, `weak` at the joints."""
-    values = np.zeros((3, 1, 1, sum(lengths)), np.float32)
-    values[2] = 1
-    values[2, 0, 0, np.cumsum(lengths)[:-1]] = weak
-    return values
-
-
-@pytest.mark.parametrize(
-    "weak, lengths, expected",
-    [
-        # The small one joins over the stronger contact.
-        ([0.4, 0.6], [9, 3, 8], [9, 11]),
-        ([0.6, 0.4], [9, 3, 8], [12, 8]),
-        # Of equal contacts the first.
-        ([0.4, 0.4], [9, 3, 8], [12, 8]),
-        # Over no contact of 0.3 and less.
-        ([0.3, 0.2], [9, 3, 8], [9, 3, 8]),
-        # Not when both are large enough, and 5 voxels are.
-        ([0.6, 0.4], [9, 5, 8], [9, 5, 8]),
-        # Two small ones together are large: the third contact finds neither too small.
-        ([0.4, 0.6, 0.5], [9, 3, 3, 9], [9, 6, 9]),
-        # Two that stay small join a large one all the same.
-        ([0.4, 0.6, 0.5], [9, 2, 2, 9], [9, 13]),
-    ],
-)
-def test_dust_joins_its_strongest_neighbour(weak, lengths, expected):
-    labels = agglomerate(
-        rods(weak, lengths), thresholds=0.0, dust_merge_size=5, dust_merge_affinity=0.3, **FACTS
-    )
-    assert np.bincount(labels.ravel())[1:].tolist() == expected
-
-
 def test_dust_of_waterz_is_dust_of_ours():
     # On fragments that are the same, and merges that are.
     arguments = {"merge_function": "mean", "dust_merge_size": 60, "dust_remove_size": 20, **FACTS}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from emseg.blocks.store import MemoryStore
 from emseg.decoding.agglomerate import Agglomerate, agglomerate
 from emseg.decoding.agglomeration.branches import merge_branches
-from emseg.decoding.agglomeration.supervoxels import find_supervoxels, given_supervoxels
+from emseg.decoding.agglomeration.supervoxels import given_supervoxels
 from emseg.decoding.edges import axis_edges
 from emseg.kernels.affinity import shift_edges
 from emseg.volumes import from_array
@@ -163,40 +163,6 @@ def test_blocks_are_the_whole(predicted, arguments, rules, block_shape, data):
     for block, part in found:
         labels[block.slices] = part
     np.testing.assert_array_equal(labels, whole)
-
-
-@settings(deadline=None, max_examples=40)
-@given(predictions(), st.tuples(*[st.integers(1, 7)] * 3))
-def test_blocks_make_the_tables_of_the_whole(predicted, block_shape):
-    prediction, facts, _ = predicted
-    edges = axis_edges(facts["offsets"], facts["edge_side"])
-
-    def sections_of(cells):
-        found = find_supervoxels(
-            prediction,
-            edges=edges,
-            aff_threshold=(0.3, 0.9),
-            histograms=False,
-            sections=True,
-            store=MemoryStore(prediction.shape[1:]),
-            block_shape=cells,
-            threads=2,
-            edge_limit=10**6,
-        )
-        return found.graph.sections
-
-    cut, whole = sections_of(block_shape), sections_of(prediction.shape[1:])
-    for name in ("first", "starts", "pixels"):
-        np.testing.assert_array_equal(getattr(cut.areas, name), getattr(whole.areas, name))
-    assert added_up(cut.overlaps) == added_up(whole.overlaps)
-
-
-def added_up(overlaps):
-    sums = {}
-    for section, one, two, area, total in overlaps.tolist():
-        before = sums.get((section, one, two), (0, 0))
-        sums[section, one, two] = (before[0] + area, before[1] + total)
-    return sums
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def test_settings_that_share_fragments_get_the_same_labels(decoder, one, other):
     prediction, facts = smooth(CHANNELS[decoder]), facts_of(decoder)
     first, second = (CLASSES[decoder](**settings) for settings in (one, other))
     assert first.fragments_key() == second.fragments_key()
-    labels, graph = first.cut(prediction, **facts)
+    labels, graph = first.make_fragments(prediction, **facts)
     assert graph.nbytes > 0
     for value, table in second.tables(graph, [0.7, 0.4]):
         wanted = decoder(prediction, **other, **{second.swept: value}, **facts)

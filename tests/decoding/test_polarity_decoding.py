@@ -74,27 +74,6 @@ def test_a_region_too_far_from_a_partner_is_dropped():
     assert decoded(*rows, max_distance=23.9) == ["..211", "..211", ".....", "....."]
 
 
-def test_a_contact_is_an_area_and_no_count_of_faces():
-    # The post meets one pre in two faces between sections, of 8 x 8 nm, the other in one of 30 x 8.
-    drawn = np.array([list("aa..."), list("bbbba")])[:, np.newaxis]
-    prediction = np.stack([drawn == "a", drawn == "b"]).astype(np.float32)
-    labels = polarity(prediction, dust_remove_size=1, voxel_size=(30, 8, 8))
-    assert labels.tolist() == [[[0, 0, 0, 0, 0]], [[2, 2, 2, 2, 1]]]
-
-
-def test_corners_hold_a_region_together():
-    assert decoded("a...", ".ab.", "...b") == ["1...", ".12.", "...2"]
-
-
-def test_the_nearest_goes_first():
-    assert decoded("b..a.b") == ["...1.2"]
-
-
-def test_regions_round_each_other_are_near():
-    rows = ("bbbbbbbbb", "b........", "b..aaaaaa")
-    assert decoded(*rows, max_distance=16.0) == ["222222222", "2........", "2..111111"]
-
-
 def test_the_first_of_equals_goes_first():
     assert decoded("a.b.a") == ["1.2.."]
     assert decoded("b.a.b") == ["2.1.."]

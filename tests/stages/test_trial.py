@@ -88,13 +88,13 @@ def test_scores_are_those_of_labels_written_down(task, parameters, key, metric):
 
 def test_trials_of_one_watershed_cut_it_once(task, monkeypatch):
     made = []
-    original = Agglomerate.cut
+    original = Agglomerate.make_fragments
 
     def counting(decoder, *arguments, **facts):
         made.append(decoder.aff_threshold)
         return original(decoder, *arguments, **facts)
 
-    monkeypatch.setattr(Agglomerate, "cut", counting)
+    monkeypatch.setattr(Agglomerate, "make_fragments", counting)
     one = task("voi", "voi_sum")
     swept = ("thresholds", [0.2, 0.5, 0.8])
     curve = score_curve([one], {"merge_function": "mean"}, swept)

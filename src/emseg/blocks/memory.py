@@ -1,4 +1,4 @@
-"""How much memory this process may use."""
+"""How much memory and how many cores this process may use."""
 
 import os
 from collections.abc import Iterator
@@ -20,6 +20,11 @@ def memory_within(limit: float | None) -> int:
         return int(limit * GIB)
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([physical, *_group_limits()])
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def _group_limits() -> Iterator[int]:

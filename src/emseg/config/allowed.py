@@ -52,8 +52,6 @@ REFUSED = [
         "losses.perceptual",
     )
 ]
-# Names in choices of earlier versions, and their present names.
-RENAMED = {r"emseg\.data\.augment_\w+": "emseg.data.augment"}
 # Only names below these are looked up.
 ROOTS = ("emseg", "torch.nn", "torch.optim", "monai.networks", "monai.losses", "monai.optimizers")
 IN_WORDS = (
@@ -64,9 +62,7 @@ IN_WORDS = (
 
 def current_name(target: str) -> str:
     """The present dotted path of what an earlier version called `target`."""
-    for earlier, now in RENAMED.items():
-        target = re.sub(rf"^{earlier}\.", f"{now}.", target)
-    return target
+    return re.sub(r"^emseg\.data\.augment_\w+\.", "emseg.data.augment.", target)
 
 
 def is_below(path: str, prefixes: Sequence[str]) -> bool:

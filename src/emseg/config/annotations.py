@@ -124,36 +124,26 @@ def _mapping(key: str, value: Any) -> dict[str, Any]:
 def _fit(value: Any, annotation: Any) -> Any:
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        fitted = _fit(value, args[0])
+        value = _fit(value, args[0])
         for rule in annotation.__metadata__:
-            if isinstance(rule, Rule) and not rule.holds(fitted):
+            if isinstance(rule, Rule) and not rule.holds(value):
                 raise _Misfit(rule)
-        return fitted
-    if origin is Literal:
-        return _when(any(value == arg and type(value) is type(arg) for arg in args), value)
+        return value
     if origin in (Union, types.UnionType):
         return _first_fit(value, args)
-    if origin in (list, tuple, Sequence):
+    if origin in (list, tuple, Sequence) and isinstance(value, list | tuple):
         return _fit_sequence(value, origin, args)
-    if origin is dict:
-        items = value.items() if _when(isinstance(value, dict), True) else ()
-        return {_fit(key, args[0]): _fit(item, args[1]) for key, item in items}
-    if annotation in (None, types.NoneType):
-        return _when(value is None, value)
-    if annotation in (int, float):
-        numbers = (int,) if annotation is int else (int, float)
-        return annotation(_when(isinstance(value, numbers) and not isinstance(value, bool), value))
-    if annotation is Any or getattr(annotation, "_is_protocol", False):
-        return value
-    if isinstance(annotation, type):
-        return _when(isinstance(value, annotation), value)
-    return value
+    if origin is dict and isinstance(value, dict):
+        return {_fit(key, args[0]): _fit(item, args[1]) for key, item in value.items()}
+    if not _is_of_type(value, annotation):
+        raise _Misfit
+    return float(value) if annotation is float else value
 
 
-def _fit_sequence(value: Any, origin: Any, args: tuple[Any, ...]) -> Any:
-    _when(isinstance(value, list | tuple), value)
+def _fit_sequence(value: list[Any] | tuple[Any, ...], origin: Any, args: tuple[Any, ...]) -> Any:
     if origin is tuple and args[-1] is not Ellipsis:
-        _when(len(value) == len(args), value)
+        if len(value) != len(args):
+            raise _Misfit
         return tuple(map(_fit, value, args))
     kind = list if origin is list else tuple
     return kind(_fit(item, args[0]) for item in value)
@@ -169,10 +159,21 @@ def _first_fit(value: Any, options: tuple[Any, ...]) -> Any:
     raise _Misfit(rule)
 
 
-def _when(fits: bool, value: Any) -> Any:
-    if not fits:
-        raise _Misfit
-    return value
+def _is_of_type(value: Any, annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return any(value == one and type(value) is type(one) for one in get_args(annotation))
+    if annotation in (None, types.NoneType):
+        return value is None
+    if annotation in (int, float):
+        numbers = (int,) if annotation is int else (int, float)
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    if origin in (list, tuple, Sequence, dict):
+        return False
+    # Types that YAML has not (generic ones, protocols) accept anything.
+    if annotation is Any or not isinstance(annotation, type):
+        return True
+    return getattr(annotation, "_is_protocol", False) or isinstance(value, annotation)
 
 
 def _literals(annotation: Any) -> Iterator[Any]:

@@ -9,11 +9,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from emseg.blocks.grid import Block, grid
+from emseg.blocks.memory import cores
 from emseg.blocks.seams import face_facts, number_blocks
 from emseg.blocks.store import Store
 from emseg.bounds import Fraction
 from emseg.decoding.decoder import Blockwise, Sweeping, as_function
-from emseg.decoding.edge_flags import cores, edge_flags, open_mask, sides
+from emseg.decoding.edge_flags import edge_flags, open_mask, sides
 from emseg.decoding.edges import AxisEdge, Offsets, axis_edges, check_prediction, check_values
 from emseg.decoding.node_sweep import node_components
 from emseg.errors import UserError

@@ -1,6 +1,5 @@
 """Watershed and agglomeration: fragments, their region graph, and its hierarchical merging."""
 
-import os
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -8,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 
 from emseg.blocks.grid import Block, slab_shape
-from emseg.blocks.memory import memory_within
+from emseg.blocks.memory import cores, memory_within
 from emseg.blocks.store import MemoryStore, Store
 from emseg.bounds import Fraction, Positive, Rule, above, within
 from emseg.decoding.agglomeration.branches import merge_branches
@@ -174,7 +173,7 @@ class Agglomerate(Sharing, Blockwise):
         of = tuple(self.aff_threshold) if self.fragments == "volume" else self.fragments
         return of, self._needs_histograms, self._unites_branches
 
-    def cut(
+    def make_fragments(
         self, prediction: np.ndarray | Volume, *, offsets: Offsets, edge_side: EdgeSide
     ) -> tuple[np.ndarray, RegionGraph]:
         self._check(prediction, offsets)
@@ -236,7 +235,7 @@ class Agglomerate(Sharing, Blockwise):
         check_values([whole], whole.dtype)
         given = None
         if self.fragments == "sections":
-            given, _ = self.cut(whole, offsets=offsets, edge_side=edge_side)
+            given, _ = self.make_fragments(whole, offsets=offsets, edge_side=edge_side)
         fragments, partitions = waterz_partitions(
             destination_affinities(whole, offsets=offsets, edge_side=edge_side),
             ascending,
@@ -325,7 +324,7 @@ class Agglomerate(Sharing, Blockwise):
 
     @property
     def _threads(self) -> int:
-        return self.threads or len(os.sched_getaffinity(0))
+        return self.threads or cores()
 
 
 agglomerate = as_function(Agglomerate)

@@ -65,8 +65,8 @@ class Sharing(Sweeping):
         """What the fragments depend on: equal keys, equal fragments; None if it shares none."""
 
     @abstractmethod
-    def cut(self, *args: Any, **facts: Any) -> tuple[np.ndarray, Any]:
-        """`cut(prediction, **facts)`: (labels of the fragments, their graph)."""
+    def make_fragments(self, *args: Any, **facts: Any) -> tuple[np.ndarray, Any]:
+        """`make_fragments(prediction, **facts)`: (labels of the fragments, their graph)."""
 
     @abstractmethod
     def tables(self, graph: Any, values: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:
@@ -132,5 +132,6 @@ def decoder_of(choice: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     try:
         decoder: Callable[..., np.ndarray] = made_by(**choice.keywords)
     except UserError as error:
-        raise UserError(f"decoding: {error}") from error
+        text = str(error)
+        raise UserError(text if text.startswith("decoding.") else f"decoding: {text}") from error
     return decoder

@@ -1,10 +1,10 @@
 """Which edges of a prediction are on at a threshold, and the mask of where edges count."""
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
 
+from emseg.blocks.memory import cores
 from emseg.decoding.edges import AxisEdge, largest_off
 from emseg.errors import UserError
 from emseg.kernels.components import EDGE_BITS, flags_above
@@ -37,11 +37,6 @@ def sides(edges: Sequence[AxisEdge]) -> tuple[bool, bool, bool]:
     """Per axis whether a voxel stores the edge to the next voxel."""
     first, second, third = (edge.side == "source" for edge in edges)
     return first, second, third
-
-
-def cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def open_mask(location: str | None, shape: Sequence[int]) -> Volume | None:

@@ -79,7 +79,7 @@ class Multicut(SectionRules, Sharing):
     ) -> Iterator[tuple[float, np.ndarray]]:
         """(beta, labels): all share fragments and graph."""
         self.ascending(values)
-        labels, graph = self.cut(prediction, offsets=offsets, edge_side=edge_side)
+        labels, graph = self.make_fragments(prediction, offsets=offsets, edge_side=edge_side)
         for beta, table in self.tables(graph, values):
             yield beta, table[labels]
 
@@ -87,7 +87,7 @@ class Multicut(SectionRules, Sharing):
         settings = {field.name: getattr(self, field.name) for field in fields(SectionRules)}
         return type(self), SectionRules(**settings)
 
-    def cut(
+    def make_fragments(
         self, prediction: np.ndarray, *, offsets: Offsets, edge_side: EdgeSide
     ) -> tuple[np.ndarray, CutGraph]:
         bioimage("graph")

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from emseg.decoding.edge_flags import cores, edge_flags, ordered, sides
+from emseg.blocks.memory import cores
+from emseg.decoding.edge_flags import edge_flags, ordered, sides
 from emseg.decoding.edges import AxisEdge, largest_off
 from emseg.kernels.components import joined_voxels
 from emseg.kernels.descending import edges_by_level, join_edges, number_pieces, roots_of

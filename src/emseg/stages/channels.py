@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from emseg.config.annotations import conform
-from emseg.config.schema_data import Axes3
 from emseg.data.target_facts import TargetFacts
+from emseg.data.targets import Offset
 from emseg.errors import UserError, unknown_name
 from emseg.kernels.affinity import EdgeSide
 from emseg.volumes import Volume
@@ -29,7 +29,7 @@ class Channels:
     """
 
     channels: tuple[str, ...]
-    offsets: tuple[Axes3, ...] | None
+    offsets: tuple[Offset, ...] | None
     edge_side: EdgeSide | None
     activation: Kind | tuple[Kind, ...] | None = None
     heads: dict[str, tuple[int, int]] | None = None

@@ -1,7 +1,6 @@
 """Decode: from a prediction (C, Z, Y, X) to a segmentation (Z, Y, X)."""
 
 import math
-import os
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from emseg import __version__
 from emseg.blocks.grid import grid, slab_shape
+from emseg.blocks.memory import cores
 from emseg.decoding.decoder import Blockwise
 from emseg.errors import UserError
 from emseg.progress import phase, track
@@ -169,7 +169,7 @@ def _write_in_blocks(
         predicted.shape,
         bytes_per_voxel=prediction.channels * prediction.dtype.itemsize + 3 * LABEL_BYTES,
         memory=job.memory_bytes // 4,
-        threads=getattr(decoder, "threads", 1) or len(os.sched_getaffinity(0)),
+        threads=getattr(decoder, "threads", 1) or cores(),
         aligned=chunks[0],
     )
     partial_volume = PartialVolume(

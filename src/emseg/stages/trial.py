@@ -185,7 +185,7 @@ def _counted(
 
     def count() -> tuple[Any, Contingency | None, np.ndarray | None]:
         affinities = _affinities(job, prediction)
-        labels, graph = decoder.cut(affinities, **facts)
+        labels, graph = decoder.make_fragments(affinities, **facts)
         nodes = None if skeletons is None else labels[tuple(skeletons.voxels.T)]
         table = None if source.label is None else contingency(labels[part], known_truth())
         return graph, table, nodes

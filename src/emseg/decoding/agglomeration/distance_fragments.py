@@ -7,11 +7,11 @@ from typing import Annotated
 
 import numpy as np
 
+from emseg.blocks.memory import cores
 from emseg.bounds import Fraction, check_fields, finite, within
 from emseg.decoding.agglomeration.region_graph import RegionGraph
 from emseg.decoding.agglomeration.section_fragments import GRID_SPACING, affinities_within
 from emseg.decoding.agglomeration.supervoxels import given_supervoxels, in_parallel
-from emseg.decoding.edge_flags import cores
 from emseg.decoding.edges import AxisEdge, edges_of
 from emseg.kernels.section_watershed import grow_seeds, number_by_first, seed_grid
 
