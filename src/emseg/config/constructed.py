@@ -143,9 +143,9 @@ def _target_facts(loaded: Loaded) -> dict[str, Any]:
 
 def _facts_of(target: Any) -> dict[str, Any]:
     return {
-        "out_channels": getattr(target, "out_channels", 1),
-        "heads": getattr(target, "heads", None),
-        "activations": getattr(target, "activations", None),
+        "out_channels": target.out_channels if target else 1,
+        "heads": target.heads if target else None,
+        "activations": target.activations if target else None,
     }
 
 

@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from emseg.data.augment import Size
-from emseg.data.heads import context_of
 from emseg.data.labelled import LabelledVolume
 from emseg.data.patch_checks import check_patch_size, small_volumes
 from emseg.data.targets import Target
-
-NO_CONTEXT = ((0, 0, 0), (0, 0, 0))
 
 
 class Changes(Protocol):
@@ -49,7 +46,7 @@ def crop_of(
 ) -> Crop:
     """The crop for a patch; UserError if the patch is too small for the target."""
     check_patch_size(patch_size)
-    before, after = context_of(target) if target and target_context else NO_CONTEXT
+    before, after = target.context if target and target_context else Target.context
     size = added(patch_size, before, after)
     if target is not None:
         target.check(size)

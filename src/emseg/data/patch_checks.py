@@ -44,7 +44,7 @@ def check_ids(
     volumes: Sequence[LabelledVolume], target: Target | None, relabel_crops: bool
 ) -> None:
     """Raises UserError if a target that needs the stored ids would get others."""
-    if not getattr(target, "needs_stored_ids", False):
+    if target is None or not target.needs_stored_ids:
         return
     if relabel_crops:
         raise UserError(
