@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from torch import nn
 
+from emseg.data.targets import Target
+
 
 class Net(nn.Module):
     def __init__(
@@ -34,9 +36,10 @@ class Pipeline:
         self.transforms = transforms
 
 
-class Offsets:
+class Offsets(Target):
     def __init__(self, *, offsets: list[tuple[int, int, int]], weights: dict[str, float]) -> None:
         self.offsets, self.weights = offsets, weights
+        self.names = tuple(map(str, offsets))
 
 
 def loss(logits: Any, target: Any, mask: Any, *, max_weight: float | None = 10.0) -> float:

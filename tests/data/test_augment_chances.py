@@ -220,9 +220,15 @@ def test_one_taken_away_is_not_drawn_and_needs_no_weight() -> None:
         ({"transforms": {}}, "of one transform or more"),
         ({"transforms": {"a": None}}, "of one transform or more"),
         ({"transforms": THREE, "weights": {"a": 0, "b": 0, "c": 0}}, "above 0"),
-        ({"transforms": THREE, "weights": {"a": 1, "b": -1, "c": 1}}, "must be 0 or more"),
-        ({"transforms": THREE, "weights": {"a": 1, "b": float("nan"), "c": 1}}, "must be 0 or more"),
-        ({"transforms": THREE, "weights": {"a": 1, "b": float("inf"), "c": 1}}, "must be 0 or more"),
+        ({"transforms": THREE, "weights": {"a": 1, "b": -1, "c": 1}}, "be 0 or more"),
+        (
+            {"transforms": THREE, "weights": {"a": 1, "b": float("nan"), "c": 1}},
+            "be 0 or more",
+        ),
+        (
+            {"transforms": THREE, "weights": {"a": 1, "b": float("inf"), "c": 1}},
+            "be 0 or more",
+        ),
         ({"transforms": THREE, "weights": {"a": 1}}, "OneOf.weights: b, c"),
         (
             {"transforms": THREE, "weights": {"a": 1, "b": 1, "c": 1, "bb": 1}},

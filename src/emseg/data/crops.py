@@ -6,8 +6,8 @@ from typing import Protocol
 
 from emseg.data.augment import Size
 from emseg.data.labelled import LabelledVolume
-from emseg.data.patch_checks import check_patch_size, small_volumes
 from emseg.data.targets import Target
+from emseg.errors import UserError
 
 
 class Changes(Protocol):
@@ -45,7 +45,10 @@ def crop_of(
     patch_size: Sequence[int], *, target: Target | None, target_context: bool, changes: Changes
 ) -> Crop:
     """The crop for a patch; UserError if the patch is too small for the target."""
-    check_patch_size(patch_size)
+    if len(patch_size) != 3 or any(size < 1 for size in patch_size):
+        raise UserError(
+            f"data.dataloader.patch_size {list(patch_size)} must be three sizes of 1 or more voxels"
+        )
     before, after = target.context if target and target_context else Target.context
     size = added(patch_size, before, after)
     if target is not None:
@@ -62,7 +65,21 @@ def check_fit(
     """
     for axes in dict.fromkeys(volume.image.axes for volume in volumes):
         changes.check(crop.size, axes)
-    return small_volumes(volumes, crop=crop.within, margin=crop.margin, pad_small=pad_small)
+    around = f" with the augmentation's margin {list(crop.margin)}" if any(crop.margin) else ""
+    notes = []
+    for volume in volumes:
+        image = volume.image
+        if all(size >= need for size, need in zip(image.shape, crop.within, strict=True)):
+            continue
+        small = f"{image.location} of shape {image.shape} is smaller than a patch"
+        small += f" {list(crop.within)}{around}"
+        if not pad_small:
+            raise UserError(
+                f"{small}: lower data.dataloader.patch_size, or set data.pad_small=true to reflect"
+            )
+        unlabelled = "" if volume.label is None else ", with no labels out there"
+        notes.append(f"{small}: its image is reflected{unlabelled}")
+    return notes
 
 
 def added(*sizes: Sequence[int]) -> Size:

@@ -79,8 +79,7 @@ class PatchDataset:
         self._reject = reject
         changes = perturbation or self._augment
         crop = crop_of(patch_size, target=target, target_context=target_context, changes=changes)
-        self._before, self._size, self._crop = crop.context, crop.size, crop.whole
-        self._margin, self._patch_size = crop.margin, crop.patch
+        self._crop = crop
         ends = added(crop.context, crop.patch)
         self._patch = tuple(slice(*pair) for pair in zip(crop.context, ends, strict=True))
         intensities = {
@@ -117,9 +116,9 @@ class PatchDataset:
         place, draws = self._place(rng)
         crop = self._crop_at(place)
         if self._perturbation is not None:
-            image, perturbed = self._perturbation.views(crop, self._size, rng)
+            image, perturbed = self._perturbation.views(crop, self._crop.size, rng)
             return {"image": image, "perturbed": perturbed, "seed": _seed(rng)}
-        sample = self._augment(crop, self._size, rng)
+        sample = self._augment(crop, self._crop.size, rng)
         # Copies: preloaded arrays are shared and must not be changed.
         if self._target is None:
             image = np.ascontiguousarray(to_unit(sample.image))
@@ -145,15 +144,15 @@ class PatchDataset:
     def _enough(self, place: Place) -> bool:
         assert self._reject is not None
         number, corner = place
-        start = np.add(corner, self._margin)
-        labels = read_labels(self._volumes[number], start, start + self._patch_size)
+        start = np.add(corner, self._crop.margin)
+        labels = read_labels(self._volumes[number], start, start + self._crop.patch)
         return np.count_nonzero(labels > 0) >= self._reject.size_thres
 
     def _crop_at(self, place: Place) -> Sample:
         """A crop, uint8 if intensities are stored as uint8 and not rescaled."""
         number, corner = place
-        start = [first - before for first, before in zip(corner, self._before, strict=True)]
-        stop = [first + size for first, size in zip(start, self._crop, strict=True)]
+        start = np.subtract(corner, self._crop.context).tolist()
+        stop = np.add(start, self._crop.whole).tolist()
         image, labels = read_region(self._volumes[number], start, stop)
         if self._relabel:
             labels = pieces(labels)

@@ -3,18 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from emseg.data.labelled import LabelledVolume, check_shapes, check_stored_ids, check_voxels
+from emseg.data.intensity import check_intensities
+from emseg.data.labelled import LabelledVolume, check_labels, check_shapes, check_stored_ids
 from emseg.data.sampling import RejectSampling
 from emseg.data.targets import Target
 from emseg.errors import UserError
-
-
-def check_patch_size(patch_size: Sequence[int]) -> None:
-    """Raises UserError if these are not three sizes."""
-    if len(patch_size) != 3 or any(size < 1 for size in patch_size):
-        raise UserError(
-            f"data.dataloader.patch_size {list(patch_size)} must be three sizes of 1 or more voxels"
-        )
 
 
 def check_volumes(
@@ -23,7 +16,8 @@ def check_volumes(
     """Raises a UserError that names the first volume with a fault."""
     check_alike(volumes)
     for volume in volumes:
-        check_voxels(volume, **intensities)
+        check_intensities(volume.image, **intensities)
+        check_labels(volume)
 
 
 def check_alike(volumes: Sequence[LabelledVolume]) -> None:
@@ -63,31 +57,6 @@ def check_rejection(reject: RejectSampling | None, patch_size: Sequence[int]) ->
             f"data.reject_sampling.size_thres: {reject.size_thres} is more than the {voxels} "
             f"voxels of a patch {list(patch_size)}"
         )
-
-
-def small_volumes(
-    volumes: Sequence[LabelledVolume],
-    *,
-    crop: Sequence[int],
-    margin: Sequence[int],
-    pad_small: bool,
-) -> list[str]:
-    """A note on each volume smaller than the crop, or a UserError if that is not allowed."""
-    around = f" with the augmentation's margin {list(margin)}" if any(margin) else ""
-    notes = []
-    for volume in volumes:
-        image = volume.image
-        if all(size >= need for size, need in zip(image.shape, crop, strict=True)):
-            continue
-        small = f"{image.location} of shape {image.shape} is smaller than a patch"
-        small += f" {list(crop)}{around}"
-        if not pad_small:
-            raise UserError(
-                f"{small}: lower data.dataloader.patch_size, or set data.pad_small=true to reflect"
-            )
-        unlabelled = "" if volume.label is None else ", with no labels out there"
-        notes.append(f"{small}: its image is reflected{unlabelled}")
-    return notes
 
 
 def weights_of(volumes: Sequence[LabelledVolume]) -> list[float] | None:

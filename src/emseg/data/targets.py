@@ -94,7 +94,7 @@ class Affinity(Target):
         self.names = tuple("-".join(map(str, offset)) for offset in own)
         self.edge_side = edge_side
         self.context = _farthest(-reach), _farthest(reach)
-        self.erosion = erosion
+        self.erosion = tuple(erosion)
         self.erode_at_background = erode_at_background
         self.replicate_boundary = replicate_boundary
 
