@@ -96,7 +96,7 @@ def test_absurd_settings_are_refused(name: str) -> None:
     for setting, annotation in get_type_hints(kind, include_extras=True).items():
         if annotation is bool or setting == "in_sections":
             continue
-        with pytest.raises(UserError, match=rf"{name}: {setting}[\[=]|{setting} .* {name};"):
+        with pytest.raises(UserError, match=rf"{name}: {setting}[\[=]|{setting} .* in {name} "):
             kind(**{setting: _absurd(annotation)})
 
 

@@ -5,15 +5,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from emseg.data.augment import Pipeline, Sample, Size
-from emseg.data.crops import added, check_fit, crop_of
-from emseg.data.intensity import range_of, to_unit
+from emseg.data.crops import added, crop_for
+from emseg.data.intensity import check_intensities, range_of, to_unit
 from emseg.data.intensity_ranges import intensities_of
-from emseg.data.labelled import LabelledVolume, in_memory, pieces, read_labels, read_region
+from emseg.data.labelled import (
+    LabelledVolume,
+    check_labels,
+    check_stored_ids,
+    in_memory,
+    pieces,
+    read_labels,
+    read_region,
+)
 from emseg.data.learnable import check_learnable
-from emseg.data.patch_checks import check_ids, check_rejection, check_volumes, weights_of
 from emseg.data.perturbation import Perturbation
 from emseg.data.sampling import CropPositions, Draws, Place, RejectSampling, sample_generator
 from emseg.data.targets import Target
+from emseg.errors import UserError
 from emseg.kernels.copies import owned
 
 LARGEST_SEED = np.iinfo(np.int64).max
@@ -78,7 +86,15 @@ class PatchDataset:
         self._relabel = relabel_crops
         self._reject = reject
         changes = perturbation or self._augment
-        crop = crop_of(patch_size, target=target, target_context=target_context, changes=changes)
+        crop, self.notes = crop_for(
+            volumes,
+            patch_size,
+            target=target,
+            target_context=target_context,
+            changes=changes,
+            reject=reject,
+            pad_small=pad_small,
+        )
         self._crop = crop
         ends = added(crop.context, crop.patch)
         self._patch = tuple(slice(*pair) for pair in zip(crop.context, ends, strict=True))
@@ -86,10 +102,11 @@ class PatchDataset:
             "intensity_range": intensity_range,
             "intensity_percentiles": intensity_percentiles,
         }
-        check_volumes(volumes, intensities)
-        check_ids(volumes, target, relabel_crops)
-        check_rejection(reject, patch_size)
-        self.notes = check_fit(volumes, crop, changes=changes, pad_small=pad_small)
+        for volume in volumes:
+            check_intensities(volume.image, **intensities)
+            check_labels(volume)
+        if target is not None and target.needs_stored_ids:
+            _check_ids(volumes, target, relabel_crops)
         self._volumes = [in_memory(volume) if preload else volume for volume in volumes]
         if target is not None:
             self.notes += check_learnable(
@@ -103,7 +120,7 @@ class PatchDataset:
         self._positions = CropPositions(
             [volume.image.shape for volume in volumes],
             crop=crop.within,
-            weights=weights_of(volumes),
+            weights=_weights(volumes),
         )
 
     @property
@@ -166,3 +183,26 @@ class PatchDataset:
 
 def _seed(rng: np.random.Generator) -> np.ndarray:
     return np.array(rng.integers(LARGEST_SEED))
+
+
+def _check_ids(volumes: Sequence[LabelledVolume], target: Target, relabel_crops: bool) -> None:
+    if relabel_crops:
+        raise UserError(
+            f"data.relabel_crops: true does not go with {type(target).__name__}, to which ids say "
+            "what they are"
+        )
+    for volume in volumes:
+        check_stored_ids(volume)
+
+
+def _weights(volumes: Sequence[LabelledVolume]) -> list[float] | None:
+    """How often patches come from each volume; None, by size, if no volume has a weight."""
+    weights = [volume.weight for volume in volumes if volume.weight is not None]
+    if not weights:
+        return None
+    if len(weights) < len(volumes):
+        bare = next(volume for volume in volumes if volume.weight is None)
+        raise UserError(
+            f"{bare.image.location} has no weight, others do: weigh all volumes or none"
+        )
+    return weights
