@@ -19,8 +19,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from emseg.blocks.store import MemoryStore
+from emseg.decoding.agglomeration.supervoxels import MOST_EDGES, find_supervoxels
 from emseg.decoding.edges import axis_edges, destination_affinities
-from emseg.decoding.supervoxels import MOST_EDGES, find_supervoxels
 from emseg.kernels.affinity import EdgeSide
 from emseg.volumes import open_volume
 

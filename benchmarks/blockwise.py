@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,9 @@ from typing import Any
 import numpy as np
 
 from emseg.blocks.grid import grid
-from emseg.config import build, check_targets, load
+from emseg.config import check_targets, load
 from emseg.datasets.dbmim_tables import MEASURED, WHOLE, check_publishable, measured, published
-from emseg.decoding.decoder_forms import blockwise_of
-from emseg.decoding.section_fragments import region_of
+from emseg.decoding.agglomeration.section_fragments import region_of
 from emseg.errors import UserError
 from emseg.evaluation.means import Row, best_of, means_of, write_table
 from emseg.runs.artifacts import write_json
@@ -266,16 +265,13 @@ def _whole(job: DecodeJob, swept: Any) -> Iterator[tuple[Any, np.ndarray, float]
 def _blocks(
     job: DecodeJob, swept: Any, chunk: Three, store: FolderStore
 ) -> Iterator[tuple[Any, np.ndarray, float]]:
-    decoder = build(job.decoding, kind="decoding", allow=job.allow)
-    blockwise = blockwise_of(decoder.func)
-    assert blockwise is not None
-    prediction, facts = decoder_input(job, decoder)
+    decoder, prediction, facts = decoder_input(job)
     name, values = swept
     for value in values:
         start = time.perf_counter()
         labels = np.empty(prediction.shape, np.uint32)
-        named = {**decoder.keywords, **facts, name: value, "store": store, "block_shape": chunk}
-        for block, part in blockwise.function(prediction, **named):
+        one = replace(decoder, **{name: value})
+        for block, part in one.blocks(prediction, store=store, block_shape=chunk, **facts):
             labels[block.slices] = part
         yield value, labels, time.perf_counter() - start
 

@@ -23,9 +23,9 @@ from affinities import (
     predicted_affinities,
 )
 
-from emseg.blocks.capture import output_to
 from emseg.blocks.child import ChildWorker
-from emseg.decoding.agglomerate import agglomerate, agglomerate_sweep
+from emseg.blocks.serving import output_to
+from emseg.decoding.agglomerate import Agglomerate, agglomerate
 from emseg.evaluation import contingency
 from emseg.evaluation.voi import split_and_merge
 from emseg.volumes import Volume, from_array, open_volume, write_volume
@@ -144,7 +144,7 @@ def waterz_decoder(
     def decode(affinities: np.ndarray | Volume) -> np.ndarray:
         if isinstance(affinities, Volume):
             affinities = affinities.read((0, 0, 0), affinities.shape)
-        with tempfile.TemporaryFile() as dropped, output_to(dropped.fileno(), streams=("stdout",)):
+        with tempfile.TemporaryFile() as dropped, output_to(dropped.fileno()):
             [labels] = waterz.agglomerate(
                 affinities,
                 [threshold],
@@ -164,16 +164,10 @@ def sweep_seconds(source: Path, *, merge_function: str, threads: int) -> dict[st
 
     def timed(thresholds: list[float]) -> float:
         start = time.perf_counter()
-        sweep = agglomerate_sweep(
-            affinities,
-            thresholds=thresholds,
-            merge_function=merge_function,
-            aff_threshold=AFF_THRESHOLD,
-            threads=threads,
-            offsets=NEAREST,
-            edge_side=SIDE,
+        decoder = Agglomerate(
+            merge_function=merge_function, aff_threshold=AFF_THRESHOLD, threads=threads
         )
-        for _ in sweep:
+        for _ in decoder.sweep(affinities, thresholds, offsets=NEAREST, edge_side=SIDE):
             pass
         return time.perf_counter() - start
 

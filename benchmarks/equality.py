@@ -16,11 +16,11 @@ import numpy as np
 from affinities import made_affinities
 from scipy.ndimage import binary_dilation
 
-from emseg.decoding.agglomerate import agglomerate_sweep
+from emseg.decoding.agglomerate import Agglomerate
+from emseg.decoding.agglomeration.merging import merge
+from emseg.decoding.agglomeration.supervoxels import given_supervoxels
+from emseg.decoding.agglomeration.waterz_child import waterz_partitions
 from emseg.decoding.edges import axis_edges, destination_affinities
-from emseg.decoding.merging import merge
-from emseg.decoding.supervoxels import given_supervoxels
-from emseg.decoding.waterz_child import waterz_partitions
 from emseg.evaluation.voi import voi
 from emseg.volumes import open_volume
 
@@ -88,14 +88,8 @@ def compare(
     fragments, partitions = waterz_partitions(
         edges, thresholds, merge_function=function, aff_threshold=LIMITS, discretize_queue=queue
     )
-    ours = agglomerate_sweep(
-        edges,
-        thresholds=thresholds,
-        merge_function=function,
-        aff_threshold=LIMITS,
-        discretize_queue=queue,
-        **FACTS,
-    )
+    decoder = Agglomerate(merge_function=function, aff_threshold=LIMITS, discretize_queue=queue)
+    ours = decoder.sweep(edges, thresholds, **FACTS)
     pairs = (
         (labels, roots[fragments]) for (_, labels), (_, roots) in zip(ours, partitions, strict=True)
     )

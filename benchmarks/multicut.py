@@ -24,11 +24,11 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import adapted_rand_error, variation_of_information
 
-from emseg.decoding.agglomerate import agglomerate_sweep
+from emseg.decoding.agglomerate import Agglomerate
 from emseg.decoding.cut_costs import cut_costs, cut_energy
 from emseg.decoding.cut_solvers import solve
-from emseg.decoding.lifted_multicut import lifted_multicut_sweep
-from emseg.decoding.multicut import SWEEP, multicut_sweep
+from emseg.decoding.lifted_multicut import LiftedMulticut
+from emseg.decoding.multicut import Multicut
 from emseg.decoding.mutex_watershed import mutex_watershed
 from emseg.kernels.affinity import EdgeSide, affinities, erode_labels
 from emseg.volumes import open_volume
@@ -70,15 +70,15 @@ class Part:
 
 
 def by_agglomerate(part: Part, values: Sequence[float], **arguments: Any) -> Labels:
-    return agglomerate_sweep(**part.near, thresholds=values, **arguments)
+    return Agglomerate(**arguments).sweep(values=values, **part.near)
 
 
 def by_multicut(part: Part, values: Sequence[float], **arguments: Any) -> Labels:
-    return multicut_sweep(**part.near, beta=values, **arguments)
+    return Multicut(**arguments).sweep(values=values, **part.near)
 
 
 def by_lifted(part: Part, values: Sequence[float], *, lifted_weight: float) -> Labels:
-    return lifted_multicut_sweep(**part.all, beta=values, lifted_weight=lifted_weight)
+    return LiftedMulticut(lifted_weight=lifted_weight).sweep(values=values, **part.all)
 
 
 def by_mutex(part: Part, values: Sequence[tuple[int, int, int]]) -> Labels:
@@ -121,13 +121,12 @@ def row(subject: Callable[..., Labels], best: Any, test: Part, rounds: int) -> l
 
 def energies(part: Part, beta: float) -> dict[str, float]:
     """Fragments, contacts, and the energies of the greedy start and of what is made of it."""
-    assert SWEEP.sharing is not None
-    _, graph = SWEEP.sharing.fragments(**part.near)
+    _, graph = Multicut().make_fragments(**part.near)
     costs, none = cut_costs(graph.edges, beta), graph.edges[:0]
-    found = {"fragments": len(graph.sizes) - 1, "contacts": len(costs)}
+    found = {"fragments": graph.count, "contacts": len(costs)}
     for solver in ("greedy_additive", "kernighan_lin"):
         segments = solve(
-            len(graph.sizes) - 1,
+            graph.count,
             graph.edges,
             costs,
             lifted=none,

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from affinities import NEAREST, SIDE, made_affinities, made_labels
 
-from emseg.decoding.affinity_cc import affinity_cc, affinity_cc_nodes
+from emseg.decoding.affinity_cc import AffinityCC, affinity_cc
 from emseg.evaluation.erl import nerl
 from emseg.volumes.skeletons import Skeletons
 
@@ -60,7 +60,7 @@ def decoded(prediction: np.ndarray, skeletons: Skeletons, threshold: float) -> S
 
 def swept(prediction: np.ndarray, skeletons: Skeletons) -> Scores:
     facts: dict[str, Any] = {"offsets": NEAREST, "edge_side": SIDE}
-    found = affinity_cc_nodes(prediction, skeletons.voxels, threshold=THRESHOLDS, **facts)
+    found = AffinityCC().nodes(prediction, skeletons.voxels, THRESHOLDS, **facts)
     return {
         threshold: nerl(None, None, skeletons=skeletons, node_segments=segments)
         for threshold, segments in found

@@ -35,7 +35,7 @@ FLOORS = {
 SIDEWAYS = {("kernels", "errors"), ("faults", "errors"), ("bounds", "errors")}
 # Beside the floors: who may see the config, and what the config may see.
 CONFIG_SEEN_BY = {"cli", "stages"}
-CONFIG_SEES = {"errors"}
+CONFIG_SEES = {"errors", "bounds"}
 
 MOST_LINES_OF_FUNCTION = 60
 # The decode engine's issue replaces them.
@@ -173,8 +173,8 @@ def undocumented(tree: ast.Module) -> list[str]:
     return bare + ([] if ast.get_docstring(tree) else ["the module"])
 
 
-def only_children(modules: Mapping[str, ast.Module]) -> list[str]:
-    """Classes of ours that exist for one subclass. (A class that is also used is not abstract.)"""
+def only_children(modules: Mapping[str, ast.Module], choices: Path) -> list[str]:
+    """Classes of ours that exist for one subclass, and are neither used nor named by choices."""
     classes = [
         node
         for tree in modules.values()
@@ -183,11 +183,14 @@ def only_children(modules: Mapping[str, ast.Module]) -> list[str]:
     ]
     bases = [ast.unparse(base).split(".")[-1] for node in classes for base in node.bases]
     used = {
-        ast.unparse(node.func).split(".")[-1]
+        ast.unparse(one).split(".")[-1]
         for tree in modules.values()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
+        for one in (node.func, *node.args)
     }
+    for path in choices.rglob("*.yaml"):
+        used |= {*re.findall(r"_target_: [\w.]+\.(\w+)", path.read_text())}
     return [
         node.name
         for node in classes

@@ -111,7 +111,7 @@ def test_a_signal_ends_in_one_line(ended, name: str) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             cleaned.append(1)
 
-    told = f"emseg: stopped by {name}: {stopping.KEPT}"
+    told = f"emseg: stopped by {name}: {stopping.RESUMABLE}"
     assert ended(function) == (128 + number, [told])
     assert cleaned and signal.getsignal(number) == signal.SIG_DFL
 
@@ -157,7 +157,7 @@ def test_other_signals_and_forked_children_wake_nobody(ended) -> None:
 def test_output_that_nobody_reads_ends_quietly() -> None:
     code = (
         "import sys\nfrom emseg import cli\n"
-        "cli._run = lambda words: print('x' * 100_000)\nsys.exit(cli.main([]))"
+        "cli._run_verb = lambda *_: print('x' * 100_000)\nsys.exit(cli.main(['demo']))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -89,7 +89,7 @@ def test_module_is_short_documented_and_hides_no_error(module: str) -> None:
 
 
 def test_no_class_waits_for_its_only_child() -> None:
-    assert only_children(MODULES) == []
+    assert only_children(MODULES, REPOSITORY / "conf") == []
 
 
 def _texts() -> list[Path]:
@@ -202,7 +202,7 @@ def test_a_lonely_base_class_is_found() -> None:
     text = (
         "class Base: ...\nclass A(Base): ...\nclass Two: ...\nclass B(Two): ...\nclass C(Two): ..."
     )
-    assert only_children({"a": ast.parse(text)}) == ["Base"]
+    assert only_children({"a": ast.parse(text)}, REPOSITORY / "docs") == ["Base"]
 
 
 def test_a_path_of_one_machine_is_found() -> None:

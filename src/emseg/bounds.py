@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache, wraps
 from types import NoneType, UnionType
 from typing import (
@@ -29,7 +29,7 @@ class Rule:
     """What a value must be: in words that follow "must be", and as a test of values."""
 
     words: str
-    holds: Callable[[Any], bool]
+    holds: Callable[[Any], bool] = field(repr=False)
 
 
 def within(least: float, most: float = math.inf) -> Rule:
@@ -38,9 +38,15 @@ def within(least: float, most: float = math.inf) -> Rule:
     return Rule(words, lambda value: least <= value <= most)
 
 
-def above(limit: float) -> Rule:
-    """The rule of a finite number above the limit."""
-    return Rule(f"above {limit:g}", lambda value: limit < value < math.inf)
+def finite(least: float) -> Rule:
+    """The rule of a finite number from `least` on."""
+    return Rule(f"finite, {least:g} or more", lambda value: least <= value < math.inf)
+
+
+def above(limit: float, most: float = math.inf) -> Rule:
+    """The rule of a finite number above the limit, up to `most`."""
+    words = f"above {limit:g}" + ("" if most == math.inf else f", up to {most:g}")
+    return Rule(words, lambda value: limit < value <= most and value < math.inf)
 
 
 def at_least(count: int) -> Rule:
@@ -123,7 +129,7 @@ def _check(name: str, value: Any, annotation: Any, owner: str) -> None:
             if not rule.holds(value):
                 raise UserError(f"{owner}: {name}={_shown(value)} must be {rule.words}")
     elif origin is Literal and value not in args:
-        raise unknown_name(name, value, args, where=owner)
+        raise unknown_name(name, str(value), map(str, args), where=owner)
     elif origin in (Union, UnionType) and value is not None:
         options = [option for option in args if option is not NoneType]
         if len(options) == 1:

@@ -40,34 +40,30 @@ examples:
 
 
 class Verb(NamedTuple):
-    """The usage of a verb, how many words it takes, and its flags, each with a value.
+    """A verb's module, where its function has the verb's name, and the words that it takes.
 
-    Its function, in the module, has the verb's name.
+    These are `least` to `most` in number, and perhaps one `flag` with a value.
     """
 
     module: str
     usage: str
     least: int
     most: int
-    flags: tuple[str, ...] = ()
+    flag: str = ""
 
 
 VERBS = {
     "demo": Verb("emseg.stages.demo", "emseg demo", 0, 0),
     "synth": Verb("emseg.datasets.synth", "emseg synth LAYOUT DIR", 2, 2),
     "download": Verb(
-        "emseg.datasets.download",
-        "emseg download DATASET [DIR] [--sha256 HASH]",
-        1,
-        2,
-        ("--sha256",),
+        "emseg.datasets.download", "emseg download DATASET [DIR] [--sha256 HASH]", 1, 2, "--sha256"
     ),
     "prepare": Verb(
         "emseg.datasets.prepare",
         "emseg prepare ac3ac4 [DIR] [--sha256 HASH], or emseg prepare kasthuri15 [DIR]",
         1,
         2,
-        ("--sha256",),
+        "--sha256",
     ),
     "convert": Verb(
         "emseg.datasets.convert",
@@ -75,14 +71,14 @@ VERBS = {
         "emseg convert cremi-submission SEGMENTATION FILE.hdf [--alignment RECORD]",
         3,
         3,
-        ("--alignment",),
+        "--alignment",
     ),
     "inspect": Verb(
         "emseg.datasets.inspect",
         "emseg inspect FILE … [--json FILE.json]",
         1,
         sys.maxsize,
-        ("--json",),
+        "--json",
     ),
 }
 
@@ -97,7 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with ending_signals(), _faults_of_threads() as faults:
-            _run(words)
+            if words and words[0] in VERBS:
+                _run_verb(words[0], words[1:])
+            else:
+                _run_config(_parse(words), command=shlex.join(["emseg", *words]))
             sys.stdout.flush()
         return _report(UserError(faults[0])) if faults else 0
     except UserError as error:
@@ -118,13 +117,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if line is None:
             raise
         return _report(UserError(line))
-
-
-def _run(words: list[str]) -> None:
-    if words and words[0] in VERBS:
-        _run_verb(words[0], words[1:])
-    else:
-        _run_config(_parse(words), command=shlex.join(["emseg", *words]))
 
 
 def _report(error: UserError) -> int:
@@ -155,15 +147,11 @@ def _faults_of_threads() -> Iterator[list[str]]:
 
 
 class _Parser(argparse.ArgumentParser):
-    @property
-    def flags(self) -> list[str]:
-        return [*self._option_string_actions]
-
     def error(self, message: str) -> None:  # type: ignore[override]
         raise UserError(f"{message} (emseg --help shows the forms)")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> _Parser:
     parser = _Parser(
         prog="emseg",
         description="Train, infer, decode, evaluate and tune the segmentation of EM volumes.",
@@ -192,10 +180,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _parse(words: list[str]) -> argparse.Namespace:
     parser = _parser()
+    flags = [*parser._option_string_actions]
     for word in words:
         flag = word.partition("=")[0]
-        if flag.startswith("-") and flag not in parser.flags:
-            raise unknown_name("flag", flag, parser.flags)
+        if flag.startswith("-") and flag not in flags:
+            raise unknown_name("flag", flag, flags)
     arguments = parser.parse_intermixed_args(words or ["--help"])
     for word in arguments.overrides:
         if "=" not in word:
@@ -233,8 +222,7 @@ def _run_config(arguments: argparse.Namespace, *, command: str) -> None:
     if arguments.check:
         from emseg.stages import check
 
-        found = check(loaded, mode, checkpoint=arguments.checkpoint, source=arguments.input)
-        for line in found:
+        for line in check(loaded, mode, checkpoint=arguments.checkpoint, source=arguments.input):
             print(f"emseg: {line}", file=sys.stderr)
         print(f"{arguments.config}: the config is valid for --mode {arguments.mode}")
         return
@@ -275,23 +263,23 @@ def _check_inputs(arguments: argparse.Namespace) -> None:
         raise UserError(f"--mode {mode} needs --checkpoint CKPT")
     if mode in ("decode", "evaluate") and (checkpoint is None) == (source is None):
         raise UserError(f"--mode {mode} needs one of --checkpoint CKPT and --input FILE")
-    if checkpoint is not None and not checkpoint.exists():
-        raise UserError(f"--checkpoint {checkpoint}: no such file")
     from emseg.volumes.location import parse_location, require_regular, require_there
 
     if checkpoint is not None:
+        if not checkpoint.exists():
+            raise UserError(f"--checkpoint {checkpoint}: no such file")
         require_regular(checkpoint)
     if source is not None:
         require_there(parse_location(source))
 
 
 def _run_verb(verb: str, words: list[str]) -> None:
-    module, usage, least, most, flags = VERBS[verb]
+    module, usage, least, most, flag = VERBS[verb]
     if words in (["--help"], ["-h"]):
         print(f"usage: {usage}")
         return
     given, rest = {}, [*words]
-    for flag in {*flags} & {*words[:-1]}:
+    if flag and flag in words[:-1]:
         at = rest.index(flag)
         given[flag.removeprefix("--")] = rest[at + 1]
         del rest[at : at + 2]

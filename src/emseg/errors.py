@@ -13,10 +13,13 @@ class UserError(Exception):
         return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str | None:
-    """The allowed name most like `name`, or None if none is similar."""
+def did_you_mean(name: str, allowed: Iterable[str], *, before: str = "") -> str:
+    """The end of an error line that asks for the allowed name most like `name`.
+
+    It is empty if no name is similar. `before` (a folder) is put before the name.
+    """
     matches = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
-    return matches[0] if matches else None
+    return f"; did you mean '{before}{matches[0]}'?" if matches else ""
 
 
 def unknown_name(what: str, name: str, allowed: Iterable[str], *, where: str = "") -> UserError:
@@ -25,9 +28,8 @@ def unknown_name(what: str, name: str, allowed: Iterable[str], *, where: str = "
     `what` is the kind of name ("metric", "key of the decoder"), `where` in which key or file.
     """
     names = sorted(allowed)
-    guess = nearest(name, names)
+    hint = did_you_mean(name, names)
     place = f" in {where}" if where else ""
-    hint = f"; did you mean '{guess}'?" if guess else ""
     return UserError(
         f"unknown {what} '{name}'{place}{hint} (allowed: {', '.join(names) or 'none'})"
     )

@@ -24,17 +24,13 @@ def track(
     items of `total` were finished before (a resumed run).
     """
     show = _bar if sys.stderr.isatty() else _lines
-    return _innermost(show(items, total, label, unit, each, done))
-
-
-def _innermost(items: Iterator[Item]) -> Iterator[Item]:
-    """The items; enclosing phases print nothing meanwhile."""
-    over = threading.Event()
-    _PHASES.append(over)
+    # Enclosing phases print nothing meanwhile.
+    innermost = threading.Event()
+    _PHASES.append(innermost)
     try:
-        yield from items
+        yield from show(items, total, label, unit, each, done)
     finally:
-        _PHASES.remove(over)
+        _PHASES.remove(innermost)
 
 
 @contextmanager
@@ -49,11 +45,8 @@ def phase(label: str) -> Iterator[None]:
     def report() -> None:
         while not over.wait(LINE_EVERY):
             if _PHASES[-1] is over:
-                print(
-                    f"emseg: {label}: {_clock(time.monotonic() - start)} so far",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                elapsed = in_words(time.monotonic() - start)
+                print(f"emseg: {label}: {elapsed} so far", file=sys.stderr, flush=True)
 
     _PHASES.append(over)
     reporter = threading.Thread(target=report, daemon=True)
@@ -103,11 +96,9 @@ def _lines(
         now = time.monotonic()
         if now - last >= LINE_EVERY:
             last, rate = now, count / (now - start)
-            left = _clock((total - done - count) / rate)
-            line = (
-                f"emseg: {label}: {done + count}/{total}, {_si(rate * each)}{unit}/s, {left} left"
-            )
-            print(line, file=sys.stderr, flush=True)
+            left = in_words((total - done - count) / rate)
+            said = f"{done + count}/{total}, {_si(rate * each)}{unit}/s, {left} left"
+            print(f"emseg: {label}: {said}", file=sys.stderr, flush=True)
 
 
 def _si(value: float) -> str:
@@ -115,12 +106,6 @@ def _si(value: float) -> str:
         if value >= factor:
             return f"{value / factor:.3g} {prefix}"
     return f"{value:.3g} "
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
 def in_words(seconds: float) -> str:

@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -16,13 +17,13 @@ ENDING = tuple(
 )
 # Seconds for a run to end by itself; then it is killed. Clusters kill 30 s after the signal.
 GRACE = 20.0
-KEPT = "what was finished is kept, and the same command goes on from there"
+RESUMABLE = "what was finished is kept, and the same command goes on from there"
 
 
 class Stopped(BaseException):
     """A signal asked the run to end. `line` is for the user, "" if another process prints it."""
 
-    def __init__(self, number: int, line: str = KEPT) -> None:
+    def __init__(self, number: int, line: str = RESUMABLE) -> None:
         super().__init__(line)
         self.number, self.line = number, line
 
@@ -35,17 +36,21 @@ class Stopped(BaseException):
         return f"stopped by {signal.Signals(self.number).name}: {self.line}" if self.line else ""
 
 
-class _Asked:
+@dataclass
+class _State:
     """The received signal, 0 for none, and how it is handled."""
 
-    def __init__(self) -> None:
-        self.number = 0
-        self.noted = False
-        self.last_words: Callable[[], str] = lambda: KEPT
-        self.listens = False
+    number: int = 0
+    installed: bool = False
+    deferred: bool = False
+    last_line: Callable[[], str] = lambda: RESUMABLE
 
 
-_asked = _Asked()
+_state = _State()
+
+
+def _reset() -> None:
+    vars(_state).update(vars(_State()))
 
 
 @contextmanager
@@ -56,7 +61,7 @@ def ending_signals() -> Iterator[None]:
     has started end `GRACE` seconds later. Signals that were ignored before still are.
     """
     # Python delivers signals only to the main thread.
-    if threading.current_thread() is not threading.main_thread() or _asked.listens:
+    if threading.current_thread() is not threading.main_thread() or _state.installed:
         yield
         return
     before = {one: signal.getsignal(one) for one in ENDING}
@@ -65,8 +70,8 @@ def ending_signals() -> Iterator[None]:
     os.set_blocking(writer, False)
     over = threading.Event()
     watch = threading.Thread(target=_end_in_time, args=(reader, {*before}, over), daemon=True)
-    _asked.__init__()  # type: ignore[misc]
-    _asked.listens = True
+    _reset()
+    _state.installed = True
     for one in before:
         signal.signal(one, _take)
     # The watching thread sees a signal at once, even if the main thread is busy.
@@ -80,7 +85,7 @@ def ending_signals() -> Iterator[None]:
         for one, handler in before.items():
             signal.signal(one, handler)
         # Reset for a training that is called from Python afterwards.
-        _asked.__init__()  # type: ignore[misc]
+        _reset()
         # Closing is not enough: forked processes have the pipe too.
         os.write(writer, bytes(1))
         watch.join()
@@ -89,28 +94,28 @@ def ending_signals() -> Iterator[None]:
 
 
 @contextmanager
-def noting_signals(last_words: Callable[[], str]) -> Iterator[Callable[[], int]]:
+def deferred_signals(last_line: Callable[[], str]) -> Iterator[Callable[[], int]]:
     """Within, signals raise nothing; the yielded function returns the received one, 0 for none.
 
-    `last_words` gives the line that is printed if the process must be killed.
+    `last_line` gives the line that is printed if the process must be killed.
     """
-    words = _asked.last_words
-    _asked.noted, _asked.last_words = True, last_words
+    before = _state.last_line
+    _state.deferred, _state.last_line = True, last_line
     try:
-        yield lambda: _asked.number
+        yield lambda: _state.number
     finally:
-        _asked.noted, _asked.last_words = False, words
+        _state.deferred, _state.last_line = False, before
 
 
-def listen_again() -> None:
+def reinstall_handlers() -> None:
     """Installs our handlers again after a library has replaced them."""
-    if _asked.listens:
+    if _state.installed:
         for one in ENDING:
             if signal.getsignal(one) not in (signal.SIG_IGN, signal.SIG_DFL):
                 signal.signal(one, _take)
 
 
-def leave_to_parent() -> None:
+def end_with_parent(_worker: int = 0) -> None:
     """Makes this process, a worker, end only when its parent ends it, not by other signals.
 
     A cluster signals all processes of a job, but the parent needs its workers until its own end.
@@ -121,20 +126,20 @@ def leave_to_parent() -> None:
     if hasattr(signal, "sigwaitinfo"):
         # Threads inherit blocked signals: this one waits for the thread that checks its sender.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_wait_for_parent, args=(os.getppid(),), daemon=True).start()
 
 
-def _end_with_parent(parent: int) -> None:
+def _wait_for_parent(parent: int) -> None:
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
         continue
     os._exit(0)
 
 
 def _take(number: int, frame: FrameType | None) -> None:
-    if _asked.number:
+    if _state.number:
         return
-    _asked.number = number
-    if not _asked.noted:
+    _state.number = number
+    if not _state.deferred:
         raise Stopped(number)
 
 
@@ -142,7 +147,7 @@ def _end_in_time(reader: int, numbers: set[int], over: threading.Event) -> None:
     while not over.is_set():
         number = os.read(reader, 1)[0]
         if number in numbers and not over.wait(GRACE):
-            _end_hard(Stopped(number, _asked.last_words()))
+            _end_hard(Stopped(number, _state.last_line()))
 
 
 def _end_hard(last: Stopped) -> None:
@@ -168,8 +173,8 @@ def _descendants(process: int) -> list[int]:
 
 def _after_fork() -> None:
     """A forked child gets signals like any process, and does not wake its parent's watcher."""
-    if _asked.listens:
-        _asked.__init__()  # type: ignore[misc]
+    if _state.installed:
+        _reset()
         signal.set_wakeup_fd(-1)
         for one in ENDING:
             if signal.getsignal(one) not in (signal.SIG_IGN, signal.SIG_DFL):

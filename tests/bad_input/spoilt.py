@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 
@@ -62,11 +61,6 @@ def with_nan() -> None:
     image = np.full(SHAPE, 0.5, np.float32)
     image[7, 3, 3] = np.nan
     write("raw.h5", image)
-
-
-def without_voxels() -> None:
-    with h5py.File("raw.h5", "w") as file:
-        file["main"] = np.zeros((0, 24, 24), np.uint8)
 
 
 def file_instead_of(folder: str) -> Spoil:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from bad_input.spoilt import CHECKPOINT, SHAPE, holds
 from emseg.cli import main
@@ -89,17 +88,3 @@ def test_a_lock_of_the_dead_is_in_nobody_s_way() -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | {"started": "1"}))
     assert main([*CONFIGURED, "infer", "--checkpoint", CHECKPOINT]) == 0
     assert not file.exists()
-
-
-@pytest.mark.parametrize(
-    ("mode", "step"),
-    [
-        *(("infer", step) for step in (-1, 1.5, None, True, "1", 10**400)),
-        *((mode, "../../../x") for mode in ("infer", "tune", "train")),
-    ],
-)
-def test_a_step_is_a_whole_number(refusal: Callable[..., str], mode: str, step: object) -> None:
-    stored = torch.load(CHECKPOINT, weights_only=True)
-    torch.save(stored | {"global_step": step}, CHECKPOINT)
-    line = refusal("--mode", mode, "--checkpoint", CHECKPOINT)
-    holds(line, ["last.ckpt", "global_step", "is not that of its facts"])

@@ -15,8 +15,8 @@ from bad_input.spoilers import spoil_hdf5
 from stages.tiny_tutorial import MAIN
 
 # In the suite; `python tests/bad_input/drawn_cases.py --count 3000` draws more.
-MANY, CHUNK = 300, 50
-AS_A_COMMAND = 20
+MANY, CHUNK = 100, 50
+AS_A_COMMAND = 5
 # A busy machine takes its time; that 10 s suffice is for the many cases outside the suite to show.
 SECONDS = 30.0
 # Of modes that need neither a training nor a child process: a start costs seconds.

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from emseg.blocks import memory
-from emseg.blocks.memory import available_memory
+from emseg.blocks.memory import memory_within
 
 
 @pytest.fixture
@@ -43,9 +43,9 @@ def physical() -> int:
 )
 def test_the_smallest_limit_counts(groups, process, limits, expected):
     groups(process, limits)
-    assert available_memory() == (physical() if expected is None else expected)
+    assert memory_within(None) == (physical() if expected is None else expected)
 
 
 def test_without_cgroups_it_is_the_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_GROUPS_OF_PROCESS", tmp_path / "none")
-    assert available_memory() == physical()
+    assert memory_within(None) == physical()

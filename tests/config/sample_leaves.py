@@ -1,10 +1,11 @@
 """Leaves as the package has them, for tests of the config; loaded as `emseg.models.sample`."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import nn
 
+from emseg.bounds import within
 from emseg.data.targets import Target
 
 
@@ -27,7 +28,7 @@ class Net(nn.Module):
 
 
 class Flip:
-    def __init__(self, *, p: float = 0.5) -> None:
+    def __init__(self, *, p: Annotated[float, within(0, 1)] = 0.5) -> None:
         self.p = p
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from config.sample import TUTORIAL, Load
 from emseg.config.loaded import dump
-from emseg.config.overrides import read_overrides
+from emseg.config.merging import read_overrides
 from emseg.config.reading import read_word, read_yaml
 from emseg.errors import UserError
 

@@ -5,7 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from emseg.decoding import sweep_of
 from emseg.decoding.affinity_cc import _say_torch, affinity_cc
 from emseg.errors import UserError
 from emseg.volumes import write_volume
@@ -154,84 +153,15 @@ def test_a_mask_switches_off_every_edge_that_touches_what_it_excludes(tmp_path, 
     assert not labels[~mask].any()
 
 
-def test_a_mask_of_another_shape_is_refused(tmp_path):
-    location = write_mask(tmp_path, np.ones((2, 2, 3)))
-    with pytest.raises(UserError, match=r"affinity_mask_path.*\(2, 2, 3\)"):
-        affinity_cc(
-            np.zeros((3, 2, 2, 2), np.float32),
-            affinity_mask_path=location,
-            offsets=UNITS,
-            edge_side="source",
-        )
-
-
-def test_a_mask_with_channels_is_refused(tmp_path):
-    path = tmp_path / "mask.h5"
-    mask = np.ones((2, 2, 2, 2), np.uint8)
-    write_volume(path, mask, axes="czyx", voxel_size=None, attributes={})
-    with pytest.raises(UserError, match=r"affinity_mask_path.*mask\.h5 has 2 channels.* none"):
-        affinity_cc(
-            np.zeros((3, 2, 2, 2), np.float32),
-            affinity_mask_path=str(path),
-            offsets=UNITS,
-            edge_side="source",
-        )
-
-
-def test_the_sweep_gives_each_threshold_s_labels():
-    prediction = np.random.default_rng(3).random((3, 4, 5, 6)).astype(np.float16)
-    facts = {"offsets": UNITS, "edge_side": "destination"}
-    sweep = sweep_of(affinity_cc)
-    found = list(sweep.function(prediction, **{sweep.argument: [0.8, 0.2, 0.5]}, **facts))
-    assert [threshold for threshold, _ in found] == [0.2, 0.5, 0.8]
-    for threshold, labels in found:
-        np.testing.assert_array_equal(labels, affinity_cc(prediction, threshold=threshold, **facts))
-
-
 @pytest.mark.parametrize(
-    "prediction, words",
-    [
-        (np.full((3, 2, 2, 2), 1.5, np.float32), "logits"),
-        (np.full((3, 2, 2, 2), -0.5, np.float16), "logits"),
-        (np.full((3, 2, 2, 2), np.nan, np.float32), "nan"),
-        (np.zeros((3, 2, 2, 2)), "float64"),
-        (np.zeros((3, 2, 2), np.float32), "shape"),
-        (np.zeros((3, 0, 2, 2), np.float32), "shape"),
-        (np.zeros((4, 2, 2, 2), np.float32), "4 channels"),
-    ],
+    ("shape", "words"), [((2, 2, 3), r".*\(2, 2, 3\)"), ((2, 2, 2, 2), r".* has 2 channels.* none")]
 )
-def test_a_prediction_that_is_no_probability_is_refused(prediction, words):
-    with pytest.raises(UserError, match=words):
-        affinity_cc(prediction, offsets=UNITS, edge_side="source")
-
-
-@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
-def test_a_threshold_outside_the_probabilities_is_refused(threshold):
-    with pytest.raises(UserError, match="decoding.threshold"):
-        affinity_cc(
-            np.zeros((3, 2, 2, 2), np.float32),
-            threshold=threshold,
-            offsets=UNITS,
-            edge_side="source",
-        )
-
-
-@pytest.mark.parametrize(
-    "offsets",
-    [
-        [(1, 0, 0), (0, 1, 0), (0, 1, 0)],
-        [(1, 0, 0), (0, 1, 0), (0, 1, 1)],
-        [(1, 0, 0), (0, 1, 0), (0, 0, 0)],
-        [(1, 0, 0), (0, 1, 0)],
-        [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 3)],
-    ],
-)
-def test_offsets_that_are_not_one_an_axis_are_named(offsets):
-    with pytest.raises(UserError, match=r"\[1, 0, 0\].*select_channel"):
-        affinity_cc(
-            np.zeros((len(offsets), 2, 2, 2), np.float32), offsets=offsets, edge_side="source"
-        )
-
-
-def test_a_function_without_a_sweep_has_none():
-    assert sweep_of(flood_components) is None
+def test_a_mask_of_another_form_is_refused(tmp_path, shape, words):
+    location, axes = str(tmp_path / "mask.h5"), "czyx"[-len(shape) :]
+    write_volume(location, np.ones(shape, np.uint8), axes=axes, voxel_size=None, attributes={})
+    prediction, facts = (
+        np.zeros((3, 2, 2, 2), np.float32),
+        {"offsets": UNITS, "edge_side": "source"},
+    )
+    with pytest.raises(UserError, match=f"affinity_mask_path.*mask.h5{words}"):
+        affinity_cc(prediction, affinity_mask_path=location, **facts)

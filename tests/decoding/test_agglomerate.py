@@ -1,4 +1,3 @@
-import inspect
 from typing import get_args
 
 import numpy as np
@@ -7,13 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from emseg.decoding import sweep_of
-from emseg.decoding.agglomerate import agglomerate, agglomerate_sweep
-from emseg.decoding.merging import MergeFunction
-from emseg.kernels.affinity import shift_edges
+from emseg.decoding.agglomerate import Agglomerate, agglomerate
+from emseg.decoding.agglomeration.merging import MergeFunction
+from emseg.errors import UserError
 from emseg.volumes import from_array
 from reference.agglomeration import agglomerated
-from reference.components import numbered
 from reference.section_fragments import fragments_by_section
 
 UNITS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
@@ -78,17 +75,15 @@ def test_labels_are_those_of_the_reference(
     )
     thresholds = [0.0, 0.3, 0.5, 0.8, 1.0]
     before = prediction.copy()
-    found = agglomerate_sweep(
-        prediction,
-        thresholds=thresholds,
+    decoder = Agglomerate(
         merge_function=merge_function,
         fragments=fragments,
         aff_threshold=aff_threshold,
         discretize_queue=queue,
         threads=threads,
         **dust,
-        **facts,
     )
+    found = decoder.sweep(prediction, thresholds, **facts)
     by_section = fragments_by_section(same) if fragments == "sections" else None
     low, high = map(np.float32, aff_threshold)
     for threshold, (at, labels) in zip(thresholds, found, strict=True):
@@ -108,34 +103,6 @@ def test_labels_are_those_of_the_reference(
     np.testing.assert_array_equal(prediction, before)
 
 
-@pytest.mark.parametrize("backend", ["numba", "waterz"])
-def test_a_sweep_gives_what_single_calls_give(backend):
-    affinities = noisy(1)
-    sweep = sweep_of(agglomerate)
-    found = list(
-        sweep.function(
-            affinities, **{sweep.argument: [0.9, 0.1, 0.5, 0.1]}, backend=backend, **FACTS
-        )
-    )
-    assert [threshold for threshold, _ in found] == [0.1, 0.5, 0.9]
-    for threshold, labels in found:
-        single = agglomerate(affinities, thresholds=threshold, backend=backend, **FACTS)
-        np.testing.assert_array_equal(labels, single)
-    counts = [labels.max() for _, labels in found]
-    assert counts[0] > counts[1] > counts[2]
-
-
-def test_labels_of_a_sweep_are_the_caller_s_own():
-    sweep = agglomerate_sweep(noisy(1), thresholds=[0.2, 0.5, 0.8], **FACTS)
-    kept = []
-    for _, labels in sweep:
-        kept.append(labels.copy())
-        labels[...] = 0
-    for labels, threshold in zip(kept, [0.2, 0.5, 0.8], strict=True):
-        single = agglomerate(noisy(1), thresholds=threshold, **FACTS)
-        np.testing.assert_array_equal(labels, single)
-
-
 @pytest.mark.parametrize("merge_function", ["mean", "aff85_his256", "hist_quant_50"])
 def test_threads_and_volumes_change_nothing(merge_function):
     prediction = smooth(0)
@@ -148,95 +115,12 @@ def test_threads_and_volumes_change_nothing(merge_function):
     np.testing.assert_array_equal(agglomerate(volume, threads=2, **arguments), one)
 
 
-@pytest.mark.parametrize("weak, count", [(0.6, 1), (0.4, 2)])
-@pytest.mark.parametrize("backend", ["numba", "waterz"])
-def test_two_blocks_merge_while_their_score_is_below_the_threshold(weak, count, backend):
-    values = np.full((3, 4, 4, 8), 0.99, np.float32)
-    values[2, :, :, 4] = weak
-    # Above high only inside the blocks, so that they are fragments and the contact decides.
-    labels = agglomerate(
-        values, merge_function="mean", aff_threshold=(0.1, 0.9), backend=backend, **FACTS
-    )
-    assert labels.max() == count
-
-
-def rods(weak, lengths):
-    """Affinities of rods that touch end to end, `weak` at the joints."""
-    values = np.zeros((3, 1, 1, sum(lengths)), np.float32)
-    values[2] = 1
-    values[2, 0, 0, np.cumsum(lengths)[:-1]] = weak
-    return values
-
-
-@pytest.mark.parametrize(
-    "weak, lengths, expected",
-    [
-        # The small one joins over the stronger contact.
-        ([0.4, 0.6], [9, 3, 8], [9, 11]),
-        ([0.6, 0.4], [9, 3, 8], [12, 8]),
-        # Of equal contacts the first.
-        ([0.4, 0.4], [9, 3, 8], [12, 8]),
-        # Over no contact of 0.3 and less.
-        ([0.3, 0.2], [9, 3, 8], [9, 3, 8]),
-        # Not when both are large enough, and 5 voxels are.
-        ([0.6, 0.4], [9, 5, 8], [9, 5, 8]),
-        # Two small ones together are large: the third contact finds neither too small.
-        ([0.4, 0.6, 0.5], [9, 3, 3, 9], [9, 6, 9]),
-        # Two that stay small join a large one all the same.
-        ([0.4, 0.6, 0.5], [9, 2, 2, 9], [9, 13]),
-    ],
-)
-def test_dust_joins_its_strongest_neighbour(weak, lengths, expected):
-    labels = agglomerate(
-        rods(weak, lengths), thresholds=0.0, dust_merge_size=5, dust_merge_affinity=0.3, **FACTS
-    )
-    assert np.bincount(labels.ravel())[1:].tolist() == expected
-
-
-def test_what_stays_small_is_removed():
-    facts = {"thresholds": 0.0, "dust_merge_size": 3, **FACTS}
-    labels = agglomerate(rods([0.9, 0.2, 0.1], [9, 2, 4, 6]), dust_remove_size=5, **facts)
-    np.testing.assert_array_equal(labels.ravel(), [1] * 11 + [0] * 4 + [2] * 6)
-    affinities = noisy(7)
-    whole = agglomerate(affinities, thresholds=0.2, **FACTS)
-    clean = agglomerate(affinities, thresholds=0.2, dust_remove_size=10, **FACTS)
-    assert 0 < clean.max() < whole.max()
-    np.testing.assert_array_equal(clean, numbered(whole, 10))
-
-
 def test_dust_of_waterz_is_dust_of_ours():
     # On fragments that are the same, and merges that are.
     arguments = {"merge_function": "mean", "dust_merge_size": 60, "dust_remove_size": 20, **FACTS}
     prediction = smooth(1)
     ours = agglomerate(prediction, **arguments)
     np.testing.assert_array_equal(agglomerate(prediction, backend="waterz", **arguments), ours)
-
-
-@pytest.mark.parametrize("backend", ["numba", "waterz"])
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize("merge_function", ["mean", "hist_quant_50"])
-def test_minus_zero_is_zero(backend, dtype, merge_function):
-    prediction = noisy(3, (4, 8, 8)).astype(dtype)
-    prediction[prediction < 0.3] = 0
-    arguments = {"backend": backend, "merge_function": merge_function, "dust_merge_size": 20}
-    expected = agglomerate(prediction, **arguments, **FACTS)
-    prediction[prediction == 0] = -0.0
-    np.testing.assert_array_equal(agglomerate(prediction, **arguments, **FACTS), expected)
-
-
-@pytest.mark.parametrize("backend", ["numba", "waterz"])
-def test_nothing_and_one_object(backend):
-    for value in (0, 1):
-        values = np.full((3, 2, 3, 4), value, np.float32)
-        labels = agglomerate(values, backend=backend, **FACTS)
-        np.testing.assert_array_equal(labels, np.full((2, 3, 4), value))
-
-
-def test_both_sides_give_the_same_labels_of_a_larger_volume():
-    prediction = smooth(5)
-    source = shift_edges(prediction, offsets=UNITS, from_side="destination", to_side="source")
-    found = agglomerate(source, offsets=UNITS, edge_side="source")
-    np.testing.assert_array_equal(found, agglomerate(prediction, **FACTS))
 
 
 @pytest.mark.parametrize("merge_function", get_args(MergeFunction))
@@ -251,5 +135,17 @@ def test_all_merge_functions_of_waterz_are_there():
     quantiles = range(10, 100, 5)
     names = {f"aff{q}_his256" for q in quantiles} | {f"hist_quant_{q}" for q in quantiles}
     assert set(get_args(MergeFunction)) == names | {"mean"}
-    default = inspect.signature(agglomerate).parameters["merge_function"].default
-    assert default in names
+
+
+def test_more_edges_than_the_memory_holds():
+    words = (
+        r"(\d+) fragments with (\d+) edges.* GiB, decoding.memory_limit is 0\.0001.*"
+        r"decoding.aff_threshold \[0\.1, 0\.999\].*smooth the prediction.*raise the limit"
+    )
+    for threads in (1, 3):
+        with pytest.raises(UserError, match=words):
+            agglomerate(noisy(0, (12, 32, 32)), memory_limit=1e-4, threads=threads, **FACTS)
+    # 488 edges have room.
+    small = noisy(0, (4, 8, 8))
+    found = agglomerate(small, memory_limit=1e-4, **FACTS)
+    np.testing.assert_array_equal(found, agglomerate(small, **FACTS))

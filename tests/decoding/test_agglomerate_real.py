@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from emseg.decoding.agglomerate import agglomerate, agglomerate_sweep
+from emseg.decoding.agglomerate import Agglomerate, agglomerate
 from emseg.evaluation.voi import voi
 from emseg.kernels.affinity import affinities
 
@@ -35,20 +35,18 @@ def test_a_real_volume_is_segmented_as_waterz_does_it(real_data):
     # Scores of histograms tie by the thousands. waterz's bins are first in, first out, as ours are;
     # in its heap they come in no order, so that "the same" is not to be had there.
     for merge_function, queue in [("mean", 0), ("aff50_his256", 256), ("aff85_his256", 256)]:
-        arguments = {
-            "thresholds": NINE,
-            "merge_function": merge_function,
-            "discretize_queue": queue,
-            **FACTS,
-        }
-        ours = agglomerate_sweep(prediction, **arguments)
-        theirs = agglomerate_sweep(prediction, backend="waterz", **arguments)
+        ours, theirs = (
+            Agglomerate(
+                merge_function=merge_function, discretize_queue=queue, backend=backend
+            ).sweep(prediction, NINE, **FACTS)
+            for backend in ("numba", "waterz")
+        )
         counts = []
         for (_, own), (_, other) in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(own, other)
             counts.append(own.max())
         assert counts[0] > counts[3] > counts[6] > 1
-    heap = {"merge_function": "aff85_his256", "backend": "waterz", "discretize_queue": 0, **FACTS}
-    for threshold, labels in agglomerate_sweep(prediction, thresholds=[0.5, 0.7], **heap):
+    heap = Agglomerate(merge_function="aff85_his256", backend="waterz", discretize_queue=0)
+    for threshold, labels in heap.sweep(prediction, [0.5, 0.7], **FACTS):
         own = agglomerate(prediction, thresholds=threshold, **FACTS)
         assert voi(own, labels)["voi_sum"] < 0.02

@@ -5,9 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from emseg.blocks.store import MemoryStore
-from emseg.decoding import sweep_of
-from emseg.decoding.binary import binary, binary_blocks
-from emseg.decoding.decoder_forms import blockwise_of
+from emseg.decoding.binary import Binary, binary
 from emseg.errors import UserError
 from emseg.volumes import from_array
 
@@ -44,48 +42,18 @@ def test_a_voxel_is_on_strictly_above_the_threshold(prediction, threshold):
 
 
 @settings(deadline=None)
-@given(predictions(), st.lists(THRESHOLDS, min_size=1, max_size=4))
-def test_a_sweep_has_each_threshold_once_in_ascending_order(prediction, thresholds):
-    sweep = sweep_of(binary)
-    assert sweep is not None
-    found = list(sweep.function(prediction, threshold=thresholds))
-    assert [value for value, _ in found] == sorted(set(thresholds))
-    for value, mask in found:
-        np.testing.assert_array_equal(mask, binary(prediction, threshold=value))
-
-
-@settings(deadline=None)
 @given(predictions(), THRESHOLDS, st.tuples(*[st.integers(1, 6)] * 3))
 def test_blocks_are_those_of_the_whole(prediction, threshold, block_shape):
-    blockwise = blockwise_of(binary)
-    assert blockwise is not None and blockwise.function is binary_blocks
     whole = np.full(prediction.shape[1:], 2, np.uint8)
     volume = from_array(prediction, axes="czyx")
-    for block, mask in binary_blocks(
-        volume, threshold=threshold, store=UNUSED, block_shape=block_shape
-    ):
+    blocks = Binary(threshold=threshold).blocks(volume, store=UNUSED, block_shape=block_shape)
+    for block, mask in blocks:
         assert (whole[block.slices] == 2).all()
         whole[block.slices] = mask
     np.testing.assert_array_equal(whole, binary(prediction, threshold=threshold))
 
 
-@pytest.mark.parametrize(
-    ("prediction", "threshold", "message"),
-    [
-        (np.zeros((2, 2, 2, 2), np.float32), 0.5, "one channel, the prediction has 2: choose one"),
-        (np.full((1, 2, 2, 2), 3, np.float32), 0.5, "probabilities in .*, not logits"),
-        (np.full((1, 2, 2, 2), np.nan, np.float32), 0.5, "probabilities"),
-        (np.zeros((1, 2, 2, 2), np.int32), 0.5, "is int32; a decoder takes"),
-        (np.zeros((1, 2, 2), np.float32), 0.5, "has the shape"),
-        (np.zeros((1, 2, 2, 2), np.float32), 1.5, "threshold is 1.5"),
-    ],
-)
-def test_refusals(prediction, threshold, message):
-    with pytest.raises(UserError, match=message):
-        binary(prediction, threshold=threshold)
-
-
 def test_a_block_of_logits_is_refused_too():
     volume = from_array(np.full((1, 2, 2, 2), 3, np.float32), axes="czyx")
     with pytest.raises(UserError, match="not logits"):
-        list(binary_blocks(volume, store=UNUSED, block_shape=(2, 2, 2)))
+        list(Binary().blocks(volume, store=UNUSED, block_shape=(2, 2, 2)))

@@ -9,10 +9,10 @@ from scipy.ndimage import gaussian_filter
 
 from emseg.blocks.grid import grid
 from emseg.blocks.store import MemoryStore
-from emseg.decoding.affinity_cc import affinity_cc, affinity_cc_blocks
-from emseg.decoding.agglomerate import agglomerate, agglomerate_blocks
+from emseg.decoding.affinity_cc import AffinityCC, affinity_cc
+from emseg.decoding.agglomerate import Agglomerate, agglomerate
+from emseg.decoding.agglomeration.supervoxels import find_supervoxels
 from emseg.decoding.edges import axis_edges
-from emseg.decoding.supervoxels import find_supervoxels
 from emseg.errors import UserError
 from emseg.kernels.affinity import affinities
 from emseg.volumes import from_array, write_volume
@@ -54,21 +54,16 @@ def test_agglomeration_in_blocks_is_that_of_the_whole(cut, block_shape, side, fu
         "discretize_queue": data.draw(st.sampled_from([0, 256])),
         "dust_merge_size": data.draw(st.sampled_from([0, 6])),
         "dust_remove_size": data.draw(st.sampled_from([0, 3])),
-        "offsets": UNITS,
-        "edge_side": side,
     }
-    whole = agglomerate(cut, threads=1, **arguments)
+    facts = {"offsets": UNITS, "edge_side": side}
+    whole = agglomerate(cut, threads=1, **arguments, **facts)
     store = MemoryStore(cut.shape[1:])
     threads = data.draw(st.integers(1, 3))
-    found = agglomerate_blocks(
-        from_array(cut, axes="czyx"),
-        store=store,
-        block_shape=block_shape,
-        threads=threads,
-        **arguments,
+    found = Agglomerate(threads=threads, **arguments).blocks(
+        from_array(cut, axes="czyx"), store=store, block_shape=block_shape, **facts
     )
     np.testing.assert_array_equal(put_together(found, cut.shape[1:]), whole)
-    np.testing.assert_array_equal(agglomerate(cut, threads=3, **arguments), whole)
+    np.testing.assert_array_equal(agglomerate(cut, threads=3, **arguments, **facts), whole)
 
 
 @settings(deadline=None, max_examples=40)
@@ -116,11 +111,11 @@ def test_blocks_in_any_order_have_one_graph(cut, block_shape, side, histograms, 
 @settings(deadline=None, max_examples=60)
 @given(predictions(), CUTS, SIDES, st.sampled_from([0.3, 0.5, 0.9]))
 def test_components_in_blocks_are_those_of_the_whole(cut, block_shape, side, threshold):
-    arguments = {"threshold": threshold, "offsets": UNITS, "edge_side": side}
-    whole = affinity_cc(cut, **arguments)
+    facts = {"offsets": UNITS, "edge_side": side}
+    whole = affinity_cc(cut, threshold=threshold, **facts)
     store = MemoryStore(cut.shape[1:])
-    found = affinity_cc_blocks(
-        from_array(cut, axes="czyx"), store=store, block_shape=block_shape, **arguments
+    found = AffinityCC(threshold=threshold).blocks(
+        from_array(cut, axes="czyx"), store=store, block_shape=block_shape, **facts
     )
     np.testing.assert_array_equal(put_together(found, cut.shape[1:]), whole)
 
@@ -131,52 +126,31 @@ def test_components_in_blocks_keep_to_the_mask(tmp_path):
     path = tmp_path / "mask.h5"
     mask = (rng.random((6, 7, 8)) < 0.8).astype(np.uint8)
     write_volume(path, mask, axes="zyx", voxel_size=None, attributes={})
-    arguments = {
-        "threshold": 0.4,
-        "offsets": UNITS,
-        "edge_side": "source",
-        "affinity_mask_path": str(path),
-    }
-    found = affinity_cc_blocks(
+    decoder = AffinityCC(threshold=0.4, affinity_mask_path=str(path))
+    facts = {"offsets": UNITS, "edge_side": "source"}
+    found = decoder.blocks(
         from_array(cut, axes="czyx"),
         store=MemoryStore(mask.shape),
         block_shape=(2, 3, 5),
-        **arguments,
+        **facts,
     )
-    np.testing.assert_array_equal(put_together(found, mask.shape), affinity_cc(cut, **arguments))
+    np.testing.assert_array_equal(put_together(found, mask.shape), decoder(cut, **facts))
 
 
 def test_a_value_that_is_no_probability_is_found_in_any_block():
     cut = np.full((3, 4, 4, 4), 0.5, np.float32)
     cut[1, 3, 2, 2] = np.nan
-    for decode in (agglomerate_blocks, affinity_cc_blocks):
-        name = "thresholds" if decode is agglomerate_blocks else "threshold"
+    for decoder in (Agglomerate(), AffinityCC()):
         with pytest.raises(UserError, match="probabilities in"):
             list(
-                decode(
+                decoder.blocks(
                     from_array(cut, axes="czyx"),
-                    offsets=UNITS,
-                    edge_side="destination",
                     store=MemoryStore((4, 4, 4)),
                     block_shape=(2, 2, 2),
-                    **{name: 0.5},
+                    offsets=UNITS,
+                    edge_side="destination",
                 )
             )
-
-
-def test_waterz_has_no_blocks():
-    with pytest.raises(UserError, match="decoding.backend: waterz takes a volume as a whole"):
-        next(
-            agglomerate_blocks(
-                from_array(np.zeros((3, 2, 2, 2), np.float32), axes="czyx"),
-                thresholds=0.5,
-                offsets=UNITS,
-                edge_side="destination",
-                store=MemoryStore((2, 2, 2)),
-                block_shape=(1, 1, 1),
-                backend="waterz",
-            )
-        )
 
 
 @pytest.mark.real
@@ -195,19 +169,13 @@ def test_a_real_volume_in_blocks_is_that_of_the_whole(real_data):
     assert whole.max() > 10 and components.max() > 10
     volume = from_array(cut, axes="czyx")
     for cells in ((48, 40, 50), (7, 128, 128), (16, 33, 64)):
-        found = agglomerate_blocks(
-            volume,
-            thresholds=0.5,
-            dust_merge_size=100,
-            store=MemoryStore(whole.shape),
-            block_shape=cells,
-            **facts,
-        )
-        np.testing.assert_array_equal(put_together(found, whole.shape), whole)
-        found = affinity_cc_blocks(
-            volume, threshold=0.8, store=MemoryStore(whole.shape), block_shape=cells, **facts
-        )
-        np.testing.assert_array_equal(put_together(found, whole.shape), components)
+        for decoder, wanted in (
+            (Agglomerate(dust_merge_size=100), whole),
+            (AffinityCC(threshold=0.8), components),
+        ):
+            store = MemoryStore(whole.shape)
+            found = decoder.blocks(volume, store=store, block_shape=cells, **facts)
+            np.testing.assert_array_equal(put_together(found, whole.shape), wanted)
 
 
 def _arrays(group):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from emseg.blocks.store import MemoryStore
-from emseg.decoding.agglomerate import agglomerate, agglomerate_blocks, agglomerate_sweep
+from emseg.decoding.agglomerate import Agglomerate, agglomerate
+from emseg.decoding.agglomeration.supervoxels import find_supervoxels
 from emseg.decoding.edges import axis_edges
-from emseg.decoding.supervoxels import find_supervoxels
 from emseg.errors import UserError
 from emseg.volumes import from_array
 
@@ -46,42 +46,24 @@ def shown(labels):
         # 3 pixels of 5.
         (SPLIT, {"iou_threshold": 0.6}, ["aaaa.", "aaaa.", ".aaaa", ".aaaa"]),
         (SPLIT, {"iou_threshold": 0.61}, SPLIT),
-        (["aaaa", "bb.."], {"iou_threshold": 0.5}, ["aaaa", "aa.."]),
         # Where both go on nothing is broken.
         (GOING_ON, {"iou_threshold": 0.01, "one_sided_threshold": 0.01}, GOING_ON),
-        (SHIFTED, {"iou_threshold": 0.5}, SHIFTED),
         (
             SHIFTED,
             {"iou_threshold": 0.5, "singleton_size_ratio": 1.0},
             ["aaaa......", "...aaaa..."],
         ),
-        (
-            ["aaaa...", "...bbb."],
-            {"iou_threshold": 0.5, "singleton_size_ratio": 0.8},
-            ["aaaa...", "...bbb."],
-        ),
         # b and c are alike, but each has been united already.
-        (
-            CROSSED,
-            {"iou_threshold": 0.6, "singleton_size_ratio": 0.5},
-            ["aaaabbbb", "aaaaabbb"],
-        ),
-        (SHIFTED, {"best_buddy": True}, ["aaaa......", "...aaaa..."]),
+        (CROSSED, {"iou_threshold": 0.6, "singleton_size_ratio": 0.5}, ["aaaabbbb", "aaaaabbb"]),
         # c overlaps more with b, and a has no other.
         (BESIDE, {"best_buddy": True}, ["aaaabbb...", "..bbbbb..."]),
-        (["aabb", "cccc"], {"best_buddy": True}, ["aabb", "aaaa"]),
-        (["aaaa", "bbcc"], {"best_buddy": True}, ["aaaa", "aabb"]),
         # Buddies both end there; a goes on.
         (BRANCH, {"best_buddy": True}, BRANCH),
-        (BRANCH, {"iou_threshold": 0.5}, BRANCH),
-        (BRANCH, {"one_sided_threshold": 1.0}, ["aaaaaa", "aaaaaa"]),
         (BRANCH, {"one_sided_threshold": 1.0, "one_sided_min_size": 2}, ["aaaaaa", "aaaaaa"]),
         (BRANCH, {"one_sided_threshold": 1.0, "one_sided_min_size": 3}, BRANCH),
-        (SHIFTED, {"one_sided_threshold": 0.26}, SHIFTED),
         (SHIFTED, {"best_buddy": True, "branch_affinity": 0.05}, ["aaaa......", "...aaaa..."]),
         (SHIFTED, {"best_buddy": True, "branch_affinity": 0.06}, SHIFTED),
         # Small ones are removed when they have had their chance.
-        (SPLIT, {"dust_remove_size": 9}, ["....."] * 4),
         (
             SPLIT,
             {"iou_threshold": 0.5, "dust_remove_size": 9},
@@ -94,58 +76,15 @@ def test_what_breaks_at_a_section_goes_on(sections, rules, expected):
     assert shown(found) == expected
 
 
-@pytest.mark.parametrize(
-    ("rules", "words"),
-    [
-        ({"iou_threshold": 0.0}, r"decoding.iou_threshold is 0.0; .*in \(0, 1\], or null"),
-        ({"iou_threshold": 1.1}, r"decoding.iou_threshold is 1.1"),
-        ({"iou_threshold": float("nan")}, r"decoding.iou_threshold is nan"),
-        ({"one_sided_threshold": -0.5}, r"decoding.one_sided_threshold is -0.5"),
-        ({"one_sided_threshold": 50}, r"decoding.one_sided_threshold is 50"),
-        (
-            {"iou_threshold": 0.5, "singleton_size_ratio": 2.0},
-            r"decoding.singleton_size_ratio is 2.0; .*0 is off",
-        ),
-        (
-            {"best_buddy": True, "branch_affinity": float("nan")},
-            r"decoding.branch_affinity is nan",
-        ),
-        (
-            {"one_sided_threshold": 0.5, "one_sided_min_size": -1},
-            r"decoding.one_sided_min_size is -1; it is 0 or more pixels",
-        ),
-        (
-            {"best_buddy": True, "one_sided_min_size": 5},
-            r"one_sided_min_size is 5, .* without decoding.one_sided_threshold: set that, or .*=0",
-        ),
-        (
-            {"best_buddy": True, "singleton_size_ratio": 0.5},
-            r"singleton_size_ratio is 0.5, which does nothing without decoding.iou_threshold",
-        ),
-        (
-            {"branch_affinity": 0.5},
-            r"branch_affinity is 0.5, .* without decoding.iou_threshold, best_buddy or one_sided",
-        ),
-    ],
-)
-@pytest.mark.parametrize("backend", ["numba", "waterz"])
-def test_settings_that_are_none_or_do_nothing_are_refused(rules, words, backend):
-    with pytest.raises(UserError, match=words):
-        agglomerate(cut(SPLIT), backend=backend, **rules, **FACTS)
-    with pytest.raises(UserError, match=words):
-        next(agglomerate_sweep(cut(SPLIT), thresholds=[0.5], backend=backend, **rules, **FACTS))
-
-
 def test_one_section_has_nothing_to_unite_across():
     lone = cut(["aabb"])
     assert agglomerate(lone, thresholds=0.0, **FACTS).max() == 2
     with pytest.raises(UserError, match="one section; decoding.iou_threshold, best_buddy and"):
         agglomerate(lone, best_buddy=True, **FACTS)
-    blocks = agglomerate_blocks(
+    blocks = Agglomerate(iou_threshold=0.5).blocks(
         from_array(lone, axes="czyx"),
         store=MemoryStore((1, 1, 4)),
         block_shape=(1, 1, 2),
-        iou_threshold=0.5,
         **FACTS,
     )
     with pytest.raises(UserError, match="one section"):

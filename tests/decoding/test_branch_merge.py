@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emseg.blocks.store import MemoryStore
-from emseg.decoding.agglomerate import agglomerate, agglomerate_blocks, agglomerate_sweep
-from emseg.decoding.branches import BranchRules, merge_branches
+from emseg.decoding.agglomerate import Agglomerate, agglomerate
+from emseg.decoding.agglomeration.branches import merge_branches
+from emseg.decoding.agglomeration.supervoxels import given_supervoxels
 from emseg.decoding.edges import axis_edges
-from emseg.decoding.supervoxels import find_supervoxels, given_supervoxels
 from emseg.kernels.affinity import shift_edges
 from emseg.volumes import from_array
 from reference.agglomeration import agglomerated
@@ -88,9 +88,7 @@ def test_tables_of_fragments_say_what_labels_say(drawn, rules, seed, few):
         histograms=False,
         sections=True,
     )
-    roots = merge_branches(
-        found.graph.sections, roots_of(fragments, segments), BranchRules(**rules)
-    )
+    roots = merge_branches(found.graph.sections, roots_of(fragments, segments), **rules)
     expected = branch_merged(segments, affinities[0], **rules)
     np.testing.assert_array_equal(numbered(roots[fragments]), numbered(expected))
     # Each is the smallest fragment, which the numbering of segments relies on.
@@ -130,9 +128,8 @@ AGGLOMERATION = st.fixed_dictionaries(
 def test_all_of_it_is_the_reference(predicted, arguments, rules, threads):
     prediction, facts, same = predicted
     thresholds = [0.0, 0.3, 0.6]
-    found = agglomerate_sweep(
-        prediction, thresholds=thresholds, threads=threads, **arguments, **rules, **facts
-    )
+    decoder = Agglomerate(threads=threads, **arguments, **rules)
+    found = decoder.sweep(prediction, thresholds, **facts)
     low, high = map(np.float32, arguments["aff_threshold"])
     for threshold, (at, labels) in zip(thresholds, found, strict=True):
         raw = agglomerated(
@@ -154,58 +151,18 @@ def test_all_of_it_is_the_reference(predicted, arguments, rules, threads):
 @given(predictions(), AGGLOMERATION, branch_rules(), st.tuples(*[st.integers(1, 7)] * 3), st.data())
 def test_blocks_are_the_whole(predicted, arguments, rules, block_shape, data):
     prediction, facts, _ = predicted
-    arguments = {
-        **arguments,
-        **rules,
-        **facts,
-        "thresholds": data.draw(st.sampled_from([0.0, 0.4])),
-    }
-    whole = agglomerate(prediction, threads=1, **arguments)
-    found = agglomerate_blocks(
+    arguments |= rules | {"thresholds": data.draw(st.sampled_from([0.0, 0.4]))}
+    whole = agglomerate(prediction, threads=1, **arguments, **facts)
+    found = Agglomerate(threads=data.draw(st.integers(1, 3)), **arguments).blocks(
         from_array(prediction, axes="czyx"),
         store=MemoryStore(whole.shape),
         block_shape=block_shape,
-        threads=data.draw(st.integers(1, 3)),
-        **arguments,
+        **facts,
     )
     labels = np.full(whole.shape, -1, np.int64)
     for block, part in found:
         labels[block.slices] = part
     np.testing.assert_array_equal(labels, whole)
-
-
-@settings(deadline=None, max_examples=40)
-@given(predictions(), st.tuples(*[st.integers(1, 7)] * 3))
-def test_blocks_make_the_tables_of_the_whole(predicted, block_shape):
-    prediction, facts, _ = predicted
-    edges = axis_edges(facts["offsets"], facts["edge_side"])
-
-    def sections_of(cells):
-        found = find_supervoxels(
-            prediction,
-            edges=edges,
-            aff_threshold=(0.3, 0.9),
-            histograms=False,
-            sections=True,
-            store=MemoryStore(prediction.shape[1:]),
-            block_shape=cells,
-            threads=2,
-            edge_limit=10**6,
-        )
-        return found.graph.sections
-
-    cut, whole = sections_of(block_shape), sections_of(prediction.shape[1:])
-    for name in ("first", "starts", "pixels"):
-        np.testing.assert_array_equal(getattr(cut.areas, name), getattr(whole.areas, name))
-    assert added_up(cut.overlaps) == added_up(whole.overlaps)
-
-
-def added_up(overlaps):
-    sums = {}
-    for section, one, two, area, total in overlaps.tolist():
-        before = sums.get((section, one, two), (0, 0))
-        sums[section, one, two] = (before[0] + area, before[1] + total)
-    return sums
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,7 @@ import pytest
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from emseg.decoding.distance_fragments import SectionRules, section_fragments
-from emseg.errors import UserError
+from emseg.decoding.agglomeration.distance_fragments import SectionRules, section_fragments
 from emseg.kernels.section_watershed import grow_seeds
 from reference.section_fragments import seeded_watershed
 
@@ -117,13 +116,3 @@ def test_growing_from_given_seeds_is_that_of_the_slow_queue_with_ties_too(seed: 
     grown = labels.astype(np.uint32)
     grow_seeds(heights, grown)
     np.testing.assert_array_equal(grown, expected)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("boundary_threshold", 1.5), ("boundary_weight", -0.1), ("seed_sigma", -1.0)]
-    + [("weight_sigma", np.inf), ("min_fragment_size", -1)],
-)
-def test_illegal_settings_are_named(name: str, value: float) -> None:
-    with pytest.raises(UserError, match=f"decoding.{name} is {value}"):
-        SectionRules(**SSNS | {name: value})

@@ -1,19 +1,12 @@
 import numpy as np
-import pytest
 
 from decoding.test_multicut import FACTS, RULES, UNITS, cells
+from emseg.decoding.agglomeration.supervoxels import given_supervoxels
 from emseg.decoding.edges import axis_edges
-from emseg.decoding.lifted_multicut import (
-    SWEEP,
-    LongEdge,
-    lifted_multicut,
-    lifted_multicut_sweep,
-    links,
-)
-from emseg.decoding.multicut import multicut
-from emseg.decoding.supervoxels import given_supervoxels
-from emseg.errors import UserError
-from emseg.kernels.affinity import affinities, erode_labels, shift_edges
+from emseg.decoding.lifted_multicut import lifted_multicut
+from emseg.decoding.multicut import links, multicut
+from emseg.decoding.ranges import LongEdge
+from emseg.kernels.affinity import affinities, erode_labels
 from emseg.kernels.region_edges import SUM_UNIT
 from reference.multicut import distant_contacts
 
@@ -75,57 +68,3 @@ def test_a_gap_in_the_nearest_affinities_is_bridged_and_a_leak_is_closed():
     labels = lifted_multicut(prediction, **facts)
     assert labels.max() == 2
     assert len(np.unique(np.stack([labels, truth])[:, apart > 0], axis=1).T) == 2
-
-
-def test_edge_sides_and_dtypes_make_no_difference():
-    steps = np.rint(noisy(1) * 255).astype(np.uint8)
-    wanted = lifted_multicut(steps, **RULES, **SIX)
-    moved = shift_edges(steps, offsets=LONG, from_side="destination", to_side="source")
-    other = lifted_multicut(moved, **RULES, offsets=LONG, edge_side="source")
-    np.testing.assert_array_equal(other, wanted)
-    as_floats = steps.astype(np.float32) / np.float32(255)
-    np.testing.assert_array_equal(lifted_multicut(as_floats, **RULES, **SIX), wanted)
-    halves = noisy(1).astype(np.float16)
-    halves[halves == 0] = -0.0
-    one, two = (lifted_multicut(a, **RULES, **SIX) for a in (halves, halves.astype(np.float32)))
-    np.testing.assert_array_equal(one, two)
-
-
-def test_a_sweep_and_shared_fragments_are_each_call_by_itself():
-    prediction, weights = noisy(2), {"lifted_weight": 2.0}
-    found = list(lifted_multicut_sweep(prediction, beta=[0.6, 0.3], **weights, **RULES, **SIX))
-    assert [beta for beta, _ in found] == [0.3, 0.6]
-    labels, graph = SWEEP.sharing.fragments(prediction, **RULES, **SIX)
-    assert graph.nbytes > 0 and SWEEP.sharing.key(RULES) == SWEEP.sharing.key(RULES | weights)
-    for beta, own in found:
-        alone = lifted_multicut(prediction, beta=beta, **weights, **RULES, **SIX)
-        np.testing.assert_array_equal(own, alone)
-        [(_, table)] = SWEEP.sharing.tables(graph, beta=[beta], **weights, **RULES)
-        np.testing.assert_array_equal(table[labels], alone)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"lifted_weight": -1.0}, "decoding.lifted_weight is -1.0; it is 0 or more"),
-        ({"lifted_weight": np.inf}, "decoding.lifted_weight is inf"),
-        ({"beta": 1.5}, "decoding.beta is 1.5"),
-        ({"offsets": [*UNITS, *UNITS]}, "axis 0 .* have 2"),
-        ({"offsets": [(2, 0, 1), *LONG[1:3], (3, 0, 1), *LONG[4:]]}, "axis 0 .* have 0"),
-    ],
-)
-def test_mistakes_are_named(changes, message):
-    with pytest.raises(UserError, match=message):
-        lifted_multicut(noisy(0), **SIX | changes)
-
-
-def test_nearest_neighbours_alone_are_refused_and_a_target_named():
-    with pytest.raises(UserError, match="lifted_multicut needs .* longer .*target=aff6_long"):
-        lifted_multicut(noisy(0)[:3], **FACTS)
-
-
-def test_logits_of_long_channels_are_refused_too():
-    prediction = noisy(0)
-    prediction[5, 0, 0, 0] = -1
-    with pytest.raises(UserError, match="probabilities"):
-        lifted_multicut(prediction, **SIX)

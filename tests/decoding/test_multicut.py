@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from emseg.decoding.cut_costs import cut_costs, cut_energy, segment_table
 from emseg.decoding.cut_solvers import solve
-from emseg.decoding.multicut import SWEEP, multicut, multicut_sweep
+from emseg.decoding.multicut import Multicut, multicut
 from emseg.errors import UserError
-from emseg.kernels.affinity import affinities, erode_labels, shift_edges
+from emseg.kernels.affinity import affinities, erode_labels
 from emseg.kernels.region_edges import EDGE, SUM_UNIT
 from reference.multicut import energy, hang_together, least_energy
 
@@ -128,74 +128,12 @@ def noisy(seed: int = 0, shape: tuple[int, int, int] = (4, 48, 52)) -> np.ndarra
 RULES = {"min_fragment_size": 20, "weight_sigma": 1.0}
 
 
-def test_a_sweep_is_each_beta_by_itself_and_larger_ones_cut_more():
-    prediction = noisy()
-    found = list(multicut_sweep(prediction, beta=[0.9, 0.05, 0.5, 0.05], **RULES, **FACTS))
-    assert [beta for beta, _ in found] == [0.05, 0.5, 0.9]
-    for beta, labels in found:
-        np.testing.assert_array_equal(labels, multicut(prediction, beta=beta, **RULES, **FACTS))
+def test_larger_betas_cut_more_and_segments_are_numbered_by_first_voxels():
+    found = dict(Multicut(**RULES).sweep(noisy(), [0.05, 0.5, 0.9], **FACTS))
+    for labels in found.values():
         _, first = np.unique(labels, return_index=True)
         assert (np.diff(first) > 0).all() and labels.min() == 1
-    counts = [labels.max() for _, labels in found]
-    assert counts[0] < counts[1] < counts[2]
-
-
-def test_trials_that_share_fragments_get_the_same_labels():
-    prediction, sharing = noisy(1), SWEEP.sharing
-    labels, graph = sharing.fragments(prediction, **RULES, solver="greedy_additive", **FACTS)
-    assert graph.nbytes > 0
-    for solver in NAMES:
-        [(_, table)] = sharing.tables(graph, beta=[0.4], **RULES, solver=solver)
-        wanted = multicut(prediction, beta=0.4, solver=solver, **RULES, **FACTS)
-        np.testing.assert_array_equal(table[labels], wanted)
-    key = sharing.key(RULES)
-    assert key == sharing.key(RULES | {"solver": "greedy_additive"})
-    assert key != sharing.key(RULES | {"seed_sigma": 1.0}) and hash(key) == hash(sharing.key(RULES))
-
-
-def test_edge_sides_channel_orders_and_dtypes_make_no_difference():
-    steps = np.rint(noisy(2) * 255).astype(np.uint8)
-    wanted = multicut(steps, **RULES, **FACTS)
-    as_floats = steps.astype(np.float32) / np.float32(255)
-    np.testing.assert_array_equal(multicut(as_floats, **RULES, **FACTS), wanted)
-    moved = shift_edges(steps, offsets=UNITS, from_side="destination", to_side="source")
-    np.testing.assert_array_equal(
-        multicut(moved[::-1], **RULES, offsets=UNITS[::-1], edge_side="source"), wanted
-    )
-    flipped = [tuple(-step for step in offset) for offset in UNITS]
-    np.testing.assert_array_equal(
-        multicut(steps, **RULES, offsets=flipped, edge_side="source"), wanted
-    )
-    halves = noisy(2).astype(np.float16)
-    halves[halves == 0] = -0.0
-    np.testing.assert_array_equal(
-        multicut(halves, **RULES, **FACTS), multicut(halves.astype(np.float32), **RULES, **FACTS)
-    )
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"beta": 0.0}, "decoding.beta is 0.0; it lies between 0 and 1"),
-        ({"beta": 1.0}, "decoding.beta is 1.0"),
-        ({"beta": math.nan}, "decoding.beta is nan"),
-        ({"solver": "kernigan_lin"}, "did you mean 'kernighan_lin'"),
-        ({"seed_sigma": -1.0}, "decoding.seed_sigma is -1.0"),
-        ({"offsets": [(1, 0, 0), (0, 1, 0), (0, 1, 1)]}, "one channel along each axis"),
-        ({"offsets": UNITS[:2]}, "3 channels, its offsets are 2"),
-    ],
-)
-def test_mistakes_are_named(changes, message):
-    with pytest.raises(UserError, match=message):
-        multicut(noisy(), **FACTS | changes)
-
-
-def test_logits_and_nan_are_refused():
-    for bad in (-2.0, 3.0, np.nan):
-        prediction = noisy()
-        prediction[2, 1, 3, 4] = bad
-        with pytest.raises(UserError, match="probabilities in"):
-            multicut(prediction, **FACTS)
+    assert found[0.05].max() < found[0.5].max() < found[0.9].max()
 
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch):

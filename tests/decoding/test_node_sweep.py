@@ -6,14 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emseg.decoding import sweep_of
-from emseg.decoding.affinity_cc import affinity_cc
-from emseg.errors import UserError
+from emseg.decoding.affinity_cc import AffinityCC, affinity_cc
 from emseg.evaluation.erl import nerl
 from emseg.volumes.skeletons import Skeletons
 
 UNITS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
-NODES = sweep_of(affinity_cc).nodes
 THRESHOLDS = [-0.0, 0.0, 0.25, 0.4, 0.5, 0.50001, 128 / 255, 0.7, 0.75, 0.9, 1.0]
 
 
@@ -62,17 +59,17 @@ def test_every_threshold_has_the_partition_and_the_score_of_its_labels(
     rng = np.random.default_rng(seed)
     prediction = drawn(seed, shape, dtype, levels)
     offsets = [tuple(sign * s for s in UNITS[a]) for a, sign in zip(order, signs, strict=True)]
-    facts = {"offsets": offsets, "edge_side": edge_side}
+    facts, mask = {"offsets": offsets, "edge_side": edge_side}, {}
     if excluded is not None:
         path = tmp_path_factory.getbasetemp() / "mask_of_nodes.h5"
         with h5py.File(path, "w") as file:
             file["main"] = (rng.random(shape) >= excluded).astype(np.uint8)
-        facts["affinity_mask_path"] = f"{path}:main"
+        mask["affinity_mask_path"] = f"{path}:main"
     skeletons = random_skeletons(rng, shape, 40)
-    found = list(NODES(prediction, skeletons.voxels, threshold=thresholds, **facts))
+    found = list(AffinityCC(**mask).nodes(prediction, skeletons.voxels, thresholds, **facts))
     assert [threshold for threshold, _ in found] == sorted(set(thresholds))
     for threshold, segments in found:
-        labels = affinity_cc(prediction, threshold=threshold, **facts)
+        labels = affinity_cc(prediction, threshold=threshold, **mask, **facts)
         assert_same_partition(segments, labels[tuple(skeletons.voxels.T)])
         scores = nerl(None, None, skeletons=skeletons, node_segments=segments)
         assert scores == pytest.approx(nerl(labels, None, skeletons=skeletons), abs=1e-12)
@@ -82,27 +79,9 @@ def test_a_row_falls_apart_as_the_threshold_rises():
     prediction = np.zeros((3, 1, 1, 6), np.float16)
     prediction[2, 0, 0, [0, 1, 3, 5]] = [0.6, 0.9, 0.8, 0.7]
     voxels = np.array([[0, 0, x] for x in range(6)])
-    found = NODES(
-        prediction, voxels, threshold=[0.75, 0.5, 0.85], offsets=UNITS, edge_side="source"
+    found = AffinityCC().nodes(
+        prediction, voxels, [0.75, 0.5, 0.85], offsets=UNITS, edge_side="source"
     )
     wanted = {0.5: [1, 1, 1, 4, 4, 6], 0.75: [0, 2, 2, 4, 4, 0], 0.85: [0, 2, 2, 0, 0, 0]}
     for threshold, segments in found:
         assert_same_partition(segments, np.array(wanted[threshold]))
-
-
-@pytest.mark.parametrize(
-    ("values", "threshold", "words"),
-    [(2.0, 0.5, "logits"), (0.5, 1.5, "decoding.threshold"), (0.5, -0.5, "decoding.threshold")],
-)
-def test_what_the_decoder_refuses_is_refused(values, threshold, words):
-    prediction = np.full((3, 2, 2, 2), values, np.float32)
-    with pytest.raises(UserError, match=words):
-        list(
-            NODES(
-                prediction,
-                np.zeros((1, 3), int),
-                threshold=[0.5, threshold],
-                offsets=UNITS,
-                edge_side="source",
-            )
-        )

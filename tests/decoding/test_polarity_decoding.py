@@ -6,7 +6,6 @@ from hypothesis.extra.numpy import arrays
 
 from emseg.data.polarity import Polarity
 from emseg.decoding.polarity import polarity
-from emseg.errors import UserError
 from emseg.synthetic import layouts
 from emseg.volumes import open_volume
 from reference.polarity import directed_synapses
@@ -75,27 +74,6 @@ def test_a_region_too_far_from_a_partner_is_dropped():
     assert decoded(*rows, max_distance=23.9) == ["..211", "..211", ".....", "....."]
 
 
-def test_a_contact_is_an_area_and_no_count_of_faces():
-    # The post meets one pre in two faces between sections, of 8 x 8 nm, the other in one of 30 x 8.
-    drawn = np.array([list("aa..."), list("bbbba")])[:, np.newaxis]
-    prediction = np.stack([drawn == "a", drawn == "b"]).astype(np.float32)
-    labels = polarity(prediction, dust_remove_size=1, voxel_size=(30, 8, 8))
-    assert labels.tolist() == [[[0, 0, 0, 0, 0]], [[2, 2, 2, 2, 1]]]
-
-
-def test_corners_hold_a_region_together():
-    assert decoded("a...", ".ab.", "...b") == ["1...", ".12.", "...2"]
-
-
-def test_the_nearest_goes_first():
-    assert decoded("b..a.b") == ["...1.2"]
-
-
-def test_regions_round_each_other_are_near():
-    rows = ("bbbbbbbbb", "b........", "b..aaaaaa")
-    assert decoded(*rows, max_distance=16.0) == ["222222222", "2........", "2..111111"]
-
-
 def test_the_first_of_equals_goes_first():
     assert decoded("a.b.a") == ["1.2.."]
     assert decoded("b.a.b") == ["2.1.."]
@@ -126,26 +104,3 @@ def test_the_truth_decodes_to_itself(dtype, tmp_path, monkeypatch):
     by_first[1 + np.argsort(first[1:])] = np.arange(1, len(synapses))
     wanted = 2 * by_first[(labels + 1) // 2] - (labels % 2 == 1)
     np.testing.assert_array_equal(found, wanted)
-
-
-@pytest.mark.parametrize(
-    ("channels", "settings", "told"),
-    [
-        (1, {}, "the prediction has 1"),
-        (4, {}, "the prediction has 4"),
-        (2, {"threshold": 1.5}, "decoding.threshold is 1.5"),
-        (2, {"max_distance": -1.0}, "decoding.max_distance is -1.0"),
-        (2, {"max_distance": float("inf")}, "decoding.max_distance is inf"),
-        (3, {"dust_remove_size": -1}, "decoding.dust_remove_size is -1"),
-    ],
-)
-def test_what_it_cannot_do_is_one_line(channels, settings, told):
-    prediction = np.zeros((channels, 2, 2, 2), np.float32)
-    with pytest.raises(UserError, match=told):
-        polarity(prediction, voxel_size=(1, 1, 1), **settings)
-
-
-@pytest.mark.parametrize("value", [-1, 2, float("nan")])
-def test_logits_are_refused(value):
-    with pytest.raises(UserError, match="not logits"):
-        polarity(np.full((2, 2, 2, 2), value, np.float32), voxel_size=(1, 1, 1))

@@ -2,11 +2,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from emseg.blocks.store import MemoryStore
-from emseg.decoding.agglomerate import SWEEP, agglomerate, agglomerate_blocks, agglomerate_sweep
-from emseg.errors import UserError
+from emseg.decoding.agglomerate import Agglomerate, agglomerate
 from emseg.kernels.affinity import affinities, erode_labels
-from emseg.volumes import from_array
 from reference.section_fragments import fragments_by_section
 
 UNITS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
@@ -53,57 +50,16 @@ def test_true_affinities_come_back_as_the_cells_they_are_of() -> None:
 @pytest.mark.parametrize(("merge_function", "differing"), [("mean", 0), ("hist_quant_50", 0.02)])
 def test_waterz_merges_the_same_fragments_alike(merge_function: str, differing: float) -> None:
     # Histograms tie often, and ties are taken in another order.
-    arguments = {"fragments": "sections", "merge_function": merge_function, **FACTS}
     prediction = smooth(3, (3, 32, 48))
     ours, theirs = (
-        dict(agglomerate_sweep(prediction, thresholds=[0.0, 0.45], backend=name, **arguments))
+        dict(
+            Agglomerate(fragments="sections", merge_function=merge_function, backend=name).sweep(
+                prediction, [0.0, 0.45], **FACTS
+            )
+        )
         for name in ("numba", "waterz")
     )
     np.testing.assert_array_equal(ours[0.0], theirs[0.0])
     assert 5 < ours[0.45].max() < ours[0.0].max() - 5
     pairs = len(np.unique(np.stack([ours[0.45], theirs[0.45]]).reshape(2, -1), axis=1).T)
     assert pairs <= (1 + differing) * max(ours[0.45].max(), theirs[0.45].max())
-
-
-def test_a_sweep_and_blocks_that_cut_sections_share_nothing_wrong() -> None:
-    prediction = smooth(4)
-    found = dict(agglomerate_sweep(prediction, thresholds=SWEPT, **DBMIM, **FACTS))
-    assert len({labels.max() for labels in found.values()}) > 1
-    for block_shape in ((2, 40, 60), (1, 40, 60), (3, 17, 23)):
-        store = MemoryStore(prediction.shape[1:])
-        volume = from_array(prediction, axes="czyx")
-        parts = agglomerate_blocks(
-            volume, thresholds=0.45, store=store, block_shape=block_shape, **DBMIM, **FACTS
-        )
-        for block, labels in parts:
-            np.testing.assert_array_equal(labels, found[0.45][block.slices])
-
-
-def test_trials_share_fragments_of_sections_whatever_the_aff_threshold() -> None:
-    key = SWEEP.sharing.key
-    one = key({"fragments": "sections", "aff_threshold": (0.1, 0.9)})
-    assert one == key({"fragments": "sections", "aff_threshold": (0.2, 0.9)})
-    assert one != key({"aff_threshold": (0.1, 0.9)})
-    assert one != key({"fragments": "sections", "merge_function": "hist_quant_50"})
-
-
-@pytest.mark.parametrize("bad", [-0.5, 1.5, np.nan])
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_what_is_no_probability_is_refused(bad: float, dtype: type) -> None:
-    prediction = smooth(5, (2, 5, 6)).astype(dtype)
-    prediction[1, 1, 3, 3] = bad
-    with pytest.raises(UserError, match="probabilities"):
-        agglomerate(prediction, fragments="sections", **FACTS)
-
-
-def test_minus_zero_is_zero() -> None:
-    prediction = np.round(smooth(7, (2, 12, 14)) * 4).astype(np.float16) / 4
-    assert (prediction == 0).any()
-    negative = np.where(prediction == 0, np.float16(-0.0), prediction)
-    one, two = (agglomerate(array, **DBMIM, **FACTS) for array in (prediction, negative))
-    np.testing.assert_array_equal(one, two)
-
-
-def test_another_kind_of_fragments_is_refused() -> None:
-    with pytest.raises(UserError, match="fragments.*sections"):
-        agglomerate(smooth(6), fragments="section", **FACTS)

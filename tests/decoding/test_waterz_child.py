@@ -11,10 +11,10 @@ from hypothesis.extra.numpy import arrays
 from waterz import agglomerate
 from waterz._agglomerate import _load_prebuilt
 
-from emseg.blocks.capture import output_to
 from emseg.blocks.child import ChildWorker
-from emseg.decoding import waterz_child
-from emseg.decoding.waterz_child import waterz_partitions
+from emseg.blocks.serving import output_to
+from emseg.decoding.agglomeration import waterz_child
+from emseg.decoding.agglomeration.waterz_child import waterz_partitions
 from emseg.errors import UserError
 from reference.components import numbered
 
@@ -123,14 +123,6 @@ def test_given_fragments_keep_their_numbers():
     np.testing.assert_array_equal(same, roots)
 
 
-@pytest.mark.parametrize("value", [0, 1])
-def test_a_volume_of_nothing_or_of_one_fragment(value):
-    affinities = np.full((3, 2, 3, 4), value, np.float32)
-    fragments, [(_, roots)] = waterz_partitions(affinities, [0.5], **FACTS)
-    assert (fragments == value).all()
-    np.testing.assert_array_equal(roots, np.arange(value + 1))
-
-
 def test_more_time_than_the_limit(temporary):
     words = r"decoding.time_limit, 0\.3 s; .*aff_threshold.*decoding.backend=numba"
     with pytest.raises(UserError, match=words):
@@ -160,14 +152,6 @@ def test_more_memory_than_the_limit(megabytes, temporary, capfd):
             memory_limit=limit,
         )
     assert capfd.readouterr() == ("", "")
-
-
-def test_memory_enough_changes_nothing():
-    affinities = noise((4, 8, 8))
-    expected = waterz_partitions(affinities, [0.5], **FACTS)
-    found = waterz_partitions(affinities, [0.5], time_limit=60, memory_limit=100 * 2**20, **FACTS)
-    np.testing.assert_array_equal(found[0], expected[0])
-    np.testing.assert_array_equal(found[1][0][1], expected[1][0][1])
 
 
 def end_by_signal(folder, thresholds, aff_threshold, scoring_function, discretize_queue):
@@ -214,12 +198,7 @@ def test_every_merge_function_is_compiled(queue):
         assert _load_prebuilt(function, queue), name
 
 
-def test_arguments_out_of_range_are_refused():
-    words = "'aff84_his256' in decoding.merge_function.*did you mean 'aff85_his256'"
-    with pytest.raises(UserError, match=words):
-        waterz_partitions(
-            noise((2, 2, 2)), [0.5], merge_function="aff84_his256", aff_threshold=(0.1, 0.9)
-        )
+def test_thresholds_must_ascend():
     for thresholds in ([0.5, 0.4], [0.5, 0.5]):
         with pytest.raises(ValueError, match="do not ascend"):
             waterz_partitions(noise((2, 2, 2)), thresholds, **FACTS)

@@ -9,7 +9,7 @@ from torch import nn
 
 from emseg.config import build
 from emseg.config.choices import compose_choices, conf_folder, list_groups
-from emseg.config.constructed import without_values
+from emseg.config.trial_build import without_values
 from emseg.errors import UserError
 from emseg.inference.window_choice import (
     GROWTH,

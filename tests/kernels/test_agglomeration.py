@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from emseg.decoding.waterz_child import waterz_partitions
+from emseg.decoding.agglomeration.waterz_child import waterz_partitions
 from emseg.kernels.agglomeration import mean_scores, merge_regions, quantile_scores, roots_below
 from emseg.kernels.region_edges import EDGE, find_edges
 from reference.agglomeration import bin_of, merges, quantile_of, samples_of, score_of, whole

@@ -16,7 +16,7 @@ from emseg.evaluation.voi import voi
 from emseg.stages import study
 from emseg.stages import trial as stage
 from emseg.stages.decode import decode
-from emseg.stages.decode_job import DecodeJob, decode_facts, labels_by_value, labels_of
+from emseg.stages.decode_job import DecodeJob, decode_facts, labels_of
 from emseg.stages.sources import open_sources
 from emseg.stages.trial import Task, score_curve
 from emseg.stages.value_cache import ValueCache
@@ -79,13 +79,6 @@ def test_blocks_are_calibrated_alike(logits):
         decoded[memory] = open_volume(path)[...]
     np.testing.assert_array_equal(decoded[None], decoded[LITTLE])
     assert decoded[None].max() > 10
-
-
-def test_a_sweep_is_calibrated_alike(logits):
-    swept = dict(labels_by_value(job(AGGLOMERATE, biases=BIASES), "thresholds", [0.2, 0.5]))
-    for value, labels in swept.items():
-        alone = labels_of(job(AGGLOMERATE, biases=BIASES, thresholds=value))
-        np.testing.assert_array_equal(labels, alone)
 
 
 def test_another_calibration_is_another_segmentation(logits):

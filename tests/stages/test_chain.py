@@ -277,3 +277,23 @@ def test_the_content_covers_place_and_voxels_whatever_the_format(tmp_path):
     assert len(hashes) == 5
     write(tmp_path / "c.h5", array[0])
     assert content_now(tmp_path / "c.h5") is None
+
+
+# The hash that the versions before `element_size_um` was a voxel size stored for this volume.
+EARLIER = "239d72e829535c5e41ed75b1b180a05f18b8b3eb1f9669462274d7134297c965"
+
+
+@pytest.mark.parametrize("changed", [None, "voxel", "unit"])
+def test_a_hash_of_earlier_versions_is_still_that_of_the_content(tmp_path, changed):
+    path = tmp_path / "a.h5"
+    facts = {"kind": "segmentation", "fingerprint": "f"}
+    array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    write_volume(path, array, axes="zyx", voxel_size=(30, 6, 6), attributes=facts)
+    with h5py.File(path, "r+") as file:
+        stored = file["main"].attrs
+        stored["content"] = json.dumps(json.loads(stored["content"]) | {"sha256": EARLIER})
+        if changed == "voxel":
+            file["main"][0, 0, 0] = 1
+        if changed == "unit":
+            stored["unit"] = "nm"
+    assert (content_now(path) == EARLIER) == (changed is None)

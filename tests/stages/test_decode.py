@@ -9,7 +9,7 @@ import pytest
 from emseg.decoding.affinity_cc import affinity_cc
 from emseg.errors import UserError
 from emseg.stages import decode as stage
-from emseg.stages.channels import asked_facts, nearest_channels
+from emseg.stages.channels import Channels, nearest_channels
 from emseg.stages.decode import decode
 from emseg.stages.decode_job import DecodeJob, labels_by_value, labels_of
 from emseg.volumes import Volume, open_volume, read_attributes, write_volume
@@ -128,7 +128,7 @@ def test_verify_looks_into_the_files_that_a_decoder_reads(prediction, monkeypatc
         ({"format_version": None}, None, "was not written by emseg and does not say"),
         ({"kind": "segmentation"}, None, "is a segmentation, not a prediction"),
         ({}, [0, 1, 4], "select_channel: 4 is no channel of .* (0 to 3"),
-        ({"edge_side": None}, None, "has no edge_side, which affinity_cc needs"),
+        ({"edge_side": None}, None, "has no edge_side, which the decoder needs"),
     ],
 )
 def test_refused_predictions(prediction, changed, select, told):
@@ -144,16 +144,11 @@ def test_a_decoder_gets_the_facts_that_it_names():
     def decoder(prediction, *, offsets, voxel_size=None):
         return prediction
 
-    asked = asked_facts(partial(decoder), FACTS, [3, 1], voxel_size=None, where="here")
-    assert asked == {"offsets": [(0, 0, 3), (0, 1, 0)], "voxel_size": None}
+    about = Channels(**{key: FACTS[key] for key in ("channels", "offsets", "edge_side")})
+    asked = about.facts_for(partial(decoder), [3, 1], voxel_size=None, where="here")
+    assert asked == {"offsets": [[0, 0, 3], [0, 1, 0]], "voxel_size": None}
 
 
-def test_a_sweep_gives_what_single_decodes_give(prediction):
-    values = np.array([0.3, 0.5, 0.7])
-    leaf = {"_target_": "emseg.decoding.affinity_cc.affinity_cc", "threshold": 0.9}
-    swept = dict(labels_by_value(DecodeJob(prediction, leaf, None), "threshold", values.tolist()))
-    for value in values:
-        job = DecodeJob(prediction, leaf | {"threshold": float(value)}, None)
-        assert np.array_equal(swept[value], labels_of(job))
+def test_a_setting_that_cannot_be_swept_is_named(prediction):
     with pytest.raises(UserError, match="affinity_cc cannot sweep over 'affinity_mask_path'"):
-        next(labels_by_value(DecodeJob(prediction, leaf, None), "affinity_mask_path", [0.5]))
+        next(labels_by_value(DecodeJob(prediction, LEAF, None), "affinity_mask_path", [0.5]))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emseg.decoding import supervoxels
+from emseg.decoding.agglomeration import supervoxels
 from emseg.errors import UserError
 from emseg.runs.folder_store import FolderStore
 from emseg.stages import decode as stage

@@ -7,12 +7,12 @@ import h5py
 import numpy as np
 import pytest
 
-from emseg.cli import main
 from emseg.config import load
 from emseg.config.choices import tutorials_folder
 from emseg.config.schema import Root
 from emseg.synthetic import layouts
 from emseg.volumes import open_volume
+from stages.tiny_tutorial import SmallTutorial
 
 FOLDER = tutorials_folder() / "neuron_nisb"
 SMALL = (
@@ -111,43 +111,33 @@ def cubes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def trained(name: str) -> str:
-    assert main(["--config", str(FOLDER / f"{name}.yaml"), *SMALL, *SHORT]) == 0
-    (checkpoint,) = Path("outputs", f"nisb_{name}").glob("*/checkpoints/last.ckpt")
-    return str(checkpoint)
-
-
-def results_of(name: str, checkpoint: str, *words: str) -> Path:
-    config = ["--config", str(FOLDER / f"{name}.yaml"), "--mode", "test"]
-    assert main([*config, "--checkpoint", checkpoint, *SMALL, *words]) == 0
-    return next(Path(checkpoint).parents[1].glob("results_step=*"))
+def sibling(name: str) -> SmallTutorial:
+    return SmallTutorial(FOLDER / f"{name}.yaml", (*SMALL, *SHORT))
 
 
 def test_heads_are_learned_apart_and_saved_whole(
     cubes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(cubes)
-    results = results_of("base_banis_v2", trained("base_banis_v2"), "decoding.threshold=0.5")
-    prediction = open_volume(results / "test_im_prediction.h5")
+    v2 = sibling("base_banis_v2")
+    assert v2.emseg("train") == v2.emseg("test", "decoding.threshold=0.5") == 0
+    prediction = open_volume(v2.results / "test_im_prediction.h5")
     assert (prediction.channels, prediction.dtype) == (7, np.float16)
     assert prediction.attributes["heads"] == {"aff": [0, 6], "sdt": [6, 7]}
-    assert open_volume(results / "test_im_segmentation.h5").attributes["select_channel"] == [
-        0,
-        1,
-        2,
-    ]
-    assert (results / "metrics.json").is_file()
+    segmentation = open_volume(v2.results / "test_im_segmentation.h5")
+    assert segmentation.attributes["select_channel"] == [0, 1, 2]
+    assert (v2.results / "metrics.json").is_file()
 
 
 def test_a_crop_is_scored_by_its_labels_and_a_chunk_not_at_all(
-    cubes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cubes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(cubes)
-    checkpoint = trained("base_banis_crop")
-    results = results_of("base_banis_crop", checkpoint)
-    assert open_volume(results / "test_im_segmentation.h5").shape == (40, 36, 32)
-    assert "adapted_rand" in (results / "metrics.json").read_text()
-    (results / "metrics.json").unlink()
-    results_of("base_banis_chunk", checkpoint)
-    assert open_volume(results / "test_im_segmentation.h5").shape == (48, 48, 40)
-    assert not (results / "metrics.json").exists()
+    crop, chunk = sibling("base_banis_crop"), sibling("base_banis_chunk")
+    assert crop.emseg("train") == crop.emseg("test") == 0
+    assert open_volume(crop.results / "test_im_segmentation.h5").shape == (40, 36, 32)
+    assert "adapted_rand" in (crop.results / "metrics.json").read_text()
+    (crop.results / "metrics.json").unlink()
+    assert chunk.emseg("test", "--checkpoint", str(crop.checkpoint)) == 0
+    assert open_volume(crop.results / "test_im_segmentation.h5").shape == (48, 48, 40)
+    assert not (crop.results / "metrics.json").exists()

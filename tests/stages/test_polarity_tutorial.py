@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,8 @@ from emseg.config.choices import tutorials_folder
 from emseg.data.polarity import Polarity
 from emseg.synthetic import layouts
 from emseg.volumes import open_volume, write_volume
+from stages.tiny_tutorial import SmallTutorial
 
-TUTORIAL = str(tutorials_folder() / "syn_polarity.yaml")
 SHAPE = (12, 96, 96)
 SMALL = (
     "system=cpu",
@@ -38,20 +37,6 @@ SMALL = (
 )
 
 
-@dataclass(frozen=True)
-class Trained:
-    checkpoint: Path
-
-    @property
-    def results(self) -> Path:
-        return self.checkpoint.parents[1] / "results_step=2"
-
-    def emseg(self, mode: str, *words: str) -> int:
-        """The exit code of a command line that goes on from the checkpoint."""
-        given = ["--config", TUTORIAL, "--mode", mode, "--checkpoint", str(self.checkpoint)]
-        return main([*given, *SMALL, *words])
-
-
 def scores_in(folder: Path) -> dict[str, float]:
     """Those of the only record in metrics.json."""
     (record,) = json.loads((folder / "metrics.json").read_text())["records"].values()
@@ -60,19 +45,19 @@ def scores_in(folder: Path) -> dict[str, float]:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallTutorial]:
     folder = tmp_path_factory.mktemp("polarity")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setitem(layouts.SHAPES, "polarity", SHAPE)
         patch.setattr(layouts, "POLARITY_SYNAPSES", 16.0)
         assert main(["synth", "polarity", "datasets/polarity"]) == 0
-        assert main(["--config", TUTORIAL, *SMALL]) == 0
-        (last,) = folder.glob("outputs/rsunet_polarity/*/checkpoints/last.ckpt")
-        yield Trained(last)
+        tutorial = SmallTutorial(tutorials_folder() / "syn_polarity.yaml", SMALL)
+        assert tutorial.emseg("train") == 0
+        yield tutorial
 
 
-def test_a_test_goes_from_three_probabilities_to_scores(trained: Trained) -> None:
+def test_a_test_goes_from_three_probabilities_to_scores(trained: SmallTutorial) -> None:
     assert trained.emseg("test") == 0
     predicted = open_volume(trained.results / "test_im_prediction.h5")
     assert predicted.attributes["channels"] == ["pre", "post", "synapse"]
@@ -88,28 +73,27 @@ def test_a_test_goes_from_three_probabilities_to_scores(trained: Trained) -> Non
     assert (trained.results / "overview.png").is_file()
 
 
-def test_stages_by_themselves_and_the_checks_work_too(trained: Trained) -> None:
+def test_stages_by_themselves_and_the_checks_work_too(trained: SmallTutorial) -> None:
     for mode in ("infer", "decode", "evaluate"):
         assert trained.emseg(mode) == 0, mode
     for mode in ("test", "tune"):
         assert trained.emseg(mode, "--check") == 0, mode
-    assert trained.emseg("train", "--check", "optimization.max_steps=3") == 0
+    given = ["--check", "optimization.max_steps=3", "--checkpoint", str(trained.checkpoint)]
+    assert trained.emseg("train", *given) == 0
 
 
-def test_the_decoder_is_tuned_for_direction_on_the_validation_volume(trained: Trained) -> None:
+def test_the_decoder_is_tuned_for_direction_on_the_validation_volume(
+    trained: SmallTutorial,
+) -> None:
     assert trained.emseg("tune") == 0
     tuned = trained.checkpoint.parents[1] / "tune"
-    assert trained.emseg("test", "--conf", str(tuned), f"decoding={_study(tuned)}") == 0
-
-
-def _study(folder: Path) -> str:
-    (choice,) = (folder / "decoding").glob("*.yaml")
-    return choice.stem
+    (choice,) = (tuned / "decoding").glob("*.yaml")
+    assert trained.emseg("test", "--conf", str(tuned), f"decoding={choice.stem}") == 0
 
 
 @pytest.mark.parametrize(("channels", "directed"), [([0, 1, 2], 1.0), ([1, 0, 2], 0.0)])
 def test_the_truth_as_prediction_is_found_whole_and_swapped_it_has_the_wrong_direction(
-    trained: Trained, channels: list[int], directed: float, tmp_path: Path
+    trained: SmallTutorial, channels: list[int], directed: float, tmp_path: Path
 ) -> None:
     assert trained.emseg("infer") == 0
     predicted = open_volume(trained.results / "test_im_prediction.h5")
@@ -123,9 +107,9 @@ def test_the_truth_as_prediction_is_found_whole_and_swapped_it_has_the_wrong_dir
         voxel_size=predicted.voxel_size,
         attributes=predicted.attributes,
     )
-    given = ["--config", TUTORIAL, *SMALL, "decoding.dust_remove_size=0"]
     for mode, kind in (("decode", "prediction"), ("evaluate", "segmentation")):
-        assert main([*given, "--mode", mode, "--input", f"{tmp_path}/test_im_{kind}.h5"]) == 0
+        given = ["--input", f"{tmp_path}/test_im_{kind}.h5", "decoding.dust_remove_size=0"]
+        assert trained.emseg(mode, *given) == 0
     assert {name: value for name, value in scores_in(tmp_path).items() if "f1" in name} == {
         "synapse_f1_0.3": 1.0,
         "synapse_f1_0.5": 1.0,

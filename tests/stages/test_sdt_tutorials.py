@@ -1,7 +1,6 @@
 """The SNEMI3D tutorials with several heads, cut down: from training to a score."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +9,12 @@ import tifffile
 import torch
 
 import emseg
-from emseg.cli import main
 from emseg.config.choices import tutorials_folder
 from emseg.data.target_facts import TargetFacts
 from emseg.data.targets import Affinity
 from emseg.training.checkpoints import read_checkpoint
 from emseg.volumes import open_volume, write_volume
-from stages.tiny_tutorial import cells
+from stages.tiny_tutorial import SmallTutorial, cells
 
 SHAPE = (12, 24, 24)
 OFFSETS = [[length * (axis == at) for axis in range(3)] for length in (1, 5, 9) for at in (2, 1, 0)]
@@ -51,28 +49,6 @@ SMALL = (
 )
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A tutorial trained for two steps in its folder."""
-
-    tutorial: str
-    folder: Path
-
-    @property
-    def checkpoint(self) -> Path:
-        (last,) = self.folder.glob("outputs/*/*/checkpoints/last.ckpt")
-        return last
-
-    def emseg(self, mode: str, *words: str) -> int:
-        """The exit code of a command line that goes on from the checkpoint."""
-        return main([*_given(self.tutorial, mode), "--checkpoint", str(self.checkpoint), *words])
-
-
-def _given(tutorial: str, mode: str) -> list[str]:
-    path = tutorials_folder() / "neuron_snemi" / f"{tutorial}.yaml"
-    return ["--config", str(path), "--mode", mode, *SMALL]
-
-
 @pytest.fixture(scope="module")
 def patch():
     with pytest.MonkeyPatch.context() as patch:
@@ -80,12 +56,13 @@ def patch():
 
 
 @pytest.fixture(scope="module", params=HEADS)
-def trained(request, tmp_path_factory, patch) -> Trained:
+def trained(request, tmp_path_factory, patch) -> SmallTutorial:
     folder = tmp_path_factory.mktemp(request.param)
     _write_volumes(folder / "datasets" / "SNEMI")
     patch.chdir(folder)
-    assert main(_given(request.param, "train")) == 0
-    return Trained(request.param, folder)
+    tutorial = SmallTutorial(tutorials_folder() / "neuron_snemi" / f"{request.param}.yaml", SMALL)
+    assert tutorial.emseg("train") == 0
+    return tutorial
 
 
 def _write_volumes(data: Path) -> None:
@@ -100,26 +77,24 @@ def _write_volumes(data: Path) -> None:
             write_volume(data / "test-labels.h5", labels, **place)
 
 
-def test_training_tells_its_heads_and_learns_what_they_weigh(trained):
+def test_training_stores_its_heads_and_learns_their_weights(trained):
     stored = read_checkpoint(trained.checkpoint)
-    assert stored["emseg"]["heads"] == HEADS[trained.tutorial]
+    assert stored["emseg"]["heads"] == HEADS[trained.name]
     assert stored["emseg"]["activations"] == ["sigmoid"] * 9 + ["tanh"]
     learned = {n: float(v) for n, v in stored["state_dict"].items() if n.startswith("loss.")}
-    assert list(learned) == [f"loss.log_variance.{name}" for name in HEADS[trained.tutorial]]
+    assert list(learned) == [f"loss.log_variance.{name}" for name in HEADS[trained.name]]
     assert all(learned.values())
     own = {name.split(".")[3] for name in stored["state_dict"] if name.startswith("net.heads.0")}
-    assert own == (
-        HEADS[trained.tutorial].keys() if "multitask" in trained.tutorial else {"0", "1"}
-    )
+    assert own == (HEADS[trained.name].keys() if "multitask" in trained.name else {"0", "1"})
 
 
 def test_a_test_goes_from_named_channels_to_scores(trained):
     assert trained.emseg("test") == 0
-    (results,) = trained.checkpoint.parents[1].glob("results_step=2")
+    results = trained.results
     predicted = open_volume(results / "test_im_prediction.h5")
     facts = predicted.attributes
     assert facts["offsets"] == [*OFFSETS, [0, 0, 0]] and facts["edge_side"] == "destination"
-    assert facts["heads"] == HEADS[trained.tutorial]
+    assert facts["heads"] == HEADS[trained.name]
     assert facts["activation"] == ["probability"] * 9 + ["distance"]
     assert facts["channels"][9] == "skeleton-distance"
     values = predicted[...]
@@ -127,7 +102,7 @@ def test_a_test_goes_from_named_channels_to_scores(trained):
     assert values[:9].min() >= 0 and values.max() <= 1 and -1 <= values[9].min() < 0
     segmentation = open_volume(results / "test_im_segmentation.h5")
     assert segmentation.shape == SHAPE
-    nearest = [2, 1, 0] if trained.tutorial == "neuron_snemi_sdt" else [0, 1, 2]
+    nearest = [2, 1, 0] if trained.name == "neuron_snemi_sdt" else [0, 1, 2]
     assert segmentation.attributes["select_channel"] == nearest
     assert "adapted_rand" in json.dumps(json.loads((results / "metrics.json").read_text()))
     assert (results / "overview.png").is_file()
@@ -136,7 +111,7 @@ def test_a_test_goes_from_named_channels_to_scores(trained):
 def test_a_notebook_has_the_heads_too(trained):
     raw = open_volume("datasets/SNEMI/test-input.tif")
     prediction = emseg.load_run(trained.checkpoint).predict(raw)
-    name, (first, stop) = next(iter(HEADS[trained.tutorial].items()))
+    name, (first, stop) = next(iter(HEADS[trained.name].items()))
     head = prediction.head(name)
     np.testing.assert_array_equal(head.values, prediction.values[first:stop])
     assert [list(offset) for offset in head.offsets] == OFFSETS[first:stop]
@@ -149,20 +124,19 @@ def test_a_notebook_has_the_heads_too(trained):
 def test_a_resumed_run_goes_on_with_what_was_learned(trained, tmp_path, monkeypatch):
     _write_volumes(tmp_path / "datasets" / "SNEMI")
     monkeypatch.chdir(tmp_path)
-    longer = ["optimization.max_steps=4"]
-    assert main([*_given(trained.tutorial, "train"), *longer]) == 0
-    (whole,) = tmp_path.glob("outputs/*/*/checkpoints/last.ckpt")
+    longer = "optimization.max_steps=4"
+    assert trained.emseg("train", longer) == 0
+    whole = trained.checkpoint
     (half,) = whole.parent.glob("step=2*.ckpt")
     states = [read_checkpoint(whole)["state_dict"]]
-    given = [*_given(trained.tutorial, "train"), *longer, "--checkpoint", str(half)]
-    assert main(given) == 0
+    assert trained.emseg("train", longer, "--checkpoint", str(half)) == 0
     states.append(read_checkpoint(whole)["state_dict"])
     torch.testing.assert_close(*states, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("trained", ["neuron_snemi_sdt_multitask"], indirect=True)
 @pytest.mark.parametrize(
-    ("mode", "words", "told"),
+    ("mode", "words", "says"),
     [
         ("test", ["inference.model.head=atf"], "unknown head of the target 'atf'"),
         ("train", ["inference.model.head=atf"], "inference.model.head"),
@@ -187,12 +161,12 @@ def test_a_resumed_run_goes_on_with_what_was_learned(trained, tmp_path, monkeypa
         ("train", ["model.deep_supervision=true"], "does not go with"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line(trained, mode, words, told, capsys):
+def test_what_does_not_fit_is_refused_in_one_line(trained, mode, words, says, capsys):
     capsys.readouterr()
-    assert trained.emseg(mode, *words) == 2
+    assert trained.emseg(mode, *words, "--checkpoint", str(trained.checkpoint)) == 2
     lines = capsys.readouterr().err.splitlines()
     wrong = [line for line in lines if "are dropped" not in line]
-    assert len(wrong) == 1 and told in wrong[0], lines
+    assert len(wrong) == 1 and says in wrong[0], lines
 
 
 def test_affinities_alone_say_nothing_of_heads():
@@ -204,5 +178,5 @@ def test_affinities_alone_say_nothing_of_heads():
 
 def test_check_stops_after_the_checks(trained, capsys):
     for mode in ("train", "test"):
-        assert main([*_given(trained.tutorial, mode), "--check"]) == 0
+        assert trained.emseg(mode, "--check") == 0
         assert "the config is valid" in capsys.readouterr().out

@@ -134,7 +134,7 @@ def test_before_the_first_step_nothing_is_saved(
     _signalled(monkeypatch, (patches, "PatchDataset"), 1, TERM)
     assert main(WORDS) == 143
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"emseg: stopped by SIGTERM: {stopping.KEPT}"
+    assert line == f"emseg: stopped by SIGTERM: {stopping.RESUMABLE}"
     assert not Path("outputs").exists()
 
 

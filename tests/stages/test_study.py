@@ -31,7 +31,7 @@ FACTS = {
     "step": 1,
 }
 BEHAVING = {"_target_": f"{TOYS}.behaving", "way": "well", "size": 0.5}
-LEVELLED = {"_target_": f"{TOYS}.levelled", "level": 0.5, "gain": 1.0}
+LEVELLED = {"_target_": f"{TOYS}.Levelled", "level": 0.5, "gain": 1.0}
 LEVELS = Space(low=0.1, high=0.5, step=0.1)
 GAINS = Space(low=0.5, high=2.0, step=0.25)
 

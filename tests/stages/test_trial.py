@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from emseg.config.schema import Space, Tune
 from emseg.config.schema_data import VolumeConfig
-from emseg.decoding.agglomerate import agglomerate
+from emseg.decoding.agglomerate import Agglomerate, agglomerate
 from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.evaluation.erl import nerl
 from emseg.evaluation.voi import voi
@@ -88,33 +88,29 @@ def test_scores_are_those_of_labels_written_down(task, parameters, key, metric):
 
 def test_trials_of_one_watershed_cut_it_once(task, monkeypatch):
     made = []
-    sharing = stage.sweep_of(stage.build(LEAF, kind="decoding").func).sharing
-    original = sharing.fragments
+    original = Agglomerate.make_fragments
 
-    def counting(*arguments, **named):
-        made.append(named["aff_threshold"])
-        return original(*arguments, **named)
+    def counting(decoder, *arguments, **facts):
+        made.append(decoder.aff_threshold)
+        return original(decoder, *arguments, **facts)
 
-    object.__setattr__(sharing, "fragments", counting)
-    try:
-        one = task("voi", "voi_sum")
-        swept = ("thresholds", [0.2, 0.5, 0.8])
-        curve = score_curve([one], {"merge_function": "mean"}, swept)
-        for value, wanted in curve:
-            alone = score_curve([one], {"merge_function": "mean", "thresholds": value}, None)
-            assert alone == [(None, pytest.approx(wanted, abs=1e-12))]
-        score_curve([one], {"merge_function": "aff50_his256"}, swept)
-        assert len(made) == 1
-        score_curve([one], {"aff_threshold.0": 0.2}, swept)
-        assert len(made) == 2
-        score_curve([one], {"merge_function": "hist_quant_50"}, swept)  # has histograms, too
-        assert len(made) == 3
-        united = [{"best_buddy": True}, {"iou_threshold": 0.4, "branch_affinity": 0.3}]
-        curves = [score_curve([one], {"merge_function": "mean"} | more, swept) for more in united]
-        assert len(made) == 4  # with sections, too, whatever is done with them
-        assert curve not in curves and curves[0] != curves[1]
-    finally:
-        object.__setattr__(sharing, "fragments", original)
+    monkeypatch.setattr(Agglomerate, "make_fragments", counting)
+    one = task("voi", "voi_sum")
+    swept = ("thresholds", [0.2, 0.5, 0.8])
+    curve = score_curve([one], {"merge_function": "mean"}, swept)
+    for value, wanted in curve:
+        alone = score_curve([one], {"merge_function": "mean", "thresholds": value}, None)
+        assert alone == [(None, pytest.approx(wanted, abs=1e-12))]
+    score_curve([one], {"merge_function": "aff50_his256"}, swept)
+    assert len(made) == 1
+    score_curve([one], {"aff_threshold.0": 0.2}, swept)
+    assert len(made) == 2
+    score_curve([one], {"merge_function": "hist_quant_50"}, swept)  # has histograms, too
+    assert len(made) == 3
+    united = [{"best_buddy": True}, {"iou_threshold": 0.4, "branch_affinity": 0.3}]
+    curves = [score_curve([one], {"merge_function": "mean"} | more, swept) for more in united]
+    assert len(made) == 4  # with sections, too, whatever is done with them
+    assert curve not in curves and curves[0] != curves[1]
 
 
 class InThisProcess:

@@ -1,12 +1,14 @@
 """The demo's tutorial cut down to a fraction of a second, and volumes for it."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy import ndimage
 
+from emseg.cli import main
 from emseg.config import check_targets, load
 from emseg.config.choices import tutorials_folder
 from emseg.stages.train import train
@@ -70,3 +72,34 @@ def train_tiny(*overrides: str, checkpoint: Path | None = None) -> Path:
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     """The network's weights in a checkpoint."""
     return net_weights(read_checkpoint(checkpoint))
+
+
+@dataclass(frozen=True)
+class SmallTutorial:
+    """A tutorial in the current folder, with overrides that make it small."""
+
+    path: Path
+    small: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last one of its only run."""
+        experiment = load(self.path, mode="train", overrides=()).root.experiment_name
+        (last,) = Path("outputs", experiment).glob("*/checkpoints/last.ckpt")
+        return last
+
+    @property
+    def results(self) -> Path:
+        (found,) = self.checkpoint.parents[1].glob("results_step=*")
+        return found
+
+    def emseg(self, mode: str, *words: str) -> int:
+        """The exit code of a mode; all but `train` work with the checkpoint."""
+        given = ["--config", str(self.path), "--mode", mode, *self.small, *words]
+        if mode != "train" and not {"--input", "--checkpoint"} & {*words}:
+            given += ["--checkpoint", str(self.checkpoint)]
+        return main(given)

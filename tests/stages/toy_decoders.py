@@ -3,11 +3,13 @@
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from emseg.decoding.decoder_forms import Sweep
+from emseg.decoding.decoder import Sweeping
 from emseg.errors import UserError
 
 
@@ -22,23 +24,27 @@ def behaving(prediction: np.ndarray, *, way: str = "well", size: float = 0.0) ->
     return np.full(prediction.shape[1:], round(100 * size), np.uint32)
 
 
-def levelled(prediction: np.ndarray, *, level: float = 0.5, gain: float = 1.0) -> np.ndarray:
+@dataclass(frozen=True, kw_only=True)
+class Levelled(Sweeping):
     """Labels that score `gain` less the distance of `level` from 0.3; each call is noted."""
-    return next(levelled_sweep(prediction, level=[level], gain=gain))[1]
 
+    swept: ClassVar[str] = "level"
 
-def levelled_sweep(
-    prediction: np.ndarray, *, level: Sequence[float], gain: float = 1.0
-) -> Iterator[tuple[float, np.ndarray]]:
-    """(level, labels) of `levelled` for each level."""
-    with Path("decodes.txt").open("a") as notes:
-        notes.write(f"{gain}\n")
-    for one in level:
-        score = gain - abs(one - 0.3)
-        yield one, np.full(prediction.shape[1:], round(100 * score), np.uint32)
+    level: float = 0.5
+    gain: float = 1.0
 
+    def __call__(self, prediction: np.ndarray) -> np.ndarray:
+        return next(self.sweep(prediction, [self.level]))[1]
 
-SWEEP = Sweep(decoder=levelled, argument="level", function=levelled_sweep)
+    def sweep(
+        self, prediction: np.ndarray, values: Sequence[float]
+    ) -> Iterator[tuple[float, np.ndarray]]:
+        """(level, labels) for each level."""
+        with Path("decodes.txt").open("a") as notes:
+            notes.write(f"{self.gain}\n")
+        for one in values:
+            score = self.gain - abs(one - 0.3)
+            yield one, np.full(prediction.shape[1:], round(100 * score), np.uint32)
 
 
 def size(segmentation: np.ndarray, truth: np.ndarray) -> dict[str, float]:

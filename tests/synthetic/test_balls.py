@@ -1,6 +1,6 @@
 import numpy as np
 
-from emseg.synthetic.balls import balls_in
+from emseg.synthetic.neurites import balls_in
 
 
 def test_depths_are_distances_to_the_surface_and_boxes_hold_whole_balls():

@@ -227,10 +227,10 @@ def test_pictures_show_both_views_and_what_is_taught():
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"decay": 1.0}, "objective.decay is 1.0"),
-        ({"weight": -1.0}, "objective.weight is -1.0"),
-        ({"ramp_steps": 0}, "objective.ramp_steps is 0"),
-        ({"confidence": 0.4}, "objective.confidence is 0.4"),
+        ({"decay": 1.0}, "decay=1.0 must be 0 or more and below 1"),
+        ({"weight": -1.0}, "weight=-1.0 must be 0 or more"),
+        ({"ramp_steps": 0}, "ramp_steps=0 must be 1 or more"),
+        ({"confidence": 0.4}, "confidence=0.4 must be from 0.5"),
         ({"activations": ["sigmoid", "tanh"]}, "channels that are distances"),
         ({"loss": MaskedReconstruction()}, "objective=masked"),
     ],

@@ -213,15 +213,6 @@ def test_epoch_left_early_goes_on_with_what_was_not_handed_out() -> None:
     assert first + [int(b["index"]) for b in stream] == [0, 1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("batch_size", 0), ("batches_per_epoch", 0), ("num_workers", -1)]
-)
-def test_impossible_sizes_are_refused(name: str, value: int) -> None:
-    settings = {"batch_size": 1, "batches_per_epoch": 1} | {name: value}
-    with pytest.raises(UserError, match=f"{name}={value} must be"):
-        PatchDataModule(Numbers(), **settings)
-
-
 class Spoilt(Numbers):
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         if index == 4:

@@ -1,9 +1,7 @@
-import pytest
 import pytorch_lightning as pl
 import torch
 from tiny_run import tiny_module, tiny_net, train
 
-from emseg.errors import UserError
 from emseg.training.checkpoints import net_weights, read_checkpoint
 from emseg.training.ema import Ema
 
@@ -62,9 +60,3 @@ def test_average_is_its_formula_and_validated_and_saved(tmp_path):
 def test_validation_may_use_the_live_weights(tmp_path):
     _, watch = _train(tmp_path, validate_with_ema=False)
     torch.testing.assert_close(watch.validated[8], watch.live[-1], rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("settings", [{"decay": 1.0}, {"decay": -0.1}, {"warmup_steps": -1}])
-def test_impossible_averages_are_refused(settings):
-    with pytest.raises(UserError, match=f"optimization.ema.{next(iter(settings))}"):
-        Ema(**settings)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emseg.errors import UserError
-from emseg.training.masking import TokenMasking
+from emseg.training.masking import masking_by
 from reference.membrane import membrane_edges
 
 GRID = (8, 10, 10)
@@ -29,7 +29,7 @@ def patch_steepness(image, grid):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_three_quarters_of_800_patches_are_hidden_in_each_sample(strategy):
-    mask = TokenMasking(strategy=strategy)(steps(), GRID, generator())
+    mask = masking_by(strategy=strategy)(steps(), GRID, generator())
     assert mask.shape == (2, *GRID) and mask.dtype == torch.bool
     assert mask.sum((1, 2, 3)).tolist() == [600, 600]
     assert not torch.equal(mask[0], mask[1])
@@ -38,14 +38,14 @@ def test_three_quarters_of_800_patches_are_hidden_in_each_sample(strategy):
 @given(ratio=st.floats(0.001, 1), seed=st.integers(0, 100), strategy=st.sampled_from(STRATEGIES))
 @settings(deadline=None, max_examples=40)
 def test_counts_are_exact(ratio, seed, strategy):
-    mask = TokenMasking(strategy=strategy, ratio=ratio)(steps(seed), (4, 5, 2), generator(seed))
+    mask = masking_by(strategy=strategy, ratio=ratio)(steps(seed), (4, 5, 2), generator(seed))
     assert mask.flatten(1).sum(1).tolist() == [max(1, round(40 * ratio))] * 2
 
 
 def test_half_of_the_mixed_ones_are_the_steepest_and_half_are_not():
     image = steps(1)
     steep = patch_steepness(image, GRID)
-    masking = TokenMasking(strategy="edge_random_mix", noise=0.0)
+    masking = masking_by(strategy="edge_random_mix", noise=0.0)
     masks = [masking(image, GRID, generator(seed)).flatten(1).numpy() for seed in range(40)]
     for sample in range(2):
         steepest = np.argsort(-steep[sample], kind="stable")[:300]
@@ -60,33 +60,33 @@ def test_half_of_the_mixed_ones_are_the_steepest_and_half_are_not():
 def test_edge_hides_the_steepest_alone_and_noise_blurs_which():
     image = steps(2)
     steep = patch_steepness(image, GRID)
-    sharp = TokenMasking(strategy="edge", noise=0.0)(image, GRID, generator()).flatten(1).numpy()
+    sharp = masking_by(strategy="edge", noise=0.0)(image, GRID, generator()).flatten(1).numpy()
     for sample in range(2):
         assert steep[sample][sharp[sample]].min() >= steep[sample][~sharp[sample]].max() - 1e-6
     kept = [
         (
-            TokenMasking(strategy="edge", noise=noise)(image, GRID, generator()).flatten(1).numpy()
+            masking_by(strategy="edge", noise=noise)(image, GRID, generator()).flatten(1).numpy()
             & sharp
         ).sum()
         for noise in (0.025, 0.5, 1e6)
     ]
     assert 1200 > kept[0] > kept[1] > kept[2] > 800
     # Noise counts for less where steepness is raised to a power that spreads it.
-    spread = TokenMasking(strategy="edge", noise=0.5, power=6.0)(image, GRID, generator())
+    spread = masking_by(strategy="edge", noise=0.5, power=6.0)(image, GRID, generator())
     assert (spread.flatten(1).numpy() & sharp).sum() > kept[1]
 
 
 def test_random_masks_are_uniform_and_blind_to_the_image():
-    masks = [TokenMasking()(steps(seed), GRID, generator(7)) for seed in (0, 1)]
+    masks = [masking_by()(steps(seed), GRID, generator(7)) for seed in (0, 1)]
     assert torch.equal(*masks)
-    many = torch.stack([TokenMasking()(steps(), (2, 2, 5), generator(s)) for s in range(300)])
+    many = torch.stack([masking_by()(steps(), (2, 2, 5), generator(s)) for s in range(300)])
     share = many.float().mean((0, 1))
     assert float((share - 0.75).abs().max()) < 0.08
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_masks_come_from_the_generator_alone(strategy):
-    masking, image = TokenMasking(strategy=strategy), steps(3)
+    masking, image = masking_by(strategy=strategy), steps(3)
     torch.manual_seed(0)
     first = masking(image, GRID, generator(5))
     torch.manual_seed(1)
@@ -102,17 +102,17 @@ def test_masks_come_from_the_generator_alone(strategy):
         ({"strategy": "edge_biased"}, "'edge_biased' is called 'edge_random_mix' here"),
         ({"strategy": "membrane"}, "'membrane' is called 'edge_random_mix' here"),
         ({"strategy": "randm"}, "did you mean 'random'"),
-        ({"ratio": 0.0}, "objective.ratio is 0.0"),
-        ({"ratio": 1.1}, "objective.ratio is 1.1"),
+        ({"ratio": 0.0}, "ratio=0.0 must be above 0"),
+        ({"ratio": 1.1}, "ratio=1.1 must be above 0 and at most 1"),
         ({"noise": 0.1}, "objective.noise is 0.1; strategy 'random' has no use for it"),
         (
             {"strategy": "edge", "fraction": 0.5},
             "objective.fraction is 0.5; strategy 'edge' has no",
         ),
-        ({"strategy": "edge", "power": -1.0}, "objective.power is -1.0; it must be at least 0"),
-        ({"strategy": "edge_random_mix", "fraction": 1.5}, "objective.fraction is 1.5"),
+        ({"strategy": "edge", "power": -1.0}, "power=-1.0 must be 0 or more"),
+        ({"strategy": "edge_random_mix", "fraction": 1.5}, "fraction=1.5 must be from 0 to 1"),
     ],
 )
 def test_impossible_settings_are_refused(given_, message):
     with pytest.raises(UserError, match=message):
-        TokenMasking(**given_)
+        masking_by(**given_)

@@ -13,8 +13,8 @@ from emseg.models.masked_autoencoder import MaskedAutoencoder
 from emseg.training import masking_policy
 from emseg.training.masked import MaskedPretraining
 from emseg.training.masked_by_policy import PolicyPretraining
-from emseg.training.masking import TokenMasking
-from emseg.training.masking_policy import MixPolicy, PatchPolicy
+from emseg.training.masking import masking_by
+from emseg.training.masking_policy import MixPolicy, PatchPolicy, Samples
 from emseg.training.objective import Parts
 
 GRID = (1, 2, 2)
@@ -48,14 +48,9 @@ def choose(policy, count, *, seed=0, likeliest=False, ratio=0.75, tokens=None):
     noise = torch.Generator().manual_seed(99)
     tokens = torch.randn(1, 4, 8, generator=noise) if tokens is None else tokens
     image = torch.rand(1, 1, 2, 8, 8, generator=noise)
-    return policy.choose(
-        image.expand(count, -1, -1, -1, -1),
-        tokens.expand(count, -1, -1),
-        grid=GRID,
-        masking=TokenMasking(strategy="edge_random_mix", ratio=ratio),
-        generators=generators,
-        likeliest=likeliest,
-    )
+    images, tokens = image.expand(count, -1, -1, -1, -1), tokens.expand(count, -1, -1)
+    masking = masking_by(strategy="edge_random_mix", ratio=ratio)
+    return policy.choose(Samples(images, tokens, GRID, generators), masking, likeliest=likeliest)
 
 
 def chances(policy, state, ratio=0.75):
@@ -326,13 +321,13 @@ def test_gradients_are_clipped_apart_and_rates_are_their_own():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"policy_lr": 0.0}, "objective.policy_lr is 0.0; it must be above 0"),
-        ({"entropy_weight": -1.0}, "objective.entropy_weight is -1.0; it must be at least 0"),
-        ({"freeze_steps": 2}, "objective.freeze_steps is 2; .* objective.warmup_steps 2"),
-        ({"warmup_steps": -1}, "objective.warmup_steps -1, and that at least 0"),
+        ({"policy_lr": 0.0}, "policy_lr=0.0 must be above 0"),
+        ({"entropy_weight": -1.0}, "entropy_weight=-1.0 must be 0 or more"),
+        ({"freeze_steps": 2}, "objective.freeze_steps is 2; .* objective.warmup_steps, 2"),
+        ({"warmup_steps": -1}, "warmup_steps=-1 must be 0 or more"),
         ({"ratio": 0.5}, "objective.ratio is 0.5; objective.policy hides 0.625 to 0.875"),
-        ({"policy": partial(MixPolicy, ratios=[])}, "objective.policy.ratios is"),
-        ({"policy": partial(MixPolicy, fractions=[2.0])}, "objective.policy.fractions is"),
+        ({"policy": partial(MixPolicy, ratios=[])}, "ratios=.* must be one number or more"),
+        ({"policy": partial(MixPolicy, fractions=[2.0])}, "fractions.*2.0 must be from 0 to 1"),
         ({"policy": partial(PatchPolicy, least=0.9)}, "least=0.9 and most=0.9"),
         (
             {"policy": partial(PatchPolicy, least=0.6, most=0.7)},

@@ -82,5 +82,5 @@ def test_a_part_that_is_not_there_is_refused(published, name):
 
 
 def test_a_rate_of_nothing_is_refused(published):
-    with pytest.raises(UserError, match="lr_below.norm is 0; it must be above 0"):
+    with pytest.raises(UserError, match="lr_below.norm=0.0 must be above 0"):
         optimizer_of(published, lr_below={"norm": 0.0})

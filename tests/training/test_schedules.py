@@ -59,7 +59,7 @@ def test_cosine_and_constant_are_their_closed_forms():
     ("settings", "message"),
     [
         ({"warmup_epochs": 3.0}, "warmup_epochs makes a warm-up of 30 steps.* below .* 30"),
-        ({"warmup_steps": -1}, "warmup_steps makes a warm-up of -1"),
+        ({"warmup_steps": -1}, "warmup_steps=-1 must be 0 or more"),
         ({"warmup_steps": 3, "warmup_start_lr": 1e-3}, "warmup_start_lr is 0.001"),
         ({"warmup_steps": 0, "min_lr": 1e-3}, "min_lr is 0.001"),
     ],

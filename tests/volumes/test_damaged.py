@@ -30,8 +30,7 @@ def sound(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_damage_is_one_line(name, sound, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_damage_is_one_line(name, sound, capsys):
     for seed in range(TIMES):
         copy = shutil.copytree if (sound / name).is_dir() else shutil.copyfile
         copy(sound / name, name)

@@ -15,11 +15,6 @@ WHOLE = np.concatenate([HALF, HALF + 100])
 UNLIMITED = h5py.h5s.UNLIMITED
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
 def plain(name: str, array: np.ndarray = HALF, key: str = "raw") -> None:
     Path(name).parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(name, "w") as file:

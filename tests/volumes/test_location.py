@@ -33,32 +33,23 @@ def test_other_suffixes_are_refused_with_those_that_are_known(text):
         parse_location(text)
 
 
-def test_a_missing_file_brings_the_nearest_name(tmp_path):
-    (tmp_path / "train-input.tif").touch()
-    with pytest.raises(UserError, match="does not exist; did you mean '.*train-input.tif'"):
-        require_there(parse_location(tmp_path / "train_input.tif"))
-
-
-def test_a_missing_folder_brings_the_nearest_name(tmp_path):
-    (tmp_path / "SNEMI").mkdir()
-    with pytest.raises(UserError, match=r"no folder '.*SNEMI3'; did you mean '.*SNEMI'"):
-        require_there(parse_location(tmp_path / "SNEMI3" / "train-input.tif"))
-
-
-def test_a_missing_relative_file_is_looked_for_here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("raw.h5").touch()
-    with pytest.raises(UserError, match="'row.h5' does not exist; did you mean 'raw.h5'"):
-        require_there(parse_location("row.h5"))
-
-
-def test_a_folder_is_no_hdf5_and_a_file_no_zarr(tmp_path):
-    (tmp_path / "a.h5").mkdir()
-    (tmp_path / "a.zarr").touch()
-    with pytest.raises(UserError, match="is a folder"):
-        require_there(parse_location(tmp_path / "a.h5"))
-    with pytest.raises(UserError, match="is a file"):
-        require_there(parse_location(tmp_path / "a.zarr"))
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("SNEMI/train_input.tif", "'SNEMI/train_input.tif' does not exist; did you mean '.*-input"),
+        ("SNEMI3/train-input.tif", "there is no folder 'SNEMI3'; did you mean 'SNEMI'"),
+        ("row.h5", "'row.h5' does not exist; did you mean 'raw.h5'"),
+        ("folder.h5", "is a folder"),
+        ("file.zarr", "is a file"),
+    ],
+)
+def test_what_is_not_there_or_of_another_kind_is_refused(location, message):
+    for folder in ("SNEMI", "folder.h5"):
+        Path(folder).mkdir()
+    for file in ("SNEMI/train-input.tif", "raw.h5", "file.zarr"):
+        Path(file).touch()
+    with pytest.raises(UserError, match=message):
+        require_there(parse_location(location))
 
 
 @pytest.mark.parametrize(

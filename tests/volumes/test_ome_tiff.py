@@ -17,8 +17,7 @@ PLANE = (
 
 
 @pytest.fixture(autouse=True)
-def two_files(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def two_files(here):
     planes = "".join(PLANE.format(z % 4, z, "ab"[z // 4], NUMBERS[z // 4]) for z in range(8))
     for name, own, part in zip("ab", NUMBERS, np.split(RAW, 2), strict=True):
         text = (

@@ -13,11 +13,6 @@ from emseg.volumes.formats import presence
 from emseg.volumes.source import Presence
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
 def of_zarr_2(separator: str):
     return lambda name: zarr.create_array(
         name, shape=(5, 6, 7), chunks=(2, 2, 2), dtype="u1", zarr_format=2, fill_value=0,

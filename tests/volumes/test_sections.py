@@ -15,11 +15,6 @@ from emseg.volumes.sections import group_by_number
 RAW = np.random.default_rng(0).integers(0, 255, (12, 9, 7), np.uint8)
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
 def export(pattern, array=RAW, *, start=0, step=1):
     for number, section in enumerate(array):
         path = Path(pattern.format(start + step * number))

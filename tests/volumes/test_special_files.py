@@ -20,11 +20,6 @@ from emseg.volumes.skeletons import read_skeletons
 RAW = np.ones((2, 3, 4), np.uint8)
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
 def pipe(name: str) -> None:
     os.mkfifo(name)
 

@@ -91,12 +91,6 @@ def test_only_the_selected_channels_are_read_in_their_order(channel_axis):
         from_array(RAW).read(*region, channels=[0])
 
 
-def test_axes_named_xyz_keep_the_stored_order():
-    volume = from_array(RAW, axes="xyz", voxel_size=(9, 9, 20))
-    assert (volume.axes, volume.shape, volume.voxel_size) == ("xyz", SHAPE, (9, 9, 20))
-    np.testing.assert_array_equal(volume[...], RAW)
-
-
 def test_a_crop_moves_the_offset_by_its_start_in_nanometres(tmp_path):
     write_volume(
         tmp_path / "a.h5", RAW, axes="zyx", voxel_size=(30, 6, 6), offset=(5, 0, -6), attributes={}

@@ -7,10 +7,10 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import Connection, wait
-from types import ModuleType, TracebackType
-from typing import Any, Self
+from types import ModuleType
+from typing import Any
 
 from emseg.blocks.serving import serve
 
@@ -28,7 +28,7 @@ class ChildCrash(RuntimeError):
         self.exitcode = exitcode
 
 
-class ChildWorker:
+class ChildWorker(AbstractContextManager["ChildWorker"]):
     """A spawned process that runs one call after the other and is replaced when it is stopped.
 
     It lives across calls, so that modules are imported and kernels compiled only once. `output` is
@@ -46,15 +46,7 @@ class ChildWorker:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._printed: int | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def call(
@@ -86,7 +78,7 @@ class ChildWorker:
         except BaseException as error:
             # Also if interrupted, since the state of the child is then unknown.
             self._collect_output()
-            self._kill()
+            self.close()
             _note(error, self.output)
             raise
         self._collect_output()
@@ -94,10 +86,6 @@ class ChildWorker:
             return answer
         _note(answer, self.output)
         raise answer
-
-    def close(self) -> None:
-        """Ends the child; a later call starts a new one."""
-        self._kill()
 
     def _exchange(
         self, name: str, request: bytes | None, timeout: float | None
@@ -125,7 +113,7 @@ class ChildWorker:
     def _start(self) -> None:
         if self._process is not None and self._process.is_alive():
             return
-        self._kill()
+        self.close()
         # Killed processes may still write for a moment; errors of that must not hide the reason.
         self._folder = tempfile.TemporaryDirectory(prefix=f"{_NAME}-", ignore_cleanup_errors=True)
         self._printed, path = tempfile.mkstemp(dir=self._folder.name)
@@ -145,10 +133,11 @@ class ChildWorker:
             # Wait for the child's message: before that it has no process group of its own.
             self._exchange("the start of a child", None, None)
         except BaseException:
-            self._kill()
+            self.close()
             raise
 
-    def _kill(self) -> None:
+    def close(self) -> None:
+        """Ends the child; a later call starts a new one."""
         # A child that has ended is not killed: its number may belong to another process now.
         if self._process is not None and self._process.is_alive():
             assert self._process.pid is not None

@@ -1,4 +1,4 @@
-"""How much memory this process may use."""
+"""How much memory and how many cores this process may use."""
 
 import os
 from collections.abc import Iterator
@@ -11,18 +11,20 @@ _GROUPS = Path("/sys/fs/cgroup")
 
 
 def memory_within(limit: float | None) -> int:
-    """The bytes of a limit in GiB, or all that this process may use if it is None."""
-    return available_memory() if limit is None else int(limit * GIB)
+    """The bytes of a limit in GiB; None: all that this process may use.
 
-
-def available_memory() -> int:
-    """The bytes this process may use: the machine's memory, or a lower limit of its cgroup.
-
-    Not what is free at the moment, so that two runs decide alike. Uses the limits of cgroup v1 and
-    v2 of the process's group and all groups above it.
+    That is the machine's memory, or a lower limit of the process's cgroup (v1 or v2) or one above
+    it; not what is free at the moment, so that two runs decide alike.
     """
+    if limit is not None:
+        return int(limit * GIB)
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([physical, *_group_limits()])
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def _group_limits() -> Iterator[int]:

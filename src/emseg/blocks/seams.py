@@ -8,7 +8,7 @@
       A's last plane   B's first plane
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +85,25 @@ def number_blocks(blocks: Sequence[Block], store: Store, shape: Sequence[int]) -
         own_ids[1:] = ranks[parents[offset + 1 : offset + count + 1]]
         ids.append(own_ids)
     return Numbering(ids, len(roots))
+
+
+def across_faces(
+    blocks: Sequence[Block], store: Store, numbering: Numbering, axes: Sequence[int] = (0, 1, 2)
+) -> Iterator[tuple[Block, np.ndarray, np.ndarray, np.ndarray]]:
+    """(block, labels before, labels behind, values) of each face between a block and one before it.
+
+    The labels are the volume's; `values` is the block's fact of that name for the axis.
+    """
+    ids = dict(zip((block.index for block in blocks), numbering.ids, strict=True))
+    by_place = {block.index: block for block in blocks}
+    for block in blocks:
+        for axis in axes:
+            place = block.before(axis)
+            if place is not None:
+                own = store.facts(block, (f"joining{axis}", f"values{axis}"))
+                last = store.facts(by_place[place], (f"last{axis}",))[f"last{axis}"]
+                behind = ids[block.index][own[f"joining{axis}"]]
+                yield block, ids[place][last], behind, own[f"values{axis}"]
 
 
 def _in_volume(first: np.ndarray, block: Block, shape: Sequence[int]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The part of `emseg.blocks.child` that runs in the child: it receives calls, sends answers."""
 
+import ctypes
 import errno
 import multiprocessing
 import os
@@ -9,11 +10,10 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from emseg.blocks.capture import flush_output, output_to
 from emseg.errors import UserError
 from emseg.stopping import ENDING
 
@@ -41,7 +41,7 @@ def serve(connection: Connection, folder: str, printed: str, nested: bool) -> No
             except EOFError:
                 return
             answer = _answer(request)
-            flush_output()
+            _flush()
             connection.send_bytes(answer)
 
 
@@ -84,3 +84,35 @@ def _limited_memory(limit: int | None) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@contextmanager
+def output_to(descriptor: int) -> Iterator[None]:
+    """While active, all that Python, C or C++ print goes to the open descriptor.
+
+    This holds for the whole process: the output of other threads goes there too.
+    """
+    _flush()
+    saved = [os.dup(number) for number in (1, 2)]
+    # sys.stdout may not be descriptor 1 (in a notebook, a test runner): redirect both.
+    with (
+        os.fdopen(os.dup(descriptor), "w", buffering=1) as text,
+        redirect_stdout(text),
+        redirect_stderr(text),
+    ):
+        try:
+            for number in (1, 2):
+                os.dup2(descriptor, number)
+            yield
+        finally:
+            _flush()
+            for number, original in zip((1, 2), saved, strict=True):
+                os.dup2(original, number)
+                os.close(original)
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # C and C++ have their own buffer.
+    ctypes.CDLL(None).fflush(None)

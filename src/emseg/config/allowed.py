@@ -42,28 +42,16 @@ KINDS = {
     "torch.optim.lr_scheduler.LRScheduler": _OPTIMIZERS,
 }
 # Modules of networks and losses that download or open files, or call what an argument names.
-REFUSED = (
-    *(
-        f"monai.networks.nets.{name}"
-        for name in (
-            "ahnet",
-            "cell_sam_wrapper",
-            "densenet",
-            "efficientnet",
-            "flexible_unet",
-            "hovernet",
-            "milmodel",
-            "netadapter",
-            "resnet",
-            "senet",
-            "torchvision_fc",
-            "transchex",
-        )
-    ),
-    "monai.losses.perceptual",
-)
-# Names in choices of earlier versions, and their present names.
-RENAMED = {r"emseg\.data\.augment_\w+": "emseg.data.augment"}
+REFUSED = [
+    f"monai.{name}"
+    for name in (
+        *("networks.nets.ahnet", "networks.nets.cell_sam_wrapper", "networks.nets.densenet"),
+        *("networks.nets.efficientnet", "networks.nets.flexible_unet", "networks.nets.hovernet"),
+        *("networks.nets.milmodel", "networks.nets.netadapter", "networks.nets.resnet"),
+        *("networks.nets.senet", "networks.nets.torchvision_fc", "networks.nets.transchex"),
+        "losses.perceptual",
+    )
+]
 # Only names below these are looked up.
 ROOTS = ("emseg", "torch.nn", "torch.optim", "monai.networks", "monai.losses", "monai.optimizers")
 IN_WORDS = (
@@ -74,9 +62,7 @@ IN_WORDS = (
 
 def current_name(target: str) -> str:
     """The present dotted path of what an earlier version called `target`."""
-    for earlier, now in RENAMED.items():
-        target = re.sub(rf"^{earlier}\.", f"{now}.", target)
-    return target
+    return re.sub(r"^emseg\.data\.augment_\w+\.", "emseg.data.augment.", target)
 
 
 def is_below(path: str, prefixes: Sequence[str]) -> bool:

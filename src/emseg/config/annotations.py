@@ -1,47 +1,77 @@
-"""Values checked against annotations, those of the config's dataclasses and of our callables."""
+"""Values checked against annotations: types, choices and the rules of `emseg.bounds`.
+
+The annotations are those of the config's dataclasses and of the callables that choices name.
+"""
 
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from emseg.errors import UserError, nearest
+from emseg.bounds import Rule
+from emseg.errors import UserError, did_you_mean
 
 _LONGEST = 200
 
 
 class _Misfit(Exception):
-    pass
+    """The value is of another type, or breaks `rule`."""
+
+    def __init__(self, rule: Rule | None = None) -> None:
+        super().__init__()
+        self.rule = rule
 
 
 def conform(key: str, value: Any, annotation: Any) -> Any:
-    """The value as the annotated type (lists become tuples, ints become floats if it says so).
+    """The value as the annotated type: lists become tuples, ints become floats.
 
-    `UserError` names the key, the value and what is allowed. Annotations of types that YAML has not
-    (arrays, callables) accept anything.
+    Args:
+        key: the full name of the setting, for errors.
+        value: plain containers, as YAML has them.
+        annotation: types that YAML has not (arrays, callables) accept anything.
+
+    Raises:
+        UserError: names the key, the value and what is allowed.
     """
+    if get_origin(annotation) is dict and isinstance(value, dict):
+        text, inner = get_args(annotation)
+        return {
+            conform(key, name, text): conform(f"{key}.{name}", item, inner)
+            for name, item in value.items()
+        }
     try:
         return _fit(value, annotation)
-    except _Misfit:
+    except _Misfit as misfit:
+        if misfit.rule is not None:
+            require(False, key, value, misfit.rule.words)
         texts = [text for text in _literals(annotation) if isinstance(text, str)]
-        guess = nearest(value, texts) if isinstance(value, str) else None
-        hint = f"; did you mean '{guess}'?" if guess else ""
+        hint = did_you_mean(value, texts) if isinstance(value, str) else ""
         expected = _describe(annotation)
         if isinstance(value, int | float) and "text" in expected:
             hint = "; in quotes it is text"
         raise UserError(f"{key}: expected {expected}, got {_shown(value)}{hint}") from None
 
 
+def require(holds: bool, key: str, value: Any, allowed: str) -> None:
+    """Raises a UserError that begins with the key and says what is allowed."""
+    if not holds:
+        shown = list(value) if isinstance(value, tuple) else value
+        raise UserError(f"{key}={_shown(shown)} must be {allowed}") from None
+
+
 def typed(cls: type, node: dict[str, Any], path: str = "") -> Any:
-    """An instance of the dataclass `cls` from plain containers, every value checked."""
+    """An instance of the dataclass `cls` from plain containers, every value checked.
+
+    Errors in its `__post_init__` begin with a field's name; the path is put before it.
+    """
     values = {}
-    for name, annotation in get_type_hints(cls).items():
+    for name, annotation in get_type_hints(cls, include_extras=True).items():
         here = f"{path}.{name}" if path else name
         value = node[name]
-        inner = get_args(annotation)[-1] if get_origin(annotation) is dict else None
+        inner = item_class(annotation)
         if is_dataclass(annotation):
             values[name] = typed(annotation, _mapping(here, value), here)
-        elif is_dataclass(inner):
+        elif inner is not None:
             values[name] = _typed_items(inner, _mapping(here, value), here)
         else:
             values[name] = conform(here, value, annotation)
@@ -63,6 +93,12 @@ def defaults(cls: type) -> dict[str, Any]:
             value = "???" if item.default is MISSING else item.default
             plain[item.name] = list(value) if isinstance(value, tuple) else value
     return plain
+
+
+def item_class(annotation: Any) -> Any:
+    """The dataclass of a field `dict[str, dataclass]`, None for other fields."""
+    inner = get_args(annotation)[-1] if get_origin(annotation) is dict else None
+    return inner if is_dataclass(inner) else None
 
 
 def _typed_items(cls: type, node: dict[str, Any], path: str) -> dict[str, Any]:
@@ -87,51 +123,57 @@ def _mapping(key: str, value: Any) -> dict[str, Any]:
 
 def _fit(value: Any, annotation: Any) -> Any:
     origin, args = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:  # the class that has the field checks the rule in it
-        return _fit(value, args[0])
-    if origin is Literal:
-        return _when(any(value == arg and type(value) is type(arg) for arg in args), value)
+    if origin is Annotated:
+        value = _fit(value, args[0])
+        for rule in annotation.__metadata__:
+            if isinstance(rule, Rule) and not rule.holds(value):
+                raise _Misfit(rule)
+        return value
     if origin in (Union, types.UnionType):
         return _first_fit(value, args)
-    if origin in (list, tuple, Sequence):
+    if origin in (list, tuple, Sequence) and isinstance(value, list | tuple):
         return _fit_sequence(value, origin, args)
-    if origin is dict:
-        items = value.items() if _when(isinstance(value, dict), True) else ()
-        return {_fit(key, args[0]): _fit(item, args[1]) for key, item in items}
-    if annotation in (None, types.NoneType):
-        return _when(value is None, value)
-    if annotation in (int, float):
-        numbers = (int,) if annotation is int else (int, float)
-        return annotation(_when(isinstance(value, numbers) and not isinstance(value, bool), value))
-    if annotation is Any or getattr(annotation, "_is_protocol", False):
-        return value
-    if isinstance(annotation, type):
-        return _when(isinstance(value, annotation), value)
-    return value
+    if origin is dict and isinstance(value, dict):
+        return {_fit(key, args[0]): _fit(item, args[1]) for key, item in value.items()}
+    if not _is_of_type(value, annotation):
+        raise _Misfit
+    return float(value) if annotation is float else value
 
 
-def _fit_sequence(value: Any, origin: Any, args: tuple[Any, ...]) -> Any:
-    _when(isinstance(value, list | tuple), value)
+def _fit_sequence(value: list[Any] | tuple[Any, ...], origin: Any, args: tuple[Any, ...]) -> Any:
     if origin is tuple and args[-1] is not Ellipsis:
-        _when(len(value) == len(args), value)
+        if len(value) != len(args):
+            raise _Misfit
         return tuple(map(_fit, value, args))
     kind = list if origin is list else tuple
     return kind(_fit(item, args[0]) for item in value)
 
 
 def _first_fit(value: Any, options: tuple[Any, ...]) -> Any:
+    rule = None
     for option in options:
         try:
             return _fit(value, option)
-        except _Misfit:
-            continue
-    raise _Misfit
+        except _Misfit as misfit:
+            rule = rule or misfit.rule
+    raise _Misfit(rule)
 
 
-def _when(fits: bool, value: Any) -> Any:
-    if not fits:
-        raise _Misfit
-    return value
+def _is_of_type(value: Any, annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return any(value == one and type(value) is type(one) for one in get_args(annotation))
+    if annotation in (None, types.NoneType):
+        return value is None
+    if annotation in (int, float):
+        numbers = (int,) if annotation is int else (int, float)
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    if origin in (list, tuple, Sequence, dict):
+        return False
+    # Types that YAML has not (generic ones, protocols) accept anything.
+    if annotation is Any or not isinstance(annotation, type):
+        return True
+    return getattr(annotation, "_is_protocol", False) or isinstance(value, annotation)
 
 
 def _literals(annotation: Any) -> Iterator[Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from emseg.config.leaves import LEAF_GROUPS, dotted
 from emseg.config.reading import read_yaml
-from emseg.errors import UserError, nearest, unknown_name
+from emseg.errors import UserError, did_you_mean, unknown_name
 
 Choice = str | list[str]
 # Groups whose choice may also be given by the key `profile` of the section.
@@ -155,8 +155,8 @@ def _locate(entry: str, child: Path, folders: Sequence[Path]) -> Path:
         if path.is_file():
             return path
     beside = [file.stem for file in paths[-1].parent.glob("*.yaml")]
-    guess = nearest(paths[-1].stem, beside)
-    hint = f"; did you mean '{entry.removesuffix(paths[-1].stem)}{guess}'?" if guess else ""
+    stem = paths[-1].stem
+    hint = did_you_mean(stem, beside, before=entry.removesuffix(stem))
     raise UserError(f"{child}: no file for '{entry}' of 'defaults' ({paths[-1]}){hint}")
 
 

@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from emseg.config.allowed import IN_WORDS, ROOTS, current_name, is_allowed, is_below
 from emseg.config.annotations import conform
 from emseg.config.leaves import CODE_READ, CODE_READ_TYPES, SUPPLIED
-from emseg.errors import UserError, nearest, unknown_name
+from emseg.errors import UserError, did_you_mean, unknown_name
 
 
 def build(
@@ -89,8 +88,6 @@ def _build(
         return target(**arguments, **asked)
     except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__
-        # An argument that breaks its rule (`emseg.bounds`) is named by its key.
-        text = re.sub(rf"^{target.__name__}: (?=\S+=)", f"{key}.", text)
         raise UserError(text if text.startswith(key) else f"{key}: {text}") from error
 
 
@@ -119,8 +116,7 @@ def _checked(
         if name in (reserved or ()):
             raise UserError(f"{key}.{name}: is supplied by the program, remove it")
         if not _takes(signature, name):
-            guess = nearest(name, allowed)
-            hint = f"; did you mean '{guess}'?" if guess else ""
+            hint = did_you_mean(name, allowed)
             raise UserError(f"{key}.{name}: no such argument{hint} (allowed: {', '.join(allowed)})")
         parameter = signature.parameters.get(name)
         typed = ours and parameter is not None and parameter.annotation is not parameter.empty
@@ -158,8 +154,7 @@ def _import(target: str, key: str) -> Any:
             raise UserError(f"{key}._target_: {target!r} needs the package {error.name}") from error
         for part in parts[count:]:
             if not hasattr(found, part):
-                guess = nearest(part, dir(found))
-                hint = f"; did you mean '{guess}'?" if guess else ""
+                hint = did_you_mean(part, dir(found))
                 raise UserError(f"{key}._target_: {target!r} has no '{part}'{hint}")
             found = getattr(found, part)
         return found

@@ -3,11 +3,12 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import is_dataclass
 from difflib import SequenceMatcher
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
+from emseg.config.annotations import item_class
 from emseg.config.chain import MODE_SECTIONS, PROFILES
-from emseg.config.deltas import SPLITS
 from emseg.config.leaves import LEAF_GROUPS, dotted
+from emseg.config.merging import SPLITS
 from emseg.config.schema import Root
 from emseg.errors import UserError, unknown_name
 
@@ -33,18 +34,34 @@ def key_tree(composed: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_keys(node: dict[str, Any], tree: dict[str, Any], *, where: str) -> None:
-    """Raises for the first unknown key of `node`, with the nearest of all keys."""
-    for path in _unknown(node, tree, ()):
-        *parents, last = path
-        allowed = tree
-        for part in parents:
-            allowed = allowed.get(part, allowed.get("*"))
-        guess = _nearest_path(path, [*_paths(tree, ())])
-        hint = f"; did you mean '{'.'.join(guess)}'?" if guess else ""
-        place = ".".join(parents) or "the config"
-        names = ", ".join(sorted(key for key in allowed if key not in ("*", "_target_")))
-        what = f"unknown key '{'.'.join(path)}' in {where}{hint}"
-        raise UserError(f"{what} (allowed in {place}: {names or 'none'})")
+    """Raises UserError for the first unknown key of `node`, with the nearest of all keys."""
+
+    def check(node: dict[str, Any], allowed: dict[str, Any], path: tuple[str, ...]) -> None:
+        for key, value in node.items():
+            here = (*path, str(key))
+            if key in allowed:
+                subtree = allowed[key]
+            elif "*" in allowed and (value is None or isinstance(value, dict)):
+                subtree = allowed["*"]
+            else:
+                raise _unknown_key(here, allowed, tree, where)
+            if subtree is not None and isinstance(value, dict):
+                check(value, subtree, here)
+            elif _is_section(here) and not (value is None and here in (("train",), ("test",))):
+                raise UserError(_no_mapping(here, value))
+
+    check(node, tree, ())
+
+
+def _unknown_key(
+    path: tuple[str, ...], allowed: dict[str, Any], tree: dict[str, Any], where: str
+) -> UserError:
+    guess = _nearest_path(path, [*_paths(tree, ())])
+    hint = f"; did you mean '{'.'.join(guess)}'?" if guess else ""
+    place = ".".join(path[:-1]) or "the config"
+    names = ", ".join(sorted(key for key in allowed if key not in ("*", "_target_")))
+    what = f"unknown key '{'.'.join(path)}' in {where}{hint}"
+    return UserError(f"{what} (allowed in {place}: {names or 'none'})")
 
 
 def check_searched(leaf: Mapping[str, Any], keys: Collection[str], *, where: str) -> None:
@@ -76,11 +93,11 @@ def refuse_targets(node: Any, *, where: str, path: str = "") -> None:
 def _typed_tree(cls: type) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, annotation in get_type_hints(cls).items():
-        inner = get_args(annotation)[-1] if get_origin(annotation) is dict else None
+        inner = item_class(annotation)
         if is_dataclass(annotation):
             tree[name] = _typed_tree(annotation)
         else:
-            tree[name] = {"*": _typed_tree(inner)} if is_dataclass(inner) else None
+            tree[name] = None if inner is None else {"*": _typed_tree(inner)}
     return tree
 
 
@@ -88,24 +105,6 @@ def _leaf_tree(node: Any) -> Tree:
     if not isinstance(node, dict) or not node:
         return None
     return {str(key): _leaf_tree(value) for key, value in node.items()}
-
-
-def _unknown(
-    node: dict[str, Any], tree: dict[str, Any], path: tuple[str, ...]
-) -> Iterator[tuple[str, ...]]:
-    for key, value in node.items():
-        here = (*path, str(key))
-        if key in tree:
-            subtree = tree[key]
-        elif "*" in tree and (value is None or isinstance(value, dict)):
-            subtree = tree["*"]
-        else:
-            yield here
-            continue
-        if subtree is not None and isinstance(value, dict):
-            yield from _unknown(value, subtree, here)
-        elif ".".join(here[1:] if here[0] in MODE_SECTIONS else here) in _SECTIONS:
-            raise UserError(_no_mapping(here, value))
 
 
 def _no_mapping(path: tuple[str, ...], value: Any) -> str:
@@ -142,5 +141,9 @@ def _section_paths(tree: Tree, path: tuple[str, ...]) -> Iterator[str]:
             yield from _section_paths(subtree, (*path, key))
 
 
-# The keys that must hold a mapping: sections, and nodes with `_target_`.
-_SECTIONS = {*_section_paths(_typed_tree(Root), ()), *map(dotted, LEAF_GROUPS)}
+def _is_section(path: tuple[str, ...]) -> bool:
+    """Whether the key must hold a mapping: sections, and nodes with `_target_`."""
+    return ".".join(path[1:] if path[0] in MODE_SECTIONS else path) in _SECTIONS
+
+
+_SECTIONS = {"", *_section_paths(_typed_tree(Root), ()), *map(dotted, LEAF_GROUPS)}

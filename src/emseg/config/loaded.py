@@ -1,6 +1,6 @@
 """A config loaded: chain, choices, overrides and modes put together and checked.
 
-No `_target_` is imported here; `constructed.check_targets` does that afterwards.
+No `_target_` is imported here; `trial_build.check_targets` does that afterwards.
 """
 
 import copy
@@ -17,12 +17,20 @@ from emseg.config.annotations import defaults, typed
 from emseg.config.chain import MODE_SECTIONS, PROFILES, Choice, known_choices, prune, read_chain
 from emseg.config.choices import compose_choices, conf_folder, list_groups
 from emseg.config.construction import check_code_read
-from emseg.config.deltas import SPLITS, difference, merge, named_volumes
 from emseg.config.keys import check_keys, check_searched, key_tree, refuse_targets
 from emseg.config.leaves import CODE_READ
-from emseg.config.overrides import Override, assign, locate, read_overrides
+from emseg.config.merging import (
+    SPLITS,
+    Override,
+    assign,
+    difference,
+    locate,
+    merge,
+    named_volumes,
+    read_overrides,
+)
 from emseg.config.schema import Root, Space, Tune
-from emseg.errors import UserError, nearest, unknown_name
+from emseg.errors import UserError, did_you_mean, unknown_name
 
 # The sections that are merged over the root in each mode, in order.
 SECTIONS: dict[str, tuple[str, ...]] = {
@@ -78,8 +86,8 @@ def load(
     if config.exists() and not config.is_file():
         raise UserError(f"{config} is no config: it is a folder, a pipe or a device, not a file")
     if not config.is_file():
-        guess = nearest(config.name, [file.name for file in config.parent.glob("*.yaml")])
-        hint = f"; did you mean {config.parent / guess}?" if guess else ""
+        beside = [file.name for file in config.parent.glob("*.yaml")]
+        hint = did_you_mean(config.name, beside, before=str(config).removesuffix(config.name))
         raise UserError(f"no config file {config}{hint}")
     written = _compose(config, overrides, [*conf, conf_folder()])
     plain = {name: _resolve(written, name) for name in SECTIONS}
@@ -145,8 +153,6 @@ def _compose(config: Path, overrides: Sequence[str], folders: Sequence[Path]) ->
         if value.path[0] in MODE_SECTIONS:
             assign(tree, value)
     for group in PROFILES:
-        if not isinstance(tree[group], dict):
-            raise UserError(f"{group}: expected a mapping of keys, got {tree[group]!r:.80}")
         tree[group]["profile"] = choices[group]
     rest = [value for value in values if value.path[0] not in MODE_SECTIONS]
     return _Written(tree, rest, choices, notes)

@@ -98,17 +98,17 @@ class _Loader(yaml.SafeLoader):
         mark, alias = self.peek_event().start_mark, self.check_event(yaml.AliasEvent)
         self._depth += 1
         if self._depth > MOST_LEVELS:
-            raise _Minded(f"more than {MOST_LEVELS} levels", mark)
+            raise _Refusal(f"more than {MOST_LEVELS} levels", mark)
         node = super().compose_node(parent, index)
         self._depth -= 1
         if not alias:
             self._measures[node] = self._measured(node)
         elif node not in self._measures:
-            raise _Minded("an alias of what it stands in", mark)
+            raise _Refusal("an alias of what it stands in", mark)
         size, levels = self._measures[node]
         if size > MOST_NODES or levels > MOST_LEVELS:
             most = f"{MOST_NODES} values" if size > MOST_NODES else f"{MOST_LEVELS} levels"
-            raise _Minded(f"more than {most}", mark)
+            raise _Refusal(f"more than {most}", mark)
         return node
 
     def _measured(self, node: Node) -> tuple[int, int]:
@@ -123,21 +123,21 @@ class _Loader(yaml.SafeLoader):
         written = set()
         for key, _ in node.value:
             if not isinstance(key, ScalarNode):
-                raise _Minded("a key is a word, not a list or mapping", key.start_mark)
+                raise _Refusal("a key is a word, not a list or mapping", key.start_mark)
             if key.value in written:
-                raise _Minded(f"found duplicate key {key.value}", key.start_mark)
+                raise _Refusal(f"found duplicate key {key.value}", key.start_mark)
             written.add(key.value)
         self.flatten_mapping(node)
         return {key.value: self.construct_object(value, deep=True) for key, value in node.value}
 
 
-class _Minded(yaml.MarkedYAMLError):
+class _Refusal(yaml.MarkedYAMLError):
     def __init__(self, problem: str, mark: Any) -> None:
         super().__init__(problem=problem, problem_mark=mark)
 
 
 def _refused(loader: _Loader, node: Node) -> Hashable:
-    raise _Minded(f"the tag {node.tag} has no meaning in a config", node.start_mark)
+    raise _Refusal(f"the tag {node.tag} has no meaning in a config", node.start_mark)
 
 
 _TAG = "tag:yaml.org,2002"

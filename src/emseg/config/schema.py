@@ -1,35 +1,42 @@
 """The typed config; nodes with `_target_` and arguments stay plain dicts.
 
-Field types are enforced by `typed`, lengths and ranges by each `__post_init__`, whose messages
-begin with the field's name; `typed` puts the dotted path before it.
+`annotations.typed` checks types and the rules beside them; a `__post_init__` checks what joins two
+fields.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from emseg.config.limits import is_name, require, require_positive
-from emseg.config.schema_data import Data
+from emseg.bounds import Positive, Rule, above, within
+from emseg.config.annotations import require
+from emseg.config.schema_data import AboveZero, Data, NotNegative
 from emseg.config.schema_inference import Inference
-from emseg.config.schema_sweep import SweepConfig
 
 Leaf = dict[str, Any]
+AllOrCount = Annotated[int, Rule("-1 (all) or a count", lambda number: number >= -1)]
+Name = Annotated[
+    str,
+    Rule(
+        "a name for a file or folder",
+        lambda text: text not in ("", ".", "..") and not {"/", "\\"} & {*text},
+    ),
+]
+Values = Annotated[list[Any], Rule("at least one value", bool)]
+DifferentValues = Annotated[
+    Values,
+    Rule("values that differ", lambda values: all(values.count(one) == 1 for one in values)),
+]
 
 
 @dataclass(kw_only=True)
 class System:
     """Devices and workers, -1 for all available; `memory` in GiB, null for the machine's."""
 
-    num_gpus: int = -1
-    num_workers: int = -1
-    seed: int = 42
-    memory: float | None = None
+    num_gpus: AllOrCount = -1
+    num_workers: AllOrCount = -1
+    seed: Annotated[int, Rule("in [0, 2**32)", lambda seed: 0 <= seed < 2**32)] = 42
+    memory: AboveZero | None = None
     profile: str = ""
-
-    def __post_init__(self) -> None:
-        require(self.num_gpus >= -1, "num_gpus", self.num_gpus, "-1 (all) or a count")
-        require(self.num_workers >= -1, "num_workers", self.num_workers, "-1 (all) or a count")
-        require(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
-        require_positive(self, "memory")
 
 
 @dataclass(kw_only=True)
@@ -37,35 +44,26 @@ class EmaConfig:
     """The moving average of the weights: a copy during `warmup_steps`, then with `decay`."""
 
     enabled: bool = False
-    decay: float = 0.999
-    warmup_steps: int = 0
+    decay: Annotated[float, Rule("in [0, 1)", lambda decay: 0 <= decay < 1)] = 0.999
+    warmup_steps: NotNegative = 0
     validate_with_ema: bool = True
-
-    def __post_init__(self) -> None:
-        require(0 <= self.decay < 1, "decay", self.decay, "in [0, 1)")
-        require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
 
 
 @dataclass(kw_only=True)
 class Optimization:
     """Training length in optimizer steps; training needs `max_steps` or `max_epochs`."""
 
-    max_epochs: int | None = None
-    n_steps_per_epoch: int = 1000
-    max_steps: int | None = None
-    val_check_interval: int | None = None
-    val_steps_per_epoch: int | None = None
+    max_epochs: Positive | None = None
+    n_steps_per_epoch: Positive = 1000
+    max_steps: Positive | None = None
+    val_check_interval: Positive | None = None
+    val_steps_per_epoch: Positive | None = None
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    gradient_clip_val: float | None = 1.0
-    accumulate_grad_batches: int = 1
+    gradient_clip_val: AboveZero | None = 1.0
+    accumulate_grad_batches: Positive = 1
     ema: EmaConfig = field(default_factory=EmaConfig)
     optimizer: Leaf = field(default_factory=dict)
     scheduler: Leaf = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        require_positive(self, "max_epochs", "n_steps_per_epoch", "max_steps")
-        require_positive(self, "val_check_interval", "val_steps_per_epoch")
-        require_positive(self, "gradient_clip_val", "accumulate_grad_batches")
 
     @property
     def total_steps(self) -> int | None:
@@ -83,10 +81,9 @@ class BorderMask:
     """
 
     mode: Literal["edt", "square"] | None = None
-    distance: float = 1.0
+    distance: Annotated[float, within(0)] = 1.0
 
     def __post_init__(self) -> None:
-        require(self.distance >= 0, "distance", self.distance, "0 pixels or more")
         whole = self.mode != "square" or self.distance.is_integer()
         require(whole, "distance", self.distance, "a whole number where the mode is square")
 
@@ -99,13 +96,9 @@ class Evaluation:
     """
 
     enabled: bool = True
-    keep_segmentations: int = 10
+    keep_segmentations: NotNegative = 10
     border_mask: BorderMask = field(default_factory=BorderMask)
     metrics: dict[str, Leaf] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        most = self.keep_segmentations
-        require(most >= 0, "keep_segmentations", most, "0 (none) or a count")
 
 
 @dataclass(kw_only=True)
@@ -117,20 +110,18 @@ class Space:
 
     low: int | float | None = None
     high: int | float | None = None
-    step: int | float | None = None
+    step: Annotated[int | float, above(0)] | None = None
     log: bool = False
-    choices: list[Any] | None = None
+    choices: Values | None = None
 
     def __post_init__(self) -> None:
         if self.choices is not None:
-            require(len(self.choices) > 0, "choices", self.choices, "at least one value")
             alone = (self.low, self.high, self.step, self.log) == (None, None, None, False)
             require(alone, "choices", self.choices, "alone, without low, high, step and log")
             return
         low, high = self.low, self.high
         fine = low is not None and high is not None and low < high
         require(fine, "low, high", [low, high], "low < high, or choices")
-        require_positive(self, "step")
         require(not self.log or low > 0, "low", low, "above 0 with log")
         require(not (self.log and self.step), "step", self.step, "null with log")
 
@@ -139,20 +130,28 @@ class Space:
 class Tune:
     """The study; a key of `search_space` is an argument of the decoder (`aff_threshold.0`)."""
 
-    n_trials: int = 25
-    n_startup_trials: int = 10
-    trial_timeout: float | None = 300.0
-    study_name: str | None = None
+    n_trials: Positive = 25
+    n_startup_trials: NotNegative = 10
+    trial_timeout: AboveZero | None = 300.0
+    study_name: Name | None = None
     metric: str = "adapted_rand"
     direction: Literal["minimize", "maximize"] = "minimize"
     search_space: dict[str, Space] = field(default_factory=dict)
     profile: str = ""
 
-    def __post_init__(self) -> None:
-        require_positive(self, "n_trials", "trial_timeout")
-        fine = self.study_name is None or is_name(self.study_name)
-        require(fine, "study_name", self.study_name, "a name for a file")
-        require(self.n_startup_trials >= 0, "n_startup_trials", self.n_startup_trials, "0 or more")
+
+@dataclass(kw_only=True)
+class SweepConfig:
+    """Every combination of the values in `grid`, whose keys are arguments of the decoder.
+
+    `best` names the scores whose mean over the volumes selects the best combinations; file names
+    begin with `name`. `tables` adds the files of a published evaluation.
+    """
+
+    name: Name = "sweep"
+    grid: dict[str, DifferentValues] = field(default_factory=dict)
+    best: dict[str, Literal["minimize", "maximize"]] = field(default_factory=dict)
+    tables: Literal["dbmim"] | None = None
 
 
 @dataclass(kw_only=True)
@@ -161,37 +160,26 @@ class Checkpoint:
 
     monitor: str = "train_loss_total_epoch"
     mode: Literal["min", "max"] = "min"
-    save_top_k: int = 3
+    save_top_k: AllOrCount = 3
     save_last: bool = True
-    every_n_steps: int | None = None
-
-    def __post_init__(self) -> None:
-        require(self.save_top_k >= -1, "save_top_k", self.save_top_k, "-1 (all) or a count")
-        require_positive(self, "every_n_steps")
+    every_n_steps: Positive | None = None
 
 
 @dataclass(kw_only=True)
 class Images:
     """Images in TensorBoard: raw, target and prediction, or what the objective shows instead."""
 
-    every_n_epochs: int = 10
-    n_images: int = 8
-    n_slices: int = 2
-
-    def __post_init__(self) -> None:
-        require_positive(self, "every_n_epochs", "n_slices")
-        require(self.n_images >= 0, "n_images", self.n_images, "0 (none) or a count")
+    every_n_epochs: Positive = 10
+    n_images: NotNegative = 8
+    n_slices: Positive = 2
 
 
 @dataclass(kw_only=True)
 class Logging:
     """How often values are logged for TensorBoard."""
 
-    log_every_n_steps: int = 50
+    log_every_n_steps: Positive = 50
     images: Images = field(default_factory=Images)
-
-    def __post_init__(self) -> None:
-        require_positive(self, "log_every_n_steps")
 
 
 @dataclass(kw_only=True)
@@ -206,7 +194,7 @@ class Monitor:
 class Root:
     """A composed config with the mode's sections merged in."""
 
-    experiment_name: str
+    experiment_name: Name
     system: System = field(default_factory=System)
     data: Data = field(default_factory=Data)
     objective: Leaf = field(default_factory=dict)
@@ -222,7 +210,3 @@ class Root:
     tune: Tune = field(default_factory=Tune)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     monitor: Monitor = field(default_factory=Monitor)
-
-    def __post_init__(self) -> None:
-        fine = is_name(self.experiment_name)
-        require(fine, "experiment_name", self.experiment_name, "a name for a folder")

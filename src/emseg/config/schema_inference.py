@@ -1,11 +1,17 @@
 """The typed config of inference, and of what predictions hold."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from emseg.config.limits import Axes3, require, require_positive
-from emseg.config.schema_data import AXIS_ORDERS
+from emseg.bounds import Positive, Rule
+from emseg.config.annotations import require
+from emseg.config.schema_data import AboveZero, Axes, Axes3, NotNegative, Size3, VoxelSize
+
+Overlap = Annotated[float, Rule("in [0, 1)", lambda part: 0 <= part < 1)]
+
+
+def _are_planes(pairs: list[tuple[int, int]]) -> bool:
+    return all(first != second and {first, second} <= {0, 1, 2} for first, second in pairs)
 
 
 @dataclass(kw_only=True)
@@ -17,21 +23,14 @@ class Window:
     device of `system`.
     """
 
-    window_size: Axes3 | None = None
-    sw_batch_size: int = 4
-    overlap: float | tuple[float, float, float] | None = None
+    window_size: Size3 | None = None
+    sw_batch_size: Positive = 4
+    overlap: Overlap | tuple[Overlap, Overlap, Overlap] | None = None
     blending: Literal["constant", "gaussian", "bump", "distance_transform"] = "gaussian"
     padding_mode: Literal["reflect", "replicate", "constant"] = "reflect"
     snap_to_edge: bool = False
     sw_device: Literal["cuda", "cpu"] | None = None
     output_device: Literal["cuda", "cpu"] | None = None
-
-    def __post_init__(self) -> None:
-        require_positive(self, "sw_batch_size")
-        overlaps = self.overlap if isinstance(self.overlap, tuple) else (self.overlap or 0,)
-        require(all(0 <= part < 1 for part in overlaps), "overlap", self.overlap, "in [0, 1)")
-        size = self.window_size or (1,)
-        require(min(size) > 0, "window_size", self.window_size, "above 0 on every axis")
 
 
 @dataclass(kw_only=True)
@@ -41,13 +40,11 @@ class InferenceModel:
     Both null is each axis's nearest affinity, or all of other channels.
     """
 
-    select_channel: list[int] | None = None
+    select_channel: Annotated[list[NotNegative], Rule("channel numbers from 0", bool)] | None = None
     head: str | None = None
 
     def __post_init__(self) -> None:
         chosen = self.select_channel
-        fine = chosen is None or (len(chosen) > 0 and min(chosen) >= 0)
-        require(fine, "select_channel", chosen, "channel numbers from 0")
         once = chosen is None or self.head is None
         require(once, "select_channel", chosen, f"null beside head={self.head}")
 
@@ -67,21 +64,15 @@ class PredictionConfig:
     """
 
     values: Literal["probability", "scaled", "logit"] | None = None
-    scale: float | None = None
-    offsets: list[Axes3] | None = None
+    scale: AboveZero | None = None
+    offsets: Annotated[list[Axes3], Rule("one offset for each channel", bool)] | None = None
     edge_side: Literal["source", "destination"] | None = None
-    axes: str | None = None
-    resolution: tuple[float, float, float] | None = None
+    axes: Axes | None = None
+    resolution: VoxelSize | None = None
 
     def __post_init__(self) -> None:
-        require_positive(self, "scale")
         scaled = self.scale is None or self.values != "logit"
         require(scaled, "scale", self.scale, "null beside values=logit")
-        require(self.offsets != [], "offsets", self.offsets, "one offset for each channel")
-        allowed = "x, y, z and c in stored order (czyx, cxyz, zyxc), or without channels (zyx)"
-        require(self.axes is None or self.axes in AXIS_ORDERS, "axes", self.axes, allowed)
-        resolution = self.resolution or (1.0,)
-        require(min(resolution) > 0, "resolution", self.resolution, "above 0 nm on every axis")
 
 
 @dataclass(kw_only=True)
@@ -89,18 +80,24 @@ class TestTimeAugmentation:
     """Views to merge: flips of the axes, and quarter turns in the planes of the axis pairs."""
 
     enabled: bool = False
-    flip_axes: Literal["all"] | list[int] | None = "all"
-    rotation90_axes: list[tuple[int, int]] | None = None
+    flip_axes: (
+        Literal["all"]
+        | Annotated[
+            list[int],
+            Rule(
+                "'all', null or distinct axes of 0, 1, 2",
+                lambda axes: set(axes) <= {0, 1, 2} and len(set(axes)) == len(axes),
+            ),
+        ]
+        | None
+    ) = "all"
+    rotation90_axes: (
+        Annotated[
+            list[tuple[int, int]], Rule("pairs of two different axes of 0, 1, 2", _are_planes)
+        ]
+        | None
+    ) = None
     ensemble_mode: Literal["mean", "min", "max"] = "mean"
-
-    def __post_init__(self) -> None:
-        flips = [] if self.flip_axes in ("all", None) else list(self.flip_axes)
-        fine = set(flips) <= {0, 1, 2} and len(set(flips)) == len(flips)
-        require(fine, "flip_axes", self.flip_axes, "'all', null or distinct axes of 0, 1, 2")
-        for first, second in self.rotation90_axes or []:
-            fine = first != second and {first, second} <= {0, 1, 2}
-            allowed = "pairs of two different axes of 0, 1, 2"
-            require(fine, "rotation90_axes", self.rotation90_axes, allowed)
 
 
 @dataclass(kw_only=True)
@@ -108,15 +105,12 @@ class Inference:
     """From a volume to a prediction of all its voxels."""
 
     window: Window = field(default_factory=Window)
-    pad: Axes3 = (0, 0, 0)
-    crop_pad: tuple[int, int, int, int, int, int] | None = None
+    pad: tuple[NotNegative, NotNegative, NotNegative] = (0, 0, 0)
+    crop_pad: (
+        tuple[NotNegative, NotNegative, NotNegative, NotNegative, NotNegative, NotNegative] | None
+    ) = None
     activation: Literal["sigmoid", "scale_sigmoid", "none"] = "sigmoid"
     output_dtype: Literal["float32", "float16", "uint8"] = "float32"
     model: InferenceModel = field(default_factory=InferenceModel)
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     test_time_augmentation: TestTimeAugmentation = field(default_factory=TestTimeAugmentation)
-
-    def __post_init__(self) -> None:
-        for key in ("pad", "crop_pad"):
-            value: Sequence[int] | None = getattr(self, key)
-            require(value is None or min(value) >= 0, key, value, "0 or more on every side")

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from emseg.datasets.converted import read_slabs, write_converted
+from emseg.datasets.converted import open_expected, read_slabs, write_converted
 from emseg.datasets.cremi_files import BACKGROUND, CLEFTS, INVALID, RAW
-from emseg.datasets.expected import open_expected
 from emseg.datasets.public_em import convert_public
 from emseg.datasets.submission import write_submission
 from emseg.errors import UserError, unknown_name

@@ -1,4 +1,4 @@
-"""Files made from the voxels of others, slab by slab, unless they are up to date."""
+"""Volumes that are as they should be, and files made from their voxels, slab by slab."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ from emseg import __version__
 from emseg.errors import UserError
 from emseg.progress import track
 from emseg.runs.run_folder import say
-from emseg.volumes import Volume, identity
+from emseg.volumes import Volume, identity, open_volume
 from emseg.volumes.atomic import replacing
 from emseg.volumes.damage import one_line
 from emseg.volumes.hdf5_links import open_hdf5
@@ -23,6 +23,30 @@ from emseg.volumes.location import MAIN
 VERSION = 1
 # Sections per slab: those of a stored chunk.
 THICKNESS = 16
+
+
+def open_expected(
+    location: str | Path,
+    dtype: type[np.integer],
+    *,
+    what: str,
+    shape: tuple[int, ...] | None = None,
+    voxel_size: tuple[float, ...] | None = None,
+) -> Volume:
+    """The volume (Z, Y, X) at a location; UserError, with `what` it should be, for another one.
+
+    `np.integer` is any whole number. `voxel_size` (nm) is for files that do not say theirs.
+    """
+    volume = open_volume(location, voxel_size=voxel_size)
+    fine = np.issubdtype(volume.dtype, dtype) and shape in (None, volume.shape)
+    if not fine or volume.channels is not None:
+        channels = f" with {volume.channels} channels" if volume.channels else ""
+        raise UserError(
+            f"{volume.location}: {volume.shape} of {volume.dtype}{channels} is not {what}, which "
+            f"is {shape or 'three axes'} of {dtype.__name__}: move it away (synthetic volumes "
+            "have the same names), or see what was fetched"
+        )
+    return volume
 
 
 def slabs(depth: int, label: str) -> Iterator[tuple[int, int]]:
@@ -39,16 +63,7 @@ def read_slabs(volume: Volume, label: str) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def is_current(path: Path, source: str, *, verb: str) -> bool:
-    """Whether a file exists and was made from the source; prints a line if so.
-
-    Args:
-        path: the file.
-        source: what `convert` or `prepare` would make it from.
-        verb: which of them.
-
-    Raises:
-        UserError: the existing file was not made by them.
-    """
+    """Whether the verb made the file of this source; UserError if something else made it."""
     if not path.exists():
         return False
     with one_line(f"cannot read '{path}'"), open_hdf5(path) as file:
@@ -73,17 +88,10 @@ def write_converted(
     *,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a changed volume as the data set `main`, with its position, unless it is current.
+    """Writes a volume as the data set `main`, with its position, unless the file is current.
 
-    Args:
-        path: the HDF5 file; one from another source is replaced.
-        volume: the source.
-        dtype: the type of what is stored.
-        change: makes the stored slab from that of the volume, None if they are the same.
-        attributes: more attributes to be stored.
-
-    Raises:
-        UserError: an existing file was not made by this.
+    `change` makes the stored slab, of type `dtype`, from that of the volume, if they differ.
+    UserError if an existing file was not made by this.
     """
     source = {"version": VERSION, **identity(volume.location)}
     if is_current(path, json.dumps(source), verb="convert"):

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from emseg import __version__
-from emseg.decoding.section_fragments import GRID_SPACING
+from emseg.decoding.agglomeration.section_fragments import GRID_SPACING
 from emseg.errors import UserError, unknown_name
 from emseg.evaluation.means import Row, best_of, means_of, with_values
 

@@ -15,7 +15,7 @@ from emseg.datasets.catalogue import (
     PublicFile,
     instructions,
 )
-from emseg.datasets.expected import open_expected
+from emseg.datasets.converted import open_expected
 from emseg.datasets.fetch import check_zip, checked_hash, obtain, recorded, unpacked
 from emseg.errors import UserError, unknown_name
 from emseg.runs.run_folder import say, working_in

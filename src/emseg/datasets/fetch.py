@@ -21,16 +21,8 @@ def obtain(
     """Puts what a URL has under the file's name, and its SHA-256 into `<file>.sha256`.
 
     An existing file is compared, not fetched. An interrupted transfer leaves `<file>.partial`, and
-    the next call continues from there.
-
-    Args:
-        url: the address.
-        file: the name; its folder exists.
-        sha256: what its hash must be, None for any.
-        check: raises a UserError for a file that is not what it should be.
-
-    Raises:
-        UserError: no transfer, or the file is damaged or has another hash; it is then removed.
+    the next call continues from there. UserError if there is no transfer, or if the file has
+    another hash or does not pass the `check`: then it is removed, if it was fetched.
     """
     fetched = not file.exists()
     if fetched:

@@ -8,13 +8,14 @@ from emseg.datasets.catalogue import instructions
 from emseg.datasets.converted import is_current, slabs
 from emseg.datasets.cremi_files import NEURONS, RAW
 from emseg.datasets.fetch import check_zip, checked_hash, obtain, recorded, unpacked
-from emseg.datasets.section_stacks import contrasts, find_stacks, grey, ids
 from emseg.errors import UserError, unknown_name
 from emseg.runs.run_folder import say, working_in
-from emseg.volumes import Volume, identity
+from emseg.volumes import Volume, identity, open_volume
 from emseg.volumes.atomic import replacing
 from emseg.volumes.hdf5_writing import writable_hdf5, write_hdf5
 from emseg.volumes.layout import make_layout
+from emseg.volumes.location import require_regular
+from emseg.volumes.sections import group_by_number, is_section
 
 FOLDER = "datasets/ssns"
 URL = "https://software.rc.fas.harvard.edu/lichtman/vast/AC3AC4Package.zip"
@@ -25,6 +26,8 @@ VOXEL_SIZE = (30.0, 6.0, 6.0)
 LABELS = ("seg", "label", "daniel", "neuron")
 IMAGES = ("_em", "raw", "input", "image")
 PARTS = ("train", "unlabelled", "test")
+# The number of sections compared to find the order of labels; more give the same.
+COMPARED = 6
 
 
 def prepare(name: str, folder: str | None = None, *, sha256: str | None = None) -> None:
@@ -69,7 +72,7 @@ def _prepare_archive(to: Path, sha256: str | None) -> None:
         stale = [one for one in paths if not is_current(paths[one], source, verb="prepare")]
         if stale:
             with unpacked(archive) as files:
-                stacks = find_stacks(files)
+                stacks = _find_stacks(files)
                 chosen = {volume: _choose(stacks, volume, archive) for volume in stale}
                 for volume, (images, labels) in chosen.items():
                     _make(paths[volume], images, labels, source)
@@ -128,7 +131,7 @@ def _prepare_exported(to: Path) -> None:
 
 
 def _only_stack(folder: Path) -> Volume:
-    stacks = {name: one for name, one in find_stacks(folder).items() if "/" not in name}
+    stacks = {name: one for name, one in _find_stacks(folder).items() if "/" not in name}
     if len(stacks) != 1:
         raise UserError(
             f"{folder} is to hold one stack of sections (PNG, JPEG or TIFF), not "
@@ -156,7 +159,7 @@ def _is_reversed(name: str, images: Volume, labels: Volume) -> bool:
             f"{images.location} has the shape {images.shape}, its labels {labels.location} "
             f"{labels.shape}"
         )
-    forward, backward = contrasts(images, labels)
+    forward, backward = _contrasts(images, labels)
     reverse = backward > forward
     say(
         f"{name}: labels taken in {'the reverse of ' if reverse else ''}the images' order, where "
@@ -167,7 +170,7 @@ def _is_reversed(name: str, images: Volume, labels: Volume) -> bool:
 
 
 def _store(file: Path, key: str, stack: Volume, *, reverse: bool = False) -> None:
-    read, dtype = (grey, np.uint8) if key == RAW else (ids, np.uint32)
+    read, dtype = (_grey, np.uint8) if key == RAW else (_ids, np.uint32)
     order = range(stack.shape[0])[:: -1 if reverse else 1]
     layout = make_layout(
         stack.shape,
@@ -181,3 +184,81 @@ def _store(file: Path, key: str, stack: Volume, *, reverse: bool = False) -> Non
     parts = slabs(len(order), f"writing {key}")
     voxels = ((first, np.stack([read(stack, z) for z in order[first:end]])) for first, end in parts)
     write_hdf5(file, voxels, layout)
+
+
+def _find_stacks(folder: Path) -> dict[str, Volume]:
+    """The stacks below a folder, by the common part of their file names.
+
+    A stack is a TIFF of several pages, or images of one folder that differ in a number. UserError
+    if a number between its first and last is missing.
+    """
+    by_folder: dict[Path, list[str]] = {}
+    stacks = {}
+    for file in sorted(file for file in folder.rglob("*") if is_section(file.name)):
+        if "__MACOSX" in file.parts:
+            continue
+        require_regular(file)
+        pages = open_volume(file) if file.suffix.lower() in (".tif", ".tiff") else None
+        if pages is not None and pages.shape[0] > 1:
+            stacks[str(file.relative_to(folder))] = pages
+        else:
+            by_folder.setdefault(file.parent, []).append(file.name)
+    for parent, names in by_folder.items():
+        for common in group_by_number(names):
+            name = str((parent / common).relative_to(folder))
+            if "*" in common:
+                stacks[name] = volume = open_volume(f"{parent}:{common}")
+                for missing in volume.attributes.get("missing_sections", ()):
+                    raise UserError(f"{name}: section {missing} is missing")
+    return stacks
+
+
+def _grey(volume: Volume, section: int) -> np.ndarray:
+    """Grey values (Y, X), uint8, of a section, which may be a grey colour image."""
+    found = _pixels(volume, section)
+    if found.ndim == 3 and (found == found[0]).all():
+        found = found[0]
+    if found.ndim != 2 or found.dtype != np.uint8:
+        kind = "colours" if found.ndim == 3 else found.dtype
+        raise UserError(f"{volume.location} holds {kind}: an image is grey, uint8")
+    return found
+
+
+def _ids(volume: Volume, section: int) -> np.ndarray:
+    """Ids (Y, X), uint32, of a section: its numbers, or for colours red 2^16 + green 2^8 + blue."""
+    found = _pixels(volume, section)
+    if found.dtype.kind not in "iu" or (found.ndim == 3 and found.dtype != np.uint8):
+        raise UserError(f"{volume.location} holds {found.dtype}: labels are integers")
+    if found.min() < 0:
+        raise UserError(f"{volume.location} holds {found.min()}: ids are positive")
+    if found.ndim == 2:
+        return found.astype(np.uint32)
+    red, green, blue = found.astype(np.uint32)
+    return (red << 16) | (green << 8) | blue
+
+
+def _contrasts(images: Volume, labels: Volume) -> tuple[float, float]:
+    """The contrast of label borders in grey values, in the given order and in the reverse one.
+
+    The mean over a few sections from the first third, where orders differ most.
+    """
+    depth = images.shape[0]
+    chosen = np.unique(np.linspace(0, (depth - 1) // 3, COMPARED).astype(int)).tolist()
+    found = [
+        [_contrast(_grey(images, z), _ids(labels, at)) for at in (z, depth - 1 - z)] for z in chosen
+    ]
+    forward, backward = np.mean(found, axis=0).tolist()
+    return forward, backward
+
+
+def _contrast(image: np.ndarray, labels: np.ndarray) -> float:
+    border = labels[:, 1:] != labels[:, :-1]
+    if border.all() or not border.any():
+        return 0.0
+    values = image[:, 1:].astype(np.float64)
+    return float(abs(values[border].mean() - values[~border].mean()))
+
+
+def _pixels(volume: Volume, section: int) -> np.ndarray:
+    found = volume.read((section, 0, 0), (section + 1, *volume.shape[1:]))
+    return found[..., 0, :, :]

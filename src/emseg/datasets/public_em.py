@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from emseg.datasets.converted import write_converted
+from emseg.datasets.converted import open_expected, write_converted
 from emseg.datasets.cremi_files import RAW
-from emseg.datasets.expected import open_expected
 from emseg.errors import UserError
 from emseg.runs.run_folder import working_in
 
@@ -27,42 +26,31 @@ class PublicImage:
     key: str = ""
 
 
-def _cremi(sample: str) -> PublicImage:
-    file, source = f"sample_{sample}_20160501.hdf", f"CREMI 2016, sample {sample}"
-    fetch, shape = "emseg download cremi-official", (125, 1250, 1250)
-    return PublicImage(f"cremi_{sample}", file, source, fetch, shape, (40, 4, 4), RAW)
-
-
-def _isbi(part: str) -> PublicImage:
-    file, source = f"{part}-volume.tif", f"ISBI 2012, {part} volume"
-    fetch = "https://downloads.imagej.net/ISBI-2012-challenge.zip (unpacked below it)"
-    return PublicImage(f"isbi2012_{part}", file, source, fetch, (30, 512, 512), (50, 4, 4))
-
-
-def _snemi(part: str) -> PublicImage:
-    file, source = f"{part}-input.tif", f"SNEMI3D, {part} input"
-    fetch, shape = "emseg download snemi", (100, 1024, 1024)
-    return PublicImage(f"snemi3d_{part}", file, source, fetch, shape, (30, 6, 6))
-
-
+_CREMI = ("emseg download cremi-official", (125, 1250, 1250), (40, 4, 4), RAW)
+_ISBI = (
+    "https://downloads.imagej.net/ISBI-2012-challenge.zip (unpacked below it)",
+    (30, 512, 512),
+    (50, 4, 4),
+)
+_SNEMI = ("emseg download snemi", (100, 1024, 1024), (30, 6, 6))
 # The mixture "publicEM" (ydchen0806/dbMiM).
 IMAGES = (
-    *map(_cremi, "ABC"),
-    *map(_isbi, ("train", "test")),
-    *map(_snemi, ("train", "test")),
+    *(
+        PublicImage(f"cremi_{at}", f"sample_{at}_20160501.hdf", f"CREMI 2016, sample {at}", *_CREMI)
+        for at in "ABC"
+    ),
+    PublicImage("isbi2012_train", "train-volume.tif", "ISBI 2012, train volume", *_ISBI),
+    PublicImage("isbi2012_test", "test-volume.tif", "ISBI 2012, test volume", *_ISBI),
+    PublicImage("snemi3d_train", "train-input.tif", "SNEMI3D, train input", *_SNEMI),
+    PublicImage("snemi3d_test", "test-input.tif", "SNEMI3D, test input", *_SNEMI),
 )
 
 
 def convert_public(source: Path, to: Path) -> None:
-    """Writes `<name>.h5` for each image that is found.
+    """Writes `<name>.h5` for each image that is found by name, down to two folders deep.
 
-    Args:
-        source: where files are searched by name, down to two folders deep.
-        to: the folder of the volumes.
-
-    Raises:
-        UserError: a file exists twice with different bytes, or is another volume; or, after all
-        others are written, some are missing: which ones, and where to get them.
+    UserError if a file exists twice with different bytes, or is another volume; or, after all
+    others are written, if some are missing: which ones, and where to get them.
     """
     if not source.is_dir():
         raise UserError(

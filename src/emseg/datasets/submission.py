@@ -34,16 +34,8 @@ def write_submission(segmentation: str, to: Path, record: Path | None) -> None:
     """Writes the segmentation's clefts as `volumes/labels/clefts`, whole or not at all.
 
     Segments are clefts, and the pieces of a mask (joined by faces, edges or corners, in the
-    segmentation's own stack).
-
-    Args:
-        segmentation: where it is.
-        to: the file to hand in.
-        record: that of the re-alignment, to transform the clefts back to the original.
-
-    Raises:
-        UserError: the segmentation is a prediction, has ids with another meaning in the challenge,
-        another resolution or order of axes; or the record is for other sections.
+    segmentation's own stack). `record` is that of the re-alignment, by which clefts go back to the
+    original. UserError for what is no segmentation of the challenge, or a record of other sections.
     """
     volume = _open(segmentation)
     _check_target(to)

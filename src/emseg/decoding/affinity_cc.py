@@ -2,17 +2,20 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from emseg.blocks.grid import Block, grid
+from emseg.blocks.memory import cores
 from emseg.blocks.seams import face_facts, number_blocks
 from emseg.blocks.store import Store
-from emseg.decoding.decoder_forms import Blockwise, Sweep
-from emseg.decoding.edge_flags import cores, edge_flags, open_mask, read_mask, sides
-from emseg.decoding.edges import AxisEdge, axis_edges, check_prediction, check_values
+from emseg.bounds import Fraction
+from emseg.decoding.decoder import Blockwise, Sweeping, as_function
+from emseg.decoding.edge_flags import edge_flags, open_mask, sides
+from emseg.decoding.edges import AxisEdge, Offsets, axis_edges, check_prediction, check_values
 from emseg.decoding.node_sweep import node_components
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide
@@ -20,21 +23,12 @@ from emseg.kernels.components import edge_components
 from emseg.progress import track
 from emseg.volumes import Volume
 
-Backend = Literal["numba", "torch", "cupy"]
 # The side on which an edge is stored, by BANIS's `edge_offset`.
 _SIDE_OF_OFFSET: dict[int | None, EdgeSide] = {0: "source", 1: "destination"}
 
 
-def affinity_cc(
-    prediction: np.ndarray,
-    *,
-    threshold: float = 0.5,
-    affinity_mask_path: str | None = None,
-    edge_offset: Literal[0, 1] | None = None,
-    backend: Backend = "numba",
-    offsets: Sequence[Sequence[int]],
-    edge_side: EdgeSide,
-) -> np.ndarray:
+@dataclass(frozen=True, kw_only=True)
+class AffinityCC(Sweeping, Blockwise):
     """Labels (Z, Y, X) of the components that edges above the threshold form.
 
     `prediction` (3, Z, Y, X) holds probabilities that a pair lies in one object: float32, float16
@@ -56,95 +50,104 @@ def affinity_cc(
 
     The labels are those of the BANIS decoder (but there a mask switches off fewer edges).
     """
-    [(_, labels)] = affinity_cc_sweep(
-        prediction,
-        threshold=[threshold],
-        affinity_mask_path=affinity_mask_path,
-        edge_offset=edge_offset,
-        backend=backend,
-        offsets=offsets,
-        edge_side=edge_side,
-    )
-    return labels
 
+    swept: ClassVar[str] = "threshold"
 
-def affinity_cc_sweep(
-    prediction: np.ndarray,
-    *,
-    threshold: Sequence[float],
-    affinity_mask_path: str | None = None,
-    edge_offset: Literal[0, 1] | None = None,
-    backend: Backend = "numba",
-    offsets: Sequence[Sequence[int]],
-    edge_side: EdgeSide,
-) -> Iterator[tuple[float, np.ndarray]]:
-    """(threshold, labels) as of `affinity_cc`, thresholds ascending; reads the mask only once."""
-    check_prediction(prediction, offsets=offsets)
-    check_values([prediction], prediction.dtype)
-    edges = _edges(offsets, edge_side, edge_offset)
-    mask = read_mask(affinity_mask_path, prediction.shape[1:])
-    for value in sorted(set(threshold)):
-        yield value, _labels(edge_flags(prediction, edges, value, mask), edges, backend)
+    threshold: Fraction = 0.5
+    affinity_mask_path: str | None = None
+    edge_offset: Literal[0, 1] | None = None
+    backend: Literal["numba", "torch", "cupy"] = "numba"
 
+    def __call__(
+        self, prediction: np.ndarray, *, offsets: Offsets, edge_side: EdgeSide
+    ) -> np.ndarray:
+        found = self.sweep(prediction, [self.threshold], offsets=offsets, edge_side=edge_side)
+        [(_, labels)] = found
+        return labels
 
-def affinity_cc_nodes(
-    prediction: np.ndarray,
-    voxels: np.ndarray,
-    *,
-    threshold: Sequence[float],
-    affinity_mask_path: str | None = None,
-    edge_offset: Literal[0, 1] | None = None,
-    backend: Backend = "numba",
-    offsets: Sequence[Sequence[int]],
-    edge_side: EdgeSide,
-) -> Iterator[tuple[float, np.ndarray]]:
-    """(threshold, the components of the `voxels` (N, 3)), ascending, without a volume of labels.
+    def sweep(
+        self,
+        prediction: np.ndarray,
+        values: Sequence[float],
+        *,
+        offsets: Offsets,
+        edge_side: EdgeSide,
+    ) -> Iterator[tuple[float, np.ndarray]]:
+        """(threshold, labels); reads the mask only once."""
+        edges, mask = self._edges_and_mask(prediction, offsets, edge_side)
+        for value in self.ascending(values):
+            yield value, self._labels(edge_flags(prediction, edges, value, mask), edges)
 
-    The components are those of `affinity_cc` with other numbers, for any `backend`; 0 stays 0.
-    """
-    check_prediction(prediction, offsets=offsets)
-    check_values([prediction], prediction.dtype)
-    yield from node_components(
-        prediction,
-        voxels,
-        thresholds=threshold,
-        edges=_edges(offsets, edge_side, edge_offset),
-        mask=read_mask(affinity_mask_path, prediction.shape[1:]),
-    )
+    def nodes(
+        self,
+        prediction: np.ndarray,
+        voxels: np.ndarray,
+        values: Sequence[float],
+        *,
+        offsets: Offsets,
+        edge_side: EdgeSide,
+    ) -> Iterator[tuple[float, np.ndarray]]:
+        edges, mask = self._edges_and_mask(prediction, offsets, edge_side)
+        ascending = self.ascending(values)
+        yield from node_components(prediction, voxels, thresholds=ascending, edges=edges, mask=mask)
 
+    def blocks(
+        self,
+        prediction: Volume,
+        *,
+        store: Store,
+        block_shape: Sequence[int],
+        offsets: Offsets,
+        edge_side: EdgeSide,
+    ) -> Iterator[tuple[Block, np.ndarray]]:
+        """(block, its labels).
 
-def affinity_cc_blocks(
-    prediction: Volume,
-    *,
-    threshold: float = 0.5,
-    affinity_mask_path: str | None = None,
-    edge_offset: Literal[0, 1] | None = None,
-    backend: Backend = "numba",
-    offsets: Sequence[Sequence[int]],
-    edge_side: EdgeSide,
-    store: Store,
-    block_shape: Sequence[int],
-) -> Iterator[tuple[Block, np.ndarray]]:
-    """(block, its labels) of what `affinity_cc` returns, in C order of blocks of `block_shape`.
+        A block is labelled together with the voxels around it, whose labels then show what it is
+        connected to.
+        """
+        check_prediction(prediction, offsets=offsets)
+        edges, shape = self._edges(offsets, edge_side), prediction.shape
+        mask = open_mask(self.affinity_mask_path, shape)
+        blocks = grid(shape, block_shape)
+        missing = [block for block in blocks if not store.done(block)]
+        for block in track(missing, total=len(missing), label="components", unit="block"):
+            start, stop = block.grown(shape)
+            around = prediction.read(start, stop)
+            check_values([around], around.dtype)
+            trusted = None if mask is None else mask.read(start, stop) != 0
+            flags = edge_flags(around, edges, self.threshold, trusted)
+            _save(block, start, self._labels(flags, edges), store)
+        numbering = number_blocks(blocks, store, shape)
+        for block, ids in zip(blocks, numbering.ids, strict=True):
+            yield block, ids[store.labels(block)]
 
-    A block is labelled together with the voxels around it, whose labels then show what it is
-    connected to. Labels are held in the store; blocks that are `done` there are not computed again.
-    """
-    check_prediction(prediction, offsets=offsets)
-    edges, shape = _edges(offsets, edge_side, edge_offset), prediction.shape
-    mask = open_mask(affinity_mask_path, shape)
-    blocks = grid(shape, block_shape)
-    missing = [block for block in blocks if not store.done(block)]
-    for block in track(missing, total=len(missing), label="components", unit="block"):
-        start, stop = block.grown(shape)
-        around = prediction.read(start, stop)
-        check_values([around], around.dtype)
-        trusted = None if mask is None else mask.read(start, stop) != 0
-        flags = edge_flags(around, edges, threshold, trusted)
-        _save(block, start, _labels(flags, edges, backend), store)
-    numbering = number_blocks(blocks, store, shape)
-    for block, ids in zip(blocks, numbering.ids, strict=True):
-        yield block, ids[store.labels(block)]
+    def _edges_and_mask(
+        self, prediction: np.ndarray, offsets: Offsets, edge_side: EdgeSide
+    ) -> tuple[Sequence[AxisEdge], np.ndarray | None]:
+        check_prediction(prediction, offsets=offsets)
+        check_values([prediction], prediction.dtype)
+        edges = self._edges(offsets, edge_side)
+        mask = open_mask(self.affinity_mask_path, prediction.shape[1:])
+        return edges, None if mask is None else mask[...] != 0
+
+    def _edges(self, offsets: Offsets, edge_side: EdgeSide) -> tuple[AxisEdge, AxisEdge, AxisEdge]:
+        said = _SIDE_OF_OFFSET.get(self.edge_offset, edge_side)
+        if said != edge_side:
+            raise UserError(
+                f"decoding.edge_offset is {self.edge_offset}, edges stored at their {said}; the "
+                f"prediction has them at their {edge_side} (null uses that)"
+            )
+        return axis_edges(offsets, edge_side)
+
+    def _labels(self, flags: np.ndarray, edges: Sequence[AxisEdge]) -> np.ndarray:
+        if self.backend == "numba":
+            return edge_components(flags, forward=sides(edges), threads=cores())
+        if self.backend == "cupy":
+            _say_torch()
+        # It brings torch, which takes seconds.
+        from emseg.decoding.torch_components import device_components
+
+        return device_components(flags, forward=sides(edges))
 
 
 def _save(block: Block, start: Sequence[int], labels: np.ndarray, store: Store) -> None:
@@ -169,39 +172,10 @@ def _save(block: Block, start: Sequence[int], labels: np.ndarray, store: Store) 
     store.save(block, buffer, {"first": np.concatenate([[0], first[order]]), **facts})
 
 
-BLOCKWISE = Blockwise(decoder=affinity_cc, function=affinity_cc_blocks)
-SWEEP = Sweep(
-    decoder=affinity_cc,
-    argument="threshold",
-    function=affinity_cc_sweep,
-    nodes=affinity_cc_nodes,
-)
-
-
-def _edges(
-    offsets: Sequence[Sequence[int]], edge_side: EdgeSide, edge_offset: int | None
-) -> tuple[AxisEdge, AxisEdge, AxisEdge]:
-    if _SIDE_OF_OFFSET.get(edge_offset, edge_side) != edge_side:
-        raise UserError(
-            f"decoding.edge_offset is {edge_offset}, edges stored at their "
-            f"{_SIDE_OF_OFFSET[edge_offset]}; the prediction has them at their {edge_side} "
-            "(null uses that)"
-        )
-    return axis_edges(offsets, edge_side)
-
-
-def _labels(flags: np.ndarray, edges: Sequence[AxisEdge], backend: Backend) -> np.ndarray:
-    if backend == "numba":
-        return edge_components(flags, forward=sides(edges), threads=cores())
-    if backend == "cupy":
-        _say_torch()
-    # It brings torch, which takes seconds.
-    from emseg.decoding.torch_components import device_components
-
-    return device_components(flags, forward=sides(edges))
-
-
 @cache
 def _say_torch() -> None:
     """Says, once per process, that torch is used for cupy."""
     print("emseg: decoding.backend=cupy runs on torch, with the same labels", file=sys.stderr)
+
+
+affinity_cc = as_function(AffinityCC)

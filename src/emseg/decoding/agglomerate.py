@@ -1,55 +1,49 @@
 """Watershed and agglomeration: fragments, their region graph, and its hierarchical merging."""
 
-import inspect
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import fields
-from typing import Any, Literal
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from emseg.blocks.grid import Block
+from emseg.blocks.grid import Block, slab_shape
+from emseg.blocks.memory import cores, memory_within
 from emseg.blocks.store import MemoryStore, Store
-from emseg.decoding.branches import BranchRules
-from emseg.decoding.decoder_forms import Blockwise, Sharing, Sweep
-from emseg.decoding.edges import check_prediction
-from emseg.decoding.merging import MergeFunction
-from emseg.decoding.region_graph import RegionGraph
-from emseg.decoding.rules import Fragments, Rules
-from emseg.decoding.segments import (
-    relabel_all,
-    segment_tables,
-    supervoxels,
-    waterz_segments,
+from emseg.bounds import Fraction, Positive, Rule, above, within
+from emseg.decoding.agglomeration.branches import merge_branches
+from emseg.decoding.agglomeration.limits import EdgeLimit
+from emseg.decoding.agglomeration.merging import MergeFunction, merge, merge_dust, segment_labels
+from emseg.decoding.agglomeration.region_graph import RegionGraph
+from emseg.decoding.agglomeration.supervoxels import (
+    Supervoxels,
+    bare_supervoxels,
+    find_supervoxels,
+    given_supervoxels,
+)
+from emseg.decoding.decoder import Blockwise, Sharing, as_function
+from emseg.decoding.edges import (
+    Offsets,
+    axis_edges,
+    check_prediction,
+    check_values,
+    destination_affinities,
 )
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide
+from emseg.progress import phase
 from emseg.volumes import Volume
 
+Tables = Iterator[tuple[float, np.ndarray]]
+_Share = Annotated[float, above(0, 1)]
+# Compared as float32, like affinities: two numbers that are then equal are no interval.
+_LOW_HIGH = Rule(
+    "[low, high] with 0 <= low < high <= 1, as float32",
+    lambda ends: ends[0] >= 0 and ends[1] <= 1 and bool(np.float32(ends[0]) < np.float32(ends[1])),
+)
 
-def agglomerate(
-    prediction: np.ndarray | Volume,
-    *,
-    thresholds: float = 0.5,
-    merge_function: MergeFunction = "aff85_his256",
-    fragments: Fragments = "volume",
-    aff_threshold: tuple[float, float] = (0.1, 0.999),
-    discretize_queue: Literal[0, 256] = 0,
-    dust_merge_size: int = 0,
-    dust_merge_affinity: float = 0.3,
-    dust_remove_size: int = 0,
-    iou_threshold: float | None = None,
-    singleton_size_ratio: float = 0.0,
-    best_buddy: bool = False,
-    one_sided_threshold: float | None = None,
-    one_sided_min_size: int = 0,
-    branch_affinity: float = 0.0,
-    backend: Literal["numba", "waterz"] = "numba",
-    time_limit: float | None = None,
-    memory_limit: float | None = None,
-    threads: int | None = None,
-    offsets: Sequence[Sequence[int]],
-    edge_side: EdgeSide,
-) -> np.ndarray:
+
+@dataclass(frozen=True, kw_only=True)
+class Agglomerate(Sharing, Blockwise):
     """Labels (Z, Y, X) of a watershed's fragments, merged while their score is below a threshold.
 
     `prediction` (3, Z, Y, X), an array or a volume that is read block by block, holds probabilities
@@ -59,16 +53,16 @@ def agglomerate(
 
     Fragments join voxels over edges of at least `aff_threshold[1]`, and each voxel to its strongest
     edge (of equals the first in the order -0, -1, -2, +0, +1, +2: axis, before or after); a voxel
-    with no edge above `aff_threshold[0]` is background, 0 (0 <= low < high <= 1). With `fragments`
-    `sections`, `flood_section` grows them in each section (axis 0) without background, on 1 minus
-    the mean affinity along axes 1 and 2. Then the two regions whose contact has the lowest score
-    are merged, again and again, while it is below `thresholds`, in [0, 1]: a larger one merges
-    more, 0 nothing. The score is 1 - s; by `merge_function` s is: `mean`, the mean affinity between
-    the two; `hist_quant_Q`, percentile Q of a histogram of these (256 bins); `affQ_his256`, of a
-    histogram of the largest affinity of each contact of two fragments. If two merging regions touch
-    a third, the contact with the higher score is added to the other, which is scored again when it
-    is next. Equal scores are taken in the order in which they were queued, at first by fragments.
-    `discretize_queue` 256 rounds scores to 256 levels, 0 does not.
+    with no edge above `aff_threshold[0]` is background, 0. With `fragments` `sections`,
+    `flood_section` grows them in each section (axis 0) without background, on 1 minus the mean
+    affinity along axes 1 and 2. Then the two regions whose contact has the lowest score are merged,
+    again and again, while it is below `thresholds`: a larger one merges more, 0 nothing. The score
+    is 1 - s; by `merge_function` s is: `mean`, the mean affinity between the two; `hist_quant_Q`,
+    percentile Q of a histogram of these (256 bins); `affQ_his256`, of a histogram of the largest
+    affinity of each contact of two fragments. If two merging regions touch a third, the contact
+    with the higher score is added to the other, which is scored again when it is next. Equal scores
+    are taken in the order in which they were queued, at first by fragments. `discretize_queue` 256
+    rounds scores to 256 levels, 0 does not.
 
     Segments of fewer than `dust_merge_size` voxels then join a neighbour, strongest contact first,
     over more than `dust_merge_affinity`. Segments that end at a section (axis 0) and continue as
@@ -82,137 +76,255 @@ def agglomerate(
 
     Funke et al., "Large scale image segmentation with structured loss", TPAMI 2019; waterz 0.10.
     """
-    given = locals()
-    rules = _rules({name: given[name] for name in _DEFAULTS})
-    [(_, labels)] = _segmentations(prediction, [thresholds], rules, offsets, edge_side)
-    return labels
 
+    swept: ClassVar[str] = "thresholds"
 
-def agglomerate_sweep(
-    prediction: np.ndarray | Volume,
-    *,
-    thresholds: Sequence[float],
-    offsets: Sequence[Sequence[int]],
-    edge_side: EdgeSide,
-    **arguments: Any,
-) -> Iterator[tuple[float, np.ndarray]]:
-    """(threshold, labels), ascending, as of `agglomerate`, whose other `arguments` it takes.
+    thresholds: Fraction = 0.5
+    merge_function: MergeFunction = "aff85_his256"
+    fragments: Literal["volume", "sections"] = "volume"
+    aff_threshold: Annotated[tuple[float, float], _LOW_HIGH] = (0.1, 0.999)
+    discretize_queue: Literal[0, 256] = 0
+    dust_merge_size: Annotated[int, within(0)] = 0
+    dust_merge_affinity: Fraction = 0.3
+    dust_remove_size: Annotated[int, within(0)] = 0
+    iou_threshold: _Share | None = None
+    singleton_size_ratio: Fraction = 0.0
+    best_buddy: bool = False
+    one_sided_threshold: _Share | None = None
+    one_sided_min_size: Annotated[int, within(0)] = 0
+    branch_affinity: Fraction = 0.0
+    backend: Literal["numba", "waterz"] = "numba"
+    time_limit: Annotated[float, above(0)] | None = None
+    memory_limit: Annotated[float, above(0)] | None = None
+    threads: Positive | None = None
 
-    All share one watershed, region graph and merge tree: each threshold is only a relabelling.
-    """
-    yield from _segmentations(prediction, thresholds, _rules(arguments), offsets, edge_side)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.time_limit is not None and self.backend != "waterz":
+            raise UserError("decoding.time_limit is for decoding.backend=waterz alone")
+        shares = "iou_threshold, best_buddy or one_sided_threshold"
+        for name, other, there in (
+            ("singleton_size_ratio", "iou_threshold", self.iou_threshold),
+            ("one_sided_min_size", "one_sided_threshold", self.one_sided_threshold),
+            ("branch_affinity", shares, self._unites_branches),
+        ):
+            value = getattr(self, name)
+            if value and not there:
+                raise UserError(
+                    f"decoding.{name} is {value}, which does nothing without decoding.{other}: "
+                    f"set that, or decoding.{name}=0"
+                )
 
+    def __call__(
+        self, prediction: np.ndarray | Volume, *, offsets: Offsets, edge_side: EdgeSide
+    ) -> np.ndarray:
+        found = self.sweep(prediction, [self.thresholds], offsets=offsets, edge_side=edge_side)
+        [(_, labels)] = found
+        return labels
 
-def agglomerate_blocks(
-    prediction: Volume,
-    *,
-    thresholds: float = 0.5,
-    offsets: Sequence[Sequence[int]],
-    edge_side: EdgeSide,
-    store: Store,
-    block_shape: Sequence[int],
-    **arguments: Any,
-) -> Iterator[tuple[Block, np.ndarray]]:
-    """(block, its labels) of what `agglomerate` returns, in C order of blocks of `block_shape`.
+    def sweep(
+        self,
+        prediction: np.ndarray | Volume,
+        values: Sequence[float],
+        *,
+        offsets: Offsets,
+        edge_side: EdgeSide,
+    ) -> Iterator[tuple[float, np.ndarray]]:
+        """(threshold, labels): all share one watershed, region graph and merge tree."""
+        ascending = self.ascending(values)
+        self._check(prediction, offsets)
+        if self.backend == "waterz":
+            found, tables = self._by_waterz(prediction, ascending, offsets, edge_side)
+        else:
+            found = self._supervoxels(prediction, offsets, edge_side)
+            tables = self.tables(found.graph, ascending)
+        assert isinstance(found.store, MemoryStore)
+        labels = found.store.array
+        for threshold, table in tables:
+            # The last segmentation may overwrite the fragments.
+            last = threshold == ascending[-1]
+            out = labels if last else np.empty_like(labels)
+            found.relabel_all(table, out, self._threads)
+            yield threshold, out
 
-    Labels of blocks are held in the store. With a store on disk no array is as large as the volume,
-    and a decode that was killed continues with the blocks that are not done.
-    """
-    rules = _rules(arguments)
-    if rules.backend == "waterz":
-        raise UserError(
-            "decoding.backend: waterz takes a volume as a whole, blocks need numba (a prediction "
-            "comes in blocks when it fills more than half of system.memory)"
+    def blocks(
+        self,
+        prediction: Volume,
+        *,
+        store: Store,
+        block_shape: Sequence[int],
+        offsets: Offsets,
+        edge_side: EdgeSide,
+    ) -> Iterator[tuple[Block, np.ndarray]]:
+        if self.backend == "waterz":
+            raise UserError(
+                "decoding.backend: waterz takes a volume as a whole, blocks need numba (a "
+                "prediction comes in blocks when it fills more than half of system.memory)"
+            )
+        self._check(prediction, offsets)
+        found = self._supervoxels(prediction, offsets, edge_side, store, block_shape)
+        [(_, table)] = self.tables(found.graph, [self.thresholds])
+        for number, block in enumerate(found.blocks):
+            yield block, found.relabelled(number, table)
+
+    def fragments_key(self) -> Hashable | None:
+        if self.backend == "waterz":
+            return None  # it does not return its fragments
+        of = tuple(self.aff_threshold) if self.fragments == "volume" else self.fragments
+        return of, self._needs_histograms, self._unites_branches
+
+    def make_fragments(
+        self, prediction: np.ndarray | Volume, *, offsets: Offsets, edge_side: EdgeSide
+    ) -> tuple[np.ndarray, RegionGraph]:
+        self._check(prediction, offsets)
+        store = MemoryStore(prediction.shape[-3:])
+        found = self._supervoxels(prediction, offsets, edge_side, store)
+        found.relabel_all(None, store.array, self._threads)
+        return store.array, found.graph
+
+    def tables(self, graph: RegionGraph, values: Sequence[float]) -> Tables:
+        ascending = self.ascending(values)
+        with phase(f"merging {len(graph.sizes) - 1} fragments with {len(graph.edges)} contacts"):
+            tree = merge(
+                graph,
+                merge_function=self.merge_function,
+                until=ascending[-1],
+                discretize_queue=self.discretize_queue,
+            )
+        for threshold in ascending:
+            yield threshold, self._table(graph, tree.roots(threshold))
+
+    def _table(self, graph: RegionGraph, roots: np.ndarray) -> np.ndarray:
+        """The label of each fragment's segment, uint32, numbered by the segments' first voxels."""
+        if self.dust_merge_size:
+            roots = merge_dust(
+                graph,
+                roots,
+                merge_function=self.merge_function,
+                below=self.dust_merge_size,
+                affinity=self.dust_merge_affinity,
+            )
+        if self._unites_branches:
+            assert graph.sections is not None
+            roots = merge_branches(
+                graph.sections,
+                roots,
+                iou_threshold=self.iou_threshold,
+                singleton_size_ratio=self.singleton_size_ratio,
+                best_buddy=self.best_buddy,
+                one_sided_threshold=self.one_sided_threshold,
+                one_sided_min_size=self.one_sided_min_size,
+                branch_affinity=self.branch_affinity,
+            )
+        return segment_labels(graph, roots, least=self.dust_remove_size)
+
+    def _by_waterz(
+        self,
+        prediction: np.ndarray | Volume,
+        ascending: Sequence[float],
+        offsets: Offsets,
+        edge_side: EdgeSide,
+    ) -> tuple[Supervoxels, Tables]:
+        """The fragments that the waterz package merges, and their tables.
+
+        The fragments are by waterz, or ours if they are made section by section.
+        """
+        from emseg.decoding.agglomeration.waterz_child import waterz_partitions
+
+        whole = prediction[...] if isinstance(prediction, Volume) else prediction
+        check_values([whole], whole.dtype)
+        given = None
+        if self.fragments == "sections":
+            given, _ = self.make_fragments(whole, offsets=offsets, edge_side=edge_side)
+        fragments, partitions = waterz_partitions(
+            destination_affinities(whole, offsets=offsets, edge_side=edge_side),
+            ascending,
+            merge_function=self.merge_function,
+            aff_threshold=self.aff_threshold,
+            discretize_queue=self.discretize_queue,
+            time_limit=self.time_limit,
+            memory_limit=self._memory,
+            fragments=given,
         )
-    rules.check_thresholds([thresholds])
-    _check(prediction, rules, offsets)
-    found = supervoxels(prediction, rules, offsets, edge_side, store, block_shape)
-    [(_, table)] = segment_tables(found.graph, [thresholds], rules)
-    for number, block in enumerate(found.blocks):
-        yield block, found.relabelled(number, table)
+        found = bare_supervoxels(fragments)
+        if self.dust_merge_size or self._unites_branches:
+            with self._edge_limit.explained():
+                found = given_supervoxels(
+                    fragments,
+                    whole,
+                    edges=axis_edges(offsets, edge_side),
+                    histograms=self._needs_histograms,
+                    sections=self._unites_branches,
+                    edge_limit=self._edge_limit.most,
+                )
+        tables = (
+            (threshold, self._table(found.graph, roots.astype(np.int32)))
+            for threshold, roots in partitions
+        )
+        return found, tables
+
+    def _supervoxels(
+        self,
+        prediction: np.ndarray | Volume,
+        offsets: Offsets,
+        edge_side: EdgeSide,
+        store: Store | None = None,
+        block_shape: Sequence[int] | None = None,
+    ) -> Supervoxels:
+        """The fragments of our watersheds and their graph; by default in memory, a slab a thread.
+
+        Raises UserError if the graph is too large.
+        """
+        shape = prediction.shape[-3:]
+        slabs = slab_shape(
+            shape,
+            bytes_per_voxel=3 * prediction.dtype.itemsize + 6,  # three affinities, a label, flags
+            memory=self._memory // 8 if isinstance(prediction, Volume) else 2**62,
+            threads=self._threads,
+        )
+        with self._edge_limit.explained():
+            return find_supervoxels(
+                prediction,
+                edges=axis_edges(offsets, edge_side),
+                aff_threshold=self.aff_threshold if self.fragments == "volume" else None,
+                histograms=self._needs_histograms,
+                sections=self._unites_branches,
+                store=MemoryStore(shape) if store is None else store,
+                block_shape=slabs if block_shape is None else block_shape,
+                threads=self._threads,
+                edge_limit=self._edge_limit.most,
+            )
+
+    def _check(self, prediction: np.ndarray | Volume, offsets: Offsets) -> None:
+        check_prediction(prediction, offsets=offsets)
+        if self._unites_branches and prediction.shape[-3] < 2:
+            raise UserError(
+                "the prediction has one section; decoding.iou_threshold, best_buddy and "
+                "one_sided_threshold unite segments of one section and the next"
+            )
+
+    @property
+    def _unites_branches(self) -> bool:
+        shares = (self.iou_threshold, self.one_sided_threshold)
+        return self.best_buddy or any(share is not None for share in shares)
+
+    @property
+    def _needs_histograms(self) -> bool:
+        """Whether the score needs all affinities of a contact, not just their maximum or mean."""
+        return self.merge_function.startswith("hist_quant_")
+
+    @property
+    def _edge_limit(self) -> EdgeLimit:
+        ends = self.aff_threshold if self.fragments == "volume" else None
+        return EdgeLimit(self._memory, self._needs_histograms, self._unites_branches, ends)
+
+    @property
+    def _memory(self) -> int:
+        return memory_within(self.memory_limit)
+
+    @property
+    def _threads(self) -> int:
+        return self.threads or cores()
 
 
-def _fragments(
-    prediction: np.ndarray | Volume,
-    *,
-    offsets: Sequence[Sequence[int]],
-    edge_side: EdgeSide,
-    **arguments: Any,
-) -> tuple[np.ndarray, RegionGraph]:
-    """(labels, graph) of the fragments; they depend on the arguments in `_sharing_key`."""
-    rules, store = _rules(arguments), MemoryStore(prediction.shape[-3:])
-    _check(prediction, rules, offsets)
-    shape = rules.block_shape(prediction)
-    found = supervoxels(prediction, rules, offsets, edge_side, store, shape)
-    relabel_all(found, None, store.array, rules.thread_count)
-    return store.array, found.graph
-
-
-def _segment_tables(
-    graph: RegionGraph, *, thresholds: Sequence[float], **arguments: Any
-) -> Iterator[tuple[float, np.ndarray]]:
-    """(threshold, table), ascending: table[f] is the label of the segment with the fragment f."""
-    rules = _rules(arguments)
-    rules.check_thresholds(thresholds)
-    yield from segment_tables(graph, thresholds, rules)
-
-
-def _sharing_key(arguments: Mapping[str, Any]) -> Hashable | None:
-    rules = _rules(arguments)
-    if rules.backend == "waterz":
-        return None  # it does not return its fragments
-    of = tuple(rules.aff_threshold) if rules.fragments == "volume" else rules.fragments
-    return of, rules.needs_histograms, rules.branches.active
-
-
-_BRANCHES = [field.name for field in fields(BranchRules)]
-_DEFAULTS = {
-    name: inspect.signature(agglomerate).parameters[name].default
-    for name in (*_BRANCHES, *(field.name for field in fields(Rules)))
-    if name != "branches"
-}
-
-
-def _rules(arguments: Mapping[str, Any]) -> Rules:
-    given = _DEFAULTS | dict(arguments)
-    branches = BranchRules(**{name: given.pop(name) for name in _BRANCHES})
-    return Rules(**given, branches=branches)
-
-
-BLOCKWISE = Blockwise(decoder=agglomerate, function=agglomerate_blocks)
-SWEEP = Sweep(
-    decoder=agglomerate,
-    argument="thresholds",
-    function=agglomerate_sweep,
-    sharing=Sharing(key=_sharing_key, fragments=_fragments, tables=_segment_tables),
-)
-
-
-def _segmentations(
-    prediction: np.ndarray | Volume,
-    thresholds: Sequence[float],
-    rules: Rules,
-    offsets: Sequence[Sequence[int]],
-    edge_side: EdgeSide,
-) -> Iterator[tuple[float, np.ndarray]]:
-    rules.check_thresholds(thresholds)
-    _check(prediction, rules, offsets)
-    ascending = sorted(set(thresholds))
-    if rules.backend == "waterz":
-        found, tables = waterz_segments(prediction, ascending, rules, offsets, edge_side)
-    else:
-        store, shape = MemoryStore(prediction.shape[-3:]), rules.block_shape(prediction)
-        found = supervoxels(prediction, rules, offsets, edge_side, store, shape)
-        tables = segment_tables(found.graph, ascending, rules)
-    labels = found.store.array
-    for threshold, table in tables:
-        # The last segmentation may overwrite the fragments.
-        last = threshold == ascending[-1]
-        out = labels if last else np.empty_like(labels)
-        relabel_all(found, table, out, rules.thread_count)
-        yield threshold, out
-
-
-def _check(prediction: np.ndarray | Volume, rules: Rules, offsets: Sequence[Sequence[int]]) -> None:
-    check_prediction(prediction, offsets=offsets)
-    rules.branches.check_sections(prediction.shape[-3:])
+agglomerate = as_function(Agglomerate)

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from emseg.decoding.stored_values import converted
 from emseg.errors import UserError
-from emseg.volumes import Volume, from_array
+from emseg.volumes import Volume
 
 
 @dataclass(frozen=True)
@@ -71,25 +73,4 @@ def calibration_of(decoding: Mapping[str, Any]) -> Calibration | None:
 def calibrated(prediction: Volume, calibration: Calibration, *, logits: bool) -> Volume:
     """The prediction (C, Z, Y, X) as calibrated float32, still lazy."""
     calibration.check(prediction.channels or 1)
-    source: Any = _Calibrated(prediction, calibration, logits)
-    return from_array(source, axes="c" + prediction.axes, voxel_size=prediction.voxel_size)
-
-
-@dataclass(frozen=True, eq=False)
-class _Calibrated:
-    """The source of a volume: another volume, calibrated when it is read."""
-
-    prediction: Volume
-    calibration: Calibration
-    logits: bool
-    dtype: np.dtype = np.dtype(np.float32)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.prediction.channels or 1, *self.prediction.shape)
-
-    def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
-        first, *start = (part.start for part in region)
-        last, *stop = (part.stop for part in region)
-        read = self.prediction.read(start, stop, channels=range(first, last))
-        return self.calibration(read, logits=self.logits, first=first)
+    return converted(prediction, partial(calibration, logits=logits))

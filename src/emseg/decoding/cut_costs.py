@@ -1,24 +1,11 @@
 """The costs of cutting edges of a graph of fragments, and of a whole partition."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from emseg.errors import UserError
 from emseg.kernels.region_edges import SUM_UNIT
 
 # Distance of probabilities from 0 and 1, where costs would be infinite.
 LEAST_PROBABILITY = 0.001
-
-
-def check_beta(betas: Sequence[float]) -> list[float]:
-    """The values, ascending, each once. Raises UserError if there is none, or one not in (0, 1)."""
-    if not betas:
-        raise UserError("decoding.beta is empty; give one number or more")
-    for beta in betas:
-        if not 0 < beta < 1:
-            raise UserError(f"decoding.beta is {beta}; it lies between 0 and 1")
-    return sorted(set(betas))
 
 
 def cut_costs(edges: np.ndarray, beta: float) -> np.ndarray:

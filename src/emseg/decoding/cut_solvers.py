@@ -2,12 +2,12 @@
 
 import importlib
 from types import ModuleType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
 from emseg.decoding.cut_costs import cut_energy
-from emseg.errors import UserError, unknown_name
+from emseg.errors import UserError
 
 Solver = Literal["kernighan_lin", "greedy_additive"]
 
@@ -21,12 +21,6 @@ def bioimage(module: str) -> ModuleType:
             "multicut, lifted_multicut and mutex_watershed run on bioimage-cpp: "
             'pip install "emseg[multicut]"'
         ) from error
-
-
-def check_solver(solver: str) -> None:
-    """Raises UserError if there is no solver of that name."""
-    if solver not in get_args(Solver):
-        raise unknown_name("solver", solver, get_args(Solver), where="decoding.solver")
 
 
 def solve(

@@ -1,10 +1,10 @@
 """Which edges of a prediction are on at a threshold, and the mask of where edges count."""
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
 
+from emseg.blocks.memory import cores
 from emseg.decoding.edges import AxisEdge, largest_off
 from emseg.errors import UserError
 from emseg.kernels.components import EDGE_BITS, flags_above
@@ -19,7 +19,6 @@ def edge_flags(
     An edge is on if its value exceeds the threshold, both as float32. With a mask (Z, Y, X) bool,
     edges with an end where it is false are off, whichever end stores them.
     """
-    check_threshold(threshold)
     off = largest_off(prediction.dtype, threshold)
     values = ordered(prediction)
     limit = off.view(values.dtype)
@@ -40,25 +39,11 @@ def sides(edges: Sequence[AxisEdge]) -> tuple[bool, bool, bool]:
     return first, second, third
 
 
-def check_threshold(threshold: float) -> None:
-    """Raises UserError if the threshold is not in [0, 1]."""
-    if not 0 <= threshold <= 1:
-        raise UserError(f"decoding.threshold is {threshold}; probabilities lie in [0, 1]")
-
-
-def cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def read_mask(location: str | None, shape: Sequence[int]) -> np.ndarray | None:
-    """The mask (Z, Y, X) bool, None without a location. Raises UserError if its shape differs."""
-    mask = open_mask(location, shape)
-    return None if mask is None else mask[...] != 0
-
-
 def open_mask(location: str | None, shape: Sequence[int]) -> Volume | None:
-    """The same, lazily, of any number type."""
+    """The mask (Z, Y, X) of any number type, None without a location.
+
+    Raises UserError if it has channels or another shape.
+    """
     if location is None:
         return None
     volume = open_volume(location).without_lone_channel()

@@ -10,6 +10,8 @@ from emseg.errors import UserError, unknown_name
 from emseg.kernels.affinity import EdgeSide, shift_edges
 from emseg.volumes import Volume
 
+Offsets = Sequence[Sequence[int]]
+
 # The largest value of each dtype that a prediction may have.
 _SCALES = {np.dtype(np.float32): 1, np.dtype(np.float16): 1, np.dtype(np.uint8): 255}
 # 1.0 as the bits of a float16.
@@ -24,18 +26,15 @@ class AxisEdge:
     side: EdgeSide
 
 
-def axis_edges(
-    offsets: Sequence[Sequence[int]], edge_side: EdgeSide
-) -> tuple[AxisEdge, AxisEdge, AxisEdge]:
+def axis_edges(offsets: Offsets, edge_side: EdgeSide) -> tuple[AxisEdge, AxisEdge, AxisEdge]:
     """For axis 0, 1, 2 the channel of its edge and the side on which that edge is stored.
 
-    Decoders of nearest-neighbour graphs need exactly one channel per axis, with an offset along
-    that axis alone. Its length does not count: the value at v for the pair (v, v - 3) is used for
-    the pair (v, v - 1), so that changing sides always moves values by one voxel. A negative offset
-    equals the positive one stored at the other side: a pair (v, v - 1) at v has the offset -1 as
-    source and 1 as destination.
+    An offset's length does not count: the value at v for the pair (v, v - 3) is used for the pair
+    (v, v - 1). A negative offset equals the positive one stored at the other side: a pair
+    (v, v - 1) at v has the offset -1 as source and 1 as destination.
 
-    Raises UserError if the offsets are others.
+    Raises:
+        UserError: if there is not exactly one channel per axis, with an offset along it alone.
     """
     if edge_side not in get_args(EdgeSide):
         raise unknown_name("edge side", str(edge_side), get_args(EdgeSide), where="edge_side")
@@ -58,7 +57,7 @@ def axis_edges(
     return edges[0], edges[1], edges[2]
 
 
-def check_prediction(prediction: np.ndarray | Volume, *, offsets: Sequence[Sequence[int]]) -> None:
+def check_prediction(prediction: np.ndarray | Volume, *, offsets: Offsets) -> None:
     """Raises UserError if shape (C, Z, Y, X), dtype or the number of channels is wrong.
 
     Allowed are float32 and float16 for probabilities in [0, 1] (see `check_values`), and uint8,
@@ -98,7 +97,7 @@ def check_values(arrays: Sequence[np.ndarray], dtype: np.dtype) -> None:
 
 
 def destination_affinities(
-    prediction: np.ndarray, *, offsets: Sequence[Sequence[int]], edge_side: EdgeSide
+    prediction: np.ndarray, *, offsets: Offsets, edge_side: EdgeSide
 ) -> np.ndarray:
     """Affinities float32 (3, Z, Y, X) in axis order, channel a at v for the pair (v, v - e_a).
 

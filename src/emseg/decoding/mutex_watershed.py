@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 
 from emseg.blocks.memory import GIB, memory_within
+from emseg.bounds import Positive, within
 from emseg.decoding.cut_solvers import bioimage
-from emseg.decoding.edges import AxisEdge, check_prediction, check_values
+from emseg.decoding.decoder import Decoder, as_function
+from emseg.decoding.edges import AxisEdge, Offsets, check_prediction, check_values
 from emseg.decoding.ranges import LongEdge, near_and_long
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide, shift_edges
@@ -18,15 +22,8 @@ from emseg.kernels.section_watershed import number_by_first
 BYTES_PER_VALUE, BYTES_PER_PAIR = 6, 54
 
 
-def mutex_watershed(
-    prediction: np.ndarray,
-    *,
-    strides: tuple[int, int, int] = (1, 10, 10),
-    dust_remove_size: int = 0,
-    memory_limit: float | None = None,
-    offsets: Sequence[Sequence[int]],
-    edge_side: EdgeSide,
-) -> np.ndarray:
+@dataclass(frozen=True, kw_only=True)
+class MutexWatershed(Decoder):
     """Labels (Z, Y, X) of voxels joined by their strongest edges, unless a stronger one forbids it.
 
     `prediction` (C, Z, Y, X) holds probabilities that a pair lies in one object: float32, float16
@@ -43,19 +40,23 @@ def mutex_watershed(
 
     Wolf et al., "The Mutex Watershed and its Objective", TPAMI 2020.
     """
-    segmentation = bioimage("segmentation")
-    check_prediction(prediction, offsets=offsets)
-    if len(strides) != 3 or min(strides) < 1:
-        raise UserError(f"decoding.strides is {list(strides)}; it holds three numbers from 1 on")
-    if dust_remove_size < 0:
-        raise UserError(f"decoding.dust_remove_size is {dust_remove_size}; it is 0 or more voxels")
-    near, long = near_and_long(offsets, edge_side, decoder="mutex_watershed")
-    check_values([prediction], prediction.dtype)
-    _check_memory(prediction.shape, strides, memory_within(memory_limit))
-    weights, partners = pair_weights(prediction, near, long)
-    labels = segmentation.mutex_watershed(weights, partners, 3, strides=tuple(strides))
-    del weights
-    return _numbered(labels.astype(np.uint32), dust_remove_size)
+
+    strides: tuple[Positive, Positive, Positive] = (1, 10, 10)
+    dust_remove_size: Annotated[int, within(0)] = 0
+    memory_limit: float | None = None
+
+    def __call__(
+        self, prediction: np.ndarray, *, offsets: Offsets, edge_side: EdgeSide
+    ) -> np.ndarray:
+        segmentation = bioimage("segmentation")
+        check_prediction(prediction, offsets=offsets)
+        near, long = near_and_long(offsets, edge_side, decoder="mutex_watershed")
+        check_values([prediction], prediction.dtype)
+        _check_memory(prediction.shape, self.strides, memory_within(self.memory_limit))
+        weights, partners = pair_weights(prediction, near, long)
+        labels = segmentation.mutex_watershed(weights, partners, 3, strides=tuple(self.strides))
+        del weights
+        return _numbered(labels.astype(np.uint32), self.dust_remove_size)
 
 
 def pair_weights(
@@ -107,3 +108,6 @@ def _check_memory(shape: tuple[int, ...], strides: Sequence[int], allowed: int) 
             f"{needed / GIB:.3g} GiB, decoding.memory_limit is {allowed / GIB:.3g}: decode a part "
             "of the volume, with wider decoding.strides, or raise the limit"
         )
+
+
+mutex_watershed = as_function(MutexWatershed)

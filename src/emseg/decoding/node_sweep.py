@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from emseg.decoding.edge_flags import check_threshold, cores, edge_flags, ordered, sides
+from emseg.blocks.memory import cores
+from emseg.decoding.edge_flags import edge_flags, ordered, sides
 from emseg.decoding.edges import AxisEdge, largest_off
 from emseg.kernels.components import joined_voxels
 from emseg.kernels.descending import edges_by_level, join_edges, number_pieces, roots_of
@@ -18,25 +19,17 @@ def node_components(
     edges: Sequence[AxisEdge],
     mask: np.ndarray | None,
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """(threshold, segments), ascending: the component of each of the voxels (N, 3), 0 for none.
+    """(threshold, segments): int64, the component of each of the voxels (N, 3), 0 for none.
 
-    The components are those of `affinity_cc`, with other numbers, int64. `prediction` as there, and
-    already checked; `mask` (Z, Y, X) bool or None.
-
-    Each edge of the volume is added once, from the highest threshold to the lowest; at each
-    threshold only the voxels are looked up: 0 if no value that the voxel stores and no edge to it
-    exceeds the threshold, else the root. Edges above the highest threshold are joined in the order
-    of the volume, which makes pieces. Of the other edges only those between two pieces and above
-    the lowest threshold are sorted and joined. Takes 4 bytes per voxel, 4 per piece (one voxel or
-    more) and 8 to 20 per edge between pieces.
+    `thresholds` ascend. Each edge is added once, from the highest threshold to the lowest: those
+    above the highest in the order of the volume, which makes pieces; of the others only those
+    between two pieces and above the lowest threshold are sorted. Takes 4 bytes per voxel, 4 per
+    piece (one voxel or more) and 8 to 20 per edge between pieces.
     """
-    for threshold in thresholds:
-        check_threshold(threshold)
-    ascending = sorted(set(thresholds))
     values = _integers(prediction)
-    limits = np.array([largest_off(prediction.dtype, one) for one in ascending], prediction.dtype)
+    limits = np.array([largest_off(prediction.dtype, one) for one in thresholds], prediction.dtype)
     limits = _integers(limits)
-    flags = edge_flags(prediction, edges, ascending[-1], mask)
+    flags = edge_flags(prediction, edges, thresholds[-1], mask)
     pieces = joined_voxels(flags, forward=sides(edges), threads=cores())
     del flags
     roots = np.arange(number_pieces(pieces.reshape(-1)), dtype=pieces.dtype)
@@ -48,11 +41,11 @@ def node_components(
     asked = pieces[tuple(voxels.T)]
     del pieces
     segments: list[np.ndarray] = []
-    for level in reversed(range(len(ascending))):
+    for level in reversed(range(len(thresholds))):
         join_edges(roots, found[bounds[level] : bounds[level + 1]])
         on = strongest > limits[level]
         segments.append(np.where(on, roots_of(roots, asked) + 1, 0))
-    yield from zip(ascending, reversed(segments), strict=True)
+    yield from zip(thresholds, reversed(segments), strict=True)
 
 
 def _integers(values: np.ndarray) -> np.ndarray:

@@ -2,26 +2,23 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import cc3d
 import numpy as np
 from scipy.spatial import cKDTree
 
-from emseg.decoding.edge_flags import check_threshold, ordered
+from emseg.bounds import Fraction, finite, within
+from emseg.decoding.decoder import Decoder, as_function
+from emseg.decoding.edge_flags import ordered
 from emseg.decoding.edges import check_prediction, check_values, largest_off
 from emseg.errors import UserError
 
 PRE, POST = 1, 2
 
 
-def polarity(
-    prediction: np.ndarray,
-    *,
-    threshold: float = 0.5,
-    max_distance: float = 50.0,
-    dust_remove_size: int = 100,
-    voxel_size: Sequence[float],
-) -> np.ndarray:
+@dataclass(frozen=True, kw_only=True)
+class Polarity(Decoder):
     """Labels (Z, Y, X), uint32: synapse s has its pre-synaptic region as 2 s - 1, its post as 2 s.
 
     `prediction` holds probabilities of the pre-synaptic, the post-synaptic and, if there is a third
@@ -42,14 +39,21 @@ def polarity(
     connectomics". Instances from components are from PyTorch Connectomics, which uses components of
     the union and makes no pairs.
     """
-    _check_arguments(prediction, threshold, max_distance, dust_remove_size)
-    regions = _regions(_sides(prediction, threshold), dust_remove_size)
-    touching = [pair for _, *pair in sorted(_contacts(regions, voxel_size))]
-    pairs = _one_to_one(touching)
-    alone = sorted({*range(1, len(regions.sides))} - {region for pair in pairs for region in pair})
-    near = [pair for _, *pair in sorted(_gaps(regions, alone, voxel_size, max_distance))]
-    pairs += _one_to_one(near)
-    return _synapses(regions, sorted(pairs, key=min))
+
+    threshold: Fraction = 0.5
+    max_distance: Annotated[float, finite(0)] = 50.0
+    dust_remove_size: Annotated[int, within(0)] = 100
+
+    def __call__(self, prediction: np.ndarray, *, voxel_size: Sequence[float]) -> np.ndarray:
+        _check_prediction(prediction)
+        regions = _regions(_sides(prediction, self.threshold), self.dust_remove_size)
+        touching = [pair for _, *pair in sorted(_contacts(regions, voxel_size))]
+        pairs = _one_to_one(touching)
+        paired = {region for pair in pairs for region in pair}
+        alone = sorted({*range(1, len(regions.sides))} - paired)
+        gaps = sorted(_gaps(regions, alone, voxel_size, self.max_distance))
+        pairs += _one_to_one([pair for _, *pair in gaps])
+        return _synapses(regions, sorted(pairs, key=min))
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,7 @@ class _Regions:
         return np.split(at, np.searchsorted(np.sort(region), regions[1:]))
 
 
-def _check_arguments(
-    prediction: np.ndarray, threshold: float, max_distance: float, dust_remove_size: int
-) -> None:
+def _check_prediction(prediction: np.ndarray) -> None:
     if len(prediction) not in (2, 3):
         raise UserError(
             "decoding=polarity takes the channels pre and post, and both together where there are "
@@ -80,11 +82,6 @@ def _check_arguments(
         )
     check_prediction(prediction, offsets=[(0, 0, 0)] * len(prediction))
     check_values([prediction], prediction.dtype)
-    check_threshold(threshold)
-    if not 0 <= max_distance < np.inf:
-        raise UserError(f"decoding.max_distance is {max_distance}; it must be 0 nm or more")
-    if dust_remove_size < 0:
-        raise UserError(f"decoding.dust_remove_size is {dust_remove_size}; it must be 0 or more")
 
 
 def _sides(prediction: np.ndarray, threshold: float) -> np.ndarray:
@@ -174,3 +171,6 @@ def _synapses(regions: _Regions, pairs: Sequence[tuple[int, int]]) -> np.ndarray
     for number, (pre, post) in enumerate(pairs, 1):
         labels[pre], labels[post] = 2 * number - 1, 2 * number
     return labels[regions.volume]
+
+
+polarity = as_function(Polarity)

@@ -1,11 +1,10 @@
 """Which channels of a prediction are for nearest neighbours, and which for distant pairs."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from emseg.decoding.edges import AxisEdge, axis_edges
+from emseg.decoding.edges import AxisEdge, Offsets, axis_edges
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide
 
@@ -19,7 +18,7 @@ class LongEdge:
 
 
 def near_and_long(
-    offsets: Sequence[Sequence[int]], edge_side: EdgeSide, *, decoder: str
+    offsets: Offsets, edge_side: EdgeSide, *, decoder: str
 ) -> tuple[tuple[AxisEdge, AxisEdge, AxisEdge], list[LongEdge]]:
     """The channel of each axis's shortest offset, as of `axis_edges`, and all the others.
 
@@ -45,7 +44,7 @@ def near_and_long(
     return (first, second, third), long
 
 
-def _shortest(offsets: Sequence[Sequence[int]], axis: int, decoder: str) -> int:
+def _shortest(offsets: Offsets, axis: int, decoder: str) -> int:
     along = {
         channel: abs(offset[axis])
         for channel, offset in enumerate(offsets)
@@ -60,5 +59,5 @@ def _shortest(offsets: Sequence[Sequence[int]], axis: int, decoder: str) -> int:
     return least[0]
 
 
-def _listed(offsets: Sequence[Sequence[int]]) -> list[list[int]]:
+def _listed(offsets: Offsets) -> list[list[int]]:
     return [[int(step) for step in offset] for offset in offsets]

@@ -1,7 +1,8 @@
 """Predictions of other programs: numbers of any type, where some number stands for 1."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,16 +29,22 @@ def as_decoders_take_it(stored: Volume, scale: float) -> Volume:
     """
     if _TAKEN.get(stored.dtype) == scale and stored.channels is not None:
         return stored
-    source: Any = _Scaled(stored, scale)
+    return converted(stored, partial(_divided, scale=scale))
+
+
+def converted(stored: Volume, convert: Callable[..., np.ndarray]) -> Volume:
+    """The volume as (C, Z, Y, X) of float32, still lazy.
+
+    `convert(values, first=c)` is called with what is read, whose first channel is number c.
+    """
+    source: Any = _Converted(stored, convert)
     return from_array(source, axes="c" + stored.axes, voxel_size=stored.voxel_size)
 
 
 @dataclass(frozen=True, eq=False)
-class _Scaled:
-    """The source of a volume: another volume, divided by `scale` when it is read."""
-
+class _Converted:
     stored: Volume
-    scale: float
+    convert: Callable[..., np.ndarray]
     dtype: np.dtype = np.dtype(np.float32)
 
     @property
@@ -48,11 +55,13 @@ class _Scaled:
         first, *start = (part.start for part in region)
         last, *stop = (part.stop for part in region)
         if self.stored.channels is None:
-            read = self.stored.read(start, stop)[None]
-        else:
-            read = self.stored.read(start, stop, channels=range(first, last))
-        values: np.ndarray = np.divide(read, np.float32(self.scale), dtype=np.float32)
-        return values
+            return self.convert(self.stored.read(start, stop)[None], first=first)
+        read = self.stored.read(start, stop, channels=range(first, last))
+        return self.convert(read, first=first)
+
+
+def _divided(values: np.ndarray, *, first: int, scale: float) -> np.ndarray:
+    return np.divide(values, np.float32(scale), dtype=np.float32)
 
 
 def check_stored_values(stored: Volume, *, scale: float, logits: bool) -> None:

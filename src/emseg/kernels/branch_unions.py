@@ -3,6 +3,7 @@
 import numpy as np
 
 from emseg.kernels.compiled import kernel
+from emseg.kernels.numbering import root_of, unite
 
 
 @kernel
@@ -22,12 +23,12 @@ def unite_alike(parents, section, one, two, overlapping, alike):
         here = section[begin] + 1
         for pair in range(begin, end):
             if overlapping[pair]:
-                _unite(parents, one[pair], two[pair])
+                unite(parents, one[pair], two[pair])
                 united[one[pair]] = united[two[pair]] = here
         for pair in range(begin, end):
             both = united[one[pair]] == here and united[two[pair]] == here
             if alike[pair] and not both:
-                _unite(parents, one[pair], two[pair])
+                unite(parents, one[pair], two[pair])
                 united[one[pair]] = united[two[pair]] = here
         begin = end
 
@@ -45,7 +46,7 @@ def unite_buddies(parents, section, one, two, area):
     while begin < len(section):
         end = begin
         while end < len(section) and section[end] == section[begin]:
-            roots[end, 0], roots[end, 1] = _root(parents, one[end]), _root(parents, two[end])
+            roots[end, 0], roots[end, 1] = root_of(parents, one[end]), root_of(parents, two[end])
             end += 1
         for pair in range(begin, end):
             lower, upper = roots[pair]
@@ -60,7 +61,7 @@ def unite_buddies(parents, section, one, two, area):
             if lower == upper:
                 continue
             if roots[above[lower], 1] == upper and roots[below[upper], 0] == lower:
-                _unite(parents, lower, upper)
+                unite(parents, lower, upper)
         for pair in range(begin, end):
             above[roots[pair, 0]] = below[roots[pair, 1]] = -1
         begin = end
@@ -71,17 +72,3 @@ def flatten(parents):
     """Makes every parent its root."""
     for label in range(len(parents)):
         parents[label] = parents[parents[label]]
-
-
-@kernel
-def _unite(parents, one, two):
-    one, two = _root(parents, one), _root(parents, two)
-    parents[max(one, two)] = min(one, two)
-
-
-@kernel
-def _root(parents, label):
-    while parents[label] != label:
-        parents[label] = parents[parents[label]]
-        label = parents[label]
-    return label

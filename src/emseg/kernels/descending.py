@@ -5,14 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from emseg.kernels.compiled import kernel
-
-
-def number_pieces(parents: np.ndarray) -> int:
-    """The number of pieces; `parents` (flat, of `joined_voxels`) becomes each voxel's, from 0.
-
-    A piece is a component, or a voxel that is in none.
-    """
-    return int(_number_pieces(parents))
+from emseg.kernels.numbering import root_of, unite
 
 
 def edges_by_level(
@@ -57,16 +50,6 @@ def edges_by_level(
     return edges, bounds
 
 
-def join_edges(roots: np.ndarray, edges: np.ndarray) -> None:
-    """Joins the two pieces of each edge in a union-find; the entry of a root is itself."""
-    _join_edges(roots, edges)
-
-
-def roots_of(roots: np.ndarray, pieces: np.ndarray) -> np.ndarray:
-    """The root of each of the pieces (N,): int64."""
-    return _roots_of(roots, pieces)
-
-
 def _coarse_levels(limits: np.ndarray) -> tuple[np.ndarray, int]:
     """(table, shift): at least `table[value >> shift]` limits are below a value."""
     # float32 has too many values for a table of all of them; float16 and uint8 need no shift.
@@ -77,7 +60,11 @@ def _coarse_levels(limits: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 @kernel
-def _number_pieces(parents):
+def number_pieces(parents):
+    """The number of pieces; `parents` (flat, of `joined_voxels`) becomes each voxel's, from 0.
+
+    A piece is a component, or a voxel that is in none.
+    """
     count = 0
     for voxel in range(len(parents)):
         parent = np.int64(parents[voxel])
@@ -148,26 +135,16 @@ def _sort_edges(found, groups, edges, ends):
 
 
 @kernel
-def _root(roots, piece):
-    while roots[piece] != piece:
-        roots[piece] = roots[roots[piece]]
-        piece = np.int64(roots[piece])
-    return piece
-
-
-@kernel
-def _join_edges(roots, edges):
+def join_edges(roots, edges):
+    """Joins the two pieces of each edge (E, 2) in a union-find; the entry of a root is itself."""
     for at in range(len(edges)):
-        one, two = _root(roots, np.int64(edges[at, 0])), _root(roots, np.int64(edges[at, 1]))
-        if one < two:
-            roots[two] = one
-        elif two < one:
-            roots[one] = two
+        unite(roots, edges[at, 0], edges[at, 1])
 
 
 @kernel
-def _roots_of(roots, pieces):
+def roots_of(roots, pieces):
+    """The root of each of the pieces (N,): int64."""
     found = np.empty(len(pieces), np.int64)
     for at in range(len(pieces)):
-        found[at] = _root(roots, np.int64(pieces[at]))
+        found[at] = root_of(roots, pieces[at])
     return found

@@ -89,7 +89,7 @@ def _measure(ours, theirs, first, steps, size, found):
                                     row = steps[x, there * height : (there + 1) * height]
                                     _section(row, size, vertex, value, start, squares[there])
                             nearest[:, y] = squares[:, y]
-                            _envelope(nearest[:, y], size[0], vertex, value, start)
+                            lower_envelope(nearest[:, y], size[0], vertex, value, start)
                             final[y] = True
                             break
                         for there in (z - away, z + away):
@@ -138,12 +138,17 @@ def _section(row, size, vertex, value, start, squares):
     for y in range(len(row)):
         steps = row[y] & _FAR
         squares[y] = np.inf if steps == _FAR else (steps * size[2]) ** 2
-    _envelope(squares, size[1], vertex, value, start)
+    lower_envelope(squares, size[1], vertex, value, start)
 
 
 @kernel
-def _envelope(squares, size, vertex, value, start):
-    """Sets each square on a line to the least of all squares plus their squared distance to it."""
+def lower_envelope(squares, size, vertex, value, start):
+    """Sets each square of a line (N,) to the least of all plus their squared distances to it.
+
+    `size` is the distance of neighbours; `vertex` (int64), `value` and `start` (float64) of N are
+    work space. Infinite squares are no sites. (Felzenszwalb and Huttenlocher, Theory of Computing
+    2012.)
+    """
     count = 0
     for y in range(len(squares)):
         square = squares[y]

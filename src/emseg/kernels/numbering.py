@@ -1,4 +1,4 @@
-"""One numbering for labels that were made block by block."""
+"""Forests of labels (union-find), and one numbering for labels of several blocks."""
 
 import numpy as np
 
@@ -6,20 +6,27 @@ from emseg.kernels.compiled import kernel
 
 
 @kernel
+def root_of(parents, node):
+    """The root of a node in the forest `parents`, whose paths are halved; a root is its own."""
+    node = np.int64(node)
+    while parents[node] != node:
+        parents[node] = parents[parents[node]]
+        node = np.int64(parents[node])
+    return node
+
+
+@kernel
+def unite(parents, one, two):
+    """Unites the trees of two nodes; the smaller of their roots becomes the root."""
+    one, two = root_of(parents, one), root_of(parents, two)
+    parents[max(one, two)] = min(one, two)
+
+
+@kernel
 def unite_pairs(parents, ones, twos):
-    """Unites ones[i] with twos[i], for all i, in the forest `parents`; a root is its own parent."""
+    """Unites ones[i] with twos[i], for all i, in the forest `parents`."""
     for pair in range(len(ones)):
-        one, two = np.int64(ones[pair]), np.int64(twos[pair])
-        while parents[one] != one:
-            parents[one] = parents[parents[one]]
-            one = np.int64(parents[one])
-        while parents[two] != two:
-            parents[two] = parents[parents[two]]
-            two = np.int64(parents[two])
-        if one < two:
-            parents[two] = one
-        else:
-            parents[one] = two
+        unite(parents, ones[pair], twos[pair])
 
 
 @kernel

@@ -5,31 +5,14 @@ import numpy as np
 from emseg.kernels.compiled import kernel
 
 
-def count_nodes(owner: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, ...]:
+@kernel
+def count_nodes(owner, segments):
     """(pair, owners, segments, nodes): the different pairs of owner and segment of nodes.
 
     `owner` and `segments` are int64, per node; `pair` (N,) is each node's place in the other three
     results. These hold a pair's owner, segment and number of nodes, in the order in which pairs are
     first found. All are int64.
     """
-    return _count_nodes(owner, segments)
-
-
-def add_runs(
-    edges: np.ndarray, lengths: np.ndarray, segments: np.ndarray, pair: np.ndarray, count: int
-) -> tuple[np.ndarray, int, int]:
-    """(run, splits, omitted): per pair (count,) the length of the edges that lie within it.
-
-    Edges (E, 2) between two segments are counted as splits, those with an end in segment 0 as
-    omitted.
-    """
-    run = np.zeros(count)
-    splits, omitted = _add_runs(edges, lengths, segments, pair, run)
-    return run, splits, omitted
-
-
-@kernel
-def _count_nodes(owner, segments):
     pair = np.empty(len(owner), np.int64)
     # Open addressing; a slot holds the pair's number + 1, or 0.
     slots = np.zeros(4096, np.int64)
@@ -92,7 +75,13 @@ def _spread(size, owners, names, count):
 
 
 @kernel
-def _add_runs(edges, lengths, segments, pair, run):
+def add_runs(edges, lengths, segments, pair, count):
+    """(run, splits, omitted): per pair (count,) the length of the edges that lie within it.
+
+    Edges (E, 2) between two segments are counted as splits, those with an end in segment 0 as
+    omitted.
+    """
+    run = np.zeros(count)
     splits = omitted = 0
     for edge in range(len(edges)):
         one, two = edges[edge, 0], edges[edge, 1]
@@ -102,4 +91,4 @@ def _add_runs(edges, lengths, segments, pair, run):
             splits += 1
         else:
             run[pair[one]] += lengths[edge]
-    return splits, omitted
+    return run, splits, omitted

@@ -4,6 +4,7 @@ import numpy as np
 
 from emseg.kernels.compiled import kernel
 from emseg.kernels.heap import FIRST, pop, push
+from emseg.kernels.nearest import lower_envelope
 
 
 @kernel
@@ -119,51 +120,22 @@ def _meet(y, x, bits, order, heap, met, end):
 
 @kernel
 def _squared_distances(boundary):
-    """int64 (Y, X): pixels below 0.5 to the nearest other one, squared; the same everywhere where
-    there is no other. (Felzenszwalb and Huttenlocher, Theory of Computing 2012.)"""
+    """float64 (Y, X): pixels below 0.5 to the nearest other one, squared; infinite if none is."""
     height, width = boundary.shape
-    far = height + width
-    steps = np.empty((height, width), np.int64)
+    squares = np.empty((height, width))
     for x in range(width):
-        since = far
+        steps = np.inf
         for y in range(height):
-            since = since + 1 if boundary[y, x] < 0.5 else 0
-            steps[y, x] = min(since, far)
-        since = far
+            steps = steps + 1.0 if boundary[y, x] < 0.5 else 0.0
+            squares[y, x] = steps
+        steps = np.inf
         for y in range(height - 1, -1, -1):
-            since = since + 1 if boundary[y, x] < 0.5 else 0
-            steps[y, x] = min(steps[y, x], since)
-    vertex, start = np.empty(width, np.int64), np.empty(width, np.float64)
-    line = np.empty(width, np.int64)
+            steps = steps + 1.0 if boundary[y, x] < 0.5 else 0.0
+            squares[y, x] = min(squares[y, x], steps) ** 2
+    vertex, value, start = np.empty(width, np.int64), np.empty(width), np.empty(width)
     for y in range(height):
-        _envelope(steps[y], far, vertex, start, line)
-        steps[y] = line
-    return steps
-
-
-@kernel
-def _envelope(steps, far, vertex, start, line):
-    count = 0
-    for x in range(len(steps)):
-        if steps[x] == far:
-            continue
-        begins = -np.inf
-        while count > 0:
-            top = vertex[count - 1]
-            gain = steps[x] * steps[x] + x * x - steps[top] * steps[top] - top * top
-            begins = gain / (2.0 * (x - top))
-            if begins > start[count - 1]:
-                break
-            count -= 1
-            begins = -np.inf
-        vertex[count], start[count] = x, begins
-        count += 1
-    at = 0
-    for x in range(len(steps)):
-        while at + 1 < count and start[at + 1] < x:
-            at += 1
-        top = vertex[at]
-        line[x] = far * far if count == 0 else steps[top] * steps[top] + (x - top) * (x - top)
+        lower_envelope(squares[y], 1.0, vertex, value, start)
+    return squares
 
 
 @kernel

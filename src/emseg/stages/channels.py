@@ -1,14 +1,136 @@
-"""Which channels of a prediction a decoder gets, and the facts about them."""
+"""What the channels of a prediction are, and which of them a decoder gets."""
 
 import inspect
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_type_hints
 
-from emseg.decoding.calibration import Calibration, calibrated, calibration_of
+from emseg.config.annotations import conform
+from emseg.data.target_facts import TargetFacts
+from emseg.data.targets import Offset
 from emseg.errors import UserError, unknown_name
+from emseg.kernels.affinity import EdgeSide
 from emseg.volumes import Volume
+
+# What values are.
+Kind = Literal["probability", "scaled", "logit", "distance"]
+# By the activation that made them.
+_KINDS: dict[str, Kind] = {"sigmoid": "probability", "scale_sigmoid": "scaled", "none": "logit"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channels:
+    """What a prediction says of its channels, under the keys of its attributes.
+
+    `offsets` are None without affinities; the offset zero marks a channel that is none.
+    `activation` is the kind of the values, of all channels or of each; `heads` are named parts,
+    [first, stop). Older files say nothing of these two.
+    """
+
+    channels: tuple[str, ...]
+    offsets: tuple[Offset, ...] | None
+    edge_side: EdgeSide | None
+    activation: Kind | tuple[Kind, ...] | None = None
+    heads: dict[str, tuple[int, int]] | None = None
+
+    @classmethod
+    def of(cls, target: TargetFacts, activation: str) -> "Channels":
+        """What a prediction of the target's channels will say, made with `inference.activation`."""
+        values = values_of(activation, target.activations)
+        return cls(
+            channels=target.channels,
+            offsets=target.offsets,
+            edge_side=target.edge_side,
+            activation=values if isinstance(values, str) else tuple(values),
+            heads=target.heads,
+        )
+
+    def chosen(self, select: Sequence[int] | str | None, *, where: str | Path) -> list[int]:
+        """The channels for the decoder: the selected ones, else the nearest offsets, else all.
+
+        `select` is channel numbers or the name of a head; `where` is for errors.
+        """
+        if isinstance(select, str):
+            heads = self.heads or {}
+            if select not in heads:
+                raise unknown_name("head", select, heads, where=f"inference.model.head for {where}")
+            return list(range(*heads[select]))
+        count = len(self.channels)
+        if select is None:
+            return nearest_channels(self.offsets) if self.offsets else list(range(count))
+        outside = [channel for channel in select if channel >= count]
+        if outside:
+            raise UserError(
+                f"inference.model.select_channel: {outside[0]} is no channel of {where} "
+                f"(0 to {count - 1}: {', '.join(self.channels)})"
+            )
+        return list(select)
+
+    def facts_for(
+        self,
+        decoder: Callable[..., Any],
+        chosen: Sequence[int],
+        *,
+        voxel_size: Sequence[float] | None,
+        where: str | Path,
+    ) -> dict[str, Any]:
+        """The facts about the chosen channels that are arguments of the decoder."""
+        offsets = self.offsets and [self.offsets[channel] for channel in chosen]
+        if offsets and not any(map(any, offsets)):
+            offsets = None  # not affinities
+        known = {"offsets": offsets, "edge_side": self.edge_side, "voxel_size": voxel_size}
+        parameters = inspect.signature(decoder).parameters
+        asked = {name: value for name, value in known.items() if name in parameters}
+        for name, value in asked.items():
+            if value is None and parameters[name].default is inspect.Parameter.empty:
+                raise UserError(f"{where} has no {name}, which the decoder needs")
+        return asked
+
+    def are_logits(self, chosen: Sequence[int], *, where: str | Path) -> bool:
+        """Whether the chosen channels are logits, not probabilities; UserError if mixed."""
+        own = self.activation
+        kinds = {own[channel] if isinstance(own, tuple) else own for channel in chosen}
+        if kinds not in ({"logit"}, {"probability"}):
+            shown = ", ".join(sorted(kind or "unknown kind" for kind in kinds))
+            raise UserError(
+                "decoding.biases and decoding.temperature are for logits or probabilities, "
+                f"{where} has channels of {shown}"
+            )
+        return kinds == {"logit"}
+
+
+def read_channels(predicted: Volume) -> Channels:
+    """What a prediction's attributes say. Raises UserError for what no prediction can say."""
+    where, attributes = predicted.location, predicted.attributes
+    count = predicted.channels
+    if count is None:
+        raise UserError(f"{where} has no channels: it is not a prediction")
+    known: dict[str, Any] = {}
+    for name, annotation in get_type_hints(Channels).items():
+        if name in attributes:
+            value = conform(f"{where}: the attribute {name}", attributes[name], annotation)
+            if isinstance(value, tuple) and len(value) != count:
+                raise UserError(f"{where}: the attribute {name} must have {count} items")
+            known[name] = value
+        elif name not in ("activation", "heads"):
+            raise UserError(f"{where}: the attribute {name} is missing")
+    for name, (first, stop) in (known.get("heads") or {}).items():
+        if not 0 <= first < stop <= count:
+            raise UserError(
+                f"{where}: the attribute heads: {name} is [{first}, {stop}], it must be "
+                f"[first, stop] within {count} channels"
+            )
+    return Channels(**known)
+
+
+def values_of(activation: str, channels: Sequence[str] | None) -> Kind | list[Kind]:
+    """What the values are: one word if all channels are alike, else one for each."""
+    value = _KINDS[activation]
+    if channels is None or activation == "none":
+        return value
+    each: list[Kind] = ["distance" if one == "tanh" else value for one in channels]
+    return each if len(set(each)) > 1 else each[0]
 
 
 def nearest_channels(offsets: Sequence[Sequence[int]]) -> list[int]:
@@ -27,85 +149,3 @@ def nearest_channels(offsets: Sequence[Sequence[int]]) -> list[int]:
             raise UserError(f"the offsets {[list(o) for o in offsets]} have none along axis {axis}")
         chosen.append(min(along)[1])
     return chosen
-
-
-def head_channels(name: str, facts: Mapping[str, Any], *, where: str | Path) -> list[int]:
-    """The channels of a head; UserError if there is none of that name."""
-    heads = facts.get("heads") or {}
-    if name not in heads:
-        raise unknown_name("head", name, heads, where=f"inference.model.head for {where}")
-    return list(range(*heads[name]))
-
-
-def chosen_channels(
-    select: Sequence[int] | str | None, facts: Mapping[str, Any], *, where: str | Path
-) -> list[int]:
-    """The channels for the decoder: the selected ones, else the nearest offsets, else all.
-
-    `select` is channel numbers or the name of a head. `facts` are attributes of a prediction or
-    facts of its target; `where` is for errors.
-    """
-    names, offsets = facts["channels"], facts["offsets"]
-    if isinstance(select, str):
-        return head_channels(select, facts, where=where)
-    if select is None:
-        return nearest_channels(offsets) if offsets else list(range(len(names)))
-    outside = [channel for channel in select if channel >= len(names)]
-    if outside:
-        raise UserError(
-            f"inference.model.select_channel: {outside[0]} is no channel of {where} "
-            f"(0 to {len(names) - 1}: {', '.join(names)})"
-        )
-    return list(select)
-
-
-def calibrated_channels(
-    predicted: Volume, channels: Sequence[int], decoding: Mapping[str, Any]
-) -> Volume:
-    """The channels of a prediction, calibrated if the decoder's leaf says so.
-
-    Logits of other programs, declared by the config, are always calibrated.
-    """
-    chosen, calibration = predicted.select(channels), calibration_of(decoding)
-    elsewhere = predicted.attributes.get("elsewhere")
-    if calibration is None and elsewhere and elsewhere["values"] == "logit":
-        calibration = Calibration(biases=None, temperature=1.0)
-    if calibration is None:
-        return chosen
-    activation, where = predicted.attributes.get("activation", "unknown kind"), predicted.location
-    return calibrated(chosen, calibration, logits=are_logits(activation, channels, where=where))
-
-
-def are_logits(activation: str | Sequence[str], channels: Sequence[int], *, where: Any) -> bool:
-    """Whether the channels are logits, not probabilities; UserError if they are mixed.
-
-    `activation` is the prediction's attribute for the kind of its values.
-    """
-    words = {activation if isinstance(activation, str) else activation[c] for c in channels}
-    if words not in ({"logit"}, {"probability"}):
-        raise UserError(
-            f"decoding.biases and decoding.temperature are for logits or probabilities, {where} "
-            f"has channels of {', '.join(sorted(words))}"
-        )
-    return words == {"logit"}
-
-
-def asked_facts(
-    decoder: partial,
-    facts: Mapping[str, Any],
-    channels: Sequence[int],
-    *,
-    voxel_size: Sequence[float] | None,
-    where: str | Path,
-) -> dict[str, Any]:
-    """Facts about the chosen channels that are arguments of the decoder."""
-    offsets = facts["offsets"] and [tuple(facts["offsets"][channel]) for channel in channels]
-    if offsets and not any(map(any, offsets)):
-        offsets = None  # not affinities
-    known = {"offsets": offsets, "edge_side": facts["edge_side"], "voxel_size": voxel_size}
-    parameters = inspect.signature(decoder.func).parameters
-    asked = {name: value for name, value in known.items() if name in parameters}
-    for name, value in asked.items():
-        if value is None and parameters[name].default is inspect.Parameter.empty:
-            raise UserError(f"{where} has no {name}, which {decoder.func.__name__} needs")
-    return asked

@@ -1,10 +1,7 @@
 """Decode: from a prediction (C, Z, Y, X) to a segmentation (Z, Y, X)."""
 
-import inspect
 import math
-import os
 from collections.abc import Callable
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,8 +10,8 @@ import numpy as np
 
 from emseg import __version__
 from emseg.blocks.grid import grid, slab_shape
-from emseg.config import build
-from emseg.decoding.decoder_forms import blockwise_of
+from emseg.blocks.memory import cores
+from emseg.decoding.decoder import Blockwise
 from emseg.errors import UserError
 from emseg.progress import phase, track
 from emseg.runs.artifacts import (
@@ -139,11 +136,10 @@ def current_segmentation(
 
 def _takes_blocks(job: DecodeJob, predicted: Volume) -> bool:
     """Whether the arrays exceed half of the memory, and the decoder can work in blocks."""
-    decoder = build(job.decoding, kind="decoding", allow=job.allow)
-    itemsize = decoder_input(job, decoder)[0].dtype.itemsize
-    per_voxel = len(channels_of(job, predicted)) * itemsize + LABEL_BYTES
+    decoder, prediction, _ = decoder_input(job)
+    per_voxel = (prediction.channels or 1) * prediction.dtype.itemsize + LABEL_BYTES
     large = math.prod(predicted.shape) * per_voxel > job.memory_bytes // 2
-    return large and blockwise_of(decoder.func) is not None
+    return large and isinstance(decoder, Blockwise)
 
 
 def _write_at_once(
@@ -166,16 +162,14 @@ def _write_in_blocks(
     job: DecodeJob, predicted: Volume, segmentation: Path, attributes: dict[str, Any]
 ) -> None:
     """The segmentation slab by slab; finished blocks of a killed decode are reused."""
-    decoder = build(job.decoding, kind="decoding", allow=job.allow)
-    blockwise = blockwise_of(decoder.func)
-    assert blockwise is not None
-    prediction, facts = decoder_input(job, decoder)
+    decoder, prediction, facts = decoder_input(job)
+    assert isinstance(decoder, Blockwise)
     chunks = default_chunks(predicted.shape)
     shape = slab_shape(
         predicted.shape,
         bytes_per_voxel=prediction.channels * prediction.dtype.itemsize + 3 * LABEL_BYTES,
         memory=job.memory_bytes // 4,
-        threads=_threads(decoder),
+        threads=getattr(decoder, "threads", 1) or cores(),
         aligned=chunks[0],
     )
     partial_volume = PartialVolume(
@@ -195,9 +189,8 @@ def _write_in_blocks(
             "block_shape": shape,
         },
     )
-    arguments = {**decoder.keywords, **facts, "store": store, "block_shape": shape}
     with phase("decoding in blocks"):
-        made = blockwise.function(prediction, **arguments)
+        made = decoder.blocks(prediction, store=store, block_shape=shape, **facts)
         first = next(made)  # comes after most of the work, which shows its own progress
     count, voxels = len(grid(predicted.shape, shape)), math.prod(shape)
     made = track(chain([first], made), total=count, label="labels", unit="voxel", each=voxels)
@@ -206,9 +199,3 @@ def _write_in_blocks(
         if written < len(labels):
             partial_volume.write(block.start[0] + written, labels[written:])
     partial_volume.finish(old_to=old_place(segmentation, attributes["fingerprint"]))
-
-
-def _threads(decoder: partial) -> int:
-    if "threads" not in inspect.signature(decoder.func).parameters:
-        return 1
-    return decoder.keywords.get("threads") or len(os.sched_getaffinity(0))

@@ -1,9 +1,8 @@
 """What is decoded: a prediction, its channels, and all that determines the labels."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,14 @@ from emseg.blocks.memory import GIB, memory_within
 from emseg.config import build
 from emseg.config.leaves import CODE_READ, NO_RESULT
 from emseg.config.schema_inference import PredictionConfig
-from emseg.decoding.decoder_forms import sweep_of
+from emseg.decoding.calibration import Calibration, calibrated, calibration_of
+from emseg.decoding.decoder import Sweeping, decoder_of
 from emseg.decoding.stored_values import usual_scale
 from emseg.errors import UserError
 from emseg.runs.artifacts import check_format
 from emseg.runs.run_folder import say
-from emseg.stages.channels import asked_facts, calibrated_channels, chosen_channels
+from emseg.stages.channels import read_channels
 from emseg.stages.elsewhere import agreed, open_elsewhere
-from emseg.stages.prediction_attributes import check_attributes
 from emseg.volumes import Volume, identity, open_volume, read_attributes
 from emseg.volumes.content import content_now, stored_content
 from emseg.volumes.places import check_on_grid
@@ -70,16 +69,29 @@ def open_prediction(job: DecodeJob) -> Volume:
     kind = stored.get("kind")
     if kind != "prediction":
         raise UserError(f"{path} is a {kind}, not a prediction")
+    step = stored.get("step")
+    if type(step) is not int or step < 0:
+        raise UserError(f"{path}: the attribute step is {step!r:.60}, it must be 0 or more")
+    if not isinstance(stored.get("fingerprint"), str):
+        raise UserError(f"{path}: the attribute fingerprint must be text")
     volume = open_volume(path)
-    check_attributes(volume)
+    read_channels(volume)
     agreed(stored, job.said, where=path, scale=usual_scale(volume.dtype))
     return volume
 
 
+def decoder_for(job: DecodeJob) -> Callable[..., np.ndarray]:
+    """The job's decoder. Raises UserError if one of its settings is not allowed."""
+    leaf = dict(job.decoding)
+    if leaf.get("memory_limit", 0) is None:
+        # The prediction and its labels may use the other half.
+        leaf["memory_limit"] = job.memory_bytes / GIB / 2
+    return decoder_of(build(leaf, kind="decoding", allow=job.allow))
+
+
 def _asked(job: DecodeJob) -> list[str]:
     """The decoder's required arguments."""
-    decoder = build(job.decoding, kind="decoding", allow=job.allow)
-    parameters = inspect.signature(decoder.func).parameters.values()
+    parameters = inspect.signature(decoder_for(job)).parameters.values()
     return [one.name for one in parameters if one.default is inspect.Parameter.empty]
 
 
@@ -107,45 +119,44 @@ def prediction_facts(job: DecodeJob) -> dict[str, Any]:
 
 def labels_of(job: DecodeJob) -> np.ndarray:
     """The labels (Z, Y, X) that the job's decoder computes from the chosen channels."""
-    decoder = build(job.decoding, kind="decoding", allow=job.allow)
-    prediction, facts = decoder_input(job, decoder)
+    decoder, prediction, facts = decoder_input(job)
     return decoder(prediction[...], **facts)
 
 
 def labels_by_value(
     job: DecodeJob, name: str, values: Sequence[float]
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """(value, labels) for each value of the decoder's swept argument `name`, in one pass."""
-    decoder = build(job.decoding, kind="decoding", allow=job.allow)
-    swept = sweep_of(decoder.func)
-    if swept is None or swept.argument != name:
-        raise UserError(f"the decoder {decoder.func.__name__} cannot sweep over '{name}'")
-    prediction, facts = decoder_input(job, decoder)
-    yield from swept.function(prediction[...], **{**decoder.keywords, **facts, name: values})
+    """(value, labels) for each value of the decoder's swept setting `name`, in one pass."""
+    decoder, prediction, facts = decoder_input(job)
+    if not (isinstance(decoder, Sweeping) and decoder.swept == name):
+        target = job.decoding["_target_"].rpartition(".")[2]
+        raise UserError(f"the decoder {target} cannot sweep over '{name}'")
+    yield from decoder.sweep(prediction[...], values, **facts)
 
 
 def channels_of(job: DecodeJob, predicted: Volume) -> list[int]:
     """The channels of the prediction that the decoder gets."""
-    return chosen_channels(job.select, predicted.attributes, where=job.prediction)
+    return read_channels(predicted).chosen(job.select, where=job.prediction)
 
 
-def decoder_input(job: DecodeJob, decoder: partial) -> tuple[Volume, dict[str, Any]]:
-    """The chosen channels, lazily, calibrated if asked, and the facts the decoder asks for."""
-    predicted = open_prediction(job)
-    channels = channels_of(job, predicted)
+def decoder_input(
+    job: DecodeJob,
+) -> tuple[Callable[..., np.ndarray], Volume, dict[str, Any]]:
+    """(decoder, prediction, facts): its channels, lazily, calibrated if asked, and its facts."""
+    decoder, predicted = decoder_for(job), open_prediction(job)
     for file in decoder_files(job.decoding):
         check_on_grid(file, predicted, what="decoding.affinity_mask_path")
-    facts = asked_facts(
-        decoder,
-        predicted.attributes,
-        channels,
-        voxel_size=predicted.voxel_size,
-        where=job.prediction,
-    )
-    if "memory_limit" in decoder.keywords and decoder.keywords["memory_limit"] is None:
-        # The prediction and its labels may use the other half.
-        facts["memory_limit"] = job.memory_bytes / GIB / 2
-    return calibrated_channels(predicted, channels, job.decoding), facts
+    about, where = read_channels(predicted), job.prediction
+    chosen = about.chosen(job.select, where=where)
+    facts = about.facts_for(decoder, chosen, voxel_size=predicted.voxel_size, where=where)
+    prediction, calibration = predicted.select(chosen), calibration_of(job.decoding)
+    if calibration is None and "elsewhere" in predicted.attributes and about.activation == "logit":
+        # The config has said that they are logits.
+        calibration = Calibration(biases=None, temperature=1.0)
+    if calibration is not None:
+        logits = about.are_logits(chosen, where=where)
+        prediction = calibrated(prediction, calibration, logits=logits)
+    return decoder, prediction, facts
 
 
 def decoder_files(decoding: Mapping[str, Any]) -> list[str]:

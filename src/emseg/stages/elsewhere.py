@@ -55,7 +55,8 @@ def open_elsewhere(path: Path, said: PredictionConfig, *, asked: Sequence[str]) 
             f"inference.prediction.offsets has {len(facts['offsets'])} offsets, {path} has "
             f"{channels} channels: one for each is needed"
         )
-    facts["scale"] = _scale(facts, stored)
+    scale = facts["scale"] or usual_scale(stored.dtype)
+    facts["scale"] = 1.0 if facts["values"] == "logit" else scale
     prediction = as_decoders_take_it(stored, facts["scale"])
     attributes = {
         "kind": "prediction",
@@ -144,9 +145,3 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, list) and isinstance(one[0], float):
         return bool(np.allclose(one, other, rtol=TOLERANCE))
     return bool(one == other)
-
-
-def _scale(facts: Mapping[str, Any], stored: Volume) -> float:
-    if facts["values"] == "logit":
-        return 1.0
-    return facts["scale"] or usual_scale(stored.dtype)

@@ -9,7 +9,7 @@ from emseg.faults import UNWRITABLE, is_gpu_full
 from emseg.runs.run_folder import process_rank
 from emseg.stages.devices import Devices
 from emseg.stages.trainer import make_trainer
-from emseg.stopping import Stopped, noting_signals
+from emseg.stopping import Stopped, deferred_signals
 from emseg.training.checkpoint_file import plain_numbers
 from emseg.training.datamodule import PatchDataModule
 from emseg.training.objective import Objective
@@ -37,7 +37,7 @@ def fit(
     def left() -> str:
         return "" if process_rank() else _left(writer, checkpoint, command)
 
-    with noting_signals(left) as asked:
+    with deferred_signals(left) as asked:
         trainer = make_trainer(
             root, devices, run, validates=data.validates, writer=writer, asked=asked
         )

@@ -22,9 +22,9 @@ from emseg.kernels.symmetry import views
 from emseg.models.stride import check_input
 from emseg.runs.artifacts import FORMAT_VERSION, contents, find_current, fingerprint, supersede
 from emseg.runs.run_folder import say
+from emseg.stages.channels import values_of
 from emseg.stages.devices import Devices, resolve_devices
 from emseg.stages.network import Trained
-from emseg.stages.prediction_attributes import values_of
 from emseg.stages.recorded_windows import in_words, least_windows, recorded_windows, windows_of
 from emseg.stages.sources import Source
 from emseg.volumes import PartialVolume, Volume, default_chunks, identity

@@ -12,7 +12,7 @@ from emseg.config import load
 from emseg.config.schema import Root
 from emseg.errors import UserError
 from emseg.runs.run_folder import run_of, say
-from emseg.stages.channels import head_channels, nearest_channels
+from emseg.stages.channels import Channels, nearest_channels
 from emseg.stages.infer import check_image, predict_image, unlike_intensities
 from emseg.stages.network import Trained, load_trained
 from emseg.volumes import Volume, from_array
@@ -42,7 +42,8 @@ class Prediction:
 
     def head(self, name: str) -> "Prediction":
         """The channels of one head; UserError if there is none of that name."""
-        return self._of(head_channels(name, {"heads": self.heads}, where="this prediction"))
+        about = Channels(channels=self.channels, offsets=None, edge_side=None, heads=self.heads)
+        return self._of(about.chosen(name, where="this prediction"))
 
     def _of(self, channels: list[int]) -> "Prediction":
         offsets = tuple(self.offsets[channel] for channel in channels) if self.offsets else ()

@@ -11,8 +11,8 @@ from emseg.config.schema_inference import Inference
 from emseg.data.labelled import check_labels
 from emseg.data.target_facts import TargetFacts
 from emseg.decoding.calibration import calibration_of
-from emseg.stages.channels import are_logits, asked_facts, chosen_channels
-from emseg.stages.prediction_attributes import values_of
+from emseg.decoding.decoder import decoder_of
+from emseg.stages.channels import Channels
 from emseg.stages.scores import build_metrics, score_names
 from emseg.stages.sources import Source
 from emseg.volumes.places import check_on_grid
@@ -33,26 +33,23 @@ def try_decoders(
     that a decoder reads are masks: without channels, with shape and axes of every image.
     """
     target = TargetFacts.of(build(root.target, kind="target", allow=allow))
-    facts = target.stored()
-    channels = chosen_channels(root.inference.model.selected, facts, where="the target")
+    about = Channels.of(target, root.inference.activation)
+    channels = about.chosen(root.inference.model.selected, where="the target")
     toy = _toy_prediction(len(channels), root.inference)
-    stored = values_of(root.inference.activation, target.activations)
     for decoding in decodings:
         files = dict(_files(decoding))
         for key, location in files.items():
             for source in sources:
                 check_on_grid(location, source.image, what=f"decoding.{key}")
-        decoder = build(
-            {**decoding, **dict.fromkeys(files)},  # a toy has another shape than the files
-            kind="decoding",
-            allow=allow,
-        )
+        # A toy has another shape than the files.
+        leaf = {**decoding, **dict.fromkeys(files)}
+        decoder = decoder_of(build(leaf, kind="decoding", allow=allow))
         voxel_size = sources[0].image.voxel_size
-        asked = asked_facts(decoder, facts, channels, voxel_size=voxel_size, where="the target")
+        asked = about.facts_for(decoder, channels, voxel_size=voxel_size, where="the target")
         calibration, prediction = calibration_of(decoding), toy
         if calibration is not None:
             calibration.check(len(channels))
-            logits = are_logits(stored, channels, where="the prediction")
+            logits = about.are_logits(channels, where="the prediction")
             prediction = calibration(toy, logits=logits)
         decoder(prediction, **asked)
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import optuna
 
-from emseg.config import build
 from emseg.config.schema import Space
-from emseg.decoding import sweep_of
-from emseg.stages.decode_job import DecodeJob
+from emseg.decoding.decoder import Sweeping
+from emseg.stages.decode_job import DecodeJob, decoder_for
 
 
 @dataclass(frozen=True)
@@ -22,12 +21,13 @@ class Search:
 
 def split_space(space: Mapping[str, Space], job: DecodeJob) -> Search:
     """The space, with the decoder's swept argument separated if it has a step."""
-    sweep = sweep_of(build(job.decoding, kind="decoding", allow=job.allow).func)
-    found = space.get(sweep.argument) if sweep else None
-    if sweep is None or found is None or found.step is None:
+    decoder = decoder_for(job)
+    swept = decoder.swept if isinstance(decoder, Sweeping) else ""
+    found = space.get(swept)
+    if found is None or found.step is None:
         return Search(dict(space), None)
-    sampled = {key: one for key, one in space.items() if key != sweep.argument}
-    return Search(sampled, (sweep.argument, _grid(found)))
+    sampled = {key: one for key, one in space.items() if key != swept}
+    return Search(sampled, (swept, _grid(found)))
 
 
 def suggest(trial: optuna.Trial, key: str, found: Space) -> Any:

@@ -9,9 +9,9 @@ from typing import Any
 
 from emseg import __version__
 from emseg.config import build
-from emseg.config.schema_sweep import SweepConfig
+from emseg.config.schema import SweepConfig
 from emseg.datasets.dbmim_tables import AFFINITY_SCORES, check_publishable, published_tables
-from emseg.decoding import sweep_of
+from emseg.decoding.decoder import Sweeping, decoder_of
 from emseg.errors import UserError, unknown_name
 from emseg.evaluation.means import Row, best_of, means_of, with_values, write_table
 from emseg.progress import track
@@ -97,9 +97,9 @@ def combinations(
     if not config.grid:
         raise UserError("sweep.grid is empty: name arguments of the decoder, each with its values")
     grid, swept = dict(config.grid), None
-    one_pass = sweep_of(build(decoding, kind="decoding", allow=allow).func)
-    if one_pass is not None and one_pass.argument in grid:
-        swept = (one_pass.argument, sorted(grid.pop(one_pass.argument)))
+    decoder = decoder_of(build(decoding, kind="decoding", allow=allow))
+    if isinstance(decoder, Sweeping) and decoder.swept in grid:
+        swept = (decoder.swept, sorted(grid.pop(decoder.swept)))
     values = itertools.product(*grid.values())
     found: list[Combination] = [(dict(zip(grid, chosen, strict=True)), swept) for chosen in values]
     own = {key: _value(decoding, key) for key in config.grid}

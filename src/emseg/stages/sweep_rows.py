@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from emseg.config import build
 from emseg.config.schema import BorderMask
 from emseg.errors import UserError
 from emseg.evaluation.affinity_overlap import affinity_overlap
@@ -103,7 +102,7 @@ def _rows(task: Task, arguments: Mapping[str, Any], swept: Swept, *, affinities:
 def _overlap(task: Task, arguments: Mapping[str, Any]) -> Row:
     """The overlap of calibrated and true affinities; the true ones use no border mask."""
     job = replace(task.job, decoding=with_parameters(task.job.decoding, arguments))
-    prediction, facts = decoder_input(job, build(job.decoding, kind="decoding", allow=job.allow))
+    _, prediction, facts = decoder_input(job)
     truth = read_truth(replace(task.source, border_mask=BorderMask()))
     offsets, edge_side = facts["offsets"], facts["edge_side"]
     return dict(affinity_overlap(prediction, truth, offsets=offsets, edge_side=edge_side))

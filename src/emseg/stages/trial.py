@@ -1,15 +1,13 @@
 """One trial of tune: decode with some arguments and score against the truth."""
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from emseg.config import build
-from emseg.decoding.decoder_forms import Sweep, sweep_of
+from emseg.decoding.decoder import Nodes, Sharing
 from emseg.errors import unknown_name
 from emseg.evaluation import Contingency, contingency
 from emseg.runs.artifacts import fingerprint
@@ -155,29 +153,12 @@ def _asked(
     job: DecodeJob, skeletons: Skeletons, swept: tuple[str, list[float]] | None
 ) -> Iterator[tuple[float | None, dict[str, Any]]] | None:
     """Per value the segments of nodes, for `score`; None if the decoder needs labels for it."""
-    decoder = build(job.decoding, kind="decoding", allow=job.allow)
-    sweep = sweep_of(decoder.func)
-    if sweep is None or sweep.nodes is None:
+    decoder, prediction, facts = decoder_input(job)
+    if not isinstance(decoder, Nodes):
         return None
-    prediction, facts = decoder_input(job, decoder)
-    arguments, values = _split(decoder, sweep, swept)
-    found = sweep.nodes(
-        _affinities(job, prediction),
-        skeletons.voxels,
-        **{sweep.argument: values},
-        **arguments | facts,
-    )
+    values = swept[1] if swept else [getattr(decoder, decoder.swept)]
+    found = decoder.nodes(_affinities(job, prediction), skeletons.voxels, values, **facts)
     return ((value if swept else None, {"node_segments": nodes}) for value, nodes in found)
-
-
-def _split(
-    decoder: partial, sweep: Sweep, swept: tuple[str, list[float]] | None
-) -> tuple[dict[str, Any], list[float]]:
-    """The decoder's arguments without the swept one, and the values of that."""
-    arguments = dict(decoder.keywords)
-    default = inspect.signature(decoder.func).parameters[sweep.argument].default
-    own = arguments.pop(sweep.argument, default)
-    return arguments, swept[1] if swept else [own]
 
 
 def _affinities(job: DecodeJob, prediction: Volume) -> np.ndarray:
@@ -197,19 +178,14 @@ def _counted(
     of a segmentation made from them is that table with merged segments, so that the segmentation
     itself is not needed.
     """
-    decoder = build(job.decoding, kind="decoding", allow=job.allow)
-    sweep = sweep_of(decoder.func)
-    if sweep is None or sweep.sharing is None:
+    decoder, prediction, facts = decoder_input(job)
+    if not isinstance(decoder, Sharing) or decoder.fragments_key() is None:
         return None
-    prediction, facts = decoder_input(job, decoder)
-    arguments, values = _split(decoder, sweep, swept)
-    key = sweep.sharing.key(arguments)
-    if key is None:
-        return None
+    values = swept[1] if swept else [getattr(decoder, decoder.swept)]
 
     def count() -> tuple[Any, Contingency | None, np.ndarray | None]:
         affinities = _affinities(job, prediction)
-        labels, graph = sweep.sharing.fragments(affinities, **arguments | facts)
+        labels, graph = decoder.make_fragments(affinities, **facts)
         nodes = None if skeletons is None else labels[tuple(skeletons.voxels.T)]
         table = None if source.label is None else contingency(labels[part], known_truth())
         return graph, table, nodes
@@ -219,9 +195,13 @@ def _counted(
 
     truth = truth_facts(source)
     part = tuple(map(slice, *source.truth_region))
-    about = {"prediction": prediction_facts(job), "fragments": repr(key), "truth": truth}
+    about = {
+        "prediction": prediction_facts(job),
+        "fragments": repr(decoder.fragments_key()),
+        "truth": truth,
+    }
     graph, table, nodes = _cache(job, about, count, _bytes_of)
-    tables = sweep.sharing.tables(graph, **{sweep.argument: values}, **arguments)
+    tables = decoder.tables(graph, values)
     return (
         (
             value if swept else None,

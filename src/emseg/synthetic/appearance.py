@@ -6,8 +6,7 @@ import edt
 import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 
-from emseg.synthetic.balls import balls_in
-from emseg.synthetic.neurites import Neurites
+from emseg.synthetic.neurites import Neurites, balls_in
 
 CYTOPLASM, MEMBRANE, MITOCHONDRION = 168.0, 48.0, 98.0
 TONE, DARKER = 18.0, 55.0  # differences between neurites; some are much darker
@@ -22,14 +21,7 @@ GRAIN, NOISE = 22.0, 12.0  # grey levels: blurred by the microscope, and not
 def draw(
     labels: np.ndarray, neurites: Neurites, voxel_size: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """A float32 image of `labels`, without synapses and without the effects of `expose`.
-
-    Args:
-        labels: uint32, 0 is between neurites.
-        neurites: those of the labels.
-        voxel_size: (3,), nm; sections lie along the axis of the largest.
-        rng: for the content of the neurites.
-    """
+    """A float32 image of the labels, without synapses and without the effects of `expose`."""
     apart = voxel_size.copy()
     apart[voxel_size.argmax()] = min(SECTION_NM, voxel_size.max() / 2)
     to_membrane = edt.edt(labels, anisotropy=tuple(apart.tolist()), parallel=1)
@@ -67,15 +59,7 @@ def draw_vesicles(
     voxel_size: np.ndarray,
     rng: np.random.Generator,
 ) -> None:
-    """Draws synaptic vesicles into `image`, centred at voxels of `within`.
-
-    Args:
-        image: float32, changed in place.
-        within: where they may be.
-        chance: probability of a vesicle at a voxel.
-        voxel_size: (3,), nm.
-        rng: for their places.
-    """
+    """Draws synaptic vesicles into `image`, at each voxel of `within` with this probability."""
     chosen = within & (rng.random(within.shape, np.float32) < chance)
     centres = np.argwhere(chosen) * voxel_size
     rim = 7.0

@@ -12,14 +12,9 @@ BRIGHT = 0.8  # part of the volume that counts as inside a neurite
 
 
 def raw_watershed(raw: np.ndarray, *, voxel_size: Sequence[float]) -> np.ndarray:
-    """int32 labels (Z, Y, X), from 1: a seeded watershed of the smoothed image.
+    """int32 labels (Z, Y, X), from 1: a seeded watershed of the smoothed image (uint8).
 
-    Seeds are the deepest places inside the bright part of the image; basins grow from them, bright
-    voxels first.
-
-    Args:
-        raw: uint8 (Z, Y, X).
-        voxel_size: nm.
+    Seeds are the deepest places inside its bright part; basins grow from them, bright voxels first.
     """
     sizes = np.asarray(voxel_size, np.float64)
     smooth = gaussian_filter(raw.astype(np.float32), SMOOTHED_NM / sizes)

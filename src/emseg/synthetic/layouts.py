@@ -22,13 +22,10 @@ SHAPES = {
     "ac3ac4": (256, 208, 208),  # AC3; the others have the same plane and other numbers of sections
 }
 VOXEL_SIZES = {
-    "demo": (30.0, 6.0, 6.0),
-    "snemi": (30.0, 6.0, 6.0),
+    **dict.fromkeys(("demo", "snemi", "ac3ac4"), (30.0, 6.0, 6.0)),
+    **dict.fromkeys(("cremi", "dbmim"), (40.0, 4.0, 4.0)),
     "nisb": (9.0, 9.0, 20.0),
-    "cremi": (40.0, 4.0, 4.0),
     "polarity": (30.0, 8.0, 8.0),
-    "dbmim": (40.0, 4.0, 4.0),
-    "ac3ac4": (30.0, 6.0, 6.0),
 }
 # The cubes of a setting: two for training, one for validation, one for the test.
 NISB_CUBES = ("train/seed0", "train/seed1", "val/seed100", "test/seed101")
@@ -46,29 +43,10 @@ SPLITS = ("train", "val", "test")
 
 
 def write_layout(layout: str, folder: Path, *, seed: int = 0) -> None:
-    """Write a data set of made-up volumes, the same for one seed, in place of what is there.
+    """Writes a data set of made-up volumes in place of what is there; LAYOUTS says which files.
 
-    - demo: `<split>_raw.h5` and `<split>_labels.h5` for the splits train, val and test.
-    - snemi: `train-input.tif`, `train-labels.tif`, `test-input.tif` and `test-labels.h5`.
-    - nisb: `train/seed0`, `train/seed1`, `val/seed100` and `test/seed101`, each with `data.zarr`
-      (zarr v2: `img` uint8 in axes xyzc, `seg` in xyz, without attributes) and `skeleton.pkl`,
-      a graph with `id`, `index_position` (voxels) and `nm_position` at its nodes, x first.
-    - cremi: `im_<volume>.h5` and `syn_<volume>.h5` (uint16, ids of synaptic clefts) for the volumes
-      A, B and C, `im_<volume>+.h5` without labels.
-    - dbmim: `CREMI/sample_<volume>_20160501.hdf` for A, B and C, with `volumes/raw` and
-      `volumes/labels/neuron_ids` as in the challenge, and in `public_em` two images without labels.
-    - ac3ac4: `ac3.h5`, `ac4.h5`, `kasthuri15_train.h5` and `kasthuri15_test.h5` with `volumes/raw`
-      and `volumes/labels/neuron_ids` (uint32), `kasthuri15_unlabelled.h5` with only the first.
-    - polarity: `<split>_im.h5` and `<split>_syn.h5` (uint16: synapse s has its pre-synaptic side
-      as 2 s - 1, its post-synaptic side as 2 s, and they touch) for the splits train, val and test.
-
-    Args:
-        layout: one of `LAYOUTS`.
-        folder: made if it is missing.
-        seed: of the first volume; the others have the next ones.
-
-    Raises:
-        UserError: there is no such layout, or the folder cannot be written.
+    The first volume has the seed, the others the next ones. UserError for an unknown layout, or a
+    folder that cannot be written.
     """
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS)
@@ -77,6 +55,7 @@ def write_layout(layout: str, folder: Path, *, seed: int = 0) -> None:
 
 
 def _write_demo(folder: Path, seed: int) -> None:
+    """`<split>_raw.h5` and `<split>_labels.h5` for each of the splits."""
     for number, split in enumerate(SPLITS):
         made = _made("demo", seed + number)
         _write_hdf5(folder / f"{split}_raw.h5", made.raw, made)
@@ -84,6 +63,7 @@ def _write_demo(folder: Path, seed: int) -> None:
 
 
 def _write_snemi(folder: Path, seed: int) -> None:
+    """Images and labels of two volumes, named as the challenge names them."""
     made = _made("snemi", seed)
     _write_tiff(folder / "train-input.tif", made.raw)
     _write_tiff(folder / "train-labels.tif", made.labels.astype(np.uint16))
@@ -93,6 +73,7 @@ def _write_snemi(folder: Path, seed: int) -> None:
 
 
 def _write_nisb(folder: Path, seed: int) -> None:
+    """For each cube `data.zarr` (zarr 2: `img` in axes xyzc, `seg` in xyz) and `skeleton.pkl`."""
     import zarr
 
     for number, cube in enumerate(NISB_CUBES):
@@ -106,6 +87,7 @@ def _write_nisb(folder: Path, seed: int) -> None:
 
 
 def _write_cremi(folder: Path, seed: int) -> None:
+    """`im_<volume>.h5` and `syn_<volume>.h5` (clefts); `im_<volume>+.h5` without labels."""
     for number, (volume, density) in enumerate(CREMI_SYNAPSES.items()):
         made = _made("cremi", seed + number, synapses_per_um3=density)
         _write_hdf5(folder / f"im_{volume}.h5", made.raw, made)
@@ -116,6 +98,7 @@ def _write_cremi(folder: Path, seed: int) -> None:
 
 
 def _write_polarity(folder: Path, seed: int) -> None:
+    """`<split>_im.h5` and `<split>_syn.h5`: synapse s has the sides 2 s - 1 and 2 s."""
     for number, split in enumerate(SPLITS):
         made = _made("polarity", seed + number, synapses_per_um3=POLARITY_SYNAPSES)
         _write_hdf5(folder / f"{split}_im.h5", made.raw, made)
@@ -123,6 +106,7 @@ def _write_polarity(folder: Path, seed: int) -> None:
 
 
 def _write_dbmim(folder: Path, seed: int) -> None:
+    """Labelled volumes as in the challenge in `CREMI`, two images alone in `public_em`."""
     for number, sample in enumerate("ABC"):
         made = _made("dbmim", seed + number)
         labels = made.labels.astype(np.uint64)
@@ -133,6 +117,7 @@ def _write_dbmim(folder: Path, seed: int) -> None:
 
 
 def _write_ac3ac4(folder: Path, seed: int) -> None:
+    """A file of each volume, in CREMI's format."""
     sections, *plane = SHAPES["ac3ac4"]
     volumes = {"ac3": sections, **AC3AC4_SECTIONS}
     for number, (name, depth) in enumerate(volumes.items()):
@@ -162,12 +147,8 @@ LAYOUTS = {
 
 
 def _made(layout: str, seed: int, *, synapses_per_um3: float = 1.5) -> SyntheticVolume:
-    return synthesize(
-        SHAPES[layout],
-        seed=seed,
-        voxel_size=VOXEL_SIZES[layout],
-        synapses_per_um3=synapses_per_um3,
-    )
+    size = VOXEL_SIZES[layout]
+    return synthesize(SHAPES[layout], seed=seed, voxel_size=size, synapses_per_um3=synapses_per_um3)
 
 
 def _write_hdf5(path: Path, array: np.ndarray, made: SyntheticVolume) -> None:
@@ -176,7 +157,6 @@ def _write_hdf5(path: Path, array: np.ndarray, made: SyntheticVolume) -> None:
 
 def _write_volumes(path: Path, made: SyntheticVolume, labels: np.ndarray | None) -> None:
     """Writes one file in CREMI's format: the image, and its labels if there are any."""
-
     stored = {"raw": made.raw} | ({} if labels is None else {"labels/neuron_ids": labels})
     with replacing(path) as partial, writable_hdf5(partial) as file:
         for key, array in stored.items():

@@ -1,14 +1,13 @@
 """Neurites: branching chains of points that fill a box, and the labels around them."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cc3d
 import networkx as nx
 import numpy as np
 from scipy.ndimage import distance_transform_edt
-
-from emseg.synthetic.balls import balls_in
 
 STEP_NM = 50.0  # from one point of a neurite to the next
 CORE_NM = 90.0  # radius around its points that always belongs to the thickest neurite
@@ -34,12 +33,7 @@ class Neurites:
 
 
 def grow_neurites(extent: np.ndarray, rng: np.random.Generator) -> Neurites:
-    """Grows neurites one after the other, until a box is full.
-
-    Args:
-        extent: (3,), the box is from 0 to here, in nm.
-        rng: for their starts and turns.
-    """
+    """Neurites that fill the box from 0 to `extent` (3,), in nm, grown one after the other."""
     taken = np.zeros(np.ceil(extent / GRID_NM).astype(int) + 1, bool)
     trees: list[Neurites] = []
     rows = 0
@@ -109,13 +103,7 @@ def _next_heading(
 
 
 def label_voxels(neurites: Neurites, shape: tuple[int, ...], voxel_size: np.ndarray) -> np.ndarray:
-    """uint32 labels of `shape`: each voxel has its nearest neurite, each label is connected.
-
-    Args:
-        neurites: all their points lie in the volume.
-        shape: voxels; voxel i is centred at i times `voxel_size`.
-        voxel_size: (3,), nm.
-    """
+    """uint32 labels of `shape`: each voxel has its nearest neurite, each label is connected."""
     # Fine voxels are labelled in pairs along an axis, which saves most of the time.
     twos = np.where(voxel_size < FINE_NM, 2, 1)
     cores = np.zeros(-(-np.array(shape) // twos), np.uint32)
@@ -154,10 +142,7 @@ def _lines(neurites: Neurites, voxel_size: np.ndarray) -> np.ndarray:
 
 
 def skeletons_of(neurites: Neurites, voxel_size: np.ndarray) -> nx.Graph:
-    """A graph with one component for each neurite.
-
-    Its nodes have `id` (the label), `index_position` (voxels) and `nm_position`.
-    """
+    """A graph with one component for each neurite; SyntheticVolume says what its nodes have."""
     graph = nx.Graph()
     index = np.rint(neurites.point / voxel_size).astype(int).tolist()
     rows = zip(neurites.neurite.tolist(), index, neurites.point.tolist(), strict=True)
@@ -165,3 +150,21 @@ def skeletons_of(neurites: Neurites, voxel_size: np.ndarray) -> nx.Graph:
         graph.add_node(node, id=name, index_position=tuple(voxel), nm_position=tuple(point))
     graph.add_edges_from((n, p) for n, p in enumerate(neurites.parent.tolist()) if p >= 0)
     return graph
+
+
+def balls_in(
+    shape: tuple[int, ...], centres: np.ndarray, radii: np.ndarray, *, voxel_size: np.ndarray
+) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
+    """For each ball the box of voxels around it, cut at the border, and their depths in the ball.
+
+    `shape` is the grid's; voxel i is centred at i times `voxel_size`. `centres` (N, 3), `radii`
+    (N,) and depths are in nm; outside the ball a depth is negative.
+    """
+    axes = [np.arange(n) * size for n, size in zip(shape, voxel_size, strict=True)]
+    reach = np.asarray(radii)[:, None]
+    lows = np.clip(np.ceil((centres - reach) / voxel_size), 0, shape).astype(int).tolist()
+    highs = np.clip(np.floor((centres + reach) / voxel_size) + 1, 0, shape).astype(int).tolist()
+    for centre, radius, low, high in zip(centres, radii, lows, highs, strict=True):
+        box = tuple(map(slice, low, high))
+        z, y, x = ((axis[part] - c) ** 2 for axis, part, c in zip(axes, box, centre, strict=True))
+        yield box, radius - np.sqrt(z[:, None, None] + y[:, None] + x)

@@ -7,7 +7,7 @@ import edt
 import numpy as np
 
 from emseg.synthetic.appearance import draw_vesicles
-from emseg.synthetic.balls import balls_in
+from emseg.synthetic.neurites import balls_in
 
 CONTACT_NM = 110.0  # radius of a synapse's patch of membrane
 CLEFT_NM = 16.0  # depth of the cleft mask on either side of the contact
@@ -19,7 +19,11 @@ VESICLES_PER_UM3 = 7000  # in a pre-synaptic side
 
 @dataclass(frozen=True)
 class Synapses:
-    """uint32 masks of synapse ids (from 1), and `partners`: id -> (pre label, post label)."""
+    """Synapse s has `clefts == s` on both sides of a contact of two neurites.
+
+    `pre == s` is inside label `partners[s][0]`, `post == s` inside label `partners[s][1]`; ids are
+    uint32, from 1.
+    """
 
     clefts: np.ndarray
     pre: np.ndarray
@@ -35,15 +39,7 @@ def place_synapses(
     per_um3: float,
     rng: np.random.Generator,
 ) -> Synapses:
-    """Synapses at random contacts of two neurites.
-
-    Args:
-        image: float32; the synapses are drawn into it.
-        labels: uint32 of the same shape.
-        voxel_size: (3,), nm.
-        per_um3: how many to make, if there are enough contacts.
-        rng: for their places.
-    """
+    """Synapses at random contacts of two neurites, which are drawn into the image (float32)."""
     synapses = Synapses(*(np.zeros(labels.shape, np.uint32) for _ in range(3)), partners={})
     wanted = round(per_um3 * labels.size * float(np.prod(voxel_size)) * 1e-9)
     apart = 2 * math.hypot(CONTACT_NM, CLEFT_NM + SIDE_NM)

@@ -8,26 +8,21 @@ import numpy as np
 
 from emseg.synthetic.appearance import draw, expose
 from emseg.synthetic.neurites import grow_neurites, label_voxels, skeletons_of
-from emseg.synthetic.synapses import place_synapses
+from emseg.synthetic.synapses import Synapses, place_synapses
 
 
-@dataclass(frozen=True)
-class SyntheticVolume:
+@dataclass(frozen=True, kw_only=True)
+class SyntheticVolume(Synapses):
     """A volume and its truth, all arrays of one shape.
 
     `skeletons` has one connected component per label id; nodes carry `id` (int), `index_position`
     (three ints: a voxel of that label) and `nm_position` (three floats, voxel i centred at i times
-    the voxel size). Synapse s has `clefts == s` on both sides of the contact, `pre == s` inside
-    label `partners[s][0]` and `post == s` inside label `partners[s][1]`.
+    the voxel size).
     """
 
     raw: np.ndarray  # uint8
     labels: np.ndarray  # uint32, 0 in the few voxels outside neurites
     skeletons: nx.Graph
-    clefts: np.ndarray  # uint32 synapse ids
-    pre: np.ndarray  # uint32 synapse ids
-    post: np.ndarray  # uint32 synapse ids
-    partners: dict[int, tuple[int, int]]
     voxel_size: tuple[float, float, float]  # nm
 
 
@@ -48,7 +43,7 @@ def synthesize(
         shape: voxels along the three axes.
         seed: for all random choices.
         voxel_size: nm; sections lie along the axis of the largest.
-        synapses_per_um3: how many synapses to make, if there are enough contacts for them.
+        synapses_per_um3: of as many as there are contacts for.
     """
     sizes = np.array(voxel_size, np.float64)
     rng = np.random.default_rng(seed)
@@ -57,12 +52,9 @@ def synthesize(
     image = draw(labels, neurites, sizes, rng)
     synapses = place_synapses(image, labels, voxel_size=sizes, per_um3=synapses_per_um3, rng=rng)
     return SyntheticVolume(
+        **vars(synapses),
         raw=expose(image, sizes, rng),
         labels=labels,
         skeletons=skeletons_of(neurites, sizes),
-        clefts=synapses.clefts,
-        pre=synapses.pre,
-        post=synapses.post,
-        partners=synapses.partners,
         voxel_size=tuple(sizes.tolist()),
     )

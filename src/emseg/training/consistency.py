@@ -4,16 +4,20 @@ import copy
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from emseg.bounds import Positive, Rule, Weight, checked
 from emseg.errors import UserError
 from emseg.training.objective import Batch, Losses, Objective, Parts
 from emseg.training.outputs import levels_of
 from emseg.training.supervised import fit, fit_pictures, parts_of_fit
+
+Decay = Annotated[float, Rule("0 or more and below 1", lambda decay: 0 <= decay < 1)]
+Confidence = Annotated[float, Rule("from 0.5 to below 1", lambda chance: 0.5 <= chance < 1)]
 
 
 class Consistency(Objective):
@@ -42,20 +46,20 @@ class Consistency(Objective):
     of_target = True
     perturbs = True
 
+    @checked
     def __init__(
         self,
         parts: Parts,
         *,
         teacher: Literal["shared", "ema"] = "shared",
-        decay: float = 0.999,
+        decay: Decay = 0.999,
         teacher_norm: Literal["eval", "train"] = "eval",
         consistency: Literal["mse", "bce"] = "mse",
-        weight: float = 1.0,
-        ramp_steps: int | None = None,
-        confidence: float | None = None,
+        weight: Weight = 1.0,
+        ramp_steps: Positive | None = None,
+        confidence: Confidence | None = None,
     ) -> None:
         super().__init__(parts)
-        _check(decay, weight, ramp_steps, confidence)
         if {*(self.activations or ())} - {"sigmoid"}:
             raise UserError(
                 "objective: Consistency is of probabilities, and the target has channels that are "
@@ -176,19 +180,3 @@ def follow(teacher: nn.Module, student: nn.Module, *, own_share: float) -> None:
                 own.lerp_(other, 1 - own_share)
             else:
                 own.copy_(other)
-
-
-def _check(decay: float, weight: float, ramp_steps: int | None, confidence: float | None) -> None:
-    allowed = {
-        "decay": (decay, 0 <= decay < 1, "in [0, 1)"),
-        "weight": (weight, weight >= 0, "0 or more"),
-        "ramp_steps": (ramp_steps, ramp_steps is None or ramp_steps > 0, "above 0, or null"),
-        "confidence": (
-            confidence,
-            confidence is None or 0.5 <= confidence < 1,
-            "in [0.5, 1), or null",
-        ),
-    }
-    for name, (value, fine, what) in allowed.items():
-        if not fine:
-            raise UserError(f"objective.{name} is {value}; it must be {what}")

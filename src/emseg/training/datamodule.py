@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Subset, default_collate
 
 from emseg.errors import UserError
-from emseg.stopping import leave_to_parent
+from emseg.stopping import end_with_parent
 
 
 class Samples(Protocol):
@@ -113,14 +113,6 @@ class PatchDataModule(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("batches_per_epoch", batches_per_epoch, 1),
-            ("val_samples", val_samples, 1 if val is not None else 0),
-            ("num_workers", num_workers, 0),
-        ):
-            if value < least:
-                raise UserError(f"{name}={value} must be {least} or more")
         self._train, self._val = train, val
         self._batch_size, self._batches_per_epoch = batch_size, batches_per_epoch
         self._val_samples = val_samples
@@ -214,10 +206,6 @@ def _consecutive(first: int, *, size: int, stride: int) -> Iterator[list[int]]:
         yield list(range(start, start + size))
 
 
-def _leave_to_parent(worker: int) -> None:
-    leave_to_parent()
-
-
 def _loader_settings(num_workers: int, *, seed: int) -> dict[str, Any]:
     # A separate generator seeds the workers' torch and numpy and does not change the global one,
     # which dropout uses: a resumed run starts its loaders at another time.
@@ -227,6 +215,6 @@ def _loader_settings(num_workers: int, *, seed: int) -> dict[str, Any]:
         "collate_fn": _collated,
         "generator": torch.Generator().manual_seed(seed),
         "multiprocessing_context": ("fork" if fork else "spawn") if num_workers else None,
-        "worker_init_fn": _leave_to_parent,
+        "worker_init_fn": end_with_parent,
         "pin_memory": torch.cuda.is_available(),
     }

@@ -5,8 +5,6 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
-from emseg.errors import UserError
-
 
 class Ema(WeightAveraging):
     """A callback that averages the weights over optimizer steps, for validation and checkpoints.
@@ -21,12 +19,6 @@ class Ema(WeightAveraging):
     def __init__(
         self, *, decay: float = 0.999, warmup_steps: int = 0, validate_with_ema: bool = True
     ) -> None:
-        if not 0 <= decay < 1:
-            raise UserError(f"optimization.ema.decay is {decay}; it must be in [0, 1)")
-        if warmup_steps < 0:
-            raise UserError(
-                f"optimization.ema.warmup_steps is {warmup_steps}; it must be 0 or more"
-            )
         self._decay = decay
         self._warmup_steps = warmup_steps
         self._validate_with_ema = validate_with_ema

@@ -7,20 +7,20 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from emseg.losses.asking import try_loss, with_parts
-from emseg.training.masking import TokenMasking
+from emseg.training.masking import masking_by
 from emseg.training.objective import Batch, Losses, Objective, Parts
 
 # The value of hidden patches in pictures.
 GREY = 0.5
 
 
-class HidingPatches(Objective):
-    """Base of objectives that hide patches of images, which `net` predicts.
+class MaskedPretraining(Objective):
+    """Trains `net` to predict patches of images that are hidden by a strategy (`masking_by`).
 
     `net` takes images and a mask (B, *grid), true where a patch is hidden, and knows its `grid`;
-    `loss` takes its predictions, the images and the mask. `TokenMasking` hides the patches, by
-    `strategy`, `ratio`, `fraction`, `power` and `noise`, those of each sample by its `seed`: the
-    same ones on any device, in any batch or resumed run.
+    `loss` takes its predictions, the images and the mask. What is hidden of a sample depends on its
+    `seed`: the same patches on any device, in any batch or resumed run. (dbMiM, Chen et al. 2023;
+    SimMIM, Xie et al. 2022.)
     """
 
     of_target = False
@@ -37,7 +37,7 @@ class HidingPatches(Objective):
         noise: float | None = None,
     ) -> None:
         super().__init__(parts)
-        self.masking = TokenMasking(
+        self.masking = masking_by(
             strategy=strategy, ratio=ratio, fraction=fraction, power=power, noise=noise
         )
 
@@ -54,6 +54,10 @@ class HidingPatches(Objective):
         ]
         return torch.cat(masks)
 
+    def losses(self, batch: Batch) -> Losses:
+        image, mask = batch["image"], self.hidden(batch)
+        return with_parts(self.loss(self(image, mask), image, mask))
+
     def loss_parts(self, channels: int) -> list[str]:
         toy = torch.zeros(1, channels, 2, 2, 2)
         mask = torch.ones(1, 1, 1, 1, dtype=torch.bool)
@@ -64,14 +68,3 @@ class HidingPatches(Objective):
         image, mask = batch["image"], self.hidden(batch)
         hidden = interpolate(mask[:, None].float(), size=image.shape[2:]) > 0
         return [image[0], image.masked_fill(hidden, GREY)[0], self(image, mask)[0]]
-
-
-class MaskedPretraining(HidingPatches):
-    """Trains `net` to predict patches of images that `strategy` hides.
-
-    (dbMiM, Chen et al. 2023; SimMIM, Xie et al. 2022.)
-    """
-
-    def losses(self, batch: Batch) -> Losses:
-        image, mask = batch["image"], self.hidden(batch)
-        return with_parts(self.loss(self(image, mask), image, mask))

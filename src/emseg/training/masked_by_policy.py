@@ -2,24 +2,25 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
+from emseg.bounds import Weight, above, checked, within
 from emseg.errors import UserError
 from emseg.losses.asking import with_parts
 from emseg.losses.membrane import patch_means
-from emseg.training.masked import HidingPatches
-from emseg.training.masking_policy import Choice, MaskingPolicy
+from emseg.training.masked import MaskedPretraining
+from emseg.training.masking_policy import Choice, MaskingPolicy, Samples
 from emseg.training.objective import Batch, Losses, Parts
 
 _POLICY = "policy."
 
 
-class PolicyPretraining(HidingPatches):
+class PolicyPretraining(MaskedPretraining):
     """A `MaskedPretraining` in which `policy` chooses what is hidden in each training sample.
 
     The policy learns from optimizer step `warmup_steps` to `freeze_steps`, at the rate `policy_lr`
@@ -33,17 +34,18 @@ class PolicyPretraining(HidingPatches):
     `mask_reward` and `train_loss_policy`.
     """
 
+    @checked
     def __init__(
         self,
         parts: Parts,
         *,
         policy: Callable[[nn.Module], MaskingPolicy],
-        policy_lr: float,
-        policy_weight: float,
-        entropy_weight: float,
-        value_weight: float,
-        ratio_weight: float,
-        warmup_steps: int,
+        policy_lr: Annotated[float, above(0)],
+        policy_weight: Annotated[float, above(0)],
+        entropy_weight: Weight,
+        value_weight: Weight,
+        ratio_weight: Weight,
+        warmup_steps: Annotated[int, within(0)],
         freeze_steps: int,
         strategy: str = "random",
         ratio: float = 0.75,
@@ -51,13 +53,11 @@ class PolicyPretraining(HidingPatches):
         power: float | None = None,
         noise: float | None = None,
     ) -> None:
-        weights = {
-            "entropy_weight": entropy_weight,
-            "value_weight": value_weight,
-            "ratio_weight": ratio_weight,
-        }
-        positive = {"policy_lr": policy_lr, "policy_weight": policy_weight}
-        _check(positive, weights, warmup_steps, freeze_steps)
+        if warmup_steps >= freeze_steps:
+            raise UserError(
+                f"objective.freeze_steps is {freeze_steps}; it must be above "
+                f"objective.warmup_steps, {warmup_steps}"
+            )
 
         def make_both(params: Iterable[tuple[str, nn.Parameter]]) -> Optimizer:
             named = list(params)
@@ -82,7 +82,12 @@ class PolicyPretraining(HidingPatches):
                 f"objective.ratio is {ratio}; objective.policy hides {self.policy.least} to "
                 f"{self.policy.most}"
             )
-        self.policy_weight, self.weights = policy_weight, weights
+        self.policy_weight = policy_weight
+        self.weights = {
+            "entropy_weight": entropy_weight,
+            "value_weight": value_weight,
+            "ratio_weight": ratio_weight,
+        }
         self.warmup_steps, self.freeze_steps = warmup_steps, freeze_steps
         self._logged: dict[str, Tensor] = {}
 
@@ -104,14 +109,9 @@ class PolicyPretraining(HidingPatches):
         net: Any = self.net
         with torch.no_grad():
             tokens = net.patch_embed["proj"](batch["image"]).flatten(2).transpose(1, 2)
-        return self.policy.choose(
-            batch["image"],
-            tokens,
-            grid=net.grid,
-            masking=self.masking,
-            generators=[torch.Generator().manual_seed(seed) for seed in batch["seed"].tolist()],
-            likeliest=frozen,
-        )
+        generators = [torch.Generator().manual_seed(seed) for seed in batch["seed"].tolist()]
+        samples = Samples(batch["image"], tokens, net.grid, generators)
+        return self.policy.choose(samples, self.masking, likeliest=frozen)
 
     def losses(self, batch: Batch) -> Losses:
         image = batch["image"]
@@ -169,17 +169,3 @@ def _errors(guess: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     """The mean squared error (B) of the hidden patches of each sample."""
     errors = patch_means((guess.float() - image).square(), mask.shape[1:])
     return (errors * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3))
-
-
-def _check(
-    positive: dict[str, float], weights: dict[str, float], warmup_steps: int, freeze_steps: int
-) -> None:
-    for key, value in (positive | weights).items():
-        if value < 0 or (key in positive and not value):
-            bound = "above 0" if key in positive else "at least 0"
-            raise UserError(f"objective.{key} is {value}; it must be {bound}")
-    if not 0 <= warmup_steps < freeze_steps:
-        raise UserError(
-            f"objective.freeze_steps is {freeze_steps}; it must be above objective.warmup_steps "
-            f"{warmup_steps}, and that at least 0"
-        )

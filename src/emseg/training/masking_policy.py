@@ -1,20 +1,35 @@
 """Policies that learn which patches to hide: ablations that do not help in dbMiM's own tables."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil, floor, log, prod
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from emseg.bounds import Fraction, Rule, checked
 from emseg.errors import UserError
 from emseg.models.vit import ViTEncoder
-from emseg.training.masking import TokenMasking
+from emseg.training.masking import Share, TokenMasking
 
 HIDDEN = 256
+SOME = Rule("one number or more", lambda numbers: len(numbers) > 0)
 Generators = Sequence[torch.Generator]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images (B, C, Z, Y, X), the tokens (B, n, C) of their patches on a grid (z, y, x).
+
+    `generators` has one of each sample, on which alone a draw for it depends.
+    """
+
+    image: Tensor
+    tokens: Tensor
+    grid: Sequence[int]
+    generators: Generators
 
 
 @dataclass(frozen=True)
@@ -66,20 +81,10 @@ class MaskingPolicy(nn.Module):
         self.features = nn.Sequential(nn.Linear(net.pos_embed.shape[-1], HIDDEN), nn.GELU())
         self.value = _zeros(nn.Linear(HIDDEN, 1))
 
-    def choose(
-        self,
-        image: Tensor,
-        tokens: Tensor,
-        *,
-        grid: Sequence[int],
-        masking: TokenMasking,
-        generators: Generators,
-        likeliest: bool,
-    ) -> Choice:
-        """What to hide of images (B, C, Z, Y, X) with tokens (B, n, C) on a grid (z, y, x).
+    def choose(self, samples: Samples, masking: TokenMasking, *, likeliest: bool) -> Choice:
+        """What to hide of the samples: drawn by their generators, or the most likely choice.
 
-        Each sample's choice depends only on its generator, or is the most likely one; `masking` has
-        the wanted ratio and the other settings.
+        `masking` has the wanted ratio and the other settings.
         """
         raise NotImplementedError
 
@@ -107,22 +112,16 @@ class PatchPolicy(MaskingPolicy):
         super().__init__(net, least=least, most=most)
         self.patches = _zeros(nn.Linear(2 * HIDDEN, 1))
 
-    def choose(
-        self,
-        image: Tensor,
-        tokens: Tensor,
-        *,
-        grid: Sequence[int],
-        masking: TokenMasking,
-        generators: Generators,
-        likeliest: bool,
-    ) -> Choice:
-        features, patches, ratio = self.features(tokens), prod(grid), masking.ratio
+    def choose(self, samples: Samples, masking: TokenMasking, *, likeliest: bool) -> Choice:
+        features, patches = self.features(samples.tokens), prod(samples.grid)
+        ratio = masking.ratio
         context = features.mean(1)
         both = torch.cat([features, context[:, None].expand_as(features)], 2)
         logit = self.patches(both)[..., 0].float() + log(ratio / (1 - ratio))
         chance = logit.sigmoid()
-        numbers = torch.full_like(chance, 0.5) if likeliest else _uniform(generators, chance)
+        numbers = torch.full_like(chance, 0.5)
+        if not likeliest:
+            numbers = _uniform(samples.generators, chance)
         drawn = numbers < chance
         count = drawn.sum(1)
         allowed = count.clamp(ceil(self.least * patches), floor(self.most * patches))
@@ -131,8 +130,9 @@ class PatchPolicy(MaskingPolicy):
         hidden, shown = logsigmoid(logit), logsigmoid(-logit)
         done = torch.where(drawn, hidden, shown).mean(1)
         variance = (chance * (1 - chance)).sum(1) / patches**2
+        mask = torch.zeros_like(drawn).scatter(1, order, first)
         return Choice(
-            mask=torch.zeros_like(drawn).scatter(1, order, first).unflatten(1, tuple(grid)),
+            mask=mask.unflatten(1, tuple(samples.grid)),
             log_probability=done * (count == allowed),
             entropy=-(chance * hidden + (1 - chance) * shown).mean(1),
             deviation=(chance.mean(1) - ratio).square() + variance,
@@ -148,44 +148,37 @@ class MixPolicy(MaskingPolicy):
 
     chooses_when_frozen = True
 
+    @checked
     def __init__(
         self,
         net: ViTEncoder,
         *,
-        ratios: Sequence[float] = (0.625, 0.75, 0.875),
-        fractions: Sequence[float] = (0.25, 0.5, 0.75),
+        ratios: Annotated[Sequence[Share], SOME] = (0.625, 0.75, 0.875),
+        fractions: Annotated[Sequence[Fraction], SOME] = (0.25, 0.5, 0.75),
     ) -> None:
-        if not ratios or not all(0 < ratio <= 1 for ratio in ratios):
-            raise UserError(f"objective.policy.ratios is {[*ratios]}; each must be in (0, 1]")
-        if not fractions or not all(0 <= fraction <= 1 for fraction in fractions):
-            raise UserError(f"objective.policy.fractions is {[*fractions]}; each must be in [0, 1]")
         super().__init__(net, least=min(ratios), most=max(ratios))
         self.bins = (ratios, fractions)
         self.mix = _zeros(nn.Linear(HIDDEN, len(ratios) + len(fractions)))
 
-    def choose(
-        self,
-        image: Tensor,
-        tokens: Tensor,
-        *,
-        grid: Sequence[int],
-        masking: TokenMasking,
-        generators: Generators,
-        likeliest: bool,
-    ) -> Choice:
-        context = self.features(tokens).mean(1)
+    def choose(self, samples: Samples, masking: TokenMasking, *, likeliest: bool) -> Choice:
+        context = self.features(samples.tokens).mean(1)
         logits = self.mix(context).float().split([len(bins) for bins in self.bins], 1)
         logs = [each.log_softmax(1) for each in logits]
         ratios, fractions = (logs[0].new_tensor(bins) for bins in self.bins)
-        numbers = _uniform(generators, context.new_empty(len(image), 2))
+        numbers = _uniform(samples.generators, context.new_empty(len(context), 2))
         r, f = (
             log_.argmax(1) if likeliest else _fall(number, log_.detach().exp())
             for number, log_ in zip(numbers.T, logs, strict=True)
         )
-        plan = zip(image, ratios[r].tolist(), fractions[f].tolist(), generators, strict=True)
         masks = [
-            masking.at(ratio=ratio, fraction=fraction)(sample[None], grid, generator)
-            for sample, ratio, fraction, generator in plan
+            replace(masking, ratio=ratio, fraction=fraction)(image[None], samples.grid, generator)
+            for image, ratio, fraction, generator in zip(
+                samples.image,
+                ratios[r].tolist(),
+                fractions[f].tolist(),
+                samples.generators,
+                strict=True,
+            )
         ]
         done = logs[0].gather(1, r[:, None]) + logs[1].gather(1, f[:, None])
         return Choice(

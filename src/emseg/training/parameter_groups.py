@@ -1,20 +1,23 @@
 """Optimizers with different settings for parts of the network."""
 
 from collections.abc import Iterable
+from typing import Annotated
 
 from torch.nn import Parameter
 from torch.optim import AdamW
 
+from emseg.bounds import above, checked
 from emseg.errors import UserError
 
 _NET = "net."
 
 
+@checked
 def adamw_by_prefix(
     params: Iterable[tuple[str, Parameter]],
     *,
     lr: float,
-    lr_below: dict[str, float],
+    lr_below: dict[str, Annotated[float, above(0)]],
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.01,
@@ -30,11 +33,6 @@ def adamw_by_prefix(
 
     Raises UserError for a part that the network does not have, or a rate that is not above 0.
     """
-    for prefix, rate in lr_below.items():
-        if rate <= 0:
-            raise UserError(
-                f"optimization.optimizer.lr_below.{prefix} is {rate:g}; it must be above 0"
-            )
     named = [(name.removeprefix(_NET), parameter) for name, parameter in params]
     unmet = set(lr_below)
     groups: dict[tuple[str, bool], list[tuple[str, Parameter]]] = {}

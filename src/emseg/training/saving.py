@@ -11,7 +11,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint as CheckpointCallback
 
-from emseg.stopping import Stopped, listen_again
+from emseg.stopping import Stopped, reinstall_handlers
 from emseg.training.ema import Ema
 from emseg.volumes.atomic import replacing
 
@@ -52,7 +52,7 @@ class EndOnSignal(CheckpointCallback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Lightning has set a handler that communicates with the other devices at any time.
-        listen_again()
+        reinstall_handlers()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.fit_loop._should_accumulate():

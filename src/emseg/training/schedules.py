@@ -2,22 +2,25 @@
 
 from collections.abc import Callable
 from math import cos, pi
+from typing import Annotated
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from emseg.bounds import Weight, checked, within
 from emseg.errors import UserError
 
 
+@checked
 def warmup_cosine_lr(
     optimizer: Optimizer,
     *,
     total_steps: int,
     steps_per_epoch: int,
-    warmup_epochs: float = 3.0,
-    warmup_steps: int | None = None,
-    warmup_start_lr: float = 1e-5,
-    min_lr: float = 1e-6,
+    warmup_epochs: Weight = 3.0,
+    warmup_steps: Annotated[int, within(0)] | None = None,
+    warmup_start_lr: Weight = 1e-5,
+    min_lr: Weight = 1e-6,
 ) -> LambdaLR:
     """A schedule that rises linearly from `warmup_start_lr`, then falls on half a cosine.
 
@@ -27,10 +30,10 @@ def warmup_cosine_lr(
     """
     warmup = round(warmup_epochs * steps_per_epoch) if warmup_steps is None else warmup_steps
     key = "warmup_epochs" if warmup_steps is None else "warmup_steps"
-    if not 0 <= warmup < total_steps:
+    if warmup >= total_steps:
         raise UserError(
-            f"optimization.scheduler.{key} makes a warm-up of {warmup} steps; it must be at least "
-            f"0 and below the training's {total_steps}"
+            f"optimization.scheduler.{key} makes a warm-up of {warmup} steps; it must be below the "
+            f"training's {total_steps}"
         )
 
     def lr(step: int, top: float) -> float:
@@ -44,7 +47,8 @@ def warmup_cosine_lr(
     return _schedule(optimizer, lr, floors)
 
 
-def cosine(optimizer: Optimizer, *, total_steps: int, min_lr: float = 1e-5) -> LambdaLR:
+@checked
+def cosine(optimizer: Optimizer, *, total_steps: int, min_lr: Weight = 1e-5) -> LambdaLR:
     """A schedule that falls on half a cosine from the optimizer's learning rate to `min_lr`.
 
     `min_lr` is reached after `total_steps` optimizer steps and stays.
@@ -72,10 +76,10 @@ def _schedule(
     if min(tops) <= 0:
         raise UserError(f"optimization.optimizer.lr is {min(tops):g}; it must be above 0")
     for name, floor in floors.items():
-        if not 0 <= floor <= min(tops):
+        if floor > min(tops):
             raise UserError(
-                f"optimization.scheduler.{name} is {floor:g}; it must be between 0 and the "
-                f"optimizer's learning rate, {min(tops):g}"
+                f"optimization.scheduler.{name} is {floor:g}; it must be at most the optimizer's "
+                f"learning rate, {min(tops):g}"
             )
 
     def factor(top: float) -> Callable[[int], float]:

@@ -35,9 +35,15 @@ def stamp(
     """
     named = sorted({*attributes} - {CONTENT})
     record = {name: attributes[name] for name in named}
-    about = [list(shape), np.dtype(dtype).newbyteorder("=").str, record, list(rows)]
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    digest = _digest(shape, dtype, record, rows)
     return {"sha256": digest, "thickness": thickness, "attributes": named}
+
+
+def _digest(
+    shape: Sequence[int], dtype: np.dtype, record: Mapping[str, Any], rows: Sequence[str]
+) -> str:
+    about = [list(shape), np.dtype(dtype).newbyteorder("=").str, record, list(rows)]
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 def stored_content(attributes: Mapping[str, Any]) -> str | None:
@@ -66,7 +72,11 @@ def content_now(location: str | Path) -> str | None:
         for at in range(0, depth, thickness)
     ]
     named = {name: source.attributes.get(name) for name in record["attributes"]}
-    facts = {"shape": source.shape, "dtype": source.dtype, "attributes": named}
     # The position is looked for under all its names, to detect one that was added.
     place = {name: source.attributes[name] for name in PLACE if name in source.attributes}
-    return stamp(rows, thickness, **facts | {"attributes": place | named})["sha256"]
+    # Earlier versions hashed the absent names too, as None.
+    absent = {name: None for name in PLACE if name != "element_size_um"}
+    earlier = _digest(source.shape, source.dtype, absent | place | named, rows)
+    if earlier == record["sha256"]:
+        return earlier
+    return _digest(source.shape, source.dtype, place | named, rows)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from emseg.errors import UserError, nearest, unknown_name
+from emseg.errors import UserError, did_you_mean, unknown_name
 
 Format = Literal["hdf5", "zarr", "tiff", "sections"]
 
@@ -148,7 +148,7 @@ def _missing(path: Path) -> UserError:
     part = path
     while not part.parent.is_dir():
         part = part.parent
-    guess = nearest(part.name, (entry.name for entry in part.parent.iterdir()))
+    beside = (entry.name for entry in part.parent.iterdir())
     cause = "" if part == path else f", for there is no folder '{part}'"
-    hint = f"; did you mean '{part.parent / guess}'?" if guess else ""
+    hint = did_you_mean(part.name, beside, before=str(part).removesuffix(part.name))
     return UserError(f"'{path}' does not exist{cause}{hint}")

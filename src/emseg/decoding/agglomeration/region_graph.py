@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from emseg.blocks.grid import Block
-from emseg.blocks.seams import Numbering
+from emseg.blocks.seams import Numbering, across_faces
 from emseg.blocks.store import Facts, Store
-from emseg.decoding.section_facts import Sections
+from emseg.decoding.agglomeration.section_facts import Sections
 from emseg.kernels.edge_sums import add_up, order_of, rename_edges
 from emseg.kernels.region_edges import EDGE, find_edges
 
@@ -76,19 +76,17 @@ def assemble(
     The parts of a contact in different blocks are combined by the largest maximum and sums of
     integers, so the graph does not depend on how the volume is cut or on the order of blocks.
     """
-    ids = dict(zip((block.index for block in blocks), numbering.ids, strict=True))
     parts: list[np.ndarray] = []
     keys: list[np.ndarray] = []
     weights: list[np.ndarray] = []
     sizes = np.zeros(numbering.count + 1, np.int64)
-    for block in blocks:
-        own = ids[block.index]
+    for block, own in zip(blocks, numbering.ids, strict=True):
         facts = store.facts(block, ("sizes", "edges", "contacts", "contact_counts"))
         np.add.at(sizes, own, facts["sizes"])
         rename_edges(facts["edges"], own)
         _append_contacts(keys, weights, parts, facts)
         parts.append(facts["edges"])
-    edges, contacts = _over_faces(blocks, store, ids, levels, histograms, limit, numbering.count)
+    edges, contacts = _over_faces(blocks, store, numbering, levels, histograms, limit)
     own_keys, own_weights = np.unique(contacts, return_counts=True)
     faces = {"contacts": own_keys, "contact_counts": own_weights} if histograms else {}
     _append_contacts(keys, weights, parts, faces)
@@ -138,28 +136,20 @@ def _append_contacts(
 def _over_faces(
     blocks: Sequence[Block],
     store: Store,
-    ids: dict[tuple[int, int, int], np.ndarray],
+    numbering: Numbering,
     levels: np.ndarray | None,
     histograms: bool,
     limit: int,
-    count: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Edges and contacts across the faces between blocks, from all faces in one array."""
-    before, after, values = [], [], []
-    by_place = {block.index: block for block in blocks}
-    for block in blocks:
-        for axis in range(3):
-            place = block.before(axis)
-            if place is None:
-                continue
-            own = store.facts(block, (f"joining{axis}", f"values{axis}"))
-            last = store.facts(by_place[place], (f"last{axis}",))[f"last{axis}"]
-            before.append(ids[place][last].reshape(-1))
-            after.append(ids[block.index][own[f"joining{axis}"]].reshape(-1))
-            values.append(own[f"values{axis}"].reshape(-1))
-    if not before:
+    faces = [
+        [array.reshape(-1) for array in arrays]
+        for _, *arrays in across_faces(blocks, store, numbering)
+    ]
+    if not faces:
         return np.empty(0, EDGE), np.empty(0, np.int64)
-    labels = np.stack([np.concatenate(before), np.concatenate(after)])[:, None]
-    both = np.concatenate(values)[None, None]
+    before, after, values = map(np.concatenate, zip(*faces, strict=True))
+    labels, both = np.stack([before, after])[:, None], values[None, None]
     at = np.array([[-1, 0, 0]] * 3)
+    count = numbering.count
     return find_edges(labels, both, both, both, at, 1, levels, count, limit, histograms)

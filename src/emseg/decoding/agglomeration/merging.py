@@ -5,50 +5,18 @@ from typing import Literal
 
 import numpy as np
 
-from emseg.decoding.region_graph import Histograms, RegionGraph, added_up
+from emseg.decoding.agglomeration.region_graph import Histograms, RegionGraph, added_up
 from emseg.kernels.agglomeration import mean_scores, merge_regions, quantile_scores, roots_below
 from emseg.kernels.dust import join_small
 from emseg.kernels.edge_sums import rename_edges
 
-MergeFunction = Literal[
+_QUANTILES = range(10, 100, 5)
+_NAMES = (
     "mean",
-    "aff10_his256",
-    "aff15_his256",
-    "aff20_his256",
-    "aff25_his256",
-    "aff30_his256",
-    "aff35_his256",
-    "aff40_his256",
-    "aff45_his256",
-    "aff50_his256",
-    "aff55_his256",
-    "aff60_his256",
-    "aff65_his256",
-    "aff70_his256",
-    "aff75_his256",
-    "aff80_his256",
-    "aff85_his256",
-    "aff90_his256",
-    "aff95_his256",
-    "hist_quant_10",
-    "hist_quant_15",
-    "hist_quant_20",
-    "hist_quant_25",
-    "hist_quant_30",
-    "hist_quant_35",
-    "hist_quant_40",
-    "hist_quant_45",
-    "hist_quant_50",
-    "hist_quant_55",
-    "hist_quant_60",
-    "hist_quant_65",
-    "hist_quant_70",
-    "hist_quant_75",
-    "hist_quant_80",
-    "hist_quant_85",
-    "hist_quant_90",
-    "hist_quant_95",
-]
+    *(f"aff{quantile}_his256" for quantile in _QUANTILES),
+    *(f"hist_quant_{quantile}" for quantile in _QUANTILES),
+)
+MergeFunction = Literal[_NAMES]  # type: ignore[valid-type]
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +99,18 @@ def merge_dust(
     joined = np.arange(len(roots), dtype=np.int32)
     join_small(contacts, order[affinities[order] > affinity], sizes, below, joined)
     return joined[roots]
+
+
+def segment_labels(graph: RegionGraph, roots: np.ndarray, *, least: int) -> np.ndarray:
+    """The label of each fragment's segment, uint32, numbered by the segments' first voxels.
+
+    Those of segments of fewer than `least` voxels are 0.
+    """
+    sizes = np.bincount(roots, weights=graph.sizes, minlength=len(roots))
+    # A root is the smallest fragment of its segment; fragments are in the order of first voxels.
+    large_enough = (roots == np.arange(len(roots))) & (sizes >= least)
+    large_enough[0] = False
+    return np.where(large_enough, np.cumsum(large_enough), 0).astype(np.uint32)[roots]
 
 
 def samples_of(graph: RegionGraph, merge_function: MergeFunction) -> Histograms:

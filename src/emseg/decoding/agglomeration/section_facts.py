@@ -7,14 +7,14 @@ Those of segments, which are unions of fragments, follow from these without read
     section 7   | h h h h h h g |    in 1, and there the affinities along axis 0 add up to a sum
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from emseg.blocks.grid import Block
-from emseg.blocks.seams import Numbering
+from emseg.blocks.seams import Numbering, across_faces
 from emseg.blocks.store import Facts, Store
 from emseg.kernels.section_overlaps import (
     OVERLAP,
@@ -101,7 +101,11 @@ def assemble_sections(
         parts.append((ids, Areas(*store.facts(block, names).values())))
     areas = _added_up(parts, numbering.count)
     same = np.arange(numbering.count + 1, dtype=np.uint32)
-    rows = [_at_ends(found, same, areas) for found in _over_faces(blocks, store, numbering, levels)]
+    rows = []
+    for block, below, above, values in across_faces(blocks, store, numbering, axes=(0,)):
+        at = np.zeros(3, np.int64)
+        found = find_overlaps(below, above, values, at, levels, block.start[0] - 1)
+        rows.append(_at_ends(found, same, areas))
     for block, ids in zip(blocks, numbering.ids, strict=True):
         rows.append(
             _at_ends(store.facts(block, ["section_overlaps"])["section_overlaps"], ids, areas)
@@ -157,19 +161,3 @@ def _at_ends(rows: np.ndarray, ids: np.ndarray, areas: Areas) -> np.ndarray:
     # Made by numpy: pages that are not filled take no memory.
     selected = np.empty_like(rows)
     return selected[: overlaps_at_ends(rows, ids, areas.first, areas.last, selected)].copy()
-
-
-def _over_faces(
-    blocks: Sequence[Block], store: Store, numbering: Numbering, levels: np.ndarray | None
-) -> Iterator[np.ndarray]:
-    ids = dict(zip((block.index for block in blocks), numbering.ids, strict=True))
-    by_place = {block.index: block for block in blocks}
-    for block in blocks:
-        place = block.before(0)
-        if place is None:
-            continue
-        own = store.facts(block, ("joining0", "values0"))
-        last = store.facts(by_place[place], ("last0",))["last0"]
-        below, above = ids[place][last], ids[block.index][own["joining0"]]
-        at = np.zeros(3, np.int64)
-        yield find_overlaps(below, above, own["values0"], at, levels, block.start[0] - 1)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from emseg.blocks.child import ChildCrash, ChildWorker
-from emseg.errors import UserError, unknown_name
+from emseg.errors import UserError
 
 # The scores that the package contains in compiled form, so that no compiler is needed.
 _HISTOGRAM = "OneMinus<HistogramQuantileAffinity<RegionGraphType,{},ScoreValue,256,{}>>"
@@ -36,25 +36,15 @@ def waterz_partitions(
 ) -> tuple[np.ndarray, list[tuple[float, np.ndarray]]]:
     """(fragments, [(threshold, roots)]) by waterz: its watershed, and which fragments it merges.
 
-    `affinities` float32 (3, Z, Y, X) in [0, 1], C-contiguous, channel a at v for the pair
-    (v, v - e_a); `thresholds` ascend. Fragments are uint32 (uint64 for 2^32 voxels and more),
-    numbered 1, 2, … by their first voxel in C order, 0 is background. `roots` has their dtype and
-    an entry per id: the smallest id of a fragment of the same segment at that threshold (0 for 0).
-    `merge_function` is `mean`, `affQ_his256` (histograms of the maxima of contacts) or
-    `hist_quant_Q` (of all affinities), for Q = 10, 15, … 95. Given `fragments` (any unsigned
-    integers) replace the watershed; only gaps between their ids are closed.
+    `affinities` are of `destination_affinities`; `thresholds` ascend. Fragments are uint32 (uint64
+    for 2^32 voxels and more), numbered by their first voxel in C order, 0 is background. `roots`
+    has an entry per id: the smallest id of a fragment of the same segment. Given `fragments` (any
+    unsigned integers) replace the watershed; only gaps between their ids are closed.
 
     waterz may take `time_limit` seconds, without imports, and `memory_limit` bytes, with its input
-    (Linux only, as in `ChildWorker.call`). Raises UserError if it needs more or crashes. Its output
-    is dropped. Arrays are exchanged through a temporary folder, 16 bytes per voxel, which is always
-    removed.
-
-    Funke et al., "Large scale image segmentation with structured loss", TPAMI 2019; waterz 0.10.
+    (Linux only). Raises UserError if it needs more or crashes. Its output is dropped. Arrays are
+    exchanged through a temporary folder, 16 bytes per voxel, which is always removed.
     """
-    if merge_function not in _SCORES:
-        raise unknown_name(
-            "merge function", merge_function, _SCORES, where="decoding.merge_function"
-        )
     if list(thresholds) != sorted(set(thresholds)):
         raise ValueError(f"the thresholds {list(thresholds)} do not ascend")
     score = (_SCORES[merge_function], discretize_queue)

@@ -3,25 +3,27 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 
-from emseg.decoding.edge_flags import cores
+from emseg.blocks.memory import cores
+from emseg.bounds import Fraction, check_fields, finite, within
+from emseg.decoding.agglomeration.region_graph import RegionGraph
+from emseg.decoding.agglomeration.section_fragments import GRID_SPACING, affinities_within
+from emseg.decoding.agglomeration.supervoxels import given_supervoxels, in_parallel
 from emseg.decoding.edges import AxisEdge, edges_of
-from emseg.decoding.region_graph import RegionGraph
-from emseg.decoding.section_fragments import GRID_SPACING, affinities_within
-from emseg.decoding.supervoxels import given_supervoxels, in_parallel
-from emseg.errors import UserError
 from emseg.kernels.section_watershed import grow_seeds, number_by_first, seed_grid
 
 # Gaussians end after this many sigmas; beyond the border, pixels are mirrored at the last one.
 _GAUSSIAN = {"mode": "mirror", "truncate": 3.0}
 _ALL_NEIGHBOURS = np.ones((3, 3), bool)
+_Pixels = Annotated[float, finite(0)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SectionRules:
-    """How sections are cut into fragments. Raises UserError if a setting is illegal.
+    """How sections are cut into fragments.
 
     A pixel is boundary if the larger of 1 minus its affinities along axes 1 and 2 exceeds
     `boundary_threshold`. Seeds are the maxima, over eight neighbours, of the distance to boundary
@@ -30,21 +32,14 @@ class SectionRules:
     fewer than `min_fragment_size` pixels are divided among the others.
     """
 
-    boundary_threshold: float
-    seed_sigma: float
-    weight_sigma: float
-    boundary_weight: float
-    min_fragment_size: int
+    boundary_threshold: Fraction = 0.25
+    seed_sigma: _Pixels = 2.0
+    weight_sigma: _Pixels = 2.0
+    boundary_weight: Fraction = 0.9
+    min_fragment_size: Annotated[int, within(0)] = 100
 
     def __post_init__(self) -> None:
-        for name in ("boundary_threshold", "boundary_weight"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise UserError(f"decoding.{name} is {value}; it lies in [0, 1]")
-        for name in ("seed_sigma", "weight_sigma", "min_fragment_size"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value >= 0):
-                raise UserError(f"decoding.{name} is {value}; it is 0 or more pixels")
+        check_fields(self)
 
 
 def fragments_and_graph(

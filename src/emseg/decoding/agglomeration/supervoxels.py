@@ -20,10 +20,10 @@ import numpy as np
 from emseg.blocks.grid import Block, grid
 from emseg.blocks.seams import Numbering, face_facts, number_blocks
 from emseg.blocks.store import Facts, MemoryStore, Store
+from emseg.decoding.agglomeration.region_graph import RegionGraph, assemble, block_facts
+from emseg.decoding.agglomeration.section_facts import assemble_sections, section_facts
+from emseg.decoding.agglomeration.section_fragments import region_of, section_fragments
 from emseg.decoding.edges import AxisEdge, check_values, edges_of, limits, probabilities
-from emseg.decoding.region_graph import RegionGraph, assemble, block_facts
-from emseg.decoding.section_facts import assemble_sections, section_facts
-from emseg.decoding.section_fragments import region_of, section_fragments
 from emseg.kernels.numbering import relabel
 from emseg.kernels.region_edges import EDGE, find_edges
 from emseg.kernels.watershed import flood
@@ -63,6 +63,16 @@ class Supervoxels:
         else:
             out[...] = own[labels]
         return out
+
+    def relabel_all(self, table: np.ndarray | None, out: np.ndarray, threads: int) -> None:
+        """Fills `out` with table[f] for each fragment f of a volume, or f; it may be the labels."""
+        if table is None:
+            table = np.arange(self.numbering.count + 1, dtype=np.uint32)
+
+        def one(number: int) -> None:
+            self.relabelled(number, table, out[self.blocks[number].slices])
+
+        in_parallel(one, range(len(self.blocks)), threads=threads, label="segments")
 
 
 def find_supervoxels(

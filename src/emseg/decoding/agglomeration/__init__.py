@@ -1,0 +1,1 @@
+"""Fragments, their region graph, and what merges them."""

@@ -1,0 +1,57 @@
+"""How many contacts of fragments the memory holds while they are merged."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from emseg.blocks.memory import GIB
+from emseg.decoding.agglomeration.supervoxels import MOST_EDGES, TooManyEdges
+from emseg.errors import UserError
+
+# Memory per edge for assembling and merging: the graph twice, links, neighbours, the queue, and the
+# samples of histograms of all affinities (measured on noise, the worst case).
+BYTES_PER_EDGE, BYTES_WITH_HISTOGRAMS = 220, 320
+# The same for the fragments' areas and overlaps in sections.
+BYTES_OF_SECTIONS = 30
+
+
+@dataclass(frozen=True)
+class EdgeLimit:
+    """The number of edges that may be merged in `memory` bytes.
+
+    A graph may have histograms and sections; `aff_threshold` is that of the watershed, if any.
+    """
+
+    memory: int
+    histograms: bool
+    sections: bool
+    aff_threshold: tuple[float, float] | None
+
+    @property
+    def most(self) -> int:
+        return min(self.memory // self._bytes_per_edge, MOST_EDGES)
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Within it TooManyEdges becomes a UserError that says what to do."""
+        try:
+            yield
+        except TooManyEdges as error:
+            watershed = (
+                f"raise the first of decoding.aff_threshold {list(self.aff_threshold)} (more "
+                "background), lower the second (larger fragments), "
+                if self.aff_threshold
+                else ""
+            )
+            needed = error.edges * self._bytes_per_edge / GIB
+            raise UserError(
+                f"the watershed leaves at least {error.fragments} fragments with {error.edges} "
+                f"edges between them: merging those takes more than {needed:.3g} GiB, "
+                f"decoding.memory_limit is {self.memory / GIB:.3g}. A prediction as noisy as that "
+                f"is seldom worth it: {watershed}smooth the prediction, or raise the limit"
+            ) from error
+
+    @property
+    def _bytes_per_edge(self) -> int:
+        merging = BYTES_WITH_HISTOGRAMS if self.histograms else BYTES_PER_EDGE
+        return merging + (BYTES_OF_SECTIONS if self.sections else 0)
