@@ -19,10 +19,10 @@ from emseg.errors import UserError
 from emseg.stages.built_objective import (
     begun_from,
     build_objective,
-    check_resumable,
     inherit_regions,
 )
 from emseg.stages.devices import resolve_devices
+from emseg.stages.going_on import check_resumable
 from emseg.stages.network import load_trained
 from emseg.training import checkpoints
 from emseg.training.checkpoints import read_checkpoint
@@ -120,7 +120,7 @@ EVERYWHERE, GOING_ON = ("predict", "go on", "begin"), ("go on",)
         ("loops", {}, GOING_ON, "it has no loops.fit_loop"),
         ("optimizer_states", [], GOING_ON, "optimizer_states is no list of 1"),
         ("optimizer_states.0.state.0.exp_avg", torch.zeros(1, 2), GOING_ON, "'exp_avg'"),
-        ("optimizer_states.0.param_groups.0.lr", "fast", GOING_ON, "param_groups.lr is 'fast'"),
+        ("optimizer_states.0.param_groups.0.lr", "fast", GOING_ON, "param_groups.0.lr is 'fast'"),
         ("lr_schedulers.0.last_epoch", "x", GOING_ON, "lr_schedulers.0.last_epoch is 'x'"),
         ("PatchDataModule.next_index", -4, GOING_ON, "PatchDataModule.next_index is -4"),
         ("pytorch-lightning_version", "new", GOING_ON, "no version"),

@@ -18,8 +18,7 @@ from emseg.stages import trial as stage
 from emseg.stages.decode import decode
 from emseg.stages.decode_job import DecodeJob, decode_facts, labels_of
 from emseg.stages.sources import open_sources
-from emseg.stages.trial import Task, score_curve
-from emseg.stages.value_cache import ValueCache
+from emseg.stages.trial import Task, ValueCache, score_curve
 from emseg.volumes import open_volume, write_volume
 from stages.nearest_facts import FACTS
 

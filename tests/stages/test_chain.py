@@ -17,7 +17,7 @@ from emseg.stages.decode import decode
 from emseg.stages.decode_job import DecodeJob
 from emseg.stages.evaluate import evaluate
 from emseg.stages.sources import open_sources
-from emseg.stages.sweep_rows import Book
+from emseg.stages.sweep_rows import rows_of
 from emseg.stages.trial import Task
 from emseg.volumes import open_volume, write_volume
 from emseg.volumes.content import content_now, stored_content
@@ -238,17 +238,16 @@ def test_rows_of_a_sweep_are_of_one_truth(here, monkeypatch):
 
     made = []
 
-    def rows(task, arguments, swept, *, affinities):
+    def scores(task, arguments, swept):
         made.append(1)
-        return [{"sample": "im", "seconds": 0.0, "voi": 1.0}]
+        return {None: {"voi": 1.0}}
 
-    monkeypatch.setattr(sweep_rows, "_rows", rows)
+    monkeypatch.setattr(sweep_rows, "scores_by_value", scores)
 
     def swept(verify):
         task = Task(DecodeJob(Path("im_prediction.h5"), LEAF, None), *source(), {"r": RAND}, "")
-        book = Book(Path("rows.json"), force=False, affinities=False, verify=verify)
-        book.fill(task, {"threshold": 0.5}, None)
-        book.close()
+        combinations = [({"threshold": 0.5}, None)]
+        rows_of([task], combinations, Path("rows.json"), affinities=False, verify=verify)
         return len(made)
 
     assert [swept(False), swept(True)] == [1, 1]

@@ -133,7 +133,7 @@ def test_a_network_that_cleans_images_is_no_network_of_affinities(capsys):
         ((*DENOISE, "augment=light"), "augment: patches without labels are changed by perturb"),
         ((*DENOISE, UNLABELLED), "data.unlabelled: objective Reconstruction has no use for any"),
         ((*LEARN, EMA[0], "optimization.ema.enabled=true"), "optimization.ema.enabled is true"),
-        ((*LEARN, "objective.confidence=0.2"), "objective.confidence is 0.2"),
+        ((*LEARN, "objective.confidence=0.2"), "confidence=0.2 must be from 0.5"),
     ],
 )
 def test_what_does_not_go_together_is_refused(words, told, capsys, tmp_path):

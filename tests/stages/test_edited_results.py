@@ -15,7 +15,7 @@ from emseg.runs.folder_store import FolderStore
 from emseg.runs.records import find_record
 from emseg.stages.decode_job import DecodeJob, open_prediction
 from emseg.stages.study_file import check_study_file, open_study
-from emseg.stages.sweep_rows import Book
+from emseg.stages.sweep_rows import rows_of
 from emseg.volumes import PartialVolume, open_volume, write_volume
 from stages.nearest_facts import FACTS
 
@@ -185,6 +185,7 @@ STUDY = {"direction": "minimize", "fingerprint": "f", "contents": {}, "searched"
 
 
 def opened(path="s.sqlite3", verify=False, **changes):
+    check_study_file(Path(path))
     return open_study(Path(path), "s", verify=verify, **STUDY | changes)
 
 
@@ -206,8 +207,7 @@ def test_a_file_that_is_no_study(content):
     else:
         Path("s.sqlite3").write_bytes(content)
     before = Path("s.sqlite3").read_bytes()
-    for function in (check_study_file, opened):
-        assert "s.sqlite3" in one_line(function, Path("s.sqlite3"))
+    assert "s.sqlite3" in one_line(check_study_file, Path("s.sqlite3"))
     assert Path("s.sqlite3").read_bytes() == before
 
 
@@ -262,11 +262,11 @@ def test_a_study_is_of_one_truth():
 
 
 def test_rows_of_a_sweep():
-    options = {"force": False, "affinities": False}
     for wrong in [w for w in WRONG if w != []]:
         for text in (json.dumps(wrong), json.dumps([wrong])):
             Path("rows.json").write_text(text)
-            assert text == "{}" or "rows.json" in one_line(Book, Path("rows.json"), **options)
+            told = one_line(rows_of, [], [], Path("rows.json"), affinities=False)
+            assert text == "{}" or "rows.json" in told
 
 
 def test_an_hdf5_file_in_place_of_a_prediction():

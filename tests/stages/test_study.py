@@ -15,9 +15,9 @@ from emseg.errors import UserError
 from emseg.stages import study as stage
 from emseg.stages.decode_job import DecodeJob
 from emseg.stages.sources import open_sources
-from emseg.stages.space import split_space, start_of, suggest
+from emseg.stages.space import split_space, start_of, suggest, with_parameters
 from emseg.stages.study import search
-from emseg.stages.trial import Task, with_parameters
+from emseg.stages.trial import Task
 from emseg.volumes import write_volume
 
 TOYS = "stages.toy_decoders"
@@ -279,12 +279,10 @@ def test_the_start_lies_in_the_space(space, start):
 
 
 def test_which_arguments_are_swept():
-    job = DecodeJob(Path("p.h5"), LEVELLED, None, (TOYS,))
-    found = split_space({"level": LEVELS, "gain": GAINS}, job)
-    assert found.swept == ("level", [0.1, 0.2, 0.3, 0.4, 0.5]) and [*found.sampled] == ["gain"]
+    sampled, swept = split_space({"level": LEVELS, "gain": GAINS}, LEVELLED, [TOYS])
+    assert swept == ("level", [0.1, 0.2, 0.3, 0.4, 0.5]) and [*sampled] == ["gain"]
     for space in ({"level": Space(low=0.1, high=0.5)}, {"level": Space(choices=[0.1])}):
-        found = split_space(space, job)
-        assert found.swept is None and found.sampled == space
+        assert split_space(space, LEVELLED, [TOYS]) == (space, None)
 
 
 def test_parameters_reach_elements_of_lists():

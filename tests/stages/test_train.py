@@ -1,14 +1,12 @@
 """Training through its stage: what it leaves in the run folder, and what it refuses before."""
 
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from emseg import cli
@@ -35,6 +33,21 @@ def workplace(volumes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def last(volumes) -> Path:
+    """The last checkpoint of a run of three steps, which no test changes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(volumes)
+        return train_tiny("optimization.max_steps=3").resolve() / "checkpoints" / "last.ckpt"
+
+
+def _refusing_to_read(monkeypatch) -> None:
+    def patches(*_, **__):
+        raise AssertionError("the volumes are read")
+
+    monkeypatch.setattr("emseg.stages.patches.PatchDataset", patches)
+
+
 def _names(run: Path) -> set[str]:
     return {path.name for path in (run / "checkpoints").iterdir()}
 
@@ -44,36 +57,38 @@ def _scalars(run: Path) -> EventAccumulator:
     return events.Reload()
 
 
-@pytest.mark.parametrize("profile", ["all-gpu-cpu", "single-gpu-cpu", "cpu"])
-def test_saved_config_gives_the_same_root_with_devices_resolved(profile, monkeypatch):
+def test_the_saved_config_gives_the_same_settings_with_devices_resolved(monkeypatch, capsys):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
-    overrides = [*TINY, f"system={profile}", "system.num_workers=-1"]
-    run = train_tiny(f"system={profile}", "system.num_workers=-1")
+    devices = ("system=all-gpu-cpu", "system.num_workers=-1", "system.num_gpus=4")
+    run = train_tiny(*devices)
     for mode in ("train", "test", "tune"):
-        asked = load(DEMO, mode=mode, overrides=overrides).root
+        asked = load(DEMO, mode=mode, overrides=[*TINY, *devices]).root
         resolved = replace(asked, system=replace(asked.system, num_gpus=0, num_workers=1))
         assert load(run / "config.yaml", mode=mode, overrides=[]).root == resolved
-
-
-def test_more_gpus_than_there_are_give_one_warning(monkeypatch, capsys):
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    run = train_tiny("system.num_gpus=4")
     line = "system.num_gpus=4, but this machine has 0: going on with the CPU"
     assert capsys.readouterr().err.count(line) == 1
     assert (run / "run.log").read_text().count(line) == 1
-    assert yaml.safe_load((run / "config.yaml").read_text())["system"]["num_gpus"] == 0
 
 
-def test_curves_and_panels_are_logged():
+def test_what_a_validated_training_logs_and_keeps():
     run = train_tiny(
         "optimization.max_steps=4",
         "data.split_train_range=[0,8]",
         "data.split_val_range=[8,12]",
+        "monitor.checkpoint.monitor=val_loss_total",
+        "monitor.checkpoint.save_last=false",
         "monitor.logging.log_every_n_steps=1",
         "monitor.logging.images.every_n_epochs=1",
         "loss=bce_dice",
     )
+    line = "trained on train_raw (8x40x40); validated on train_raw (4x40x40)"
+    assert line in (run / "run.log").read_text()
+    names = sorted(_names(run))
+    before_loss = [name.rpartition("=")[0] for name in names]
+    assert before_loss == ["step=2-val_loss_total", "step=4-val_loss_total"]
+    facts = read_checkpoint(run / "checkpoints" / names[0])["emseg"]
+    assert (facts["axes"], facts["voxel_size"]) == ("zyx", (30.0, 6.0, 6.0))
     events = _scalars(run)
     by_step = {"train_loss_total_step", "train_loss_bce", "train_loss_dice", "lr"}
     by_epoch = {"train_loss_total_epoch", "val_loss_total", "val_loss_bce", "val_loss_dice"}
@@ -84,43 +99,9 @@ def test_curves_and_panels_are_logged():
     assert len(events.Images("train/0")) == 2
 
 
-def test_checkpoints_are_the_best_the_last_and_every_nth():
+def test_init_from_takes_weights_and_nothing_else(last):
     run = train_tiny(
-        "optimization.max_steps=8",
-        "optimization.n_steps_per_epoch=3",
-        "monitor.checkpoint.save_top_k=2",
-        "monitor.checkpoint.every_n_steps=2",
-    )
-    best = {name for name in _names(run) if "train_loss_total_epoch=" in name}
-    assert len(best) == 2
-    assert _names(run) - best == {
-        "last.ckpt",
-        "step=2.ckpt",
-        "step=4.ckpt",
-        "step=6.ckpt",
-        "step=8.ckpt",
-    }
-    for name in _names(run):
-        step = torch.load(run / "checkpoints" / name, weights_only=True)["global_step"]
-        # The training ended in mid-epoch; last.ckpt is of its very end.
-        assert step == 8 if name == "last.ckpt" else f"step={step}" in name
-
-
-def test_checkpoints_by_the_validation_loss():
-    run = train_tiny(
-        "data.split_train_range=[0,8]",
-        "data.split_val_range=[8,12]",
-        "monitor.checkpoint.monitor=val_loss_total",
-        "monitor.checkpoint.save_last=false",
-    )
-    (name,) = _names(run)
-    assert name.startswith("step=2-val_loss_total=")
-
-
-def test_init_from_takes_weights_and_nothing_else():
-    source = train_tiny() / "checkpoints" / "last.ckpt"
-    run = train_tiny(
-        f"model.init_from='{source}'",
+        f"model.init_from='{last}'",
         "optimization.max_steps=1",
         "optimization.optimizer.lr=1e-12",
         "optimization.scheduler.warmup_epochs=0",
@@ -130,15 +111,14 @@ def test_init_from_takes_weights_and_nothing_else():
     stored = read_checkpoint(run / "checkpoints" / "last.ckpt")
     assert stored["global_step"] == 1
     assert {float(s["step"]) for s in stored["optimizer_states"][0]["state"].values()} == {1.0}
-    before, after = weights(source), weights(run / "checkpoints" / "last.ckpt")
+    before, after = weights(last), weights(run / "checkpoints" / "last.ckpt")
     for name in before:
         torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-9)
 
 
-def test_init_from_another_architecture_names_the_keys():
-    source = train_tiny() / "checkpoints" / "last.ckpt"
+def test_init_from_another_architecture_names_the_keys(last):
     with pytest.raises(UserError, match=r"another architecture .*encoder\.1.*6.*for.*8"):
-        train_tiny(f"model.init_from='{source}'", "model.width=[4,8]")
+        train_tiny(f"model.init_from='{last}'", "model.width=[4,8]")
 
 
 def test_validation_by_range_is_validation_on_a_volume_of_that_range():
@@ -174,12 +154,6 @@ def test_validation_interval_counts_optimizer_steps(monkeypatch):
     assert stored["PatchDataModule"]["next_index"] == 42
 
 
-def test_reflected_volume_is_said(capsys):
-    run = train_tiny("data.pad_small=true", "data.train.range=[0,3]")
-    assert "its image is reflected" in capsys.readouterr().err
-    assert "its image is reflected" in (run / "run.log").read_text()
-
-
 def test_resumed_run_goes_on_in_its_folder():
     run = train_tiny("optimization.max_steps=3")
     last = run / "checkpoints" / "last.ckpt"
@@ -193,13 +167,14 @@ def test_resumed_run_goes_on_in_its_folder():
     assert len(list(run.parent.iterdir())) == 1
 
 
-def test_checkpoint_outside_any_run_goes_on_in_a_new_one():
-    elsewhere = Path("copied.ckpt")
-    run = train_tiny()
-    shutil.copy(run / "checkpoints" / "last.ckpt", elsewhere)
-    resumed = train_tiny("optimization.max_steps=3", checkpoint=elsewhere)
-    assert resumed != run and resumed.is_dir()
-    assert read_checkpoint(resumed / "checkpoints" / "last.ckpt")["global_step"] == 3
+def test_a_checkpoint_of_an_earlier_version_outside_any_run_goes_on_in_a_new_one(last):
+    stored = torch.load(last, weights_only=True)
+    for kind in ("optimizer", "scheduler"):
+        del stored["emseg"][kind]
+    torch.save(stored, "copied.ckpt")
+    overrides = ("optimization.max_steps=4", "optimization.optimizer.lr=0.5")
+    run = train_tiny(*overrides, checkpoint=Path("copied.ckpt"))
+    assert read_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"] == 4
 
 
 @pytest.mark.parametrize(
@@ -217,10 +192,7 @@ def test_checkpoint_outside_any_run_goes_on_in_a_new_one():
     ],
 )
 def test_refused_before_a_run_is_made_and_volumes_are_read(overrides, message, monkeypatch):
-    def patches(*_, **__):
-        raise AssertionError("the volumes are read")
-
-    monkeypatch.setattr("emseg.stages.patches.PatchDataset", patches)
+    _refusing_to_read(monkeypatch)
     with pytest.raises(UserError, match=message):
         train_tiny("system.num_gpus=0", *overrides)
     assert not Path("outputs").exists()
@@ -238,20 +210,13 @@ def test_refused_before_a_run_is_made_and_volumes_are_read(overrides, message, m
         (("optimization.max_epochs=1",), "max_steps=2 and optimization.max_epochs=1"),
     ],
 )
-def test_a_training_that_has_all_its_steps_is_refused(words, told, monkeypatch):
-    run = train_tiny("optimization.max_steps=3")
-    copied = Path("copied.ckpt")
-    shutil.copy(run / "checkpoints" / "last.ckpt", copied)
-    before = {path: path.stat().st_mtime_ns for path in Path("outputs").rglob("*")}
-
-    def patches(*_, **__):
-        raise AssertionError("the volumes are read")
-
-    monkeypatch.setattr("emseg.stages.patches.PatchDataset", patches)
-    for checkpoint in (run / "checkpoints" / "last.ckpt", copied):
-        with pytest.raises(UserError, match=f"{checkpoint}: .*{told}"):
-            train_tiny(*words, checkpoint=checkpoint)
-    assert {path: path.stat().st_mtime_ns for path in Path("outputs").rglob("*")} == before
+def test_a_training_that_has_all_its_steps_is_refused(last, words, told, monkeypatch):
+    _refusing_to_read(monkeypatch)
+    before = {path: path.stat().st_mtime_ns for path in last.parents[1].rglob("*")}
+    with pytest.raises(UserError, match=f"{last}: .*{told}"):
+        train_tiny(*words, checkpoint=last)
+    assert {path: path.stat().st_mtime_ns for path in last.parents[1].rglob("*")} == before
+    assert not Path("outputs").exists()
 
 
 @pytest.mark.parametrize(
@@ -265,28 +230,14 @@ def test_a_training_that_has_all_its_steps_is_refused(words, told, monkeypatch):
         (["optimization.scheduler.min_lr=2e-5"], r"scheduler\.min_lr: .* with 2e-05 "),
     ],
 )
-def test_checkpoint_that_the_config_cannot_go_on_from_is_refused(overrides, message):
-    run = train_tiny()
-    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+def test_checkpoint_that_the_config_cannot_go_on_from_is_refused(last, overrides, message):
     with pytest.raises(UserError, match=message):
-        train_tiny(*overrides, checkpoint=run / "checkpoints" / "last.ckpt")
-    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+        train_tiny("optimization.max_steps=4", *overrides, checkpoint=last)
 
 
-def test_a_checkpoint_that_does_not_name_its_optimizer_goes_on():
-    last = train_tiny() / "checkpoints" / "last.ckpt"
-    stored = torch.load(last, weights_only=True)
-    for kind in ("optimizer", "scheduler"):
-        del stored["emseg"][kind]
-    torch.save(stored, last)
-    train_tiny("optimization.max_steps=3", "optimization.optimizer.lr=0.5", checkpoint=last)
-    assert read_checkpoint(last)["global_step"] == 3
-
-
-def test_foreign_and_truncated_checkpoints_are_refused(capsys):
+def test_foreign_and_truncated_checkpoints_are_refused(last, capsys):
     torch.save({"state_dict": {"net.x": torch.zeros(1)}}, "foreign.ckpt")
-    run = train_tiny()
-    whole = (run / "checkpoints" / "last.ckpt").read_bytes()
+    whole = last.read_bytes()
     Path("truncated.ckpt").write_bytes(whole[: len(whole) // 2])
     capsys.readouterr()
     for name, message in (("foreign", "no checkpoint of emseg"), ("truncated", "cannot be read")):
@@ -295,14 +246,6 @@ def test_foreign_and_truncated_checkpoints_are_refused(capsys):
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
-
-
-def test_volumes_are_named_and_their_grid_goes_into_the_checkpoint():
-    run = train_tiny("data.split_train_range=[0,8]", "data.split_val_range=[8,12]")
-    line = "trained on train_raw (8x40x40); validated on train_raw (4x40x40)"
-    assert line in (run / "run.log").read_text()
-    facts = read_checkpoint(run / "checkpoints" / "last.ckpt")["emseg"]
-    assert (facts["axes"], facts["voxel_size"]) == ("zyx", (30.0, 6.0, 6.0))
 
 
 def test_volumes_that_were_trained_on_are_told_at_the_test(capsys):
@@ -365,8 +308,7 @@ def test_how_patches_were_drawn_is_logged(capsys):
         ("data.test.resolution=[30,6,6.01]", None),
     ],
 )
-def test_image_unlike_those_of_the_training_is_said(override, message, capsys):
-    last = train_tiny() / "checkpoints" / "last.ckpt"
+def test_image_unlike_those_of_the_training_is_said(last, override, message, capsys):
     capsys.readouterr()
     arguments = ["--config", str(DEMO), "--mode", "infer", "--checkpoint", str(last), *TINY]
     assert cli.main([*arguments, "data.test.label=null", override]) == 0
@@ -376,15 +318,14 @@ def test_image_unlike_those_of_the_training_is_said(override, message, capsys):
         assert re.search(message, warning)
 
 
-def test_other_intensities_than_in_training_are_said(capsys):
-    run = train_tiny()
-    facts = read_checkpoint(run / "checkpoints" / "last.ckpt")["emseg"]["intensities"]
+def test_other_intensities_than_in_training_are_said(last, capsys):
+    facts = read_checkpoint(last)["emseg"]["intensities"]
     assert facts["dtype"] == "uint8" and 0 < facts["stored"][0] < facts["stored"][1] < 255
     raw = open_volume("datasets/demo/test_raw.h5")[...]
     write_volume("wide.h5", raw * np.uint16(16), axes="zyx", voxel_size=(30, 6, 6), attributes={})
     wide = ("data.test.image=wide.h5", "data.test.label=null", "inference.window.overlap=0")
     words = ("--config", str(DEMO), "--mode", "infer", *TINY, *wide)
-    checkpoint = ("--checkpoint", str(run / "checkpoints" / "last.ckpt"))
+    checkpoint = ("--checkpoint", str(last))
     for given, told in (((), 1), (("data.intensity_range=[0,4080]",), 0)):
         capsys.readouterr()
         assert cli.main([*words, *checkpoint, *given]) == 0

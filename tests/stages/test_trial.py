@@ -19,8 +19,8 @@ from emseg.stages import study
 from emseg.stages import trial as stage
 from emseg.stages.decode_job import DecodeJob, labels_of
 from emseg.stages.sources import open_sources
-from emseg.stages.trial import Task, score_curve, with_parameters
-from emseg.stages.value_cache import ValueCache
+from emseg.stages.space import with_parameters
+from emseg.stages.trial import Task, ValueCache, score_curve
 from emseg.volumes import write_volume
 from stages.nearest_facts import FACTS
 
@@ -216,7 +216,8 @@ def test_what_does_not_fit_any_more_is_made_again():
     kept, made = ValueCache(), []
 
     def get(key, size=4):
-        return kept.get(key, lambda: made.append(key) or key, size=lambda _: size, limit=10)
+        found = kept.get(key, lambda: made.append(key) or np.array([key], f"S{size}"), limit=10)
+        return found[0].decode()
 
     assert [get("a"), get("b"), get("a"), get("c"), get("a"), get("b")] == [*"abacab"]
     assert made == ["a", "b", "c", "b"]

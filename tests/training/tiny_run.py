@@ -1,12 +1,10 @@
-"""A small training that tests run in this process, in one that is killed, and in two at once.
+"""A small training that tests run in this process, and in two at once.
 
 As a script it trains to `--steps` in one process or more (Lightning starts the others).
 """
 
 import argparse
 import logging
-import os
-import signal
 from functools import partial
 from pathlib import Path
 
@@ -99,7 +97,6 @@ def train(
     steps: int,
     batch_size: int = 2,
     devices: int = 1,
-    accumulate: int = 1,
     checkpoint: Path | None = None,
     callbacks: tuple[pl.Callback, ...] = (),
     val: bool = True,
@@ -111,7 +108,7 @@ def train(
     data = PatchDataModule(
         Samples(bad=bad),
         batch_size=batch_size,
-        batches_per_epoch=STEPS_PER_EPOCH * accumulate,
+        batches_per_epoch=STEPS_PER_EPOCH,
         val=Samples() if val else None,
         val_samples=4 if val else 0,
     )
@@ -128,7 +125,6 @@ def train(
         devices=devices,
         strategy="ddp" if devices > 1 else "auto",
         max_steps=steps,
-        accumulate_grad_batches=accumulate,
         use_distributed_sampler=False,
         callbacks=[*callbacks, *checkpoints],
         enable_progress_bar=False,
@@ -140,40 +136,27 @@ def train(
     return trainer
 
 
-class KillAfter(pl.Callback):
-    def __init__(self, step: int) -> None:
-        self._step = step
-
-    def on_train_batch_end(self, trainer, *_) -> None:
-        if trainer.global_step == self._step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, nargs="+")
-    parser.add_argument("--kill-after", type=int)
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=2)
-    parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--bad", type=int)
     parser.add_argument("--per-head", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
     checkpoint = None
     for steps in given.steps:
-        killer = () if given.kill_after is None else (KillAfter(given.kill_after),)
         train(
             per_head_module() if given.per_head else tiny_module(),
             given.folder,
             steps=steps,
             batch_size=given.batch_size,
             devices=given.devices,
-            accumulate=given.accumulate,
             checkpoint=checkpoint,
             bad=given.bad,
-            callbacks=(Ema(decay=0.9, warmup_steps=3), *killer),
+            callbacks=(Ema(decay=0.9, warmup_steps=3),),
         )
         checkpoint = given.folder / "last.ckpt"
 

@@ -1,6 +1,6 @@
 """The objective of a training, built with its network and loss, and the weights it starts from."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,27 +8,16 @@ from typing import Any
 from emseg import __version__
 from emseg.config import Loaded, build
 from emseg.config.construction import resolve
-from emseg.config.schema import Optimization, Root
+from emseg.config.schema import Root
 from emseg.data.target_facts import TargetFacts
 from emseg.data.targets import Target
 from emseg.errors import UserError, unknown_name
 from emseg.stages.devices import Devices
-from emseg.stages.going_on import require_resumable
-from emseg.stages.network import build_network, facts_of, require_same_target, trained_facts
+from emseg.stages.network import build_network, facts_of
 from emseg.stages.patches import Sources
-from emseg.training.checkpoints import (
-    load_weights,
-    net_weights,
-    read_checkpoint,
-    require_same_loss,
-    start_from,
-    stored_facts,
-)
+from emseg.training.checkpoints import start_from, stored_facts
 from emseg.training.facts import Facts
 from emseg.training.objective import Objective, Parts
-
-# For checkpoints that do not name their objective: written when there was only this one.
-FIRST = "emseg.training.supervised.Supervised"
 
 
 def objective_of(root: Root, *, allow: Sequence[str] = ()) -> type[Objective]:
@@ -153,74 +142,3 @@ def check_checkpoints(root: Root, module: Objective, *, channels: int, validates
         raise unknown_name(
             "logged value", config.monitor, names, where="monitor.checkpoint.monitor"
         )
-
-
-def check_resumable(
-    checkpoint: Path, root: Root, module: Objective, target: TargetFacts | None
-) -> None:
-    """Raises UserError if training with this config cannot be resumed from the checkpoint."""
-    stored = read_checkpoint(checkpoint)
-    facts = trained_facts(stored, source=checkpoint)
-    _require_same_objective(facts, root.objective, source=checkpoint)
-    if target is not None:
-        require_same_target(target, facts, source=checkpoint)
-    load_weights(module.net, net_weights(stored), source=checkpoint)
-    require_same_loss(module.loss, stored, source=checkpoint)
-    for kind, before, now in (
-        ("optimizer", facts.optimizer, root.optimization.optimizer),
-        ("scheduler", facts.scheduler, root.optimization.scheduler),
-    ):
-        _require_same_settings(kind, before, now, source=checkpoint)
-    if "current_model_state" in stored and not root.optimization.ema.enabled:
-        raise UserError(
-            f"{checkpoint} was trained with optimization.ema.enabled=true and cannot go on without "
-            "(model.init_from takes its weights into a new run)"
-        )
-    module.on_load_checkpoint(stored)
-    scaled = root.optimization.precision == "16-mixed"
-    require_resumable(stored, module, scaled=scaled, source=checkpoint)
-    _require_steps_left(root.optimization, stored["global_step"], source=checkpoint)
-
-
-def _require_steps_left(schedule: Optimization, step: int, *, source: Path) -> None:
-    total = schedule.total_steps
-    if total is None or step < total:
-        return
-    steps, epochs, each = schedule.max_steps, schedule.max_epochs, schedule.n_steps_per_epoch
-    limits = [f"optimization.max_steps={steps}"] * (steps == total)
-    if epochs is not None and epochs * each == total:
-        limits.append(f"optimization.max_epochs={epochs} (of {each} steps)")
-    raise UserError(
-        f"{source}: step {step} of {total} is reached already, nothing is left to train: raise "
-        f"{' and '.join(limits)}"
-    )
-
-
-def _require_same_objective(facts: Facts, now: Mapping[str, Any], *, source: Path) -> None:
-    before = facts.objective.get("_target_", FIRST)
-    if before != now["_target_"]:
-        raise UserError(
-            f"objective: {source} was trained by {before} and cannot go on by {now['_target_']} "
-            "(model.init_from takes its weights into a new run)"
-        )
-    own, other = now.get("teacher"), facts.objective.get("teacher")
-    if own != other:
-        raise UserError(
-            f"objective.teacher: {source} was trained with {other} and cannot go on with {own} "
-            "(model.init_from takes its weights into a new run)"
-        )
-
-
-def _require_same_settings(
-    kind: str, before: Mapping[str, Any], now: Mapping[str, Any], *, source: Path
-) -> None:
-    """Raises UserError if settings differ: the resumed state has its own, or fits no others."""
-    if not before:  # written before checkpoints stored it
-        return
-    for key in [*before, *now]:
-        old, new = before.get(key), now.get(key)
-        if old != new:
-            raise UserError(
-                f"optimization.{kind}.{key}: {source} was trained with {old!r} and cannot go "
-                f"on with {new!r} (model.init_from takes its weights into a new run)"
-            )

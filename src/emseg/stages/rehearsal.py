@@ -1,6 +1,6 @@
 """Tries decoders and metrics on toy data, to find mistakes before hours of work."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from emseg.data.labelled import check_labels
 from emseg.data.target_facts import TargetFacts
 from emseg.decoding.calibration import calibration_of
 from emseg.decoding.decoder import decoder_of
+from emseg.errors import UserError
 from emseg.stages.channels import Channels
 from emseg.stages.scores import build_metrics, score_names
 from emseg.stages.sources import Source
@@ -26,32 +27,41 @@ def try_decoders(
     root: Root,
     *,
     allow: Sequence[str] = (),
+    key: str = "",
 ) -> None:
     """Raises the UserError that one of the `decodings` (leaves) would raise for a prediction.
 
     Each is called with a toy prediction that has the values, channels and offsets of `root`. Files
-    that a decoder reads are masks: without channels, with shape and axes of every image.
+    that a decoder reads are masks: without channels, with shape and axes of every image. The error
+    begins with the `key` of the config that the leaves are from, if it is given.
     """
     target = TargetFacts.of(build(root.target, kind="target", allow=allow))
     about = Channels.of(target, root.inference.activation)
     channels = about.chosen(root.inference.model.selected, where="the target")
     toy = _toy_prediction(len(channels), root.inference)
-    for decoding in decodings:
-        files = dict(_files(decoding))
-        for key, location in files.items():
-            for source in sources:
-                check_on_grid(location, source.image, what=f"decoding.{key}")
-        # A toy has another shape than the files.
-        leaf = {**decoding, **dict.fromkeys(files)}
-        decoder = decoder_of(build(leaf, kind="decoding", allow=allow))
-        voxel_size = sources[0].image.voxel_size
-        asked = about.facts_for(decoder, channels, voxel_size=voxel_size, where="the target")
-        calibration, prediction = calibration_of(decoding), toy
-        if calibration is not None:
-            calibration.check(len(channels))
-            logits = about.are_logits(channels, where="the prediction")
-            prediction = calibration(toy, logits=logits)
-        decoder(prediction, **asked)
+    try:
+        for decoding in decodings:
+            files = {
+                name: value
+                for name, value in decoding.items()
+                if name.endswith("_path") and value is not None
+            }
+            for name, location in files.items():
+                for source in sources:
+                    check_on_grid(location, source.image, what=f"decoding.{name}")
+            # A toy has another shape than the files.
+            leaf = {**decoding, **dict.fromkeys(files)}
+            decoder = decoder_of(build(leaf, kind="decoding", allow=allow))
+            voxel_size = sources[0].image.voxel_size
+            asked = about.facts_for(decoder, channels, voxel_size=voxel_size, where="the target")
+            calibration, prediction = calibration_of(decoding), toy
+            if calibration is not None:
+                calibration.check(len(channels))
+                logits = about.are_logits(channels, where="the prediction")
+                prediction = calibration(toy, logits=logits)
+            decoder(prediction, **asked)
+    except UserError as error:
+        raise UserError(f"{key}: {error}" if key else str(error)) from error
 
 
 def try_metrics(
@@ -85,9 +95,3 @@ def _toy_prediction(channels: int, inference: Inference) -> np.ndarray:
     if inference.output_dtype == "uint8":
         values = 255 * values
     return values.astype(inference.output_dtype)
-
-
-def _files(decoding: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key, value in decoding.items():
-        if key.endswith("_path") and value is not None:
-            yield key, value

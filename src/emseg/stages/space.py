@@ -1,36 +1,43 @@
-"""The search space of tune: which arguments of the decoder are sampled, and which one is swept."""
+"""The decoder's arguments that are searched: which one is swept, values of the others."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import optuna
-
+from emseg.config import build
 from emseg.config.schema import Space
-from emseg.decoding.decoder import Sweeping
-from emseg.stages.decode_job import DecodeJob, decoder_for
+from emseg.decoding.decoder import Sweeping, decoder_of
+
+if TYPE_CHECKING:
+    import optuna
+
+# The argument that the decoder sweeps in one pass, and its values.
+Swept = tuple[str, list[float]] | None
 
 
-@dataclass(frozen=True)
-class Search:
-    """The search: Optuna draws `sampled`; every trial tries all values of `swept`."""
-
-    sampled: dict[str, Space]
-    swept: tuple[str, list[float]] | None
+def swept_argument(decoding: Mapping[str, Any], allow: Sequence[str]) -> str | None:
+    """The argument that the decoder sweeps in one pass; None if it has none."""
+    decoder = decoder_of(build(decoding, kind="decoding", allow=allow))
+    return decoder.swept if isinstance(decoder, Sweeping) else None
 
 
-def split_space(space: Mapping[str, Space], job: DecodeJob) -> Search:
-    """The space, with the decoder's swept argument separated if it has a step."""
-    decoder = decoder_for(job)
-    swept = decoder.swept if isinstance(decoder, Sweeping) else ""
-    found = space.get(swept)
-    if found is None or found.step is None:
-        return Search(dict(space), None)
-    sampled = {key: one for key, one in space.items() if key != swept}
-    return Search(sampled, (swept, _grid(found)))
+def split_space(
+    space: Mapping[str, Space], decoding: Mapping[str, Any], allow: Sequence[str]
+) -> tuple[dict[str, Space], Swept]:
+    """What the sampler draws, and the decoder's swept argument with all its values.
+
+    The latter is drawn like others if its space has no step.
+    """
+    name = swept_argument(decoding, allow)
+    found = None if name is None else space.get(name)
+    if name is None or found is None or found.step is None:
+        return dict(space), None
+    assert found.low is not None and found.high is not None
+    count = int((found.high - found.low) / found.step + 1e-9) + 1
+    values = [_tidy(found.low + index * found.step) for index in range(count)]
+    return {key: one for key, one in space.items() if key != name}, (name, values)
 
 
-def suggest(trial: optuna.Trial, key: str, found: Space) -> Any:
+def suggest(trial: "optuna.Trial", key: str, found: Space) -> Any:
     """The sampler's value of one argument."""
     if found.choices is not None:
         return trial.suggest_categorical(key, found.choices)
@@ -42,12 +49,27 @@ def suggest(trial: optuna.Trial, key: str, found: Space) -> Any:
     return _tidy(value) if found.step else value
 
 
-def own_values(space: Iterable[str], decoding: Mapping[str, Any]) -> dict[str, Any]:
-    """The config's own values for the arguments of a space, or of a part of it."""
+def own_values(keys: Iterable[str], decoding: Mapping[str, Any]) -> dict[str, Any]:
+    """The config's own values of some arguments (`aff_threshold.0` is an element of a list)."""
+    parts = ((key, *key.partition(".")) for key in keys)
     return {
         key: decoding[name][int(index)] if index else decoding[name]
-        for key, (name, _, index) in ((key, key.partition(".")) for key in space)
+        for key, name, _, index in parts
     }
+
+
+def with_parameters(decoding: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the decoder's leaf with other values of some arguments, or elements of lists."""
+    changed: dict[str, Any] = {
+        k: [*v] if isinstance(v, list | tuple) else v for k, v in decoding.items()
+    }
+    for key, value in parameters.items():
+        name, _, index = key.partition(".")
+        if index:
+            changed[name][int(index)] = value
+        else:
+            changed[name] = value
+    return changed
 
 
 def start_of(space: Mapping[str, Space], decoding: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,12 +79,6 @@ def start_of(space: Mapping[str, Space], decoding: Mapping[str, Any]) -> dict[st
     """
     own = own_values(space, decoding)
     return {key: value for key, value in own.items() if _lies_in(space[key], value)}
-
-
-def _grid(found: Space) -> list[float]:
-    assert found.low is not None and found.high is not None and found.step is not None
-    count = int((found.high - found.low) / found.step + 1e-9) + 1
-    return [_tidy(found.low + index * found.step) for index in range(count)]
 
 
 def _tidy(value: float) -> float:

@@ -1,32 +1,24 @@
 """The Optuna study over a decoder's arguments, on predictions made once."""
 
 import math
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from optuna.trial import TrialState
 
 from emseg.blocks.child import ChildCrash, ChildWorker
 from emseg.config.schema import Tune
 from emseg.errors import UserError
 from emseg.runs.artifacts import contents, fingerprint
 from emseg.runs.run_folder import say
-from emseg.stages.space import Search, own_values, split_space, start_of, suggest
+from emseg.stages.space import Swept, own_values, split_space, start_of, suggest, with_parameters
 from emseg.stages.study_file import open_study, study_errors
-from emseg.stages.trial import (
-    Curve,
-    Task,
-    score_curve,
-    task_facts,
-    task_inputs,
-    warm_up,
-    with_parameters,
-)
+from emseg.stages.trial import Curve, Task, score_curve, task_facts, task_inputs, warm_up
 
 
 @dataclass(frozen=True)
@@ -57,47 +49,20 @@ def search(
     those are the best.
     """
     leaf = tasks[0].job.decoding
-    wanted = split_space(config.search_space, tasks[0].job)
     path = folder / f"{config.study_name}.sqlite3"
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), ChildWorker() as child:
         # Optuna's warnings about spaces and its own features; decoders run in the child.
         warnings.simplefilter("ignore")
         study = _open_study(tasks, config, path, seed, verify=verify)
-        with study_errors(path):
-            before = sum(trial.state.is_finished() for trial in study.trials)
-            if before:
-                say(f"study {config.study_name}: adding to the {before} trials that are there")
-            else:
-                study.enqueue_trial(start_of(wanted.sampled, leaf), skip_if_exists=True)
-        with ChildWorker() as child:
-            _optimize(study, tasks, wanted, config, child, path)
-            best = _best_of(study)
-            untuned = _untuned(study, tasks, wanted, config, child)
+        trials = _Trials(study, path, tasks, config, child)
+        trials.run()
+        best, untuned = trials.best(), trials.untuned()
     assert best.value is not None
     about = study.user_attrs["fingerprint"]
-    if untuned is not None and _is_better(untuned, best.value, config):
+    if untuned not in (None, best.value) and trials.choose(untuned, best.value) == untuned:
         return Found(leaf, untuned, untuned, about)
-    parameters = best.user_attrs["parameters"]
-    return Found(with_parameters(leaf, parameters), best.value, untuned, about)
-
-
-def _optimize(
-    study: optuna.Study,
-    tasks: Sequence[Task],
-    wanted: Search,
-    config: Tune,
-    child: ChildWorker,
-    path: Path,
-) -> None:
-    try:
-        study.optimize(
-            lambda trial: _objective(trial, tasks, wanted, config, child),
-            n_trials=config.n_trials,
-            callbacks=[_Reporter(config)],
-        )
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        why = str(getattr(error, "orig", error)).splitlines()[0]
-        raise UserError(f"cannot write '{path}': {why}") from error
+    tuned = with_parameters(leaf, best.user_attrs["parameters"])
+    return Found(tuned, best.value, untuned, about)
 
 
 def _open_study(
@@ -124,98 +89,112 @@ def _open_study(
     return study
 
 
-def _objective(
-    trial: optuna.Trial, tasks: Sequence[Task], wanted: Search, config: Tune, child: ChildWorker
-) -> float:
-    sampled = {key: suggest(trial, key, found) for key, found in wanted.sampled.items()}
-    trial.set_user_attr("sampled", sampled)
-    trial.set_user_attr("swept", wanted.swept and list(wanted.swept))
-    curve = _known_curve(trial)
-    if curve is None:
+class _Trials:
+    """The trials of a study; each stores its arguments and its scores, or why it has none."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        path: Path,
+        tasks: Sequence[Task],
+        config: Tune,
+        child: ChildWorker,
+    ) -> None:
+        self.study, self.path, self.tasks = study, path, tasks
+        self.config, self.child = config, child
+        self.choose = min if config.direction == "minimize" else max
+        job = tasks[0].job
+        self.leaf = job.decoding
+        self.space, self.swept = split_space(config.search_space, job.decoding, job.allow)
+
+    def run(self) -> None:
+        """Adds `n_trials` trials, and prints for each its result and the time left."""
+        with study_errors(self.path):
+            before = sum(trial.state.is_finished() for trial in self.study.trials)
+            if before:
+                say(f"study {self.config.study_name}: adding to the {before} trials that are there")
+            else:
+                own = start_of(self.space, self.leaf)
+                self.study.enqueue_trial(own, skip_if_exists=True)
+        start, total = time.monotonic(), self.config.n_trials
+        for done in range(1, total + 1):
+            result = self._run_one()
+            left = (total - done) * (time.monotonic() - start) / done
+            say(f"trial {done}/{total}: {result}, {left:.0f} s left")
+
+    def _run_one(self) -> str:
+        with study_errors(self.path):
+            trial = self.study.ask()
+            sampled = {key: suggest(trial, key, found) for key, found in self.space.items()}
+            trial.set_user_attr("sampled", sampled)
+            trial.set_user_attr("swept", self.swept and list(self.swept))
+            curve = self._known(sampled)
+        reason = ""
+        if curve is None:
+            try:
+                curve = self._computed(sampled, self.swept)
+            except UserError as error:
+                reason = str(error)
+        points = [point for point in curve or [] if math.isfinite(point[1])]
+        with study_errors(self.path):
+            if curve is not None:
+                trial.set_user_attr("curve", curve)
+                reason = "" if points else f"{self.config.metric} is {curve[0][1]}"
+            if reason:
+                trial.set_user_attr("reason", reason)
+                self.study.tell(trial, state=TrialState.PRUNED)
+                return f"pruned ({reason}) {shown(sampled)}"
+            value, best = self.choose(points, key=lambda point: point[1])
+            parameters = sampled | ({self.swept[0]: value} if self.swept else {})
+            trial.set_user_attr("parameters", parameters)
+            self.study.tell(trial, best)
+        return f"{self.config.metric} {best:.4f} {shown(parameters)}"
+
+    def _known(self, sampled: Mapping[str, Any]) -> Curve | None:
+        """The scores of an earlier trial with the same arguments and swept values."""
+        values = self.swept[1] if self.swept else [None]
+        for attributes in self._attributes():
+            curve = attributes.get("curve", [])
+            if attributes.get("sampled") == sampled and [value for value, _ in curve] == values:
+                return curve
+        return None
+
+    def _computed(self, parameters: Mapping[str, Any], swept: Swept) -> Curve:
         try:
             # The imports of a new child do not count as time of the trial.
-            child.call(warm_up, tasks)
-            timeout = config.trial_timeout
-            curve = child.call(score_curve, tasks, sampled, wanted.swept, timeout=timeout)
-        except (TimeoutError, ChildCrash, UserError) as error:
-            raise _pruned(trial, str(error)) from error
-    trial.set_user_attr("curve", curve)
-    points = [point for point in curve if math.isfinite(point[1])]
-    if not points:
-        raise _pruned(trial, f"{config.metric} is {curve[0][1]}")
-    choose = min if config.direction == "minimize" else max
-    value, best = choose(points, key=lambda point: point[1])
-    trial.set_user_attr("parameters", sampled | ({wanted.swept[0]: value} if wanted.swept else {}))
-    return best
+            self.child.call(warm_up, self.tasks)
+            timeout = self.config.trial_timeout
+            return self.child.call(score_curve, self.tasks, parameters, swept, timeout=timeout)
+        except (TimeoutError, ChildCrash) as error:
+            raise UserError(str(error)) from error
+
+    def best(self) -> optuna.trial.FrozenTrial:
+        """The best trial; UserError if none has a score."""
+        if any(trial.state == TrialState.COMPLETE for trial in self.study.trials):
+            return self.study.best_trial
+        reasons = [found["reason"] for found in self._attributes() if "reason" in found]
+        raise UserError(
+            f"no trial of {self.study.study_name} came to an end (tune.trial_timeout, "
+            f"tune.search_space); the last one: {reasons[-1]}"
+        )
+
+    def untuned(self) -> float | None:
+        """The score of the config's own arguments: of a trial with them, else computed now."""
+        sampled = own_values(self.space, self.leaf)
+        value = self.swept and own_values([self.swept[0]], self.leaf)[self.swept[0]]
+        same = [found for found in self._attributes() if found.get("sampled") == sampled]
+        scores = [score for found in same for at, score in found.get("curve", []) if at == value]
+        if not scores and not any("reason" in found for found in same):
+            try:
+                scores = [score for _, score in self._computed({}, None)]
+            except UserError as error:
+                say(f"the config's own arguments have no score: {error}")
+        return scores[0] if scores and math.isfinite(scores[0]) else None
+
+    def _attributes(self) -> list[dict[str, Any]]:
+        return [trial.user_attrs for trial in self.study.get_trials(deepcopy=False)]
 
 
-def _pruned(trial: optuna.Trial, reason: str) -> optuna.TrialPruned:
-    trial.set_user_attr("reason", reason)
-    return optuna.TrialPruned(reason)
-
-
-def _known_curve(trial: optuna.Trial) -> Curve | None:
-    """The result of an earlier trial of the study with the same arguments and values."""
-    own = trial.user_attrs
-    for other in trial.study.get_trials(deepcopy=False):
-        known = other.user_attrs
-        if "curve" in known and all(known[key] == own[key] for key in ("sampled", "swept")):
-            return known["curve"]
-    return None
-
-
-def _untuned(
-    study: optuna.Study, tasks: Sequence[Task], wanted: Search, config: Tune, child: ChildWorker
-) -> float | None:
-    """The score of the config's own arguments: of a trial with them, else computed now."""
-    leaf = tasks[0].job.decoding
-    sampled = own_values(wanted.sampled, leaf)
-    value = wanted.swept and own_values([wanted.swept[0]], leaf)[wanted.swept[0]]
-    for trial in study.get_trials(deepcopy=False):
-        if trial.user_attrs.get("sampled") != sampled:
-            continue
-        scores = [score for at, score in trial.user_attrs.get("curve", []) if at == value]
-        if scores or trial.state == TrialState.PRUNED:
-            return scores[0] if scores and math.isfinite(scores[0]) else None
-    try:
-        [(_, score)] = child.call(score_curve, tasks, {}, None, timeout=config.trial_timeout)
-    except (TimeoutError, ChildCrash, UserError) as error:
-        say(f"the config's own arguments have no score: {error}")
-        return None
-    return score if math.isfinite(score) else None
-
-
-def _is_better(score: float, other: float, config: Tune) -> bool:
-    return score < other if config.direction == "minimize" else score > other
-
-
-def _best_of(study: optuna.Study) -> FrozenTrial:
-    if any(trial.state == TrialState.COMPLETE for trial in study.trials):
-        return study.best_trial
-    reasons = [trial.user_attrs["reason"] for trial in study.trials if "reason" in trial.user_attrs]
-    raise UserError(
-        f"no trial of {study.study_name} came to an end (tune.trial_timeout, tune.search_space); "
-        f"the last one: {reasons[-1]}"
-    )
-
-
-def _shown(parameters: dict[str, Any]) -> str:
+def shown(parameters: Mapping[str, Any]) -> str:
+    """Arguments of a decoder for a line of text."""
     return ", ".join(f"{key}={value}" for key, value in parameters.items())
-
-
-class _Reporter:
-    """Prints after each trial its result, the progress of the search, and the time left."""
-
-    def __init__(self, config: Tune) -> None:
-        self.config, self.done, self.seconds = config, 0, 0.0
-
-    def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        attributes, total = trial.user_attrs, self.config.n_trials
-        self.done += 1
-        self.seconds += trial.duration.total_seconds() if trial.duration else 0.0
-        left = (total - self.done) * self.seconds / self.done
-        if trial.value is None:
-            result = f"pruned ({attributes['reason']}) {_shown(attributes['sampled'])}"
-        else:
-            result = f"{self.config.metric} {trial.value:.4f} {_shown(attributes['parameters'])}"
-        say(f"trial {self.done}/{total}: {result}, {left:.0f} s left")

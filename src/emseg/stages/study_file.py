@@ -6,12 +6,14 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from emseg.config.annotations import defaults, typed
 from emseg.errors import UserError
 from emseg.volumes.atomic import writing
 from emseg.volumes.location import require_regular
@@ -30,6 +32,16 @@ TABLES = {
 }
 
 
+@dataclass(kw_only=True)
+class Stored:
+    """What a trial stores beside Optuna's facts."""
+
+    sampled: dict[str, Any] = field(default_factory=dict)
+    curve: list[tuple[float | None, float]] = field(default_factory=list)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
+
+
 def open_study(
     path: Path,
     name: str,
@@ -42,10 +54,9 @@ def open_study(
 ) -> optuna.Study:
     """The study of that name in the file, a new one if there is none.
 
-    UserError if the file is not a study of emseg's, was edited, or is about something else: its
-    `fingerprint` differs or, with `verify`, the `contents` of the files that it read.
+    UserError if the file was edited, or its study is about something else: its `fingerprint`
+    differs or, with `verify`, the `contents` of the files that it read.
     """
-    check_study_file(path)
     about = {"fingerprint": fingerprint, "contents": dict(contents)}
     if path.exists():
         _check_copy(path, name, about, {*searched}, verify=verify)
@@ -57,42 +68,6 @@ def open_study(
         if not study.trials:
             study.set_user_attr("contents", about["contents"])
     return study
-
-
-def _check_copy(
-    path: Path, name: str, about: Mapping[str, Any], searched: set[str], *, verify: bool
-) -> None:
-    """Raises UserError if the study cannot be extended.
-
-    Opens a copy, because Optuna adds missing tables and rows to a file that it opens.
-    """
-    with tempfile.TemporaryDirectory() as folder, study_errors(path):
-        copied = shutil.copyfile(path, Path(folder, "study.sqlite3"))
-        study = _create(copied, name, "minimize")
-        trials, own, _ = study.get_trials(deepcopy=False), study.user_attrs, study.direction
-        another = "name this one with tune.study_name, or move the file away"
-        stored = own if trials else about | own
-        if stored.get("fingerprint") != about["fingerprint"]:
-            raise UserError(
-                f"{path} holds a study of other predictions, arguments, choices, truth, metric or "
-                f"direction: {another}"
-            )
-        if verify and stored.get("contents") != about["contents"]:
-            raise UserError(
-                f"{path} holds a study of truth, or files of the decoder, that were changed since: "
-                f"{another}"
-            )
-        for trial in trials:
-            if not _is_valid(trial, searched):
-                raise UserError(f"{path}: trial {trial.number} is not as it was written: {another}")
-
-
-def _create(path: Path, name: str, direction: str) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = f"sqlite:///{path}"
-    return optuna.create_study(
-        study_name=name, storage=storage, direction=direction, load_if_exists=True
-    )
 
 
 def check_study_file(path: Path) -> None:
@@ -124,24 +99,46 @@ def study_errors(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: the study cannot be used ({why[0]})") from error
 
 
+def _check_copy(
+    path: Path, name: str, about: Mapping[str, Any], searched: set[str], *, verify: bool
+) -> None:
+    """Raises UserError if the study cannot be extended.
+
+    Opens a copy, because Optuna adds missing tables and rows to a file that it opens.
+    """
+    another = "name this one with tune.study_name, or move the file away"
+    with tempfile.TemporaryDirectory() as folder, study_errors(path):
+        copied = shutil.copyfile(path, Path(folder, "study.sqlite3"))
+        study = _create(copied, name, "minimize")
+        trials, own, _ = study.get_trials(deepcopy=False), study.user_attrs, study.direction
+        stored = own if trials else about | own
+        if stored.get("fingerprint") != about["fingerprint"]:
+            raise UserError(
+                f"{path} holds a study of other predictions, arguments, choices, truth, metric or "
+                f"direction: {another}"
+            )
+        if verify and stored.get("contents") != about["contents"]:
+            raise UserError(
+                f"{path} holds a study of truth, or files of the decoder, that were changed since: "
+                f"{another}"
+            )
+        for trial in trials:
+            if not _is_valid(trial, searched):
+                raise UserError(f"{path}: trial {trial.number} is not as it was written: {another}")
+
+
 def _is_valid(trial: FrozenTrial, searched: set[str]) -> bool:
-    facts = trial.user_attrs
-    curve, parameters = facts.get("curve", []), facts.get("parameters", {})
-    fine = isinstance(facts.get("sampled", {}), dict) and isinstance(facts.get("reason", ""), str)
-    fine = fine and isinstance(curve, list) and all(map(_is_point, curve))
-    if trial.state != TrialState.COMPLETE:
-        return fine
-    return (
-        fine
-        and trial.value is not None
-        and math.isfinite(trial.value)
-        and isinstance(parameters, dict)
-        and {*parameters} == searched
-    )
-
-
-def _is_point(point: Any) -> bool:
-    if not isinstance(point, list) or len(point) != 2:
+    try:
+        facts = typed(Stored, {**defaults(Stored), **trial.user_attrs})
+    except UserError:
         return False
-    value, score = point
-    return isinstance(score, int | float) and (value is None or isinstance(value, int | float))
+    scored = trial.value is not None and math.isfinite(trial.value)
+    return trial.state != TrialState.COMPLETE or (scored and {*facts.parameters} == searched)
+
+
+def _create(path: Path, name: str, direction: str) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = f"sqlite:///{path}"
+    return optuna.create_study(
+        study_name=name, storage=storage, direction=direction, load_if_exists=True
+    )

@@ -8,26 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from emseg import __version__
-from emseg.config import build
 from emseg.config.schema import SweepConfig
 from emseg.datasets.dbmim_tables import AFFINITY_SCORES, check_publishable, published_tables
-from emseg.decoding.decoder import Sweeping, decoder_of
 from emseg.errors import UserError, unknown_name
 from emseg.evaluation.means import Row, best_of, means_of, with_values, write_table
-from emseg.progress import track
 from emseg.runs.artifacts import write_json
 from emseg.runs.run_folder import say
-from emseg.stages.decode_job import as_it_is
 from emseg.stages.rehearsal import try_decoders
 from emseg.stages.scores import build_metrics, score_names
-from emseg.stages.session import Session, decode_job, rehearsed_sources
+from emseg.stages.session import Session, rehearsed_sources
 from emseg.stages.sources import Source, require_truth
-from emseg.stages.sweep_rows import ABOUT, Book, Swept, flat
+from emseg.stages.space import own_values, swept_argument, with_parameters
+from emseg.stages.sweep_rows import ABOUT, Combination, flat, rows_of
 from emseg.stages.test import infer_sources
-from emseg.stages.trial import Task, with_parameters
-
-# Arguments of the decoder, and the swept argument with its values.
-Combination = tuple[dict[str, Any], Swept]
+from emseg.stages.trial import tasks_of
 
 
 def sweep(session: Session, checkpoint: Path) -> dict[str, Any]:
@@ -48,43 +42,40 @@ def sweep(session: Session, checkpoint: Path) -> dict[str, Any]:
     with ExitStack() as locks:
         predictions = infer_sources(session, checkpoint, sources, locks)
         folder = next(iter(predictions.values())).parent
-        session.lock(folder / f"{config.name}_records.json", locks)
-        rows = _rows(session, sources, predictions, chosen, folder)
-        summary = _summary(rows, session, scores, own, samples=[one.name for one in sources])
+        records = folder / f"{config.name}_records.json"
+        session.lock(records, locks)
+        rows = rows_of(
+            tasks_of(session, sources, predictions, root.evaluation.metrics),
+            chosen,
+            records,
+            affinities=config.tables is not None,
+            force=session.force,
+            verify=session.verify,
+        )
+        columns = [name for row in rows for name in row if name not in {*ABOUT, *scores}]
+        means, n = means_of(rows, [*dict.fromkeys(columns)], scores), len(sources)
+        best = {f"best_by_{s}": best_of(means, s, way, n=n) for s, way in config.best.items()}
+        configured = with_values(means, own, n=n)
+        summary = {
+            "samples": [source.name for source in sources],
+            "decoding": root.decoding,
+            "grid": config.grid,
+            "metrics": root.evaluation.metrics,
+            "combinations": means,
+            **best,
+            "configured": configured,
+            "failures": [row for row in rows if "failure" in row],
+            "emseg": __version__,
+        }
         write_table(folder / f"{config.name}_metrics.csv", rows)
         write_json(folder / f"{config.name}_summary.json", summary)
         if config.tables is not None:
             _publish(rows, session, sources, own=own, checkpoint=checkpoint, folder=folder)
-    for name in config.best:
-        say(f"best by {name}: {_shown(summary[f'best_by_{name}'])}")
-    say(f"as configured: {_shown(summary['configured'])}")
+    for name, mean in best.items():
+        say(f"best by {name.removeprefix('best_by_')}: {_shown(mean)}")
+    say(f"as configured: {_shown(configured)}")
     print(f"results: {folder}")
     return summary
-
-
-def _rows(
-    session: Session,
-    sources: Sequence[Source],
-    predictions: Mapping[str, Path],
-    chosen: Sequence[Combination],
-    folder: Path,
-) -> list[Row]:
-    """The rows of all volumes and combinations, in order, each written when it is made."""
-    root = session.loaded.root
-    config = root.sweep
-    book = Book(
-        folder / f"{config.name}_records.json",
-        force=session.force,
-        verify=session.verify,
-        affinities=config.tables is not None,
-    )
-    jobs = {one.name: as_it_is(decode_job(session, predictions[one.name])) for one in sources}
-    tasks = [Task(jobs[one.name], one, root.evaluation.metrics, "") for one in sources]
-    pairs = list(itertools.product(tasks, chosen))
-    for task, (arguments, swept) in track(pairs, total=len(pairs), label="sweep", unit="decode"):
-        book.fill(task, arguments, swept)
-    book.close()
-    return book.rows
 
 
 def combinations(
@@ -96,23 +87,16 @@ def combinations(
     """
     if not config.grid:
         raise UserError("sweep.grid is empty: name arguments of the decoder, each with its values")
-    grid, swept = dict(config.grid), None
-    decoder = decoder_of(build(decoding, kind="decoding", allow=allow))
-    if isinstance(decoder, Sweeping) and decoder.swept in grid:
-        swept = (decoder.swept, sorted(grid.pop(decoder.swept)))
+    name = swept_argument(decoding, allow)
+    grid = {key: values for key, values in config.grid.items() if key != name}
+    swept = (name, sorted(config.grid[name])) if name in config.grid else None
     values = itertools.product(*grid.values())
     found: list[Combination] = [(dict(zip(grid, chosen, strict=True)), swept) for chosen in values]
-    own = {key: _value(decoding, key) for key in config.grid}
+    own = own_values(config.grid, decoding)
     if any(own[key] not in values for key, values in config.grid.items()):
         alone = swept and (swept[0], [own[swept[0]]])
         found.append(({key: own[key] for key in grid}, alone))
     return found, flat(own)
-
-
-def _value(decoding: Mapping[str, Any], key: str) -> Any:
-    name, _, index = key.partition(".")
-    value = decoding[name][int(index)] if index else decoding[name]
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _check(session: Session, sources: Sequence[Source], chosen: Sequence[Combination]) -> list[str]:
@@ -139,36 +123,8 @@ def _check(session: Session, sources: Sequence[Source], chosen: Sequence[Combina
         ends = [{swept[0]: value} for value in swept[1]] if swept else [{}]
         tried = ends if number == 0 else ends[:1]
         leaves += [with_parameters(root.decoding, arguments | end) for end in tried]
-    try:
-        try_decoders(leaves, sources, root, allow=allow)
-    except UserError as error:
-        raise UserError(f"sweep.grid: {error}") from error
+    try_decoders(leaves, sources, root, allow=allow, key="sweep.grid")
     return names
-
-
-def _summary(
-    rows: Sequence[Row],
-    session: Session,
-    scores: Sequence[str],
-    own: Row,
-    *,
-    samples: Sequence[str],
-) -> dict[str, Any]:
-    root, beside = session.loaded.root, {*ABOUT, *scores}
-    columns = list(dict.fromkeys(name for row in rows for name in row if name not in beside))
-    means, n = means_of(rows, columns, scores), len(samples)
-    best = {f"best_by_{s}": best_of(means, s, way, n=n) for s, way in root.sweep.best.items()}
-    return {
-        "samples": list(samples),
-        "decoding": root.decoding,
-        "grid": root.sweep.grid,
-        "metrics": root.evaluation.metrics,
-        "combinations": means,
-        **best,
-        "configured": with_values(means, own, n=n),
-        "failures": [row for row in rows if "failure" in row],
-        "emseg": __version__,
-    }
 
 
 def _publish(

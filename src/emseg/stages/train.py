@@ -16,13 +16,13 @@ from emseg.stages.built_objective import (
     begun_from,
     build_objective,
     check_checkpoints,
-    check_resumable,
     facts_before,
     objective_of,
 )
 from emseg.stages.devices import Devices, resolve_devices, slow_precision, stand_resolved
 from emseg.stages.first_look import LONGEST_TRIAL, first_lines, hours_line, try_step
 from emseg.stages.fit import fit
+from emseg.stages.going_on import check_resumable
 from emseg.stages.patches import (
     Patches,
     Sources,

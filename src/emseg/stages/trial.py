@@ -1,18 +1,20 @@
-"""One trial of tune: decode with some arguments and score against the truth."""
+"""The scores of a volume with some arguments of its decoder: what tuning and sweeps are made of."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from emseg.config import build
-from emseg.decoding.decoder import Nodes, Sharing
-from emseg.errors import unknown_name
-from emseg.evaluation import Contingency, contingency
+from emseg.decoding.decoder import Nodes, Sharing, Sweeping
+from emseg.evaluation import contingency
 from emseg.runs.artifacts import fingerprint
 from emseg.stages.decode_job import (
     DecodeJob,
+    as_it_is,
     decode_facts,
     decoder_files,
     decoder_input,
@@ -20,31 +22,20 @@ from emseg.stages.decode_job import (
     labels_of,
     prediction_facts,
 )
-from emseg.stages.scores import (
-    Scores,
-    build_metrics,
-    counts_suffice,
-    nodes_suffice,
-    score,
-    score_names,
-)
+from emseg.stages.scores import Scores, build_metrics, counts_suffice, nodes_suffice, score
+from emseg.stages.session import Session, decode_job
 from emseg.stages.sources import Source
-from emseg.stages.truth import read_truth, truth_facts
-from emseg.stages.value_cache import ValueCache
-from emseg.volumes import Volume
+from emseg.stages.space import Swept, with_parameters
+from emseg.stages.truth import read_truth, truth_facts, truth_files
 from emseg.volumes.skeletons import Skeletons
 
 # (value of the swept argument, score); the value is None if nothing is swept.
 Curve = list[tuple[float | None, float]]
 
 
-# In the process of all trials: predictions, truths and fragments.
-_CACHED = ValueCache()
-
-
 @dataclass(frozen=True)
 class Task:
-    """What a trial needs for one volume; it is sent to a child process.
+    """What scores of one volume need; it is sent to a child process.
 
     `metric` is the score to be optimized, "" for all scores.
     """
@@ -55,34 +46,51 @@ class Task:
     metric: str
 
 
-def score_curve(
-    tasks: Sequence[Task], parameters: Mapping[str, Any], swept: tuple[str, list[float]] | None
-) -> Curve:
+class ValueCache:
+    """Computed values by key; the least recently used are removed when memory runs short."""
+
+    def __init__(self) -> None:
+        self._values: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable, make: Callable[[], Any], *, limit: int) -> Any:
+        """The value of `key`, computed if missing; cached if all fit into `limit` bytes."""
+        value = self._values.pop(key) if key in self._values else make()
+        if _size(value) <= limit:
+            self._values[key] = value
+        while sum(map(_size, self._values.values())) > limit:
+            self._values.pop(next(iter(self._values)))
+        return value
+
+
+# In the process of all trials: predictions, truths and fragments.
+_CACHED = ValueCache()
+
+
+def tasks_of(
+    session: Session,
+    sources: Sequence[Source],
+    predictions: Mapping[str, Path],
+    metrics: Mapping[str, dict[str, Any]],
+    metric: str = "",
+) -> list[Task]:
+    """A task for each volume, with the config's decoder and the predictions as they are now."""
+    jobs = {name: as_it_is(decode_job(session, path)) for name, path in predictions.items()}
+    return [Task(jobs[source.name], source, metrics, metric) for source in sources]
+
+
+def score_curve(tasks: Sequence[Task], parameters: Mapping[str, Any], swept: Swept) -> Curve:
     """The mean score over the volumes, at each swept value."""
-    runs = [
-        {value: scores[task.metric] for value, scores in found.items()}
-        for task, found in ((task, scores_by_value(task, parameters, swept)) for task in tasks)
+    found = [(task.metric, scores_by_value(task, parameters, swept)) for task in tasks]
+    return [
+        (value, sum(scores[value][metric] for metric, scores in found) / len(found))
+        for value in found[0][1]
     ]
-    return [(value, sum(run[value] for run in runs) / len(runs)) for value in runs[0]]
 
 
 def warm_up(tasks: Sequence[Task]) -> None:
     """Imports what decoding needs, so that no trial spends time on it."""
     for task in tasks:
         build(task.job.decoding, kind="decoding", allow=task.job.allow)
-
-
-def metric_alone(
-    metrics: Mapping[str, dict[str, Any]], name: str, *, allow: Sequence[str] = ()
-) -> dict[str, dict[str, Any]]:
-    """Only the metric that returns the score `name`; UserError if there is none."""
-    names: list[str] = []
-    for key, node in metrics.items():
-        own = score_names(build_metrics({key: node}, allow=allow))
-        if name in own:
-            return {key: node}
-        names += own
-    raise unknown_name("metric", name, names, where="tune.metric")
 
 
 def task_facts(task: Task, searched: Sequence[str]) -> dict[str, Any]:
@@ -98,131 +106,92 @@ def task_facts(task: Task, searched: Sequence[str]) -> dict[str, Any]:
 
 def task_inputs(task: Task) -> list[str]:
     """The files whose bytes `task_facts` does not cover: truths, and files of the decoder."""
-    source, decoding = task.source, task.job.decoding
-    read = [volume.location for volume in (source.label, source.mask) if volume is not None]
-    skeletons = [source.config.skeletons] if source.config.skeletons else []
-    return [*read, *skeletons, *decoder_files(decoding)]
-
-
-def with_parameters(decoding: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the decoder's leaf with dotted parameters set (`aff_threshold.0` is an element)."""
-    changed: dict[str, Any] = {
-        k: [*v] if isinstance(v, list | tuple) else v for k, v in decoding.items()
-    }
-    for key, value in parameters.items():
-        name, _, index = key.partition(".")
-        if index:
-            changed[name][int(index)] = value
-        else:
-            changed[name] = value
-    return changed
+    return [*truth_files(task.source), *decoder_files(task.job.decoding)]
 
 
 def scores_by_value(
-    task: Task, parameters: Mapping[str, Any], swept: tuple[str, list[float]] | None
+    task: Task, parameters: Mapping[str, Any], swept: Swept
 ) -> dict[float | None, Scores]:
     """All scores of one volume with the given decoder arguments, at each swept value."""
     job = replace(task.job, decoding=with_parameters(task.job.decoding, parameters))
     metrics, source = build_metrics(task.metrics, allow=job.allow), task.source
-    part = tuple(map(slice, *source.truth_region))
+    skeletons = _cached(job, {"skeletons": truth_facts(source)}, source.skeletons)
     facts = {
         "metrics": metrics,
         "voxel_size": source.image.voxel_size,
-        "skeletons": _cache(
-            job, {"skeletons": truth_facts(source)}, source.skeletons, _bytes_of_skeletons
-        ),
+        "skeletons": skeletons,
     }
-    if counts_suffice(metrics):
-        counted = None
-        if nodes_suffice(metrics) and facts["skeletons"] is not None:
-            counted = _asked(job, facts["skeletons"], swept)
-        if counted is None:
-            counted = _counted(job, source, facts["skeletons"], swept)
-        if counted is not None:
-            return {value: score(None, None, **facts, **own) for value, own in counted}
+    counted = _counted(job, source, skeletons, swept, metrics)
+    if counted is not None:
+        return {
+            value if swept else None: score(None, None, **facts, **own) for value, own in counted
+        }
     labelled = labels_by_value(job, *swept) if swept else [(None, labels_of(job))]
     truth = None if source.label is None else read_truth(source)
-    skeletons, scores = facts["skeletons"], {}
+    part, scores = tuple(map(slice, *source.truth_region)), {}
     for value, labels in labelled:
         nodes = None if skeletons is None else labels[tuple(skeletons.voxels.T)]
         scores[value] = score(labels[part], truth, node_segments=nodes, **facts)
     return scores
 
 
-def _asked(
-    job: DecodeJob, skeletons: Skeletons, swept: tuple[str, list[float]] | None
-) -> Iterator[tuple[float | None, dict[str, Any]]] | None:
-    """Per value the segments of nodes, for `score`; None if the decoder needs labels for it."""
-    decoder, prediction, facts = decoder_input(job)
-    if not isinstance(decoder, Nodes):
-        return None
-    values = swept[1] if swept else [getattr(decoder, decoder.swept)]
-    found = decoder.nodes(_affinities(job, prediction), skeletons.voxels, values, **facts)
-    return ((value if swept else None, {"node_segments": nodes}) for value, nodes in found)
-
-
-def _affinities(job: DecodeJob, prediction: Volume) -> np.ndarray:
-    about = {"read": prediction_facts(job)}
-    return _cache(job, about, lambda: prediction[...], lambda array: array.nbytes)
-
-
 def _counted(
     job: DecodeJob,
     source: Source,
     skeletons: Skeletons | None,
-    swept: tuple[str, list[float]] | None,
-) -> Iterator[tuple[float | None, dict[str, Any]]] | None:
-    """Per value the table of segments and truth, and the segments of nodes, for `score`.
+    swept: Swept,
+    metrics: Sequence[partial],
+) -> Iterator[tuple[float, dict[str, Any]]] | None:
+    """Per value the segments of nodes and the table of segments and truth, for `score`.
 
-    None if the decoder shares no fragments. Fragments are counted against the truth once; the table
-    of a segmentation made from them is that table with merged segments, so that the segmentation
-    itself is not needed.
+    None if metrics need labels, or the decoder shares no fragments. Fragments are counted against
+    the truth once; the table of a segmentation made from them is that table with merged segments,
+    so that the segmentation itself is not needed.
     """
     decoder, prediction, facts = decoder_input(job)
-    if not isinstance(decoder, Sharing) or decoder.fragments_key() is None:
+    if not isinstance(decoder, Sweeping) or not counts_suffice(metrics):
         return None
     values = swept[1] if swept else [getattr(decoder, decoder.swept)]
 
-    def count() -> tuple[Any, Contingency | None, np.ndarray | None]:
-        affinities = _affinities(job, prediction)
-        labels, graph = decoder.make_fragments(affinities, **facts)
+    def affinities() -> np.ndarray:
+        return _cached(job, {"read": prediction_facts(job)}, lambda: prediction[...])
+
+    if skeletons is not None and nodes_suffice(metrics) and isinstance(decoder, Nodes):
+        found = decoder.nodes(affinities(), skeletons.voxels, values, **facts)
+        return ((value, {"node_segments": nodes}) for value, nodes in found)
+    key = decoder.fragments_key() if isinstance(decoder, Sharing) else None
+    if not isinstance(decoder, Sharing) or key is None:
+        return None
+    known = truth_facts(source)
+
+    def count() -> tuple[Any, ...]:
+        labels, graph = decoder.make_fragments(affinities(), **facts)
         nodes = None if skeletons is None else labels[tuple(skeletons.voxels.T)]
-        table = None if source.label is None else contingency(labels[part], known_truth())
-        return graph, table, nodes
+        if source.label is None:
+            return graph, None, nodes
+        truth = _cached(job, {"truth": known}, lambda: read_truth(source))
+        return graph, contingency(labels[tuple(map(slice, *source.truth_region))], truth), nodes
 
-    def known_truth() -> np.ndarray:
-        return _cache(job, {"truth": truth}, lambda: read_truth(source), lambda array: array.nbytes)
-
-    truth = truth_facts(source)
-    part = tuple(map(slice, *source.truth_region))
-    about = {
-        "prediction": prediction_facts(job),
-        "fragments": repr(decoder.fragments_key()),
-        "truth": truth,
-    }
-    graph, table, nodes = _cache(job, about, count, _bytes_of)
-    tables = decoder.tables(graph, values)
+    about = {"prediction": prediction_facts(job), "fragments": repr(key), "truth": known}
+    graph, table, nodes = _cached(job, about, count)
     return (
         (
-            value if swept else None,
+            value,
             {
                 "table": None if table is None else table.merged(names),
                 "node_segments": None if nodes is None else names[nodes],
             },
         )
-        for value, names in tables
+        for value, names in decoder.tables(graph, values)
     )
 
 
-def _bytes_of_skeletons(found: Skeletons | None) -> int:
-    return 0 if found is None else found.voxels.nbytes + found.positions.nbytes + found.edges.nbytes
+def _cached(job: DecodeJob, about: dict[str, Any], make: Callable[[], Any]) -> Any:
+    return _CACHED.get(fingerprint("tune", about), make, limit=job.memory_bytes // 4)
 
 
-def _bytes_of(parts: tuple[Any, ...]) -> int:
-    return sum(part.nbytes for part in parts if part is not None)
-
-
-def _cache(
-    job: DecodeJob, about: dict[str, Any], make: Callable[[], Any], size: Callable[[Any], int]
-) -> Any:
-    return _CACHED.get(fingerprint("tune", about), make, size=size, limit=job.memory_bytes // 4)
+def _size(value: Any) -> int:
+    """The bytes of arrays, tables, graphs and skeletons, or of several."""
+    if isinstance(value, tuple):
+        return sum(map(_size, value))
+    return 0 if value is None else value.nbytes

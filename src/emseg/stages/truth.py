@@ -82,6 +82,12 @@ def truth_facts(source: Source) -> dict[str, Any]:
     }
 
 
+def truth_files(source: Source) -> list[str]:
+    """The files of its truth, whose bytes `truth_facts` does not cover."""
+    volumes = [volume.location for volume in (source.label, source.mask) if volume is not None]
+    return volumes + ([source.config.skeletons] if source.config.skeletons else [])
+
+
 def _part_facts(source: Source) -> dict[str, Any]:
     """Which voxels of the image have truth, if not all of them."""
     first, stop = source.truth_region

@@ -11,18 +11,17 @@ import yaml
 from emseg.config import Loaded
 from emseg.config.schema import Tune
 from emseg.config.schema_data import VolumeConfig
-from emseg.errors import UserError
+from emseg.errors import UserError, unknown_name
 from emseg.runs.run_folder import run_of, say
-from emseg.stages.decode_job import as_it_is
 from emseg.stages.rehearsal import try_decoders, try_metrics
-from emseg.stages.scores import better_when, build_metrics
-from emseg.stages.session import Session, decode_job, rehearsed_sources, test_sources
+from emseg.stages.scores import better_when, build_metrics, score_names
+from emseg.stages.session import Session, rehearsed_sources, test_sources
 from emseg.stages.sources import Source, require_truth
-from emseg.stages.space import own_values
-from emseg.stages.study import Found, search
+from emseg.stages.space import own_values, with_parameters
+from emseg.stages.study import Found, search, shown
 from emseg.stages.study_file import check_study_file
 from emseg.stages.test import infer_sources, test_all
-from emseg.stages.trial import Task, metric_alone, with_parameters
+from emseg.stages.trial import tasks_of
 from emseg.volumes import check_writable
 from emseg.volumes.atomic import replacing
 
@@ -39,9 +38,7 @@ def tune_decoder(
     root = session.loaded.root
     sources = test_sources(session)
     require_truth(sources, "tuning")
-    same = root.data.test == tested.root.data.test
-    metric = metric_alone(root.evaluation.metrics, root.tune.metric, allow=session.loaded.allow)
-    _check_direction(root.tune, metric, session.loaded.allow)
+    metric = _metric_alone(root.evaluation.metrics, root.tune, session.loaded.allow)
     try_metrics(metric, sources, allow=session.loaded.allow)
     _try_space(session, sources)
     if then_test:
@@ -53,28 +50,71 @@ def tune_decoder(
             # Locked first: a study that another run is about to create is not complete.
             session.lock(trained_in / "tune" / name, locks)
             check_study_file(trained_in / "tune" / f"{name}.sqlite3")
-        subfolder = "" if same else "tune"
+        subfolder = "" if root.data.test == tested.root.data.test else "tune"
         predictions = infer_sources(session, checkpoint, sources, locks, subfolder=subfolder)
         run = run_of(next(iter(predictions.values())))
         assert run is not None
         if share_voxels(root.data.test, tested.root.data.test):
             warning = "the decoder is tuned on the test data; set tune.data.test to other volumes"
             say(f"warning: {warning}", run=run)
-        config = replace(root.tune, study_name=name)
-        check_writable(run / "tune")
-        session.lock(run / "tune" / name, locks)
-        jobs = {one.name: as_it_is(decode_job(session, predictions[one.name])) for one in sources}
-        tasks = [Task(jobs[one.name], one, metric, config.metric) for one in sources]
-        folder, seed = run / "tune", root.system.seed
-        found = search(tasks, config, folder=folder, seed=seed, verify=session.verify)
+        folder, config = run / "tune", replace(root.tune, study_name=name)
+        check_writable(folder)
+        session.lock(folder / name, locks)
+        tasks = tasks_of(session, sources, predictions, metric, config.metric)
+        found = search(tasks, config, folder=folder, seed=root.system.seed, verify=session.verify)
         _write_best(found, root.decoding, config, run)
         if then_test:
             test_all(replace(session, loaded=_with_decoder(tested, found.leaf)), checkpoint)
         return found.leaf
 
 
+def _metric_alone(
+    metrics: Mapping[str, dict[str, Any]], config: Tune, allow: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The metric of `tune.metric`; UserError if there is none, or `tune.direction` is wrong."""
+    names: list[str] = []
+    for key, node in metrics.items():
+        built = build_metrics({key: node}, allow=allow)
+        own = score_names(built)
+        if config.metric in own:
+            better = better_when(built, config.metric)
+            if better not in (None, config.direction):
+                raise UserError(
+                    f"tune.direction: {config.direction} would look for the worst {config.metric}; "
+                    f"set tune.direction={better}"
+                )
+            return {key: node}
+        names += own
+    raise unknown_name("metric", config.metric, names, where="tune.metric")
+
+
+def _try_space(session: Session, sources: Sequence[Source]) -> None:
+    """Raises UserError for a decoder, or an end of a search range, that no trial could use.
+
+    Elements of lists (`aff_threshold.0`) depend on each other, so the trials check them.
+    """
+    root, allow = session.loaded.root, session.loaded.allow
+    try_decoders([root.decoding], sources, root, allow=allow)
+    ends = [
+        with_parameters(root.decoding, {key: value})
+        for key, space in root.tune.search_space.items()
+        for value in space.choices or (space.low, space.high)
+        if "." not in key
+    ]
+    try_decoders(ends, sources, root, allow=allow, key="tune.search_space")
+
+
 def _write_best(found: Found, own: Mapping[str, Any], config: Tune, run: Path) -> None:
-    scores = _both_scores(found, own, config)
+    """Writes the best decoder, its score and that of the config's own as a choice.
+
+    The best is that of many tries on these volumes; other volumes will score worse.
+    """
+    untuned = "no score" if found.untuned is None else f"{found.untuned:.4f}"
+    compared = {"untuned": (untuned, own), "tuned": (f"{found.score:.4f}", found.leaf)}
+    scores = [
+        f"{config.metric} {name}: {score} with {shown(own_values(config.search_space, leaf))}"
+        for name, (score, leaf) in compared.items()
+    ]
     for line in scores:
         say(line, run=run)
     choice = run / "tune" / "decoding" / f"{config.study_name}.yaml"
@@ -83,38 +123,6 @@ def _write_best(found: Found, own: Mapping[str, Any], config: Tune, run: Path) -
         comment = "".join(f"# {line}\n" for line in comments)
         partial.write_text(comment + yaml.safe_dump(found.leaf, sort_keys=False))
     say(f"best decoder: add --conf {run / 'tune'} decoding={config.study_name} to --mode test")
-
-
-def _check_direction(
-    config: Tune, metric: Mapping[str, dict[str, Any]], allow: Sequence[str]
-) -> None:
-    """Raises UserError if `tune.direction` would look for the metric's worst value."""
-    better = better_when(build_metrics(metric, allow=allow), config.metric)
-    if better is not None and better != config.direction:
-        raise UserError(
-            f"tune.direction: {config.direction} would look for the worst {config.metric}; set "
-            f"tune.direction={better}"
-        )
-
-
-def _both_scores(found: Found, own: Mapping[str, Any], config: Tune) -> list[str]:
-    """A line for the config's own arguments and one for the best ones.
-
-    The second is the best of many tries on these volumes; other volumes will score worse.
-    """
-    untuned = "no score" if found.untuned is None else f"{found.untuned:.4f}"
-    return [
-        f"{config.metric} {name}: {score} with {_shown(leaf, config)}"
-        for name, score, leaf in (
-            ("untuned", untuned, own),
-            ("tuned", f"{found.score:.4f}", found.leaf),
-        )
-    ]
-
-
-def _shown(leaf: Mapping[str, Any], config: Tune) -> str:
-    values = own_values(config.search_space, leaf)
-    return ", ".join(f"{key}={value}" for key, value in values.items())
 
 
 def share_voxels(one: Mapping[str, VolumeConfig], other: Mapping[str, VolumeConfig]) -> bool:
@@ -131,25 +139,6 @@ def _meet(one: VolumeConfig, other: VolumeConfig) -> bool:
     if type(first[0]) is not type(second[0]):
         return True
     return first[0] < second[1] and second[0] < first[1]
-
-
-def _try_space(session: Session, sources: Sequence[Source]) -> None:
-    """Raises UserError for a decoder, or an end of a search range, that no trial could use.
-
-    Elements of lists (`aff_threshold.0`) depend on each other, so the trials check them.
-    """
-    root, allow = session.loaded.root, session.loaded.allow
-    try_decoders([root.decoding], sources, root, allow=allow)
-    ends = [
-        with_parameters(root.decoding, {key: value})
-        for key, space in root.tune.search_space.items()
-        for value in space.choices or (space.low, space.high)
-        if "." not in key
-    ]
-    try:
-        try_decoders(ends, sources, root, allow=allow)
-    except UserError as error:
-        raise UserError(f"tune.search_space: {error}") from error
 
 
 def _with_decoder(loaded: Loaded, decoding: dict[str, Any]) -> Loaded:

@@ -166,13 +166,15 @@ def net_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def load_weights(net: nn.Module, weights: Mapping[str, Tensor], *, source: str | Path) -> None:
-    """Loads the weights into `net`.
+    """Loads the weights into `net`; if they do not fit (`require_fitting`), it is unchanged."""
+    weights = _bare(weights, net.state_dict())
+    require_fitting(net, weights, source=source)
+    net.load_state_dict(weights)
 
-    Raises a `UserError` that names differing keys of another architecture, or weights that are not
-    finite; `net` is then unchanged.
-    """
+
+def require_fitting(net: nn.Module, weights: Mapping[str, Tensor], *, source: str | Path) -> None:
+    """Raises UserError that names keys of another architecture, or weights that are not finite."""
     own = net.state_dict()
-    weights = _bare(weights, own)
     differences = {
         "missing": [name for name in own if name not in weights],
         "unknown": [name for name in weights if name not in own],
@@ -196,7 +198,6 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor], *, source: str |
     broken = [n for n, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]
     if broken:
         raise UserError(f"the weights in {source} are not all finite numbers ({_some(broken)})")
-    net.load_state_dict(weights)
 
 
 def require_same_loss(loss: object, checkpoint: Mapping[str, Any], *, source: str | Path) -> None:

@@ -32,6 +32,13 @@ def _are_intensities(found: Mapping[str, Any]) -> bool:
     )
 
 
+def _are_plain(value: Any) -> bool:
+    inside = value.values() if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping | list | tuple):
+        return all(map(_are_plain, inside))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
 AXES = Rule("x, y and z in their order", lambda a: "".join(sorted(a)) in ("xy", "xyz", "txyz"))
 VOXEL_SIZE = Rule("above 0 nm on every axis", lambda size: all(0 < nm < math.inf for nm in size))
 PATCH_SIZE = Rule(
@@ -39,6 +46,8 @@ PATCH_SIZE = Rule(
 )
 REGIONS = Rule("image, first and stop of regions", lambda regions: all(map(_is_region, regions)))
 INTENSITIES = Rule("dtype, and two numbers stored and seen", _are_intensities)
+PLAIN = Rule("plain settings", _are_plain)
+Settings = Annotated[dict[str, Any], PLAIN]
 Regions = Annotated[list[dict[str, Any]], REGIONS]
 
 
@@ -61,9 +70,9 @@ class Facts:
     seen_unlabelled: Regions = field(default_factory=list)
     intensities: Annotated[dict[str, Any], INTENSITIES] | None = None
     version: str = ""
-    objective: dict[str, Any] = field(default_factory=dict)
-    optimizer: dict[str, Any] = field(default_factory=dict)
-    scheduler: dict[str, Any] = field(default_factory=dict)
+    objective: Settings = field(default_factory=dict)
+    optimizer: Settings = field(default_factory=dict)
+    scheduler: Settings = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -45,6 +45,10 @@ class Skeletons:
         if (ends[:, 0] != ends[:, 1]).any():
             raise UserError("an edge joins two skeletons: each is one object's")
 
+    @property
+    def nbytes(self) -> int:
+        return self.voxels.nbytes + self.positions.nbytes + self.edges.nbytes
+
     @cached_property
     def edge_lengths(self) -> np.ndarray:
         """The edges' lengths (E,) in nm, float64."""
