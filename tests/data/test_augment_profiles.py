@@ -125,7 +125,7 @@ def test_patches_that_are_not_square_are_refused_where_axes_are_exchanged(profil
         ("elastic.displacement", [1], r"elastic.displacement: expected \[number, number\]"),
         ("stack.transforms.slips.displacement", 2.5, "slips.displacement: expected int"),
         ("grayscale.scope", "sections", "grayscale.scope: .* did you mean 'section'"),
-        ("noise.p", 2, "noise.p=2.0 must be from 0 to 1"),
+        ("noise.p", 2, "noise.p=2 must be from 0 to 1"),
         ("noise.sigam", [0, 1], "noise.sigam: .* did you mean 'sigma'"),
         ("stack.weights", {"slips": 1}, "stack: OneOf.weights"),
     ],

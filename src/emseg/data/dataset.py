@@ -83,8 +83,7 @@ class PatchDataset:
         self._augment, self._perturbation = augment or Pipeline(), perturbation
         self._target = target
         self._seed, self._namespace = seed, namespace
-        self._relabel = relabel_crops
-        self._reject = reject
+        self._relabel, self._reject = relabel_crops, reject
         changes = perturbation or self._augment
         crop, self.notes = crop_for(
             volumes,
@@ -105,8 +104,7 @@ class PatchDataset:
         for volume in volumes:
             check_intensities(volume.image, **intensities)
             check_labels(volume)
-        if target is not None and target.needs_stored_ids:
-            _check_ids(volumes, target, relabel_crops)
+        _check_ids(volumes, target, relabel_crops)
         self._volumes = [in_memory(volume) if preload else volume for volume in volumes]
         if target is not None:
             self.notes += check_learnable(
@@ -117,11 +115,8 @@ class PatchDataset:
             intensities_of(volume.image, range_)
             for volume, range_ in zip(self._volumes, self._ranges, strict=True)
         ]
-        self._positions = CropPositions(
-            [volume.image.shape for volume in volumes],
-            crop=crop.within,
-            weights=_weights(volumes),
-        )
+        shapes = [volume.image.shape for volume in volumes]
+        self._positions = CropPositions(shapes, crop=crop.within, weights=_weights(volumes))
 
     @property
     def channels(self) -> int:
@@ -185,7 +180,11 @@ def _seed(rng: np.random.Generator) -> np.ndarray:
     return np.array(rng.integers(LARGEST_SEED))
 
 
-def _check_ids(volumes: Sequence[LabelledVolume], target: Target, relabel_crops: bool) -> None:
+def _check_ids(
+    volumes: Sequence[LabelledVolume], target: Target | None, relabel_crops: bool
+) -> None:
+    if target is None or not target.needs_stored_ids:
+        return
     if relabel_crops:
         raise UserError(
             f"data.relabel_crops: true does not go with {type(target).__name__}, to which ids say "
