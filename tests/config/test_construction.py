@@ -70,6 +70,7 @@ def test_names_of_earlier_versions_are_led_to_todays(earlier: str) -> None:
         ("model", {"_target_": NET, "dropout": -1}, ["model: dropout must be", "-1"]),
         ("model", {"_target_": NET, "in_channels": 2}, ["model.in_channels", "supplied"]),
         ("model", {"_target_": "emseg.models.sample.Nett"}, ["Nett", "did you mean 'Net'"]),
+        ("model", {"_target_": "emseg.nowhere.Net"}, ["model._target_: 'emseg.nowhere.Net'"]),
         ("model", {}, ["model", "_target_"]),
         (
             "target",

@@ -118,14 +118,17 @@ def test_the_unlabelled_counts_in_no_cremi_score(grown):
         assert list(found.values()) == pytest.approx(list(expected.values()), abs=1e-4)
 
 
-def test_an_unknown_gt0_is_refused(grown):
-    with pytest.raises(UserError, match="unknown gt0 'count'.*did you mean 'counted'"):
-        cremi_score(*grown, gt0="count")
-
-
-def test_an_unknown_variant_is_refused(grown):
-    with pytest.raises(UserError, match="unknown variant 'sknimage'.*did you mean 'skimage'"):
-        adapted_rand(*grown, variant="sknimage")
+@pytest.mark.parametrize(
+    ("metric", "given", "meant"),
+    [
+        (cremi_score, {"gt0": "count"}, "counted"),
+        (adapted_rand, {"variant": "sknimage"}, "skimage"),
+    ],
+)
+def test_an_unknown_variant_is_refused(grown, metric, given, meant):
+    [(name, value)] = given.items()
+    with pytest.raises(UserError, match=f"unknown {name} '{value}'.*did you mean '{meant}'"):
+        metric(*grown, **given)
 
 
 def test_a_table_stands_for_the_arrays(grown):

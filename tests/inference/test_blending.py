@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from emseg.errors import UserError
 from emseg.inference.blending import FLOOR, SCALE, weight_map
 
 BLENDINGS = ("constant", "gaussian", "bump", "distance_transform")
@@ -44,8 +43,3 @@ def test_distances_stay_the_whole_numbers_that_they_are():
     weights = weight_map((128, 4, 128), "distance_transform")
     np.testing.assert_array_equal(np.unique(weights), [1, 2])
     assert weight_map((128, 128, 128), "distance_transform").max() == 64
-
-
-def test_an_unknown_blending_names_the_nearest():
-    with pytest.raises(UserError, match="did you mean 'gaussian'"):
-        weight_map((4, 4, 4), "gausian")

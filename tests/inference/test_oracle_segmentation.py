@@ -18,7 +18,7 @@ from emseg.config.choices import conf_folder
 from emseg.decoding.agglomerate import agglomerate
 from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.inference.predict import predict
-from emseg.inference.tta import Ensemble
+from emseg.inference.settings import Ensemble
 from emseg.kernels.symmetry import views
 
 OFFSETS = yaml.safe_load((conf_folder() / "target" / "aff12.yaml").read_text())["offsets"]

@@ -11,13 +11,14 @@ from emseg.config import build
 from emseg.config.choices import compose_choices, conf_folder, list_groups
 from emseg.config.trial_build import without_values
 from emseg.errors import UserError
+from emseg.inference.settings import Settings
 from emseg.inference.window_choice import (
     GROWTH,
     MOST_VOXELS,
     bytes_per_voxel,
-    choose_windows,
+    choose_window,
     least_window,
-    shared,
+    overlap_of,
 )
 from emseg.inference.windows import window_grid
 
@@ -28,21 +29,23 @@ MODELS = sorted(list_groups([conf_folder()])["model"] - {"masked_vit"})
 
 def choose(shape, **changes):
     arguments = {"least": PATCH, "stride": (1, 16, 16), "pad": NO_PAD, "overlap": None}
-    return choose_windows(shape, **arguments | {"fits": lambda size: True} | changes)
+    return choose_window(shape, **arguments | {"fits": lambda size: True} | changes)
 
 
 def count(shape, size, overlap):
-    return math.prod(map(len, window_grid(shape, window_size=size, overlap=overlap).starts))
+    settings = Settings(window_size=tuple(size), overlap=overlap, offsets=((0, 0, 0),))
+    return math.prod(map(len, window_grid(shape, settings).starts))
 
 
 def test_windows_of_the_small_patch_that_took_hours():
     shape = (256, 1024, 1024)
-    windows = choose(shape)
+    size = choose(shape)
+    overlap = overlap_of(size, PATCH, None)
     assert count(shape, PATCH, 0.5) == 29791
-    assert count(shape, windows.size, windows.overlap) == 1331
+    assert count(shape, size, overlap) == 1331
     # Neighbours share what they shared before: half a training patch.
-    steps = [round(a * (1 - part)) for a, part in zip(windows.size, windows.overlap, strict=True)]
-    assert [a - b for a, b in zip(windows.size, steps, strict=True)] == [8, 32, 32]
+    steps = [round(a * (1 - part)) for a, part in zip(size, overlap, strict=True)]
+    assert [a - b for a, b in zip(size, steps, strict=True)] == [8, 32, 32]
 
 
 @given(
@@ -57,8 +60,7 @@ def test_a_choice_is_legal_and_no_worse_than_the_patch(shape, parts, stride, ove
     patch = tuple(part * step for part, step in zip(parts, stride, strict=True))
     least = least_window(patch, stride, square)
     arguments = {"least": patch, "stride": stride, "overlap": overlap, "square": square}
-    windows = choose(shape, **arguments, fits=lambda size: math.prod(size) <= most)
-    size = windows.size
+    size = choose(shape, **arguments, fits=lambda size: math.prod(size) <= most)
     assert all(a >= b for a, b in zip(size, patch, strict=True))
     assert all(a % step == 0 for a, step in zip(size, stride, strict=True))
     assert all(size[one] == size[other] for one, other in square)
@@ -66,15 +68,16 @@ def test_a_choice_is_legal_and_no_worse_than_the_patch(shape, parts, stride, ove
     for a, b, step in zip(size, least, stride, strict=True):
         assert a <= (limit or GROWTH * b) + math.lcm(*stride, step)
     assert math.prod(size) <= max(math.prod(least), min(most, MOST_VOXELS))
-    assert count(shape, size, windows.overlap) <= count(shape, least, shared(least, least, overlap))
-    assert windows == choose(shape, **arguments, fits=lambda size: math.prod(size) <= most)
+    shared = [overlap_of(one, least, overlap) for one in (size, least)]
+    assert count(shape, size, shared[0]) <= count(shape, least, shared[1])
+    assert size == choose(shape, **arguments, fits=lambda size: math.prod(size) <= most)
 
 
 def test_no_room_is_the_patch_and_a_small_volume_no_more_than_it_needs():
-    assert choose((256, 1024, 1024), fits=lambda size: False).size == PATCH
-    assert choose((10, 40, 40)).size == PATCH
-    assert choose((10, 40, 70)).size == (16, 64, 80)
-    assert choose((10, 40, 40), pad=(8, 0, 0)).size == (26, 64, 64)
+    assert choose((256, 1024, 1024), fits=lambda size: False) == PATCH
+    assert choose((10, 40, 40)) == PATCH
+    assert choose((10, 40, 70)) == (16, 64, 80)
+    assert choose((10, 40, 40), pad=(8, 0, 0)) == (26, 64, 64)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -8,7 +8,7 @@ from emseg.kernels.marked_pixels import spread
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     marked=SHAPES.flatmap(lambda shape: arrays.arrays(np.bool_, shape)),
     reaches=st.lists(st.integers(0, 5), min_size=1, max_size=5),

@@ -18,7 +18,7 @@ FLAGS = st.tuples(SHAPES, st.integers(0, 2**32), st.floats(0.2, 0.98)).map(
 UNITS = np.eye(3, dtype=int)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(flags=FLAGS, forward=st.tuples(*[st.booleans()] * 3), threads=st.integers(1, 4))
 def test_components_are_those_of_flooding(flags, forward, threads):
     labels = edge_components(flags, forward=forward, threads=threads)
@@ -50,7 +50,7 @@ def test_a_long_staircase_is_one_component():
         assert np.count_nonzero(labels) == 2 * side - 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     labels=SHAPES.flatmap(lambda s: arrays.arrays(np.uint64, s, elements=st.integers(0, 9))),
     min_size=st.integers(0, 5),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from emseg.kernels.copies import copy_planes, in_c_order
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     shape=st.tuples(*[st.integers(1, 70)] * 2),
     dtype=st.sampled_from([np.uint8, np.int32, np.float32]),

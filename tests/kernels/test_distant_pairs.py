@@ -12,7 +12,7 @@ SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 6))
 STEPS = st.tuples(*[st.integers(-4, 4)] * 3).filter(any)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(data=st.data(), shape=SHAPES, partner=STEPS, dtype=st.sampled_from(sorted(LEVELS)))
 def test_links_are_those_of_all_pairs_one_by_one(data, shape, partner, dtype):
     labels = data.draw(arrays(np.uint32, shape, elements=st.integers(0, 5)))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage, stats
+from scipy import stats
 
 from emseg.kernels.intensity_levels import add_noise, blur, look_up
 
@@ -18,7 +18,7 @@ def box_in(rng: np.random.Generator, shape: tuple) -> tuple[np.ndarray, np.ndarr
     return ends[:, 0], ends[:, 1]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seed=SEEDS)
 def test_levels_of_the_box_are_looked_up(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -38,7 +38,7 @@ def noisy_slowly(levels: np.ndarray, table: np.ndarray, raw: np.ndarray) -> np.n
     return np.clip(levels.astype(int) + entries, 0, 255)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(size=st.integers(0, 70), seed=SEEDS)
 def test_noise_is_the_tables(size: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -63,7 +63,7 @@ def blurred_slowly(section: np.ndarray, sigma: float) -> np.ndarray:
     return out
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(size=SIZES, sigma=st.one_of(st.floats(0.01, 4), st.floats(20, 50)), seed=SEEDS)
 def test_blur_is_a_mean_of_what_is_there(size: tuple, sigma: float, seed: int) -> None:
     section = np.random.default_rng(seed).random(size, np.float32)
@@ -74,16 +74,7 @@ def test_blur_is_a_mean_of_what_is_there(size: tuple, sigma: float, seed: int) -
     np.testing.assert_allclose(found, blurred_slowly(section, sigma), atol=2e-6)
 
 
-@pytest.mark.parametrize("sigma", [0.4, 1.0, 2.7])
-def test_blur_is_scipys_away_from_the_sides(sigma: float) -> None:
-    section = np.random.default_rng(0).random((40, 50), np.float32)
-    radius = math.ceil(3 * sigma)
-    inside = (slice(radius, -radius), slice(radius, -radius))
-    expected = ndimage.gaussian_filter(section.astype(np.float64), sigma, radius=radius)
-    np.testing.assert_allclose(blur(section, sigma)[inside], expected[inside], atol=2e-6)
-
-
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(size=SIZES, sigma=st.floats(0.01, 6), seed=SEEDS)
 def test_blur_makes_nothing_brighter_than_the_brightest(
     size: tuple, sigma: float, seed: int

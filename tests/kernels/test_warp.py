@@ -44,7 +44,7 @@ def check(
         assert (error <= rounding + 1e-4 * largest).all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     size=SIZES,
     out=SIZES,
@@ -82,7 +82,7 @@ def test_sections_are_read_where_scipy_reads_them(
     check(*deep, places + np.array([1, 0, 0]).reshape(3, 1, 1, 1), found)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(size=SIZES, out=SIZES, kind=KINDS, many=st.booleans(), fields=st.booleans(), seed=SEEDS)
 def test_a_volume_is_read_where_scipy_reads_it(
     size: tuple, out: tuple, kind: type, many: bool, fields: bool, seed: int

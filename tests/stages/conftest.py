@@ -87,6 +87,25 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
+class InThisProcess:
+    """Stands for the child process of trials."""
+
+    def __enter__(self) -> "InThisProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def call(self, function: Any, *arguments: Any, timeout: float | None = None) -> Any:
+        return function(*arguments)
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials of a study run in this process."""
+    monkeypatch.setattr("emseg.stages.study.ChildWorker", InThisProcess)
+
+
 def write(path: Path, array: np.ndarray) -> None:
     write_volume(path, array, axes="zyx", voxel_size=(30, 6, 6), attributes={})
 

@@ -204,7 +204,7 @@ def _noted(worked: list[str], stage: str, function: Callable[..., Any]) -> Calla
 def count_stages(patch: pytest.MonkeyPatch, worked: list[str], *, scorer: str) -> None:
     """From here on stages note in `worked` that they compute; `scorer` is what evaluate calls."""
     for module, name, stage in (
-        (infer, "predict", "infer"),
+        (infer, "predict_volume", "infer"),
         (decode, "labels_of", "decode"),
         (evaluate, scorer, "evaluate"),
     ):

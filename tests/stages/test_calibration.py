@@ -125,21 +125,7 @@ def test_trials_with_other_biases_share_no_fragments(task):
     assert len({str(curve) for curve in curves.values()}) == 2
 
 
-class InThisProcess:
-    """Stands for the child of trials."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def call(self, function, *arguments, timeout=None):
-        return function(*arguments)
-
-
-def test_a_study_chooses_among_triplets(task, monkeypatch, tmp_path):
-    monkeypatch.setattr(study, "ChildWorker", InThisProcess)
+def test_a_study_chooses_among_triplets(task, inline, tmp_path):
     triplets = [[0.0, 0.0, 0.0], BIASES, [-3.0, -3.0, -3.0]]
     space = {
         "biases": Space(choices=triplets),

@@ -156,13 +156,13 @@ def test_killed_it_goes_on_from_its_ledger(experiment, monkeypatch):
     path = experiment.results / "test_im_prediction.h5"
     assert not path.exists()
     first = []
-    predict = infer.predict
+    predict = infer.predict_volume
 
     def noting(*arguments, **named):
         first.append(named["first_plane"])
         return predict(*arguments, **named)
 
-    monkeypatch.setattr(infer, "predict", noting)
+    monkeypatch.setattr(infer, "predict_volume", noting)
     torch.set_num_threads(1)
     assert experiment.emseg("infer", *words) == 0
     resumed = path.read_bytes()

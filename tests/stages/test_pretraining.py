@@ -166,7 +166,7 @@ def test_two_processes_train_with_a_policy_in_all_its_phases():
         (["model=unetr_aniso"], "choose model=masked_vit"),
         (["loss=mse"], "choose loss=masked_reconstruction"),
         (["objective.strategy=membrane"], "called 'edge_random_mix'"),
-        (["objective.ratio=1.5"], "ratio=1.5 must be above 0"),
+        (["objective.ratio=1.5"], "objective.ratio=1.5 must be above 0"),
         (["objective=masked_adaptive", "objective.ratio=0.5"], "objective.policy hides 0.625"),
         (["objective=masked_adaptive"], "objective.warmup_steps is 10000; it must be below"),
         (["data.target_context=true"], "data.target_context is True"),

@@ -12,7 +12,6 @@ import yaml
 from emseg.config.schema import Space, Tune
 from emseg.config.schema_data import VolumeConfig
 from emseg.errors import UserError
-from emseg.stages import study as stage
 from emseg.stages.decode_job import DecodeJob
 from emseg.stages.sources import open_sources
 from emseg.stages.space import split_space, start_of, suggest, with_parameters
@@ -34,24 +33,6 @@ BEHAVING = {"_target_": f"{TOYS}.behaving", "way": "well", "size": 0.5}
 LEVELLED = {"_target_": f"{TOYS}.Levelled", "level": 0.5, "gain": 1.0}
 LEVELS = Space(low=0.1, high=0.5, step=0.1)
 GAINS = Space(low=0.5, high=2.0, step=0.25)
-
-
-class Inline:
-    """A child worker that is this process."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def call(self, function, *arguments, timeout=None):
-        return function(*arguments)
-
-
-@pytest.fixture
-def inline(monkeypatch):
-    monkeypatch.setattr(stage, "ChildWorker", Inline)
 
 
 @pytest.fixture(autouse=True)

@@ -113,21 +113,7 @@ def test_trials_of_one_watershed_cut_it_once(task, monkeypatch):
     assert curve not in curves and curves[0] != curves[1]
 
 
-class InThisProcess:
-    """Stands for the child of trials."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def call(self, function, *arguments, timeout=None):
-        return function(*arguments)
-
-
-def test_stages_that_unite_branches_can_be_searched(task, monkeypatch):
-    monkeypatch.setattr(study, "ChildWorker", InThisProcess)
+def test_stages_that_unite_branches_can_be_searched(task, inline):
     one = task("voi", "voi_sum")
     space = {
         "thresholds": Space(low=0.2, high=0.6, step=0.2),
@@ -192,8 +178,7 @@ def test_run_lengths_at_all_thresholds_are_those_of_labels_that_are_never_made(a
     assert len({found for _, found in curve}) > 3
 
 
-def test_a_threshold_is_searched_without_labels(along_skeletons, monkeypatch):
-    monkeypatch.setattr(study, "ChildWorker", InThisProcess)
+def test_a_threshold_is_searched_without_labels(along_skeletons, inline):
     space = {"threshold": Space(low=0.4, high=0.9, step=0.1)}
     config = Tune(
         study_name="s", metric="nerl", direction="maximize", n_trials=4, search_space=space

@@ -101,6 +101,10 @@ def test_tuning_and_test_data_may_meet_in_a_part(tuned, tested, shared):
         (["tune.data.test.label=null"], "no label"),
         (["tune.metric=voi_summ"], "did you mean 'voi_sum'"),
         (["tune.study_name=a/b"], "tune.study_name"),
+        (
+            ["tune.direction=maximize"],
+            "maximize would look for the worst adapted_rand_skimage; set tune.direction",
+        ),
     ],
 )
 def test_refused_before_anything_is_predicted(experiment, work, capfd, words, told):
@@ -109,10 +113,3 @@ def test_refused_before_anything_is_predicted(experiment, work, capfd, words, to
     assert told in message and message.count("\n") == 1
     assert work == [] and not [*experiment.run.glob("results_step=*")]
     assert not Path(experiment.run / "tune").exists()
-
-
-def test_a_direction_that_looks_for_the_worst_is_refused(experiment, work, capsys):
-    assert experiment.emseg("tune", "tune.direction=maximize") == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "maximize would look for the worst adapted_rand_skimage; set tune.direction" in line
-    assert work == []

@@ -7,7 +7,7 @@ from emseg.stages import infer
 
 def test_the_second_is_refused_and_the_first_is_as_if_alone(experiment, monkeypatch, capsys):
     middle, may_go_on, codes = threading.Event(), threading.Event(), []
-    predict = infer.predict
+    predict = infer.predict_volume
 
     def stopping(*arguments, write, **named):
         def write_and_wait(start, array):
@@ -17,7 +17,7 @@ def test_the_second_is_refused_and_the_first_is_as_if_alone(experiment, monkeypa
 
         return predict(*arguments, write=write_and_wait, **named)
 
-    monkeypatch.setattr(infer, "predict", stopping)
+    monkeypatch.setattr(infer, "predict_volume", stopping)
     first = threading.Thread(target=lambda: codes.append(experiment.emseg("infer")))
     first.start()
     assert middle.wait(120)

@@ -1,10 +1,12 @@
 """What the channels of a target mean, as checkpoints, predictions and decoders need it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from emseg.data.targets import Offset, Target
 from emseg.kernels.affinity import EdgeSide
+
+ChannelActivation = Literal["sigmoid", "tanh"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,7 @@ class TargetFacts:
     offsets: tuple[Offset, ...] | None = None
     edge_side: EdgeSide | None = None
     heads: dict[str, tuple[int, int]] | None = None
-    activations: tuple[str, ...] | None = None
+    activations: tuple[ChannelActivation, ...] | None = None
 
     @classmethod
     def of(cls, target: Target) -> "TargetFacts":

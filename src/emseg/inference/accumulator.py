@@ -3,45 +3,33 @@
 import math
 from collections.abc import Iterator, Sequence
 from functools import reduce
-from typing import Literal
 
 import numpy as np
 import torch
 
 from emseg.errors import UserError
-from emseg.inference.blending import Blending, plane_validity, weight_map
+from emseg.inference.blending import plane_validity, weight_map
+from emseg.inference.settings import Settings
 from emseg.inference.windows import WindowGrid
-from emseg.kernels.affinity import EdgeSide
-from emseg.kernels.symmetry import Offset
-
-OutputDtype = Literal["float32", "float16", "uint8"]
 
 
 class WindowSum:
     """The rolling weighted sum of windows, from which finished planes are taken in order.
 
-    `offsets` are those of the channels (zero: no affinity), `first` is the first plane.
     Planes are in a ring buffer along axis 0; the sum of weights is not stored, because it follows
     from the grid.
     """
 
     def __init__(
-        self,
-        grid: WindowGrid,
-        *,
-        offsets: Sequence[Offset],
-        edge_side: EdgeSide,
-        blending: Blending,
-        dtype: OutputDtype,
-        device: torch.device | str,
-        first: int,
+        self, grid: WindowGrid, settings: Settings, *, device: torch.device | str, first: int
     ) -> None:
         self.grid = grid
-        self.dtype = dtype
+        self.dtype = settings.output_dtype
         self.next = first
         self.depth = min(grid.shape[0], grid.window[0])
+        offsets = settings.offsets
         self.sums = torch.zeros((len(offsets), self.depth, *grid.shape[1:]), device=device)
-        self.weights = torch.from_numpy(weight_map(grid.window, blending)).to(device)
+        self.weights = torch.from_numpy(weight_map(grid.window, settings.blending)).to(device)
         # Channels with one offset share their weights.
         kinds = list(dict.fromkeys(offsets))
         self.kinds = len(kinds)
@@ -49,7 +37,9 @@ class WindowSum:
         self.masks = [
             [
                 None if planes.all() else torch.from_numpy(planes).to(device)
-                for planes in plane_validity(grid, axis, offsets=kinds, edge_side=edge_side)
+                for planes in plane_validity(
+                    grid, axis, offsets=kinds, edge_side=settings.edge_side
+                )
             ]
             for axis in range(len(grid.shape))
         ]

@@ -1,16 +1,14 @@
 """The weights of a window's voxels where windows overlap."""
 
+from collections.abc import Sequence
 from functools import reduce
-from typing import Literal, get_args
 
 import numpy as np
 
-from emseg.errors import unknown_name
+from emseg.inference.settings import Blending
 from emseg.inference.windows import WindowGrid
 from emseg.kernels.affinity import EdgeSide
 from emseg.kernels.symmetry import Offset, edge_span
-
-Blending = Literal["constant", "gaussian", "bump", "distance_transform"]
 
 # The smallest weight relative to the largest, so that float32 sums lose no voxel.
 FLOOR = 1e-3
@@ -26,8 +24,6 @@ def weight_map(window: tuple[int, ...], blending: Blending) -> np.ndarray:
     with u from -1 to 1 over the window and its rim (Wu et al. 2021, chunkflow).
     `distance_transform`: voxels to the nearest face, counted from 1 (BANIS).
     """
-    if blending not in get_args(Blending):
-        raise unknown_name("blending", blending, get_args(Blending), where="inference.window")
     profiles = [_profile(n, blending) for n in window]
     if blending == "distance_transform":
         weights = reduce(np.minimum.outer, profiles)
@@ -51,7 +47,7 @@ def _profile(n: int, blending: Blending) -> np.ndarray:
 
 
 def plane_validity(
-    grid: WindowGrid, axis: int, *, offsets: list[Offset], edge_side: EdgeSide
+    grid: WindowGrid, axis: int, *, offsets: Sequence[Offset], edge_side: EdgeSide
 ) -> np.ndarray:
     """Which planes of each window along an axis count: float32, 0 or 1.
 

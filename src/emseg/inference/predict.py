@@ -5,16 +5,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 import numpy as np
 import torch
 
-from emseg.errors import UserError, unknown_name
-from emseg.inference.accumulator import OutputDtype, WindowSum
-from emseg.inference.activations import PROBABILITIES, Activation, activation_function, distances
-from emseg.inference.blending import Blending
-from emseg.inference.tta import Ensemble, Forward, merged_views
+from emseg.data.target_facts import ChannelActivation
+from emseg.errors import UserError
+from emseg.inference.accumulator import WindowSum
+from emseg.inference.settings import (
+    Activation,
+    Blending,
+    Ensemble,
+    OutputDtype,
+    Settings,
+)
+from emseg.inference.tta import Forward, merged_views
 from emseg.inference.windows import WindowGrid, window_grid
 from emseg.kernels.affinity import EdgeSide
 from emseg.kernels.symmetry import Offset
@@ -41,7 +47,7 @@ def predict(
     snap_to_edge: bool = False,
     pad: Sequence[int] | None = None,
     activation: Activation = "sigmoid",
-    channel_activations: Sequence[str] | None = None,
+    channel_activations: Sequence[ChannelActivation] | None = None,
     output_dtype: OutputDtype = "float32",
     offsets: Sequence[Sequence[int]] | None = None,
     edge_side: EdgeSide = "destination",
@@ -55,33 +61,58 @@ def predict(
     """The prediction, (channels, Z, Y, X) from `first_plane` on, or None if `write` is given.
 
     `net`, in eval mode, maps normalized values (by `normalize`), (N, C_in, *window) float32 on
-    `device`, to logits (N, channels, *window). Windows (`window_grid`) are activated
-    (`activation_function`), their views merged (`tta`) and blended (`weight_map`); given the
-    channels' `offsets` (zero: no affinity), edges that leave a window count only if no window has
-    them inside. uint8 is round(255 p). `write(start, planes)` gets finished planes in order; from
-    `first_plane` on they equal those of an uninterrupted run. Raises UserError for bad arguments.
+    `device`, to logits (N, channels, *window). `Settings` says what most arguments mean; given the
+    channels' `offsets`, edges that leave a window count only if no window has them inside.
+    `write(start, planes)` gets finished planes in order; from `first_plane` on they equal those of
+    an uninterrupted run. Raises UserError for bad arguments.
     """
-    image = from_array(volume) if isinstance(volume, np.ndarray) else volume
-    grid = window_grid(
-        image.shape, window_size=window_size, overlap=overlap, pad=pad, snap_to_edge=snap_to_edge
-    )
-    check_options(output_dtype, activation, padding_mode, sw_batch_size, channel_activations)
-    edges = _edges(offsets, edge_side, channels, len(grid.shape))
-    activate = activation_function(activation, channel_activations)
-    forward = _activated(net, activate, (channels, *grid.window), device, autocast_dtype)
-    if tta is not None:
-        forward = merged_views(forward, tta, window=grid.window, offsets=edges, edge_side=edge_side)
-    sums = WindowSum(
-        grid,
+    settings = Settings(
+        window_size=tuple(window_size),
+        overlap=overlap if isinstance(overlap, int | float) else tuple(overlap),
+        pad=tuple(pad or ()),
+        snap_to_edge=snap_to_edge,
+        padding_mode=padding_mode,
+        sw_batch_size=sw_batch_size,
         blending=blending,
-        offsets=edges,
+        activation=activation,
+        output_dtype=output_dtype,
+        offsets=_offsets(offsets, channels, len(window_size)),
         edge_side=edge_side,
-        dtype=output_dtype,
-        device=accumulator_device or device,
-        first=first_plane,
+        channel_activations=tuple(channel_activations) if channel_activations else None,
+        tta=tta,
     )
-    load = partial(_load, image, grid, normalize, padding_mode, torch.device(device))
-    blocks = _blocks(sums, forward, load, sw_batch_size)
+    return predict_volume(
+        net,
+        from_array(volume) if isinstance(volume, np.ndarray) else volume,
+        settings,
+        normalize=normalize,
+        device=device,
+        accumulator_device=accumulator_device,
+        autocast_dtype=autocast_dtype,
+        write=write,
+        first_plane=first_plane,
+    )
+
+
+def predict_volume(
+    net: Forward,
+    image: Volume,
+    settings: Settings,
+    *,
+    normalize: Callable[[np.ndarray], np.ndarray],
+    device: torch.device | str = "cpu",
+    accumulator_device: torch.device | str | None = None,
+    autocast_dtype: torch.dtype | None = None,
+    write: Callable[[int, np.ndarray], None] | None = None,
+    first_plane: int = 0,
+) -> np.ndarray | None:
+    """As `predict`, with all that decides the values in `settings`."""
+    grid = window_grid(image.shape, settings)
+    forward = _activated(net, settings, torch.device(device).type, autocast_dtype)
+    forward = merged_views(forward, settings)
+    sums = WindowSum(grid, settings, device=accumulator_device or device, first=first_plane)
+    load = partial(_load, image, grid, normalize, settings.padding_mode, torch.device(device))
+    blocks = _blocks(sums, forward, load, settings.sw_batch_size)
     if write is None:
         return _collected(blocks, sums)
     for start, planes in blocks:
@@ -89,64 +120,38 @@ def predict(
     return None
 
 
-def check_options(
-    dtype: OutputDtype,
-    activation: Activation,
-    padding: PaddingMode,
-    batch_size: int,
-    channel_activations: Sequence[str] | None = None,
-) -> None:
-    """Raises UserError if settings of `predict` are unknown or contradict each other."""
-    if batch_size < 1:
-        raise UserError(f"inference.window.sw_batch_size {batch_size}: must be at least 1")
-    if padding not in get_args(PaddingMode):
-        raise unknown_name("padding_mode", padding, get_args(PaddingMode), where="inference.window")
-    if dtype not in get_args(OutputDtype):
-        raise unknown_name("output_dtype", dtype, get_args(OutputDtype), where="inference")
-    if dtype == "uint8" and activation not in PROBABILITIES:
-        raise UserError(
-            f"inference.output_dtype uint8 holds probabilities, not activation '{activation}' "
-            f"(allowed: activation {', '.join(PROBABILITIES)}, or output_dtype float16, float32)"
-        )
-    if dtype == "uint8" and distances(channel_activations):
-        raise UserError(
-            "inference.output_dtype uint8 holds probabilities, and channel "
-            f"{distances(channel_activations)[0]} is a distance (allowed: float16, float32)"
-        )
-
-
-def _edges(
-    offsets: Sequence[Sequence[int]] | None, edge_side: EdgeSide, channels: int, axes: int
-) -> list[Offset]:
-    if edge_side not in get_args(EdgeSide):
-        raise unknown_name("edge_side", edge_side, get_args(EdgeSide))
+def _offsets(
+    offsets: Sequence[Sequence[int]] | None, channels: int, axes: int
+) -> tuple[Offset, ...]:
     if offsets is None:
-        return [(0,) * axes] * channels
-    if len(offsets) != channels or any(len(offset) != axes for offset in offsets):
-        raise UserError(
-            f"offsets {list(offsets)}: must be one of {axes} voxels for each of {channels} channels"
-        )
-    return [tuple(offset) for offset in offsets]
+        return ((0,) * axes,) * channels
+    if len(offsets) != channels:
+        raise UserError(f"offsets {offsets}: must be one for each of {channels} channels")
+    return tuple(map(tuple, offsets))
 
 
 def _activated(
-    net: Forward,
-    activate: Callable[[torch.Tensor], torch.Tensor],
-    shape: tuple[int, ...],
-    device: torch.device | str,
-    autocast_dtype: torch.dtype | None,
+    net: Forward, settings: Settings, device: str, autocast_dtype: torch.dtype | None
 ) -> Forward:
-    kind = torch.device(device).type
+    """The network with its activations, in float32."""
+    shape = (len(settings.offsets), *settings.window_size)
+    scale = 0.2 if settings.activation == "scale_sigmoid" else 1.0
 
     def forward(batch: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(kind, dtype=autocast_dtype, enabled=autocast_dtype is not None):
+        with torch.autocast(device, dtype=autocast_dtype, enabled=autocast_dtype is not None):
             logits = net(batch)
         if logits.shape[1:] != shape:
             raise UserError(
                 f"network output of shape {tuple(logits.shape[1:])}: must be {shape}, the "
                 "channels and the window"
             )
-        return activate(logits.float())
+        logits = logits.float()
+        if settings.activation == "none":
+            return logits
+        values = torch.sigmoid(logits if scale == 1 else scale * logits)
+        if settings.distances:
+            values[:, settings.distances] = torch.tanh(logits[:, settings.distances])
+        return values
 
     return forward
 

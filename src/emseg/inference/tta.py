@@ -1,55 +1,29 @@
 """Test-time augmentation: predicts a patch from all its views."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Callable
 
 import torch
 
-from emseg.errors import UserError, unknown_name
-from emseg.kernels.affinity import EdgeSide
-from emseg.kernels.symmetry import (
-    Offset,
-    Symmetry,
-    channel_sources,
-    edge_span,
-    identity,
-)
+from emseg.errors import UserError
+from emseg.inference.settings import EnsembleMode, Settings
+from emseg.kernels.symmetry import Symmetry, channel_sources, edge_span
 
-EnsembleMode = Literal["mean", "min", "max"]
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
-@dataclass(frozen=True)
-class Ensemble:
-    """The views to predict, identity first (`kernels.symmetry.views`), and how to merge them."""
-
-    views: tuple[Symmetry, ...]
-    mode: EnsembleMode = "mean"
-
-    def __post_init__(self) -> None:
-        if self.mode not in get_args(EnsembleMode):
-            where = "inference.test_time_augmentation"
-            raise unknown_name("ensemble_mode", self.mode, get_args(EnsembleMode), where=where)
-        if not self.views or self.views[0] != identity(len(self.views[0].flips)):
-            raise UserError("test-time views must begin with the identity")
-
-
-def merged_views(
-    forward: Forward,
-    ensemble: Ensemble,
-    *,
-    window: Sequence[int],
-    offsets: Sequence[Offset],
-    edge_side: EdgeSide,
-) -> Forward:
-    """A network that predicts each patch from all its views: (N, C_in, *window) to (N, C, *window).
+def merged_views(forward: Forward, settings: Settings) -> Forward:
+    """A network that predicts each patch from all views: (N, C_in, *window) to (N, C, *window).
 
     Views are transformed back exactly, affinity channels by `channel_sources`. Edges with an end
     outside the patch are trained in no view: they have the value of the original view.
-    Views are merged one by one and never all in memory. Raises UserError if a view needs an
-    offset that is missing, or turns a window that is not square.
+    Views are merged one by one and never all in memory. Without `settings.tta` it is `forward`.
+
+    Raises:
+        UserError: a view needs an offset that is missing, or turns a window that is not square.
     """
+    window, ensemble, edge_side = settings.window_size, settings.tta, settings.edge_side
+    if ensemble is None:
+        return forward
     for view in ensemble.views:
         seen = tuple(window[axis] for axis in view.permutation)
         if seen != tuple(window):
@@ -57,10 +31,12 @@ def merged_views(
                 "inference.test_time_augmentation.rotation90_axes turn the window "
                 f"{list(window)} into {list(seen)}: rotated axes must have windows of one size"
             )
-    sources = [channel_sources(view, offsets, edge_side=edge_side) for view in ensemble.views]
+    sources = [
+        channel_sources(view, settings.offsets, edge_side=edge_side) for view in ensemble.views
+    ]
     spans = [
         [edge_span(n, step, edge_side=edge_side) for n, step in zip(window, offset, strict=True)]
-        for offset in offsets
+        for offset in settings.offsets
     ]
 
     def merged(batch: torch.Tensor) -> torch.Tensor:

@@ -3,13 +3,12 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from emseg.errors import UserError
-from emseg.inference.windows import window_grid
+from emseg.inference.windows import window_starts
 
 # A window is at most this many times as long as the training patch. Norms over space (group,
 # instance, response) depend on the window's size, and what was trained on patches is valid only for
@@ -23,19 +22,7 @@ TENSORS = 12
 _STEPS = 16
 
 
-@dataclass(frozen=True)
-class Windows:
-    """The size of windows (voxels), and the part of it that neighbours share along each axis.
-
-    `chosen` is false if the size was set by the user.
-    """
-
-    size: tuple[int, ...]
-    overlap: float | tuple[float, ...]
-    chosen: bool
-
-
-def choose_windows(
+def choose_window(
     shape: Sequence[int],
     *,
     least: Sequence[int],
@@ -44,8 +31,8 @@ def choose_windows(
     overlap: float | Sequence[float] | None,
     fits: Callable[[Sequence[int]], bool],
     square: Sequence[tuple[int, int]] = (),
-) -> Windows:
-    """Windows for a volume of `shape`, the same for the same arguments.
+) -> tuple[int, ...]:
+    """The size of windows for a volume of `shape`, the same for the same arguments.
 
     They grow from `least`, the training patch, equally along all axes up to `GROWTH` times its
     size, in multiples of `stride`, while they have at most `MOST_VOXELS` voxels and `fits` is true;
@@ -57,8 +44,9 @@ def choose_windows(
     padded = [n + 2 * p for n, p in zip(shape, pad, strict=True)]
 
     def count(size: Sequence[int], axis: int) -> int:
-        part = shared(size, least, overlap)
-        return len(window_grid(shape, window_size=size, overlap=part, pad=pad).starts[axis])
+        part = overlap_of(size, least, overlap)
+        each = part if isinstance(part, tuple) else (part,) * len(size)
+        return len(window_starts(shape[axis], size[axis], each[axis], pad[axis]))
 
     for step in range(_STEPS, -1, -1):
         factor = 1 + (GROWTH - 1) * step / _STEPS
@@ -69,7 +57,7 @@ def choose_windows(
         size = _squared(size, square)
         if size == least or (math.prod(size) <= MOST_VOXELS and fits(size)):
             break
-    return Windows(tuple(size), shared(size, least, overlap), chosen=True)
+    return tuple(size)
 
 
 def least_window(
@@ -79,7 +67,7 @@ def least_window(
     return tuple(_multiple(_squared(patch, square), _common(stride, square)))
 
 
-def shared(
+def overlap_of(
     size: Sequence[int], patch: Sequence[int], overlap: float | Sequence[float] | None
 ) -> float | tuple[float, ...]:
     """The overlap as parts of windows of `size`: as given, or half the patch if it is None."""

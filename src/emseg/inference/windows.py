@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emseg.errors import UserError
+from emseg.inference.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -40,50 +41,39 @@ class WindowGrid:
         return slice(max(0, -start), min(self.window[axis], self.shape[axis] - start))
 
 
-def window_grid(
-    shape: Sequence[int],
-    *,
-    window_size: Sequence[int],
-    overlap: float | Sequence[float] = 0.5,
-    pad: Sequence[int] | None = None,
-    snap_to_edge: bool = False,
-) -> WindowGrid:
-    """The windows that cover a volume of `shape`, padded by `pad` voxels on both sides.
+def window_grid(shape: Sequence[int], settings: Settings) -> WindowGrid:
+    """The windows that cover a volume of `shape`, padded by `settings.pad` voxels on both sides.
 
-    Per axis the first window starts at -pad and the next ones every step = max(1, round(window x
-    (1 - overlap))) voxels, until the padded end is reached. The last window may end after it, or,
-    with `snap_to_edge`, is moved back to end there (as in BANIS: 0, step, 2 step, ..., S - window).
-    An axis shorter than its window has one window, which starts at -pad. Windows entirely in the
-    padding are left out. Raises UserError if sizes, overlaps or pads are illegal.
+    Windows entirely in the padding are left out.
+
+    Raises:
+        UserError: an empty volume, or one with another number of axes than a window.
     """
-    axes = len(shape)
-    overlaps = [overlap] * axes if isinstance(overlap, int | float) else list(overlap)
-    pads = [0] * axes if pad is None else list(pad)
-    for key, values in (
-        ("window.window_size", window_size),
-        ("window.overlap", overlaps),
-        ("pad", pads),
-    ):
-        if len(values) != axes:
-            raise UserError(f"inference.{key} {list(values)}: must have {axes} values, one an axis")
+    size = settings.window_size
+    if len(shape) != len(size):
+        raise UserError(
+            f"inference.window.window_size {list(size)}: must have {len(shape)} values, one an axis"
+        )
     if min(shape) < 1:
         raise UserError(f"volume of shape {tuple(shape)} is empty: nothing to predict")
-    if min(window_size) < 1:
-        raise UserError(f"inference.window.window_size {list(window_size)}: must be at least 1")
-    if not all(0 <= value < 1 for value in overlaps):
-        raise UserError(f"inference.window.overlap {overlap}: must be at least 0 and less than 1")
-    if min(pads) < 0:
-        raise UserError(f"inference.pad {pads}: must be at least 0")
-    starts = tuple(
-        _starts(size, window, max(1, round(window * (1 - part))), margin, snap_to_edge)
-        for size, window, part, margin in zip(shape, window_size, overlaps, pads, strict=True)
-    )
-    return WindowGrid(tuple(shape), tuple(window_size), starts)
+    axes = zip(shape, size, settings.overlaps, settings.pads, strict=True)
+    starts = tuple(window_starts(*axis, settings.snap_to_edge) for axis in axes)
+    return WindowGrid(tuple(shape), tuple(size), starts)
 
 
-def _starts(size: int, window: int, step: int, pad: int, snap: bool) -> tuple[int, ...]:
+def window_starts(
+    size: int, window: int, overlap: float, pad: int, snap_to_edge: bool = False
+) -> tuple[int, ...]:
+    """Where windows start along an axis of `size` voxels.
+
+    The first starts at -pad and the next ones every step = max(1, round(window x (1 - overlap)))
+    voxels, until the padded end is reached. The last one may end after it, or, with `snap_to_edge`,
+    is moved back to end there (as in BANIS: 0, step, 2 step, ..., S - window). An axis shorter than
+    its window has one window, which starts at -pad.
+    """
+    step = max(1, round(window * (1 - overlap)))
     span = max(0, size + 2 * pad - window)
     starts = [step * i - pad for i in range(math.ceil(span / step) + 1)]
-    if snap:
+    if snap_to_edge:
         starts[-1] = span - pad
     return tuple(start for start in starts if -window < start < size)

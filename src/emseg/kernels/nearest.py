@@ -66,7 +66,7 @@ def _measure(ours, theirs, first, steps, size, found):
     # In a plane across axis 2: the squared distances within sections, and of whole columns.
     squares, nearest = np.empty((depth, height)), np.empty((depth, height))
     longest = max(depth, height)
-    vertex, value, start = np.empty(longest, np.int64), np.empty(longest), np.empty(longest)
+    work = np.empty(longest, np.int64), np.empty(longest), np.empty(longest)
     count = 0
     for slab in range(len(first) - 1):
         begin = slab * _COLUMNS
@@ -84,21 +84,15 @@ def _measure(ours, theirs, first, steps, size, found):
                         if away == _NEAR:
                             # Far voxels of a column share the work.
                             for there in range(depth):
-                                if not known[there]:
-                                    known[there] = True
-                                    row = steps[x, there * height : (there + 1) * height]
-                                    _section(row, size, vertex, value, start, squares[there])
+                                _measure_section(there, known, steps[x], size, work, squares)
                             nearest[:, y] = squares[:, y]
-                            lower_envelope(nearest[:, y], size[0], vertex, value, start)
+                            lower_envelope(nearest[:, y], size[0], *work)
                             final[y] = True
                             break
                         for there in (z - away, z + away):
                             if there < 0 or there >= depth:
                                 continue
-                            if not known[there]:
-                                known[there] = True
-                                row = steps[x, there * height : (there + 1) * height]
-                                _section(row, size, vertex, value, start, squares[there])
+                            _measure_section(there, known, steps[x], size, work, squares)
                             best = min(best, (away * size[0]) ** 2 + squares[there, y])
                         away += 1
                     found[count] = nearest[z, y] if final[y] else best
@@ -133,12 +127,16 @@ def _step_along_rows(ours, theirs, begin, end, first, last, steps):
 
 
 @kernel
-def _section(row, size, vertex, value, start, squares):
-    """Sets the squared distances along a column of a section, from the steps along its rows."""
-    for y in range(len(row)):
-        steps = row[y] & _FAR
-        squares[y] = np.inf if steps == _FAR else (steps * size[2]) ** 2
-    lower_envelope(squares, size[1], vertex, value, start)
+def _measure_section(z, known, steps, size, work, squares):
+    """Sets the squared distances along a column of section z, from the steps along its rows."""
+    if known[z]:
+        return
+    known[z] = True
+    height = squares.shape[1]
+    for y in range(height):
+        away = steps[z * height + y] & _FAR
+        squares[z, y] = np.inf if away == _FAR else (away * size[2]) ** 2
+    lower_envelope(squares[z], size[1], *work)
 
 
 @kernel

@@ -16,7 +16,7 @@ from emseg.runs.records import NAME, add_record, find_record, scores_of
 from emseg.runs.run_folder import say
 from emseg.stages.scores import Scores, asks, build_metrics, counts_suffice, score
 from emseg.stages.sources import Source, cut
-from emseg.stages.truth import count_overlaps, read_truth, segments_at, truth_facts
+from emseg.stages.truth import count_overlaps, read_truth, segments_at, truth_facts, truth_files
 from emseg.volumes import Volume, check_writable, identity
 from emseg.volumes.content import content_now, stored_content
 from emseg.volumes.location import parse_location
@@ -220,11 +220,9 @@ def _content_now(segmentation: Volume) -> str | None:
 
 
 def _inputs(segmented: Mapping[str, Volume], sources: Sequence[Source]) -> list[str]:
-    """The files whose bytes no fingerprint covers: truths, masks, foreign segmentations."""
-    foreign = [volume for volume in segmented.values() if "fingerprint" not in volume.attributes]
-    read = [volume for source in sources for volume in (source.label, source.mask) if volume]
-    skeletons = [source.config.skeletons for source in sources if source.config.skeletons]
-    return [*(volume.location for volume in (*foreign, *read)), *skeletons]
+    """The files whose bytes no fingerprint covers: foreign segmentations, and truths."""
+    foreign = [one.location for one in segmented.values() if "fingerprint" not in one.attributes]
+    return foreign + [file for source in sources for file in truth_files(source)]
 
 
 def _fingerprint_of(segmentation: Volume, content: str | None) -> Any:

@@ -35,6 +35,17 @@ class Trained:
     weights: str
     autocast: torch.dtype | None
 
+    # Notebooks use these two.
+    @property
+    def step(self) -> int:
+        """The training steps after which the weights were saved."""
+        return self.facts.global_step
+
+    @property
+    def patch_size(self) -> tuple[int, int, int]:
+        """The size of the training patches, in voxels."""
+        return self.facts.patch_size
+
 
 def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> Trained:
     """The config's network with the checkpoint's weights (the EMA's if there is one).

@@ -58,9 +58,8 @@ def score(
         "skeletons": skeletons,
         "node_segments": node_segments,
     }
-    if segmentation is None or truth is None:
-        _check_counts_suffice(metrics)
-    elif table is None and any(asks(metric, "table") for metric in metrics):
+    counted = table is None and any(asks(metric, "table") for metric in metrics)
+    if counted and segmentation is not None and truth is not None:
         facts["table"] = contingency(segmentation, truth)
     scores: Scores = {}
     for metric in metrics:
@@ -144,13 +143,4 @@ def _check_truth(
         if not needs_skeletons and not labelled:
             raise UserError(
                 f"evaluation.metrics: {metric.func.__name__} needs truth: set data.test.label"
-            )
-
-
-def _check_counts_suffice(metrics: Sequence[partial]) -> None:
-    for metric in metrics:
-        if not asks(metric, "table") and not asks(metric, "skeletons"):
-            raise UserError(
-                f"evaluation.metrics: {metric.func.__name__} looks at the labels themselves, a "
-                "table of counts is not enough for it"
             )

@@ -125,8 +125,9 @@ def infer_sources(
     Volumes are checked before the first is predicted; a checkpoint outside any run gets a new run.
     The results of these volumes are locked until `locks` close.
     """
-    from emseg.stages.infer import check_image, check_settings, infer
+    from emseg.stages.infer import check_image, infer
     from emseg.stages.network import load_trained
+    from emseg.stages.prediction_settings import check_settings
 
     root = session.loaded.root
     trained = load_trained(root, checkpoint, allow=session.loaded.allow)

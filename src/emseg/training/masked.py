@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from emseg.bounds import Fraction, Weight
 from emseg.losses.asking import try_loss, with_parts
-from emseg.training.masking import masking_by
+from emseg.training.masking import Share, masking_by
 from emseg.training.objective import Batch, Losses, Objective, Parts
 
 # The value of hidden patches in pictures.
@@ -31,10 +32,10 @@ class MaskedPretraining(Objective):
         parts: Parts,
         *,
         strategy: str = "random",
-        ratio: float = 0.75,
-        fraction: float | None = None,
-        power: float | None = None,
-        noise: float | None = None,
+        ratio: Share = 0.75,
+        fraction: Fraction | None = None,
+        power: Weight | None = None,
+        noise: Weight | None = None,
     ) -> None:
         super().__init__(parts)
         self.masking = masking_by(
