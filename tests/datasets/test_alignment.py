@@ -145,49 +145,39 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
 ONE = {"section": 1, "shift": [0, 0]}
 
 
+def of(*sections):
+    return {"shape": SHAPE, "sections": [*sections]}
+
+
+def affine(*rows):
+    return {"section": 1, "affine": [*rows]}
+
+
 @pytest.mark.parametrize(
     ("record", "told"),
     [
         ([], "the record must be an object with 'shape' and 'sections', not []"),
         ({"shape": [4, 9, 11]}, "the record lacks 'sections'"),
         ({"shpe": [4, 9, 11]}, "unknown key 'shpe' in the record; did you mean 'shape'"),
-        ({"shape": [9, 11], "sections": []}, "'shape' must be 3 whole numbers, not [9, 11]"),
-        ({"shape": [4, 9.5, 11], "sections": []}, "'shape' must be 3 whole numbers"),
-        ({"shape": [4, 0, 11], "sections": []}, "three sizes of 1 or more"),
-        ({"shape": SHAPE, "sections": {}}, "'sections' is to be a list"),
-        ({"shape": SHAPE, "sections": [3]}, "sections[0] must be an object"),
-        ({"shape": SHAPE, "sections": [ONE, {"section": 2}]}, "sections[1] lacks 'shift'"),
-        (
-            {"shape": SHAPE, "sections": [{"section": 1, "afine": []}]},
-            "unknown key 'afine' in sections[0]; did you mean 'affine'",
-        ),
-        ({"shape": SHAPE, "sections": [ONE | {"affine": []}]}, "unknown key 'shift'"),
-        (
-            {"shape": SHAPE, "sections": [ONE | {"section": 1.0}]},
-            "'section' of sections[0] must be",
-        ),
-        ({"shape": SHAPE, "sections": [ONE | {"section": True}]}, "a whole number, not true"),
-        ({"shape": SHAPE, "sections": [ONE | {"section": 4}]}, "sections[0] shows section 4"),
-        ({"shape": SHAPE, "sections": [ONE | {"section": -1}]}, "has 4 (from 0)"),
-        (
-            {"shape": SHAPE, "sections": [ONE, ONE]},
-            "sections[0] and sections[1] both show section 1",
-        ),
-        ({"shape": SHAPE, "sections": [ONE | {"shift": [1]}]}, "'shift' of sections[0] must be 2"),
-        ({"shape": SHAPE, "sections": [ONE | {"shift": ["1", 2]}]}, "must be 2 numbers"),
-        ({"shape": SHAPE, "sections": [ONE | {"shift": [math.nan, 2]}]}, "must be finite"),
-        (
-            {"shape": SHAPE, "sections": [{"section": 1, "affine": [[1, 0, 0]]}]},
-            "'affine' of sections[0] must be 2 x 3 numbers",
-        ),
-        (
-            {"shape": SHAPE, "sections": [{"section": 1, "affine": [[1, 0], [0, 1]]}]},
-            "'affine' of sections[0] must be 2 x 3 numbers",
-        ),
-        (
-            {"shape": SHAPE, "sections": [{"section": 1, "affine": [[1, 2, 0], [2, 4, 0]]}]},
-            "sections[0]: the matrix [[1, 2], [2, 4]] cannot be inverted",
-        ),
+        (of() | {"shape": [9, 11]}, "'shape' must be 3 whole numbers, not [9, 11]"),
+        (of() | {"shape": [4, 9.5, 11]}, "'shape' must be 3 whole numbers"),
+        (of() | {"shape": [4, 0, 11]}, "three sizes of 1 or more"),
+        (of() | {"sections": {}}, "'sections' is to be a list"),
+        (of(3), "sections[0] must be an object"),
+        (of(ONE, {"section": 2}), "sections[1] lacks 'shift'"),
+        (of({"section": 1, "afine": []}), "key 'afine' in sections[0]; did you mean 'affine'"),
+        (of(ONE | {"affine": []}), "unknown key 'shift'"),
+        (of(ONE | {"section": 1.0}), "'section' of sections[0] must be"),
+        (of(ONE | {"section": True}), "a whole number, not true"),
+        (of(ONE | {"section": 4}), "sections[0] shows section 4"),
+        (of(ONE | {"section": -1}), "has 4 (from 0)"),
+        (of(ONE, ONE), "sections[0] and sections[1] both show section 1"),
+        (of(ONE | {"shift": [1]}), "'shift' of sections[0] must be 2"),
+        (of(ONE | {"shift": ["1", 2]}), "must be 2 numbers"),
+        (of(ONE | {"shift": [math.nan, 2]}), "must be finite"),
+        (of(affine([1, 0, 0])), "'affine' of sections[0] must be 2 x 3 numbers"),
+        (of(affine([1, 0], [0, 1])), "'affine' of sections[0] must be 2 x 3 numbers"),
+        (of(affine([1, 2, 0], [2, 4, 0])), "sections[0]: the matrix [[1, 2], [2, 4]] cannot be"),
     ],
 )
 def test_a_wrong_record_is_one_line_with_the_place(tmp_path, record, told):

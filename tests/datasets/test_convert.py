@@ -7,13 +7,14 @@ import h5py
 import numpy as np
 import pytest
 
+from datasets.official import BACKGROUND, INVALID
+from datasets.official import official as official_file
 from emseg.cli import main
 from emseg.datasets import convert
 from emseg.datasets.converted import THICKNESS
 from emseg.errors import UserError
 from emseg.volumes import open_volume, write_volume
 
-BACKGROUND, INVALID = 0xFFFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFE
 SHAPE = (2 * THICKNESS + 5, 20, 24)
 IDS = (8, 2**40, 3)
 
@@ -28,21 +29,8 @@ def clefts_of(shape=SHAPE):
     return clefts
 
 
-def official(name, *, clefts=None, offset=(0, 0, 0), shape=None, raw_offset=None):
-    """An official file, its image larger than the labels where `shape` says so; the image."""
-    shape = shape or SHAPE
-    image = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
-    Path(name).parent.mkdir(exist_ok=True)
-    with h5py.File(name, "w") as file:
-        raw = file.create_dataset("volumes/raw", data=image, compression="gzip")
-        raw.attrs["resolution"] = (40.0, 4.0, 4.0)
-        if raw_offset is not None:
-            raw.attrs["offset"] = raw_offset
-        if clefts is not None:
-            stored = file.create_dataset("volumes/labels/clefts", data=clefts, compression="gzip")
-            stored.attrs["resolution"] = (40.0, 4.0, 4.0)
-            stored.attrs["offset"] = np.array(offset, float)
-    return image
+def official(name, *, shape=SHAPE, **more):
+    return official_file(name, shape=shape, **more)
 
 
 def test_an_official_file_becomes_an_image_and_its_clefts():
@@ -106,7 +94,7 @@ def test_what_is_there_of_the_same_source_is_not_made_again(refused, monkeypatch
     assert (open_volume("out/syn_A.h5")[...] == 1).all()
     # What came from elsewhere, the re-aligned volumes say, is somebody's.
     others = np.zeros(SHAPE, np.uint8)
-    write_volume("out/im_A.h5", others, axes="zyx", voxel_size=None, attributes={})
+    write_volume("out/im_A.h5", others, axes="zyx")
     assert "out/im_A.h5 is there, and was not made by convert" in refused("convert", *words[1:])
     np.testing.assert_array_equal(open_volume("out/im_A.h5")[...], others)
     # What breaks off leaves the old one.

@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
 
+from datasets.official import BACKGROUND, official
 from emseg.datasets.cremi_files import (
-    BACKGROUND,
     Annotations,
     read_annotations,
     write_annotations,
@@ -11,27 +13,12 @@ from emseg.datasets.cremi_files import (
 from emseg.errors import UserError
 from emseg.volumes import open_volume
 
-RAW = np.arange(4 * 20 * 30, dtype=np.uint8).reshape(4, 20, 30)
+SHAPE = (4, 20, 30)
 
 
-def official(path, *, clefts=None, offset=None):
-    """A file as the challenge has them, written with nothing of ours."""
-    with h5py.File(path, "w") as file:
-        file.attrs["file_format"] = "0.2"
-        raw = file.create_dataset("volumes/raw", data=RAW, compression="gzip")
-        raw.attrs["resolution"] = (40.0, 4.0, 4.0)
-        if clefts is not None:
-            for name in ("neuron_ids", "clefts"):
-                made = file.create_dataset(
-                    f"volumes/labels/{name}", data=clefts, compression="gzip"
-                )
-                made.attrs["resolution"] = (40.0, 4.0, 4.0)
-                made.attrs["offset"] = offset
-    return path
-
-
-def annotate(path, **changes):
-    """The sites 7 (pre) and 3 and 9 (post), 7 with both, as the challenge writes them."""
+def annotated(path, **changes):
+    """An official file with the sites 7 (pre) and 3 and 9 (post), 7 with both."""
+    official(path, shape=SHAPE)
     stored = {
         "ids": np.array([7, 3, 9], np.uint64),
         "types": ["presynaptic_site", "postsynaptic_site", "postsynaptic_site"],
@@ -50,23 +37,20 @@ def annotate(path, **changes):
     return path
 
 
-def test_an_official_file_is_read_in_place(tmp_path):
+def test_an_official_file_is_read_in_place():
     clefts = np.full((2, 8, 8), BACKGROUND, np.uint64)
-    path = official(tmp_path / "sample_A_20160501.hdf", clefts=clefts, offset=(40.0, 16.0, 24.0))
-    raw = open_volume(f"{path}:volumes/raw")
+    image = official("a.hdf", shape=SHAPE, clefts=clefts, offset=(40.0, 16.0, 24.0))
+    raw = open_volume("a.hdf:volumes/raw")
     assert (raw.axes, raw.voxel_size, raw.dtype) == ("zyx", (40, 4, 4), np.uint8)
-    np.testing.assert_array_equal(raw[...], RAW)
+    np.testing.assert_array_equal(raw[...], image)
     for name in ("neuron_ids", "clefts"):
-        labels = open_volume(f"{path}:volumes/labels/{name}")
+        labels = open_volume(f"a.hdf:volumes/labels/{name}")
         assert (labels.voxel_size, labels.offset) == ((40, 4, 4), (40, 16, 24))
         np.testing.assert_array_equal(labels[...], clefts)
-    path = official(tmp_path / "sample_A+_20160601.hdf")
-    np.testing.assert_array_equal(open_volume(f"{path}:volumes/raw")[...], RAW)
-    np.testing.assert_array_equal(open_volume(path)[...], RAW)
 
 
-def test_sites_lie_where_the_offset_puts_them(tmp_path):
-    path = annotate(official(tmp_path / "a.hdf"))
+def test_sites_lie_where_the_offset_puts_them():
+    path = annotated("a.hdf")
     found = read_annotations(path)
     assert found.ids.tolist() == [7, 3, 9] and found.ids.dtype == np.uint64
     assert found.types == ("presynaptic_site", "postsynaptic_site", "postsynaptic_site")
@@ -80,27 +64,27 @@ def test_sites_lie_where_the_offset_puts_them(tmp_path):
     assert found.voxels(raw.crop((1, 2, 3), (4, 20, 30)))[0].tolist() == [0, 0, -2]
 
 
-def test_sites_are_written_as_they_are_read(tmp_path):
-    path = official(tmp_path / "a.hdf")
-    first = read_annotations(annotate(official(tmp_path / "b.hdf")))
+def test_sites_are_written_as_they_are_read():
+    path, image = "a.hdf", official("a.hdf", shape=SHAPE)
+    first = read_annotations(annotated("b.hdf"))
     for _ in range(2):  # the second time in place of the first
         write_annotations(path, first)
         again = read_annotations(path)
         for name in ("ids", "locations", "partners"):
             np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
         assert (again.types, again.comments) == (first.types, first.comments)
-    np.testing.assert_array_equal(open_volume(f"{path}:volumes/raw")[...], RAW)
+    np.testing.assert_array_equal(open_volume(f"{path}:volumes/raw")[...], image)
     with h5py.File(path) as file:
         kinds = {key: file["annotations"][key].dtype for key in ("ids", "locations")}
         assert kinds == {"ids": np.uint64, "locations": np.float64}
         assert file["annotations/presynaptic_site/partners"].dtype == np.uint64
         assert file["annotations/types"].asstr()[0] == "presynaptic_site"
     lone = Annotations(np.array([1], np.uint64), ("presynaptic_site",), np.zeros((1, 3)))
-    write_annotations(tmp_path / "new.hdf", lone)
-    assert read_annotations(tmp_path / "new.hdf").partners.shape == (0, 2)
-    with h5py.File(tmp_path / "new.hdf") as file:
+    write_annotations("new.hdf", lone)
+    assert read_annotations("new.hdf").partners.shape == (0, 2)
+    with h5py.File("new.hdf") as file:
         assert file.attrs["file_format"] == "0.2"
-    assert not [*tmp_path.glob("*.tmp")]
+    assert not [*Path().glob("*.tmp")]
 
 
 @pytest.mark.parametrize(
@@ -125,28 +109,29 @@ def test_sites_are_written_as_they_are_read(tmp_path):
         ({"comments__target_ids": np.array([7, 9], np.uint64)}, "are broken"),
     ],
 )
-def test_sites_that_do_not_fit_are_one_line(tmp_path, changes, told):
-    path = annotate(official(tmp_path / "a.hdf"), **changes)
+def test_sites_that_do_not_fit_are_one_line(changes, told):
+    path = annotated("a.hdf", **changes)
     with pytest.raises(UserError) as error:
         read_annotations(path)
     line = str(error.value)
     assert line.startswith(f"the annotations of {path}") and told in line and "\n" not in line
 
 
-def test_no_sites_no_file_and_no_resolution(tmp_path):
-    path = official(tmp_path / "sample_A+.hdf")
+def test_no_sites_no_file_and_no_resolution():
+    path = "sample_A+.hdf"
+    official(path, shape=SHAPE)
     with pytest.raises(UserError, match="holds no 'annotations'"):
         read_annotations(path)
     with pytest.raises(UserError, match=r"does not exist; did you mean .*sample_A\+\.hdf"):
-        read_annotations(tmp_path / "sample_A.hdf")
-    (tmp_path / "text.hdf").write_text("no HDF5")
-    sites = read_annotations(annotate(official(tmp_path / "b.hdf")))
+        read_annotations("sample_A.hdf")
+    Path("text.hdf").write_text("no HDF5")
+    sites = read_annotations(annotated("b.hdf"))
     with pytest.raises(UserError, match="is not an HDF5 file"):
-        read_annotations(tmp_path / "text.hdf")
+        read_annotations("text.hdf")
     with pytest.raises(UserError, match="is not an HDF5 file"):
-        write_annotations(tmp_path / "text.hdf", sites)
-    assert (tmp_path / "text.hdf").read_text() == "no HDF5"
-    with h5py.File(tmp_path / "c.h5", "w") as file:
-        file["main"] = RAW
+        write_annotations("text.hdf", sites)
+    assert Path("text.hdf").read_text() == "no HDF5"
+    with h5py.File("c.h5", "w") as file:
+        file["main"] = np.zeros(SHAPE)
     with pytest.raises(UserError, match="has no resolution"):
-        sites.voxels(open_volume(tmp_path / "c.h5"))
+        sites.voxels(open_volume("c.h5"))

@@ -51,7 +51,7 @@ def test_each_data_set_of_an_hdf5_file_is_a_line(official, capsys):
 @pytest.mark.parametrize("name", ["p.h5", "p.zarr"])
 def test_a_prediction_of_our_own_tells_its_channels_and_axes(name, capsys):
     array = np.zeros((2, 3, 4, 5), np.float16)
-    write_volume(name, array, axes="cxyz", voxel_size=(9, 9, 20.5), attributes={})
+    write_volume(name, array, axes="cxyz", voxel_size=(9, 9, 20.5))
     (line,) = lines(capsys, name)
     stated = "dimension_names" if name == "p.zarr" else "axes"
     told = f"chunks 1 x 3 x 4 x 5, axes cxyz ({stated}), resolution 9 x 9 x 20.5 nm"

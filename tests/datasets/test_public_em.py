@@ -95,7 +95,7 @@ def test_a_second_call_leaves_what_is_up_to_date_and_remakes_what_is_not(small, 
     np.testing.assert_array_equal(open_volume(OUT / changed[0])[...], 255 - voxels(small[-1]))
     # A user's own is not replaced.
     own = np.ones((2, 3, 4), np.uint8)
-    write_volume(OUT / "cremi_A.h5", own, axes="zyx", voxel_size=None, attributes={})
+    write_volume(OUT / "cremi_A.h5", own, axes="zyx")
     assert main(WORDS) == 2
     assert "was not made by convert" in capsys.readouterr().err.splitlines()[-1]
     assert open_volume(OUT / "cremi_A.h5").shape == (2, 3, 4)

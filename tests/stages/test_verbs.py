@@ -51,7 +51,7 @@ def test_demo_trains_tunes_tests_and_prints_the_yardstick(tmp_path, monkeypatch,
     assert {"metrics.json", "overview.png", "test_im_segmentation.h5"} <= names
 
 
-def test_snemi_layout_has_the_files_and_types_of_the_challenge():
+def test_snemi_layout_has_the_files_and_types_of_the_challenge_and_its_tutorial_reads_it():
     assert main(["synth", "snemi", "datasets/SNEMI"]) == 0
     types = {
         "train-input.tif": "uint8",
@@ -69,9 +69,6 @@ def test_snemi_layout_has_the_files_and_types_of_the_challenge():
         assert len(ids) > 2
         assert connected_components(labels, connectivity=6).max() == len(ids)
 
-
-def test_the_snemi_tutorial_reads_its_layout_with_its_resolution():
-    assert main(["synth", "snemi", "datasets/SNEMI"]) == 0
     tutorial = tutorials_folder() / "neuron_snemi" / "neuron_snemi.yaml"
     for mode, split in (("train", "train"), ("test", "test")):
         volumes = getattr(load(tutorial, mode=mode, overrides=()).root.data, split)

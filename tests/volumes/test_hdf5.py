@@ -130,7 +130,7 @@ def test_simple_attributes_are_native():
 
 def test_files_are_chunked_and_compressed():
     labels = np.repeat(np.arange(40, dtype=np.uint32), 300 * 200).reshape(40, 300, 200)
-    write_volume(Path("a.h5"), labels, axes="zyx", voxel_size=None, attributes={})
+    write_volume(Path("a.h5"), labels, axes="zyx")
     with h5py.File(Path("a.h5")) as file:
         assert file["main"].chunks == (16, 128, 128)
         np.testing.assert_array_equal(file["main"][...], labels)

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emseg.errors import UserError
-from emseg.volumes import hdf5_heaps
-from emseg.volumes.hdf5_heaps import damaged_heap
-from emseg.volumes.hdf5_links import open_hdf5
+from emseg.volumes import hdf5_links
+from emseg.volumes.hdf5_links import damaged_heap, open_hdf5
 
 
 def heap(texts: list[bytes], free: int) -> bytes:
@@ -47,5 +46,5 @@ def test_sound_files_are_opened_and_large_ones_not_searched(
             file.attrs[f"text{number}"] = "x" * number
     assert path.read_bytes().count(b"GCOL") > 5 and damaged_heap(path) is None
     path.write_bytes(heap([], free=0))
-    monkeypatch.setattr(hdf5_heaps, "LARGEST_SEARCHED", 4095)
+    monkeypatch.setattr(hdf5_links, "LARGEST_SEARCHED", 4095)
     assert damaged_heap(path) is None

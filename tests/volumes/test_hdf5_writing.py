@@ -35,10 +35,10 @@ def test_a_disk_that_takes_no_more(tmp_path: Path, free: int) -> None:
     path = tmp_path / "a.h5"
     told = rf"^cannot write '{path}': {os.strerror(errno.EFBIG)}$"
     with _files_end_at(free), pytest.raises(UserError, match=told):
-        write_volume(path, ARRAY, axes="zyx", voxel_size=None, attributes={})
+        write_volume(path, ARRAY, axes="zyx")
     gc.collect()  # a file that could not be closed would end the process here
     assert [*tmp_path.iterdir()] == []
-    write_volume(path, ARRAY, axes="zyx", voxel_size=None, attributes={})
+    write_volume(path, ARRAY, axes="zyx")
     np.testing.assert_array_equal(open_volume(path)[...], ARRAY)
 
 

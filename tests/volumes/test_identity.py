@@ -17,7 +17,7 @@ def write(name, array=RAW):
     if name.endswith(".tif"):
         tifffile.imwrite(name, array, photometric="minisblack")
     else:
-        write_volume(name, array, axes="zyx", voxel_size=(30, 6, 6), attributes={})
+        write_volume(name, array, axes="zyx", voxel_size=(30, 6, 6))
 
 
 @each_format

@@ -146,7 +146,7 @@ def test_what_is_written_is_ome_zarr_05():
 
 
 def test_broken_metadata_and_chunks_are_one_line():
-    write_volume("a.zarr", RAW, axes="zyx", voxel_size=None, attributes={})
+    write_volume("a.zarr", RAW, axes="zyx")
     assert open_volume("a.zarr").voxel_size is None
     (chunk,) = (path for path in Path("a.zarr/main/c").rglob("*") if path.is_file())
     chunk.write_bytes(chunk.read_bytes()[:30])

@@ -60,9 +60,7 @@ def test_the_array_meant_is_counted():
 
 
 def test_counting_ends_and_says_so(monkeypatch):
-    write_volume(
-        "a.zarr", np.ones((40, 8, 8), np.uint8), axes="zyx", voxel_size=None, attributes={}
-    )
+    write_volume("a.zarr", np.ones((40, 8, 8), np.uint8), axes="zyx")
     monkeypatch.setattr("emseg.volumes.ome_zarr.MOST_COUNTED", 2)
     (found,) = presence("a.zarr")
     assert str(found) == "chunks: at least 2 of 3 present" and found.absent == 0

@@ -34,7 +34,7 @@ def sliced(array, start, stop):
 def stored(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stored")
     for name in ("a.h5", "a.zarr"):
-        write_volume(folder / name, RAW, axes="zyx", voxel_size=(30, 6, 6), attributes={})
+        write_volume(folder / name, RAW, axes="zyx", voxel_size=(30, 6, 6))
     tifffile.imwrite(folder / "a.tif", RAW, photometric="minisblack")
     tifffile.imwrite(folder / "packed.tif", RAW, photometric="minisblack", compression="zlib")
     names = ("a.h5", "a.zarr", "a.tif", "packed.tif")
@@ -91,11 +91,9 @@ def test_only_the_selected_channels_are_read_in_their_order(channel_axis):
         from_array(RAW).read(*region, channels=[0])
 
 
-def test_a_crop_moves_the_offset_by_its_start_in_nanometres(tmp_path):
-    write_volume(
-        tmp_path / "a.h5", RAW, axes="zyx", voxel_size=(30, 6, 6), offset=(5, 0, -6), attributes={}
-    )
-    volume = open_volume(tmp_path / "a.h5")
+def test_a_crop_moves_the_offset_by_its_start_in_nanometres():
+    write_volume("a.h5", RAW, axes="zyx", voxel_size=(30, 6, 6), offset=(5, 0, -6))
+    volume = open_volume("a.h5")
     assert volume.crop((1, 2, 3), (4, 5, 6)).offset == (35, 12, 12)
     assert volume.crop((1, 2, 3), (9, 9, 9)).crop((1, 0, 0), (2, 2, 2)).offset == (65, 12, 12)
     assert from_array(RAW, voxel_size=(30, 6, 6)).crop((1, 0, 0), (2, 2, 2)).offset == (30, 0, 0)

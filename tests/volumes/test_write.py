@@ -37,23 +37,23 @@ def test_what_is_written_is_read(name, dtype):
 
 @both
 def test_channels_and_other_orders_come_back(name):
-    write_volume(name, np.stack([RAW, -RAW]), axes="cxyz", voxel_size=None, attributes={})
+    write_volume(name, np.stack([RAW, -RAW]), axes="cxyz")
     volume = open_volume(name)
     assert (volume.channels, volume.axes, volume.voxel_size) == (2, "xyz", None)
     np.testing.assert_array_equal(volume[...], np.stack([RAW, -RAW]))
-    write_volume(name, RAW, **PLACE, attributes={}, dataset="labels")
+    write_volume(name, RAW, **PLACE, dataset="labels")
     np.testing.assert_array_equal(open_volume(f"{name}:labels")[...], RAW)
     assert [path.name for path in Path().iterdir()] == [name]
 
 
 @both
 def test_a_failed_write_leaves_the_old_volume_and_nothing_else(name):
-    write_volume(name, RAW, **PLACE, attributes={})
+    write_volume(name, RAW, **PLACE)
     with pytest.raises(TypeError, match="attribute"):
         write_volume(name, RAW * 0, **PLACE, attributes={"bad": object()})
     broken = np.full(RAW.shape, None, dtype=object)
     with pytest.raises((TypeError, ValueError)):
-        write_volume(name, broken, **PLACE, attributes={})
+        write_volume(name, broken, **PLACE)
     np.testing.assert_array_equal(open_volume(name)[...], RAW)
     assert [path.name for path in Path().iterdir()] == [name]
 
@@ -66,7 +66,7 @@ def test_an_abandoned_temporary_is_in_nobodys_way(name):
     else:
         Path("a.h5.tmp").write_text("half")
     for value in (1, 2):
-        write_volume(name, RAW * value, **PLACE, attributes={})
+        write_volume(name, RAW * value, **PLACE)
         np.testing.assert_array_equal(open_volume(name)[...], RAW * value)
     assert {path.name for path in Path().iterdir()} <= {name, "a.zarr.replaced"}
 
@@ -77,7 +77,7 @@ def test_a_folder_that_refuses_is_one_line():
     Path("file").touch()
     refused = [lambda: check_writable("file"), lambda: check_writable("file/below")]
     for name in ("file/a.h5", "file/a.zarr"):
-        refused.append(lambda name=name: write_volume(name, RAW, **PLACE, attributes={}))
+        refused.append(lambda name=name: write_volume(name, RAW, **PLACE))
     for use in refused:
         with pytest.raises(UserError, match=r"^cannot write '[^\n]*file[^\n]*$"):
             use()
@@ -86,9 +86,9 @@ def test_a_folder_that_refuses_is_one_line():
 def test_axes_must_fit_the_array():
     for axes in ("zyxc", "czyx", "zy", "zzz"):
         with pytest.raises(ValueError, match="do not fit"):
-            write_volume("a.h5", RAW, axes=axes, voxel_size=None, attributes={})
+            write_volume("a.h5", RAW, axes=axes)
     with pytest.raises(UserError, match=r"must end in one of"):
-        write_volume("a.tif", RAW, **PLACE, attributes={})
+        write_volume("a.tif", RAW, **PLACE)
 
 
 def test_default_chunks_hold_one_channel_and_thin_slabs():

@@ -112,10 +112,9 @@ def write_alignment(path: str | Path, alignment: Alignment) -> None:
 def realign(
     stack: np.ndarray, alignment: Alignment, *, size: tuple[int, int], fill: int = 0
 ) -> np.ndarray:
-    """The aligned stack (N, *size) of an original (Z, Y, X), by nearest neighbour, in its dtype.
+    """The aligned stack (N, *size) of an original (Z, Y, X), by nearest neighbour.
 
-    Each pixel gets the value nearest to its position, or `fill` if that is outside.
-    ValueError unless the original has the record's shape.
+    Pixels from outside are `fill`. ValueError unless the original has the record's shape.
     """
     if stack.shape != alignment.shape:
         raise ValueError(f"an original of {stack.shape} is not the record's {alignment.shape}")
@@ -134,9 +133,8 @@ def restore(
 ) -> np.ndarray:
     """Sections `start` to `stop` of the original (n, Y, X) for labels (N, Y', X') of the aligned.
 
-    Each pixel of the original gets the label of the aligned pixel nearest to its new position, so
-    that there are no gaps; `fill` outside, and in sections that the aligned stack does not show.
-    ValueError unless there is a section for each one in the record.
+    Each pixel gets the label nearest to its new position, so that there are no gaps; `fill`
+    outside, and in sections that are not shown. ValueError unless there is a section for each one.
     """
     if len(labels) != len(alignment.sections):
         raise ValueError(f"{len(labels)} sections are not the record's {len(alignment.sections)}")

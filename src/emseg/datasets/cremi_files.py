@@ -74,8 +74,7 @@ class Annotations:
     def voxels(self, volume: Volume) -> np.ndarray:
         """The voxel (N, 3) of the volume that each site lies in, int64; outside it, below 0 too.
 
-        A voxel reaches from its offset to that of the next. UserError when the voxel size is not
-        known.
+        UserError when the voxel size is not known.
         """
         if volume.voxel_size is None:
             raise UserError(f"{volume.location} has no resolution: where is a site in nm?")

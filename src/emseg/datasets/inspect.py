@@ -80,9 +80,8 @@ def _keys(location: Location) -> list[str]:
 def _record(location: Location) -> Record:
     """The facts about a stored array; None for missing ones.
 
-    Axes are those used for reading; `axes_from` is where the file names them, None if it does not,
-    so that they are zyx. `stored` says how much of it is stored, `others` are further files that it
-    reads from. The position is in nm, in the order of the axes.
+    Axes are those used for reading, `axes_from` is where the file names them. `others` are further
+    files that it reads from. The position is in nm, in the order of the axes.
     """
     array = open_stored(location)
     return {

@@ -172,15 +172,7 @@ def _is_reversed(name: str, images: Volume, labels: Volume) -> bool:
 def _store(file: Path, key: str, stack: Volume, *, reverse: bool = False) -> None:
     read, dtype = (_grey, np.uint8) if key == RAW else (_ids, np.uint32)
     order = range(stack.shape[0])[:: -1 if reverse else 1]
-    layout = make_layout(
-        stack.shape,
-        dtype,
-        axes="zyx",
-        voxel_size=VOXEL_SIZE,
-        offset=None,
-        attributes={},
-        dataset=key,
-    )
+    layout = make_layout(stack.shape, dtype, axes="zyx", voxel_size=VOXEL_SIZE, dataset=key)
     parts = slabs(len(order), f"writing {key}")
     voxels = ((first, np.stack([read(stack, z) for z in order[first:end]])) for first, end in parts)
     write_hdf5(file, voxels, layout)

@@ -49,7 +49,6 @@ def write_submission(segmentation: str, to: Path, record: Path | None) -> None:
         axes="zyx",
         voxel_size=RESOLUTION,
         offset=(volume.offset if alignment is None else None) or (0.0, 0.0, 0.0),
-        attributes={},
         dataset=CLEFTS,
     )
     with locked(to, "emseg convert", report=say):

@@ -48,49 +48,73 @@ def nerl(
         if segmentation is None:
             raise UserError("nerl needs a segmentation, or the segments of the skeletons' nodes")
         node_segments = segmentation[tuple(skeletons.voxels.T)]
-    lengths = skeletons.lengths
-    if not lengths.any():
-        raise UserError("the skeletons have no edges of any length: run lengths need some")
-    segments = np.ascontiguousarray(node_segments, np.int64)
-    pair, skeleton, segment, nodes = count_nodes(skeletons.owner, segments)
-    run, splits, _ = add_runs(
-        skeletons.edges, skeletons.edge_lengths, segments, pair, len(skeleton)
-    )
-    place = np.unique(segment, return_inverse=True)[1]
-    overlaps = _Overlaps(skeleton, place, nodes, run, lengths)
-    strict, longest = overlaps.erl(0), float(np.square(lengths).sum() / lengths.sum())
+    found = node_overlaps(node_segments, skeletons)
+    strict, longest = found.erl(0), found.longest
     numbers = {"erl": strict, "max_erl": longest}
     for tolerance in tolerances:
         name = "nerl" if tolerance == 0 else f"nerl_{tolerance:g}"
-        numbers[name] = (strict if tolerance == 0 else overlaps.erl(tolerance)) / longest
-    merged = overlaps.joining(nodes > 0)
+        numbers[name] = (strict if tolerance == 0 else found.erl(tolerance)) / longest
+    merged = found.joining(0)
     return numbers | {
-        "n_splits": splits,
+        "n_splits": found.splits,
         "n_mergers": int(merged.sum()),
-        "n_non0_mergers": int((merged & (segment != 0)).sum()),
+        "n_non0_mergers": int((merged & (found.segment != 0)).sum()),
     }
 
 
 @dataclass(frozen=True, eq=False)
-class _Overlaps:
-    """Pair p is skeleton `skeleton[p]` in segment `place[p]`, with its nodes and its run in nm."""
+class NodeOverlaps:
+    """Pair p is skeleton `skeleton[p]` (an index) in segment `segment[p]` (an id).
 
+    `nodes[p]` of its nodes lie there, and its edges with both ends there are `run[p]` nm long.
+    Node n is in pair `pair[n]`. Segment 0 has no runs.
+    """
+
+    pair: np.ndarray
     skeleton: np.ndarray
-    place: np.ndarray
+    segment: np.ndarray
     nodes: np.ndarray
     run: np.ndarray
     lengths: np.ndarray
+    splits: int
 
-    def joining(self, counted: np.ndarray) -> np.ndarray:
-        """Per pair (P,) bool, whether its segment is in two of the `counted` pairs or more."""
-        pairs = np.bincount(self.place[counted], minlength=len(self.place))
-        return (pairs >= 2)[self.place]
+    @property
+    def longest(self) -> float:
+        """The ERL of a perfect segmentation, in nm."""
+        return float(np.square(self.lengths).sum() / self.lengths.sum())
 
     def erl(self, tolerance: float) -> float:
-        """As BANIS: a skeleton that some segment joins has no run in any segment that joins."""
-        counted = self.nodes > tolerance
-        joining = self.joining(counted)
+        """The ERL in nm without the runs that mergers make worthless."""
+        return float(np.square(self.run[~self.lost(tolerance)]).sum() / self.lengths.sum())
+
+    def joining(self, tolerance: float) -> np.ndarray:
+        """Per pair (P,) bool, whether its segment joins two skeletons or more.
+
+        A skeleton with `tolerance` nodes in a segment or fewer is not joined by it.
+        """
+        place = np.unique(self.segment, return_inverse=True)[1]
+        pairs = np.bincount(place[self.nodes > tolerance], minlength=len(place))
+        return (pairs >= 2)[place]
+
+    def lost(self, tolerance: float) -> np.ndarray:
+        """Per pair (P,) bool, whether a merger makes its run worthless, as defined by BANIS.
+
+        A skeleton that some segment joins has no run in any segment that joins.
+        """
+        joining = self.joining(tolerance)
         joined = np.zeros(len(self.lengths), bool)
-        joined[self.skeleton[counted & joining]] = True
-        lost = joining & joined[self.skeleton]
-        return float(np.square(self.run[~lost]).sum() / self.lengths.sum())
+        joined[self.skeleton[joining & (self.nodes > tolerance)]] = True
+        return joining & joined[self.skeleton]
+
+
+def node_overlaps(segments: np.ndarray, skeletons: Skeletons) -> NodeOverlaps:
+    """The overlaps of skeletons with segments; `segments` (N,) is the segment of each node.
+
+    Raises UserError if no skeleton has an edge, since there is no length to measure.
+    """
+    if not skeletons.lengths.any():
+        raise UserError("the skeletons have no edges of any length: run lengths need some")
+    segments = np.ascontiguousarray(segments, np.int64)
+    pair, skeleton, segment, nodes = count_nodes(skeletons.owner, segments)
+    run, splits = add_runs(skeletons.edges, skeletons.edge_lengths, segments, pair, len(skeleton))
+    return NodeOverlaps(pair, skeleton, segment, nodes, run, skeletons.lengths, splits)

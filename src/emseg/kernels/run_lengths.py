@@ -76,19 +76,15 @@ def _spread(size, owners, names, count):
 
 @kernel
 def add_runs(edges, lengths, segments, pair, count):
-    """(run, splits, omitted): per pair (count,) the length of the edges that lie within it.
+    """(run, splits): per pair (count,) the length of the edges that lie within it.
 
-    Edges (E, 2) between two segments are counted as splits, those with an end in segment 0 as
-    omitted.
+    Edges (E, 2) between two segments are counted as splits, but for those with an end in segment 0.
     """
-    run = np.zeros(count)
-    splits = omitted = 0
+    run, splits = np.zeros(count), 0
     for edge in range(len(edges)):
         one, two = edges[edge, 0], edges[edge, 1]
-        if segments[one] == 0 or segments[two] == 0:
-            omitted += 1
-        elif segments[one] != segments[two]:
+        if segments[one] == segments[two]:
+            run[pair[one]] += lengths[edge] if segments[one] else 0
+        elif segments[one] and segments[two]:
             splits += 1
-        else:
-            run[pair[one]] += lengths[edge]
-    return run, splits, omitted
+    return run, splits

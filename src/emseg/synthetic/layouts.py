@@ -42,42 +42,42 @@ AC3AC4_SECTIONS = {
 SPLITS = ("train", "val", "test")
 
 
-def write_layout(layout: str, folder: Path, *, seed: int = 0) -> None:
+def write_layout(layout: str, folder: Path) -> None:
     """Writes a data set of made-up volumes in place of what is there; LAYOUTS says which files.
 
-    The first volume has the seed, the others the next ones. UserError for an unknown layout, or a
-    folder that cannot be written.
+    Their seeds are 0, 1, 2, ... UserError for an unknown layout, or a folder that cannot be
+    written.
     """
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS)
     check_writable(folder)
-    LAYOUTS[layout](folder, seed)
+    LAYOUTS[layout](folder)
 
 
-def _write_demo(folder: Path, seed: int) -> None:
+def _write_demo(folder: Path) -> None:
     """`<split>_raw.h5` and `<split>_labels.h5` for each of the splits."""
     for number, split in enumerate(SPLITS):
-        made = _made("demo", seed + number)
+        made = _made("demo", number)
         _write_hdf5(folder / f"{split}_raw.h5", made.raw, made)
         _write_hdf5(folder / f"{split}_labels.h5", made.labels, made)
 
 
-def _write_snemi(folder: Path, seed: int) -> None:
+def _write_snemi(folder: Path) -> None:
     """Images and labels of two volumes, named as the challenge names them."""
-    made = _made("snemi", seed)
+    made = _made("snemi", 0)
     _write_tiff(folder / "train-input.tif", made.raw)
     _write_tiff(folder / "train-labels.tif", made.labels.astype(np.uint16))
-    made = _made("snemi", seed + 1)
+    made = _made("snemi", 1)
     _write_tiff(folder / "test-input.tif", made.raw)
     _write_hdf5(folder / "test-labels.h5", made.labels, made)
 
 
-def _write_nisb(folder: Path, seed: int) -> None:
+def _write_nisb(folder: Path) -> None:
     """For each cube `data.zarr` (zarr 2: `img` in axes xyzc, `seg` in xyz) and `skeleton.pkl`."""
     import zarr
 
     for number, cube in enumerate(NISB_CUBES):
-        made = _made("nisb", seed + number)
+        made = _made("nisb", number)
         with replacing(folder / cube / "data.zarr") as partial:
             group = zarr.create_group(str(partial), zarr_format=2)
             for name, array in (("img", made.raw[..., np.newaxis]), ("seg", made.labels)):
@@ -86,42 +86,41 @@ def _write_nisb(folder: Path, seed: int) -> None:
             partial.write_bytes(pickle.dumps(made.skeletons))
 
 
-def _write_cremi(folder: Path, seed: int) -> None:
+def _write_cremi(folder: Path) -> None:
     """`im_<volume>.h5` and `syn_<volume>.h5` (clefts); `im_<volume>+.h5` without labels."""
     for number, (volume, density) in enumerate(CREMI_SYNAPSES.items()):
-        made = _made("cremi", seed + number, synapses_per_um3=density)
+        made = _made("cremi", number, synapses_per_um3=density)
         _write_hdf5(folder / f"im_{volume}.h5", made.raw, made)
         _write_hdf5(folder / f"syn_{volume}.h5", made.clefts.astype(np.uint16), made)
-        number += len(CREMI_SYNAPSES)
-        made = _made("cremi", seed + number, synapses_per_um3=density)
+        made = _made("cremi", len(CREMI_SYNAPSES) + number, synapses_per_um3=density)
         _write_hdf5(folder / f"im_{volume}+.h5", made.raw, made)
 
 
-def _write_polarity(folder: Path, seed: int) -> None:
+def _write_polarity(folder: Path) -> None:
     """`<split>_im.h5` and `<split>_syn.h5`: synapse s has the sides 2 s - 1 and 2 s."""
     for number, split in enumerate(SPLITS):
-        made = _made("polarity", seed + number, synapses_per_um3=POLARITY_SYNAPSES)
+        made = _made("polarity", number, synapses_per_um3=POLARITY_SYNAPSES)
         _write_hdf5(folder / f"{split}_im.h5", made.raw, made)
         _write_hdf5(folder / f"{split}_syn.h5", _sides(made).astype(np.uint16), made)
 
 
-def _write_dbmim(folder: Path, seed: int) -> None:
+def _write_dbmim(folder: Path) -> None:
     """Labelled volumes as in the challenge in `CREMI`, two images alone in `public_em`."""
     for number, sample in enumerate("ABC"):
-        made = _made("dbmim", seed + number)
+        made = _made("dbmim", number)
         labels = made.labels.astype(np.uint64)
         _write_volumes(folder / "CREMI" / f"sample_{sample}_20160501.hdf", made, labels)
-    for number in range(3, 5):
-        made = _made("dbmim", seed + number)
-        _write_hdf5(folder / "public_em" / f"synthetic_{number - 2}.h5", made.raw, made)
+    for number in (1, 2):
+        made = _made("dbmim", 2 + number)
+        _write_hdf5(folder / "public_em" / f"synthetic_{number}.h5", made.raw, made)
 
 
-def _write_ac3ac4(folder: Path, seed: int) -> None:
+def _write_ac3ac4(folder: Path) -> None:
     """A file of each volume, in CREMI's format."""
     sections, *plane = SHAPES["ac3ac4"]
     volumes = {"ac3": sections, **AC3AC4_SECTIONS}
     for number, (name, depth) in enumerate(volumes.items()):
-        made = synthesize((depth, *plane), seed=seed + number, voxel_size=VOXEL_SIZES["ac3ac4"])
+        made = synthesize((depth, *plane), seed=number, voxel_size=VOXEL_SIZES["ac3ac4"])
         labels = None if name.endswith("_unlabelled") else made.labels
         _write_volumes(folder / f"{name}.h5", made, labels)
 
@@ -152,7 +151,7 @@ def _made(layout: str, seed: int, *, synapses_per_um3: float = 1.5) -> Synthetic
 
 
 def _write_hdf5(path: Path, array: np.ndarray, made: SyntheticVolume) -> None:
-    write_volume(path, array, axes="zyx", voxel_size=made.voxel_size, attributes={})
+    write_volume(path, array, axes="zyx", voxel_size=made.voxel_size)
 
 
 def _write_volumes(path: Path, made: SyntheticVolume, labels: np.ndarray | None) -> None:

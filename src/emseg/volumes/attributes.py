@@ -55,10 +55,8 @@ def stored_voxel_size(
 ) -> tuple[float, ...] | None:
     """The voxel size in nm and stored-axis order from the attributes, or None.
 
-    That is `resolution` or `voxel_size`, of the spatial axes or of all, ImageJ's `element_size_um`,
-    or the `scale` of COSEM's `transform`. A unit beside the first two (`unit` or `units`) counts;
-    without one, the numbers are nm.
-    `order` has the stored number of each spatial axis, None for one that is not stored.
+    That is `resolution` or `voxel_size` (in nm, or the `unit` or `units` beside them), ImageJ's
+    `element_size_um`, or the `scale` of COSEM's `transform`; of the spatial axes, or of all.
     """
     values, units = _place_values(
         attributes, ("resolution", "voxel_size", "element_size_um"), "scale"
@@ -70,10 +68,7 @@ def stored_voxel_size(
 def stored_offset(
     attributes: Mapping[str, Any], *, where: str, order: Order = (0, 1, 2)
 ) -> tuple[float, ...] | None:
-    """The position of the first voxel in nm and stored-axis order, or None.
-
-    From `offset`, or the `translate` of COSEM's `transform`; as for stored_voxel_size.
-    """
+    """The first voxel's position, of `offset` or the `translate` of `transform`, likewise."""
     values, units = _place_values(attributes, ("offset",), "translate")
     numbers = _in_nanometres(values, units, "offset", order, where)
     if numbers is not None and not all(map(math.isfinite, numbers)):

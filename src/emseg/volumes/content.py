@@ -28,10 +28,9 @@ def stamp(
     dtype: np.dtype,
     attributes: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The attribute `content` of a volume, given its attributes and the hashes of its rows.
+    """The attribute `content` of a volume, the same for every file format.
 
-    A row is `thickness` voxels along axis -3, of all channels. The hash does not depend on the file
-    format.
+    A row is `thickness` voxels along axis -3, of all channels.
     """
     named = sorted({*attributes} - {CONTENT})
     record = {name: attributes[name] for name in named}
@@ -57,10 +56,7 @@ def stored_content(attributes: Mapping[str, Any]) -> str | None:
 
 
 def content_now(location: str | Path) -> str | None:
-    """The hash of the present content, all of which is read; None without a stored hash.
-
-    UserError for voxels that cannot be read.
-    """
+    """The hash of the present content, all of which is read; None without a stored hash."""
     source = open_source(location)
     if stored_content(source.attributes) is None:
         return None

@@ -1,18 +1,26 @@
 """Opens HDF5 files and follows links in them, into other files too."""
 
+import mmap
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import h5py
 
 from emseg.errors import UserError
-from emseg.volumes.hdf5_heaps import damaged_heap
 from emseg.volumes.location import require_regular
 
 # The longest chain of links, or of nested virtual data sets: as many as HDF5 follows.
 LONGEST_CHAIN = 16
+# "GCOL", version 1, three reserved bytes; then the collection's size in 8 bytes.
+_HEAD = b"GCOL\x01\0\0\0"
+_HEAD_BYTES = 16
+# An object: its number (2 bytes), references (2), reserved (4), size (8); then its bytes.
+_OBJECT_BYTES = 16
+# Larger files are not searched: on a network drive it would take longer than a second.
+LARGEST_SEARCHED = 1 << 26
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -37,8 +45,7 @@ def open_hdf5(path: Path) -> h5py.File:
 def follow(path: Path, key: str, *, where: str) -> tuple[list[Path], str] | None:
     """The files on the way to the object `key`, its own file last, and its name in that file.
 
-    None if a group has no such name. UserError, beginning with `where`, for an external link to a
-    missing file and for links that lead in a circle.
+    None if a group has no such name. UserError for a link to a missing file, or in a circle.
     """
     files = [path]
     for _ in range(LONGEST_CHAIN + 1):
@@ -55,10 +62,7 @@ def follow(path: Path, key: str, *, where: str) -> tuple[list[Path], str] | None
 
 
 def data_sets(file: h5py.File) -> tuple[list[str], list[str]]:
-    """The keys of all data sets of a file, each object once, including those behind links.
-
-    The second list has the broken links.
-    """
+    """The keys of all data sets, each object once, also behind links; and the broken links."""
     keys: list[str] = []
     seen: set[tuple[int, int]] = set()
     waiting = [(file["/"], "", 0)]
@@ -78,10 +82,9 @@ def data_sets(file: h5py.File) -> tuple[list[str], list[str]]:
 
 
 def linked_file(name: str, parent: Path, variable: str, *, where: str) -> Path:
-    """The file that HDF5 opens for `name`, as written in the file `parent`.
+    """The file that HDF5 opens for `name`, as written in the file `parent`; UserError if none.
 
-    `variable` names the environment variable with folders that are searched first. UserError, about
-    `where`, if there is no such file, or none that is an HDF5 file.
+    Folders of the environment variable `variable` are searched first.
     """
     broken = None
     for path in _candidates(name, parent, os.environ.get(variable, "")):
@@ -168,3 +171,42 @@ def _list_group(
 def _object(node: Any) -> tuple[int, int]:
     facts = h5py.h5o.get_info(node.id)
     return facts.fileno, facts.addr
+
+
+def damaged_heap(path: Path) -> int | None:
+    """The byte at which a global heap has an object of no size, on which HDF5 would loop forever.
+
+    A global heap holds text attributes and the mappings of virtual data sets. Format: HDF5 file
+    format specification, III.E.
+    """
+    facts = path.stat()
+    if not _HEAD_BYTES <= facts.st_size <= LARGEST_SEARCHED:
+        return None
+    return _search(path, (facts.st_ino, facts.st_size, facts.st_mtime_ns))
+
+
+# A file is opened for each of its links; `state` makes a changed file another one.
+@lru_cache(maxsize=256)
+def _search(path: Path, state: tuple[int, ...]) -> int | None:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stored:
+        start = stored.find(_HEAD)
+        while start >= 0:
+            size = int.from_bytes(stored[start + 8 : start + _HEAD_BYTES], "little")
+            end = min(start + max(size, _HEAD_BYTES), len(stored))
+            damaged = _endless_object(stored, start, end)
+            if damaged is not None:
+                return damaged
+            start = stored.find(_HEAD, end)
+    return None
+
+
+def _endless_object(stored: mmap.mmap, start: int, end: int) -> int | None:
+    at = start + _HEAD_BYTES
+    while at + _OBJECT_BYTES <= end:
+        number = int.from_bytes(stored[at : at + 2], "little")
+        size = int.from_bytes(stored[at + 8 : at + _OBJECT_BYTES], "little")
+        if number == 0 and size == 0:
+            return at
+        # Number 0 is free space, whose size includes its head.
+        at += size if number == 0 else _OBJECT_BYTES + -(-size // 8) * 8
+    return None

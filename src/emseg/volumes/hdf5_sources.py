@@ -44,8 +44,7 @@ class Drawn:
 def drawn_from(path: Path, key: str) -> Drawn:
     """The files and data sets that the data set `key` of the file reads from.
 
-    UserError, with its name, for one that is missing, not an HDF5 file, too short or too small, and
-    for a data set that contains itself.
+    UserError for one that is missing, no HDF5 file or too small, or that contains itself.
     """
     drawn = Drawn([path])
     _trace(path, key, drawn, (), where=f"'{path}:{key}'")

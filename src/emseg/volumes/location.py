@@ -1,9 +1,10 @@
 """Where a volume is: a file or folder of a known format and the data set inside it."""
 
 import glob
+import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -90,21 +91,14 @@ def require_there(location: Location) -> None:
 
 
 def require_regular(path: Path) -> None:
-    """Raises UserError unless the path is, or links to, a file that can be read to its end.
-
-    That is for a missing file, and for folders, pipes, sockets and devices: reading those may never
-    end.
-    """
+    """Raises UserError unless the path is, or links to, a file: reading a pipe may never end."""
     kind = _kind(path)
     if kind != "file":
         raise UserError(f"'{path}' is a {kind}, not a file")
 
 
 def pick_dataset(keys: Sequence[str], wanted: str, *, where: Path) -> str:
-    """The one of `keys` meant by `wanted`, which may be empty or name a group.
-
-    A single data set below the group is chosen, else the one called `main`; else UserError.
-    """
+    """The one of `keys` that is `wanted`, or alone or called `main` below it; else UserError."""
     prefix = f"{wanted}/" if wanted else ""
     below = [key for key in keys if key.startswith(prefix)]
     if wanted in keys:
@@ -121,6 +115,19 @@ def pick_dataset(keys: Sequence[str], wanted: str, *, where: Path) -> str:
         f"'{where}' holds several data sets; name one as '{where}:{below[0]}' "
         f"(there are: {', '.join(sorted(below))})"
     )
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """The path of every file below the folder, relative to it, in no order.
+
+    Links are followed. UserError for a link to nothing, which a reader would take for an absent
+    chunk, for a folder that contains itself, and for pipes, sockets and devices.
+    """
+    real = Path(os.path.realpath(folder))
+    try:
+        yield from _below(str(folder), "", (*map(str, real.parents), str(real)))
+    except OSError as error:
+        raise UserError(f"cannot read '{error.filename or folder}': {error.strerror}") from error
 
 
 def _kind(path: Path) -> str:
@@ -152,3 +159,22 @@ def _missing(path: Path) -> UserError:
     cause = "" if part == path else f", for there is no folder '{part}'"
     hint = did_you_mean(part.name, beside, before=str(part).removesuffix(part.name))
     return UserError(f"'{path}' does not exist{cause}{hint}")
+
+
+def _below(folder: str, inside: str, above: tuple[str, ...]) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = inside + entry.name
+            if entry.is_dir():
+                real = os.path.realpath(entry.path) if entry.is_symlink() else None
+                if real in above:
+                    raise UserError(f"'{entry.path}' is a link to a folder that it lies in")
+                lower = real or f"{above[-1]}/{entry.name}"
+                yield from _below(entry.path, f"{name}/", (*above, lower))
+            elif entry.is_file():
+                yield name
+            elif entry.is_symlink():
+                to = Path(entry.path).readlink()
+                raise UserError(f"'{entry.path}' is a link to '{to}', which does not exist")
+            else:
+                raise UserError(f"'{entry.path}' is neither a file nor a folder")

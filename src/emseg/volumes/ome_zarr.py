@@ -15,9 +15,8 @@ from zarr.codecs import ZstdCodec
 from emseg.errors import UserError
 from emseg.volumes.attributes import NANOMETRES, plain
 from emseg.volumes.damage import one_line
-from emseg.volumes.folders import files_below
 from emseg.volumes.layout import Layout
-from emseg.volumes.location import pick_dataset, require_regular
+from emseg.volumes.location import files_below, pick_dataset, require_regular
 from emseg.volumes.source import Presence, StoredSource
 
 # The files with the metadata of a group or an array.

@@ -60,6 +60,7 @@ class PartialVolume:
             "shape": list(self._layout.shape),
             "chunks": list(self._layout.chunks),
         }
+        self._depth = self._layout.shape[-3]
         self._rows: list[str] = []
         with writing(self.path):
             array = self._taken_up()
@@ -68,28 +69,23 @@ class PartialVolume:
                 array = create_zarr(self._folder, self._layout)
                 self._record()
         self._array = array
-        self._next = self._done
+        self._next = self.done()
         self._row: np.ndarray | None = None
 
     def done(self) -> int:
         """The number of voxels along the first spatial axis that are safe on the disk."""
-        return self._done
-
-    @property
-    def _done(self) -> int:
         return min(len(self._rows) * self._layout.chunks[-3], self._depth)
 
     def write(self, start: int, array: np.ndarray) -> None:
-        """Takes the slab (C?, n, Y, X) that begins at `start` along the first spatial axis.
+        """Takes the slab (C?, n, Y, X) that begins at `start`; ValueError unless it follows.
 
-        ValueError unless it follows the slab before it (after opening: `done()`) and has the
-        dtype and the full size of the other axes.
+        The first one after opening begins at `done()`.
         """
         self._check_slab(start, array)
         taken = 0
         while taken < array.shape[-3]:
             row = self._buffer()
-            filled = self._next - self._done
+            filled = self._next - self.done()
             count = min(array.shape[-3] - taken, row.shape[-3] - filled)
             row[..., filled : filled + count, :, :] = array[..., taken : taken + count, :, :]
             taken += count
@@ -102,8 +98,8 @@ class PartialVolume:
 
         ValueError while slabs are missing, UserError if written data are lost.
         """
-        if self._done != self._depth:
-            raise ValueError(f"'{self.path}' is filled to {self._done} of {self._depth}")
+        if self.done() != self._depth:
+            raise ValueError(f"'{self.path}' is filled to {self.done()} of {self._depth}")
         layout = self._layout
         layout.attributes[CONTENT] = stamp(self._rows, layout.chunks[-3], **layout.facts)
         if self._format == "zarr":
@@ -125,10 +121,6 @@ class PartialVolume:
         with writing(self.path):
             discard(self._folder)
             discard(self._ledger)
-
-    @property
-    def _depth(self) -> int:
-        return self._layout.shape[-3]
 
     def _slabs(self) -> Iterator[tuple[int, np.ndarray]]:
         for number, written in enumerate(self._rows):
@@ -153,8 +145,8 @@ class PartialVolume:
         )
 
     def _buffer(self) -> np.ndarray:
-        *channels, depth, height, width = self._layout.shape
-        thickness = min(self._layout.chunks[-3], depth - self._done)
+        *channels, _, height, width = self._layout.shape
+        thickness = min(self._layout.chunks[-3], self._depth - self.done())
         if self._row is None or self._row.shape[-3] != thickness:
             self._row = np.empty((*channels, thickness, height, width), self._layout.dtype)
         return self._row
@@ -171,9 +163,9 @@ class PartialVolume:
             raise ValueError(f"a slab of {array.dtype} does not fit {self._layout.dtype}")
 
     def _store(self, row: np.ndarray) -> None:
-        stop = self._done + row.shape[-3]
+        stop = self.done() + row.shape[-3]
         with writing(self.path):
-            self._array[..., self._done : stop, :, :] = row
+            self._array[..., self.done() : stop, :, :] = row
             self._rows.append(row_hash(row))
             self._record()
 

@@ -29,9 +29,8 @@ def open_beside(location: str | Path, image: Volume) -> Volume:
 def begins_at(part: Volume, image: Volume) -> tuple[int, ...]:
     """The voxel of the image at which the first voxel of a label, mask or segmentation lies.
 
-    Both have the same axes. It follows from their offsets if both have one, else they must have the
-    same shape, and it is (0, 0, 0). UserError naming both if their voxel sizes differ, their shapes
-    differ without two offsets, or offsets differ by parts of a voxel.
+    It follows from their offsets if both have one, else they must have the same shape, and it is
+    (0, 0, 0). UserError if voxel sizes differ, or offsets by parts of a voxel.
     """
     _check_sizes(part, image)
     size = image.voxel_size or part.voxel_size

@@ -23,8 +23,7 @@ _LISTED = 6
 class SectionFolder(StoredSource):
     """The section images of a folder as one array (z, y, x), or (z, y, x, c) for colours.
 
-    `key` is the pattern of their names, "" for all; each is a PNG, a JPEG or a TIFF of one page.
-    `attributes` list the numbers that are missing between the first and the last.
+    `key` is the pattern of their names, "" for all. `attributes` list the numbers that are missing.
     """
 
     def __init__(self, folder: Path, key: str) -> None:

@@ -1,6 +1,8 @@
 """Skeletons: the centre lines of true objects."""
 
-from collections.abc import Iterable, Sequence
+import resource
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from emseg.errors import UserError
-from emseg.volumes.damage import bounded_memory, one_line
+from emseg.volumes.damage import one_line
 from emseg.volumes.location import require_regular
 from emseg.volumes.skeleton_formats import Part, read_graph, read_npz, read_swc
 
@@ -20,6 +22,9 @@ ROUNDING = 1e-6
 MOST_APART = 2.0
 # No volume is as long, in voxels; beyond it floats cannot represent single voxels.
 FURTHEST = 2.0**52
+# Bytes of memory per byte of a file: arrays compress well, graphs become many objects.
+LARGEST_GROWTH = 64
+MARGIN = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,13 +91,14 @@ def read_skeletons(
     """
     path = Path(path)
     files = skeleton_files(path)
-    place = {"voxel_size": voxel_size, "offset": offset or (0.0, 0.0, 0.0), "where": path}
-    with one_line(f"{path} holds no skeletons as they are meant to be"), bounded_memory(files):
+    in_order = ["zyx".index(axis) for axis in axes]
+    with one_line(f"{path} holds no skeletons as they are meant to be"), _bounded_memory(files):
         if path.suffix in (".pkl", ".pickle"):
-            return _joined(read_graph(path), **place)
-        if path.suffix == ".npz":
-            return _joined(read_npz(path), **place, axes=axes)
-        return _joined(read_swc(files), **place, axes=axes)
+            parts, order = read_graph(path), [0, 1, 2]
+        else:
+            parts, order = read_npz(path) if path.suffix == ".npz" else read_swc(files), in_order
+        sizes = np.asarray(voxel_size, np.float64)
+        return _joined(parts, order, sizes, offset or (0.0, 0.0, 0.0), where=path)
 
 
 def is_skeletons(path: str | Path) -> bool:
@@ -116,17 +122,32 @@ def skeleton_files(path: Path) -> list[Path]:
     return files
 
 
+@contextmanager
+def _bounded_memory(files: Iterable[Path]) -> Iterator[None]:
+    """Makes this process fail with MemoryError if reading the files needs far more than their size.
+
+    In some formats, such as pickle, a few bytes may ask for any amount.
+    """
+    most = MARGIN + LARGEST_GROWTH * sum(file.stat().st_size for file in files)
+    in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = min([in_use + most, *(bound for bound in (soft, hard) if bound >= 0)])
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
 def _joined(
     parts: Iterable[Part],
-    *,
-    voxel_size: Sequence[float],
+    order: list[int],
+    size: np.ndarray,
     offset: Sequence[float],
-    axes: str | None = None,
+    *,
     where: Path,
 ) -> Skeletons:
-    """All skeletons in one object; with `axes` their z, y, x are put in the volume's order."""
-    order = [0, 1, 2] if axes is None else ["zyx".index(axis) for axis in axes]
-    size = np.asarray(voxel_size, np.float64)
+    """All skeletons in one object, the axes of their positions in this order."""
     ids, owner, count = [], [], 0
     voxels, positions = [np.zeros((0, 3), np.int64)], [np.zeros((0, 3))]
     edges = [np.zeros((0, 2), np.int64)]

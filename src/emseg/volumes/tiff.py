@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
@@ -16,7 +17,7 @@ import tifffile
 from emseg.errors import UserError
 from emseg.volumes.attributes import NANOMETRES
 from emseg.volumes.damage import one_line
-from emseg.volumes.ome_tiff import other_files
+from emseg.volumes.location import require_regular
 from emseg.volumes.source import StoredSource
 
 # Pages of more bytes have their size checked against the best compression, that of zeros.
@@ -37,7 +38,7 @@ class TiffStack(StoredSource):
         self._opened: tifffile.TiffFile | np.memmap | None = None
         self._process, self._lock = os.getpid(), threading.Lock()
         with _complaints(path), tifffile.TiffFile(path) as file:
-            self._files = [path, *other_files(file.ome_metadata, path)]
+            self._files = [path, *_other_files(file.ome_metadata, path)]
             series = file.series[0]
             # Pages that were appended, or compressed differently, are a series each.
             self._paged = len(file.series) > 1
@@ -238,3 +239,27 @@ def _ome_size(pixels: dict[str, Any]) -> list[float] | None:
             return None
         size.append(float(pixels[f"PhysicalSize{axis}"]) * factor)
     return size
+
+
+def _other_files(metadata: str | None, path: Path) -> list[Path]:
+    """The other files that the OME metadata (XML) of `path` names for planes, each once.
+
+    UserError for a missing one: its planes would be missing too.
+    """
+    if not metadata:
+        return []
+    root = ElementTree.fromstring(metadata)
+    own = root.get("UUID")
+    found: dict[Path, None] = {}
+    for element in root.iter():
+        name = element.get("FileName") if element.tag.endswith("UUID") else None
+        # A renamed file still has its own UUID.
+        if name is None or element.text == own or path.name == name:
+            continue
+        other = path.parent / name
+        try:
+            require_regular(other)
+        except UserError as error:
+            raise UserError(f"'{path}' has planes in another file: {error}") from error
+        found[other] = None
+    return [*found]

@@ -17,8 +17,8 @@ def write_volume(
     array: np.ndarray,
     *,
     axes: str,
-    voxel_size: Sequence[float] | None,
-    attributes: Mapping[str, Any],
+    voxel_size: Sequence[float] | None = None,
+    attributes: Mapping[str, Any] | None = None,
     offset: Sequence[float] | None = None,
     dataset: str = MAIN,
     old_to: Path | None = None,
@@ -31,7 +31,7 @@ def write_volume(
     numbers, None, lists and dicts; with a `fingerprint` among them the volume gets a hash of its
     `content`. UserError if the folder cannot be written to.
     """
-    path = Path(path)
+    path, attributes = Path(path), attributes or {}
     kind = output_format(path)
     layout = make_layout(
         array.shape,
