@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from torch import nn
 
 from emseg.bounds import within
+from emseg.data.targets import Target
 
 
 class Net(nn.Module):
@@ -36,9 +37,10 @@ class Pipeline:
         self.transforms = transforms
 
 
-class Offsets:
+class Offsets(Target):
     def __init__(self, *, offsets: list[tuple[int, int, int]], weights: dict[str, float]) -> None:
         self.offsets, self.weights = offsets, weights
+        self.names = tuple(map(str, offsets))
 
 
 def loss(logits: Any, target: Any, mask: Any, *, max_weight: float | None = 10.0) -> float:

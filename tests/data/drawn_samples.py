@@ -1,12 +1,15 @@
-"""Samples that show where their voxels come from, and random numbers at their limits."""
+"""Samples that show where their voxels come from, what changes in them, and extreme draws."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from emseg.data.augment import Sample, Size, Transform
 
 KINDS = (np.uint8, np.float32)
+SIZE = (6, 8, 12)
 
 
 def painted(labels: np.ndarray, kind: type = np.uint8, channels: int = 1) -> np.ndarray:
@@ -65,3 +68,23 @@ class Extreme:
         shape = np.broadcast_shapes(np.shape(low), np.shape(high)) if size is None else size
         drawn = np.where(self._rng.random(shape) < 0.5, low, high)
         return drawn if np.ndim(drawn) else float(drawn)
+
+
+def changes(
+    transform: Transform, count: int, *, kind: type = np.uint8, size: Size = SIZE
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Images before and after, of one channel (Z, Y, X); labels have stayed."""
+    rng, found = np.random.default_rng(7), []
+    for seed in range(count):
+        sample = random_sample(size, kind, seed=seed)
+        after = transform(copied(sample), size, rng)
+        np.testing.assert_array_equal(after.labels, sample.labels)
+        assert after.image.dtype == kind and after.image.shape == sample.image.shape
+        found.append((sample.image[0], after.image[0]))
+    return found
+
+
+def assert_alike(counts: Counter, values: set) -> None:
+    """All of the values occur, and none more often than another."""
+    assert set(counts) == values
+    assert stats.chisquare(list(counts.values())).pvalue > 1e-4

@@ -14,16 +14,12 @@ from emseg.data.augment import (
     Flip,
     Gamma,
     Grayscale,
-    OneOf,
     Permute,
     Pipeline,
-    Rescale,
     Rot90,
     Sample,
-    Size,
     Transform,
 )
-from emseg.errors import UserError
 
 STILL: dict[str, Any] = {"gain": (1, 1), "shift": (0, 0)}
 GEOMETRY = st.one_of(
@@ -112,63 +108,3 @@ def test_logarithms_of_powers_are_uniform(transform: Transform) -> None:
         for _ in range(1000)
     ]
     assert stats.kstest(np.log2(-np.log2(greys)), "uniform", (-2, 4)).pvalue > 1e-3
-
-
-class Needs(Transform):
-    """Does nothing, but takes its margin off."""
-
-    def __init__(self, margin: Size) -> None:
-        self._margin = margin
-
-    def margin(self, size: Size) -> Size:
-        return self._margin
-
-    def __call__(self, sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
-        assert sample.size == tuple(np.add(size, np.multiply(2, self._margin)))
-        return sample.centre(size)
-
-
-SIZE = (4, 6, 6)
-
-
-def test_margins_add_up_and_exchanged_axes_share_the_largest() -> None:
-    assert Pipeline().margin(SIZE) == (0, 0, 0)
-    two = {"a": Needs((1, 0, 5)), "b": Needs((0, 2, 4))}
-    assert Pipeline(transforms=two).margin(SIZE) == (1, 2, 9)
-    # What is turned last gets what is needed before it; what is turned first must be square.
-    assert Pipeline(transforms={**two, "turn": Rot90(axes=(1, 2))}).margin(SIZE) == (1, 2, 9)
-    turned_first = Pipeline(transforms={"turn": Rot90(axes=(1, 2)), **two})
-    assert turned_first.margin(SIZE) == (1, 9, 9)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_each_transform_gets_what_it_asked_for(seed: int) -> None:
-    transforms = {"a": Needs((1, 0, 5)), "turn": Rot90(axes=(1, 2)), "b": Needs((0, 2, 4))}
-    pipeline = Pipeline(transforms=transforms)
-    crop = tuple(np.add(SIZE, np.multiply(2, pipeline.margin(SIZE))))
-    assert pipeline(numbered(crop), SIZE, np.random.default_rng(seed)).size == SIZE
-
-
-def test_a_transform_that_never_fires_is_not_there() -> None:
-    never, always = Rescale(p=0.0), Permute(axes=(1, 2), p=0.0)
-    pipeline = Pipeline(transforms={"scale": never, "turn": always, "shift": Needs((1, 2, 3))})
-    assert pipeline.margin((4, 6, 8)) == (1, 2, 3) and pipeline.equal_axes == ()
-    pipeline.check((4, 6, 8), "xyz")
-    assert Pipeline(transforms={"group": OneOf(transforms={"a": Needs(SIZE)}, p=0)}).margin(
-        SIZE
-    ) == (0, 0, 0)
-
-
-def test_transform_may_be_taken_away_but_nothing_else_put_in_its_place() -> None:
-    pipeline = Pipeline(transforms={"turn": None, "shift": Needs((1, 2, 3))})
-    assert pipeline.margin(SIZE) == (1, 2, 3)
-    with pytest.raises(UserError, match="^transforms.turn: 3 is no transform"):
-        Pipeline(transforms={"turn": 3})
-
-
-@pytest.mark.parametrize("transform", [Rot90(axes=(1, 2)), Permute(axes=(2, 1))])
-def test_exchanged_axes_must_have_one_size(transform: Transform) -> None:
-    pipeline = Pipeline(transforms={"turn": transform})
-    pipeline.check((16, 32, 32))
-    with pytest.raises(UserError, match=r"augment.transforms.turn .*\[16, 32, 64\]"):
-        pipeline.check((16, 32, 64))

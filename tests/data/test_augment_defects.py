@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from data.drawn_changes import SIZE, assert_alike, changes
-from data.drawn_samples import KINDS
+from data.drawn_samples import KINDS, SIZE, assert_alike, changes
 from emseg.data.augment import (
     DropSlices,
     Grayscale,

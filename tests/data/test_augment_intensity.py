@@ -117,21 +117,6 @@ def test_a_view_is_changed_as_the_array_itself(transform: Transform) -> None:
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize(
-    "transform", [Brightness(p=1), Contrast(p=1), Gamma(p=1), Grayscale(scope="volume", p=1)]
-)
-def test_curves_do_not_compute_in_double_precision(
-    transform: Transform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Twice the memory and time, for nothing."""
-    seen = []
-    monkeypatch.setattr(
-        grey_values, "apply_curve", lambda image, curve, box=None: seen.append(curve(image).dtype)
-    )
-    transform(random_sample((2, 3, 3), np.float32), (2, 3, 3), np.random.default_rng(0))
-    assert seen == [np.float32]
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_noise_is_normal_and_its_deviation_uniform(kind: type) -> None:
     """By the mean of squares, of a grey far from both ends."""

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from data.drawn_changes import assert_alike, changes
-from data.drawn_samples import KINDS, numbered, read_for
+from data.drawn_samples import KINDS, assert_alike, changes, numbered, read_for
 from emseg.config.choices import conf_folder
 from emseg.config.reading import read_yaml
 from emseg.data.augment import Cutout, Fold, Rescale, Sample, SectionBlur, SectionShifts, Size

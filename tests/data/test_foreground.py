@@ -27,5 +27,5 @@ def test_every_object_is_foreground_and_the_unlabelled_is_masked(labels):
 def test_the_channel_has_its_name():
     target = Foreground(name="cleft")
     assert (target.names, target.out_channels) == (("cleft",), 1)
-    with pytest.raises(UserError, match="'a cleft' is no name"):
+    with pytest.raises(UserError, match="name=a cleft must be a name of letters"):
         Foreground(name="a cleft")

@@ -71,8 +71,8 @@ def test_shipped_heads_are_nine_affinities_by_length_and_a_distance():
 @pytest.mark.parametrize(
     ("heads", "message"),
     [
-        ({}, "target.heads is empty"),
-        ({"a.b": NEAR}, "'a.b' is no name"),
+        ({}, "heads={} must be 1 or more values"),
+        ({"a.b": NEAR}, "must be under names of letters"),
         ({"one": NEAR, "two": Affinity(offsets=[(0, 1, 0)])}, "two channels 0-1-0"),
         (
             {

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from emseg.data import intensity
 from emseg.data.labelled import (
     LabelledVolume,
+    check_labels,
     check_shapes,
-    check_voxels,
     in_memory,
     pieces,
     read_region,
@@ -106,7 +106,7 @@ def test_large_ids_are_renumbered_alike_in_all_slabs(monkeypatch: pytest.MonkeyP
 def test_minus_one_and_a_named_background_are_unlabelled() -> None:
     stored = np.random.default_rng(0).integers(-1, 3, SHAPE)
     volume = labelled(stored, unlabelled=0)
-    check_voxels(volume, intensity_range=None)
+    check_labels(volume)
     expected = np.where(stored == 0, -1, stored)
     np.testing.assert_array_equal(read_region(volume, *WHOLE)[1], expected)
 
@@ -118,7 +118,7 @@ def test_the_background_id_is_zero_and_the_invalid_one_unlabelled(dtype: str) ->
     stored = np.where(ids == 3, top, np.where(ids == 4, top - 1, ids.astype(dtype))).astype(dtype)
     # The unlabelled id may be one that no file of this dtype can hold.
     volume = labelled(stored, background=top, unlabelled=2**64 - 2 if dtype == "uint8" else top - 1)
-    check_voxels(volume, intensity_range=None)
+    check_labels(volume)
     expected = np.where(ids == 3, 0, ids)
     expected[ids == 4] = 254 if dtype == "uint8" else -1
     for read in (volume, in_memory(volume)):
@@ -129,11 +129,11 @@ def test_ids_of_cremi_without_a_name_are_refused() -> None:
     stored = np.zeros(SHAPE, np.uint64)
     stored[0] = 2**64 - 1
     with pytest.raises(UserError, match="18446744073709551615: .* CREMI .* background and unlab"):
-        check_voxels(labelled(stored), intensity_range=None)
-    check_voxels(labelled(stored, background=2**64 - 1), intensity_range=None)
+        check_labels(labelled(stored))
+    check_labels(labelled(stored, background=2**64 - 1))
     stored[1] = 2**64 - 2
     with pytest.raises(UserError, match="holds the label 18446744073709551614"):
-        check_voxels(labelled(stored, background=2**64 - 1), intensity_range=None)
+        check_labels(labelled(stored, background=2**64 - 1))
 
 
 def test_beyond_the_volume_the_image_is_reflected_and_nothing_labelled() -> None:
@@ -189,9 +189,9 @@ def test_parts_that_do_not_fit_are_refused(volume: LabelledVolume, message: str)
 def test_other_negative_labels_are_refused() -> None:
     stored = np.zeros(SHAPE, np.int64)
     stored[2, 3, 4] = -7
-    check_voxels(labelled(stored, unlabelled=-7), intensity_range=None)
+    check_labels(labelled(stored, unlabelled=-7))
     with pytest.raises(UserError, match="label -7"):
-        check_voxels(labelled(stored), intensity_range=None)
+        check_labels(labelled(stored))
 
 
 def test_pieces_of_an_array_that_may_not_be_written_to() -> None:

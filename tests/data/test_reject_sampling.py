@@ -2,18 +2,17 @@
 
 import itertools
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from emseg.data.augment import Flip, Pipeline, Sample, Size, Transform
+from emseg.data.augment import Pipeline, Sample, Size, Transform
 from emseg.data.dataset import PatchDataset
 from emseg.data.foreground import Foreground
 from emseg.data.labelled import LabelledVolume
 from emseg.data.sampling import MOST_DRAWS, RejectSampling
 from emseg.errors import UserError
-from emseg.volumes import from_array, open_volume, write_volume
+from emseg.volumes import from_array
 
 PATCH = (2, 4, 4)
 SHAPE = (6, 12, 12)
@@ -104,24 +103,6 @@ def test_what_is_never_found_is_given_up() -> None:
     assert dataset(labels, reject=RejectSampling(2, 0.0))[0]["draws"].tolist() == [1, 0, 1]
     with pytest.raises(UserError, match="no more than 0 in"):
         dataset(np.zeros(SHAPE, np.int32), reject=RejectSampling(1, 1.0))
-
-
-def test_a_sample_is_a_function_of_its_index_however_it_is_read(tmp_path: Path) -> None:
-    labels = clefts(seed=5)
-    for name, array in (("im", (labels + 1).astype(np.uint8)), ("syn", labels)):
-        write_volume(tmp_path / f"{name}.h5", array, axes="zyx", voxel_size=None, attributes={})
-    stored = LabelledVolume(open_volume(tmp_path / "im.h5"), open_volume(tmp_path / "syn.h5"))
-    flips = Pipeline(transforms={"flip": Flip()})
-    choices = {"augment": flips, "reject": RejectSampling(2, 0.9)}
-    lazy, memory = (
-        PatchDataset([stored], patch_size=PATCH, seed=3, target=Foreground(), preload=p, **choices)
-        for p in (False, True)
-    )
-    for index in (7, 0, 3):
-        one, other = lazy[index], memory[index]
-        assert one.keys() == other.keys()
-        for key in one:
-            np.testing.assert_array_equal(one[key], other[key])
 
 
 def test_labels_partly_outside_a_small_volume_count_where_they_are() -> None:

@@ -51,11 +51,10 @@ def test_labels_stay_as_they_are():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"resolution": (30, 6)}, "target.resolution"),
-        ({"resolution": (30, 6, 0)}, "target.resolution"),
-        ({"resolution": (30, 6, 6), "alpha": 0}, "target.alpha is 0"),
-        ({"resolution": (30, 6, 6), "background": -2}, "target.background is -2"),
-        ({"resolution": (30, 6, 6), "background": 0.1}, "target.background"),
+        ({"resolution": (30, 6)}, "resolution=.30, 6. must be 3 values"),
+        ({"resolution": (30, 6, 0)}, "resolution.2.=0 must be above 0"),
+        ({"resolution": (30, 6, 6), "alpha": 0}, "alpha=0 must be above 0"),
+        ({"resolution": (30, 6, 6), "background": -2}, "background=-2 must be from -1 to 0"),
     ],
 )
 def test_impossible_settings_are_refused(arguments, message):

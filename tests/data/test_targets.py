@@ -57,15 +57,15 @@ def test_context_is_how_far_pairs_reach_beyond_their_voxels() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"offsets": []}, "empty"),
+        ({"offsets": []}, "offsets=.* must be 1 or more values"),
         ({"offsets": [(0, 0, 0)]}, "no offset"),
         ({"offsets": [(0, 1)]}, "no offset"),
         ({"offsets": [(0, 1, 0.5)]}, "no offset"),
         ({"offsets": ["0-1"]}, "no offset"),
         ({"offsets": [(1, 0, 0), "1-0-0"]}, "twice"),
-        ({"offsets": NEAREST, "edge_side": "middle"}, "'source' or 'destination'"),
-        ({"offsets": NEAREST, "erosion": (1, 1)}, "erosion"),
-        ({"offsets": NEAREST, "erosion": (0, -1, 0)}, "erosion"),
+        ({"offsets": NEAREST, "edge_side": "middle"}, "unknown edge_side 'middle' in Affinity"),
+        ({"offsets": NEAREST, "erosion": (1, 1)}, "erosion=.1, 1. must be 3 values"),
+        ({"offsets": NEAREST, "erosion": (0, -1, 0)}, "erosion.1.=-1 must be 0 or more"),
     ],
 )
 def test_impossible_targets_are_refused(arguments: dict, message: str) -> None:

@@ -93,12 +93,6 @@ def test_file_of_official_weights_is_taken_into_a_new_run(tmp_path, wrapped) -> 
         start_from(tmp_path / "a.pt", other)
 
 
-def test_file_without_weights_is_refused(tmp_path) -> None:
-    torch.save({"epoch": 3}, tmp_path / "a.pt")
-    with pytest.raises(UserError, match="holds no weights"):
-        start_from(tmp_path / "a.pt", MedNeXt(1, 2, width=4))
-
-
 def test_checkpointing_changes_neither_loss_nor_gradient() -> None:
     torch.manual_seed(1)
     plain = MedNeXt(1, 2, width=4)
@@ -154,7 +148,6 @@ def test_separate_heads_have_their_channels_and_weights_to_themselves() -> None:
     ("settings", "message"),
     [
         ({}, "needs a target of two heads or more"),
-        ({"heads": {"a": (0, 1), "b": (1, 3)}}, "not the channels 0 to 1"),
         ({"heads": {"a": (0, 1), "b": (1, 2)}, "deep_supervision": True}, "deep_supervision"),
     ],
 )

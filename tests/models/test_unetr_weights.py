@@ -1,5 +1,3 @@
-import pickle
-
 import numpy as np
 import pytest
 import torch
@@ -150,18 +148,3 @@ def test_positions_without_a_grid_are_taken_where_they_are_as_many(tmp_path):
     torch.save(source.state_dict(), tmp_path / "bare.pt")
     start_from(tmp_path / "bare.pt", net)
     assert torch.equal(net.pos_embed, source.pos_embed)
-
-
-class _Code:
-    def __reduce__(self):
-        return (print, ("this must not be run",))
-
-
-def test_file_that_runs_code_is_refused(tmp_path, capsys):
-    contents = payload(MaskedAutoencoder(1, **SHORT), SHORT, best_score=_Code())
-    torch.save(contents, tmp_path / "a.pt")
-    (tmp_path / "b.pt").write_bytes(pickle.dumps(contents, protocol=2))
-    for name in ("a.pt", "b.pt"):
-        with pytest.raises(UserError, match="refused"):
-            start_from(tmp_path / name, unetr())
-    assert capsys.readouterr().out == ""

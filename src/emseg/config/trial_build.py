@@ -67,7 +67,7 @@ def _built(loaded: Loaded, kind: str, **supplied: Any) -> Any:
 
 def _check_head(loaded: Loaded, target: Any) -> None:
     head = loaded.root.inference.model.head
-    heads = getattr(target, "heads", None) or ()
+    heads = (target and target.heads) or ()
     if head is not None and head not in heads:
         raise unknown_name("head of the target", head, heads, where="inference.model.head")
 
@@ -84,9 +84,9 @@ def _is_of_target(loaded: Loaded) -> bool:
 def _facts_of(target: Any) -> dict[str, Any]:
     """What a target says about a network's channels; one channel without a target."""
     return {
-        "out_channels": getattr(target, "out_channels", 1),
-        "heads": getattr(target, "heads", None),
-        "activations": getattr(target, "activations", None),
+        "out_channels": target.out_channels if target else 1,
+        "heads": target.heads if target else None,
+        "activations": target.activations if target else None,
     }
 
 

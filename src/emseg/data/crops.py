@@ -1,16 +1,15 @@
-"""How much of a volume a patch needs, and whether a volume is large enough."""
+"""How much of a volume a patch needs, and whether volumes and patches fit each other."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from emseg.data.augment import Size
-from emseg.data.heads import context_of
-from emseg.data.labelled import LabelledVolume
-from emseg.data.patch_checks import check_patch_size, small_volumes
+from emseg.data.labelled import LabelledVolume, check_shapes
+from emseg.data.sampling import RejectSampling
 from emseg.data.targets import Target
-
-NO_CONTEXT = ((0, 0, 0), (0, 0, 0))
+from emseg.errors import UserError
 
 
 class Changes(Protocol):
@@ -44,28 +43,74 @@ class Crop:
         return added(self.patch, self.margin, self.margin)
 
 
-def crop_of(
-    patch_size: Sequence[int], *, target: Target | None, target_context: bool, changes: Changes
-) -> Crop:
-    """The crop for a patch; UserError if the patch is too small for the target."""
-    check_patch_size(patch_size)
-    before, after = context_of(target) if target and target_context else NO_CONTEXT
+def crop_for(
+    volumes: Sequence[LabelledVolume],
+    patch_size: Sequence[int],
+    *,
+    target: Target | None,
+    target_context: bool,
+    changes: Changes,
+    reject: RejectSampling | None,
+    pad_small: bool,
+) -> tuple[Crop, list[str]]:
+    """What is read for a patch, and a note on each volume that is reflected.
+
+    Only shapes and types of the volumes are used.
+
+    Raises:
+        UserError: parts or channels of volumes that do not fit each other; a patch that does not
+            fit its target or changes, or has fewer voxels than `reject` wants; a volume that is too
+            small, unless `pad_small` allows it.
+    """
+    if len(patch_size) != 3 or any(size < 1 for size in patch_size):
+        raise UserError(
+            f"data.dataloader.patch_size {list(patch_size)} must be three sizes of 1 or more voxels"
+        )
+    before, after = target.context if target and target_context else Target.context
     size = added(patch_size, before, after)
     if target is not None:
         target.check(size)
-    return Crop(added(patch_size), added(before), size, changes.margin(size))
-
-
-def check_fit(
-    volumes: Sequence[LabelledVolume], crop: Crop, *, changes: Changes, pad_small: bool
-) -> list[str]:
-    """A note on each volume that is reflected. Only shapes are used.
-
-    UserErrors: changes that do not fit the patch, a volume that is too small for it.
-    """
+    _check_alike(volumes)
+    if reject is not None and reject.size_thres > math.prod(patch_size):
+        raise UserError(
+            f"data.reject_sampling.size_thres: {reject.size_thres} is more than the "
+            f"{math.prod(patch_size)} voxels of a patch {list(patch_size)}"
+        )
     for axes in dict.fromkeys(volume.image.axes for volume in volumes):
-        changes.check(crop.size, axes)
-    return small_volumes(volumes, crop=crop.within, margin=crop.margin, pad_small=pad_small)
+        changes.check(size, axes)
+    crop = Crop(added(patch_size), added(before), size, changes.margin(size))
+    return crop, _reflected(volumes, crop, pad_small=pad_small)
+
+
+def _check_alike(volumes: Sequence[LabelledVolume]) -> None:
+    if not volumes:
+        raise UserError("there is no volume to take patches from")
+    first = volumes[0].image
+    for volume in volumes:
+        check_shapes(volume)
+        if volume.image.channels != first.channels:
+            raise UserError(
+                f"{volume.image.location} has {volume.image.channels or 1} channels, "
+                f"{first.location} has {first.channels or 1}"
+            )
+
+
+def _reflected(volumes: Sequence[LabelledVolume], crop: Crop, *, pad_small: bool) -> list[str]:
+    around = f" with the augmentation's margin {list(crop.margin)}" if any(crop.margin) else ""
+    notes = []
+    for volume in volumes:
+        image = volume.image
+        if all(size >= need for size, need in zip(image.shape, crop.within, strict=True)):
+            continue
+        small = f"{image.location} of shape {image.shape} is smaller than a patch"
+        small += f" {list(crop.within)}{around}"
+        if not pad_small:
+            raise UserError(
+                f"{small}: lower data.dataloader.patch_size, or set data.pad_small=true to reflect"
+            )
+        unlabelled = "" if volume.label is None else ", with no labels out there"
+        notes.append(f"{small}: its image is reflected{unlabelled}")
+    return notes
 
 
 def added(*sizes: Sequence[int]) -> Size:

@@ -5,15 +5,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from emseg.data.augment import Pipeline, Sample, Size
-from emseg.data.crops import added, check_fit, crop_of
-from emseg.data.intensity import range_of, to_unit
+from emseg.data.crops import added, crop_for
+from emseg.data.intensity import check_intensities, range_of, to_unit
 from emseg.data.intensity_ranges import intensities_of
-from emseg.data.labelled import LabelledVolume, in_memory, pieces, read_labels, read_region
+from emseg.data.labelled import (
+    LabelledVolume,
+    check_labels,
+    check_stored_ids,
+    in_memory,
+    pieces,
+    read_labels,
+    read_region,
+)
 from emseg.data.learnable import check_learnable
-from emseg.data.patch_checks import check_ids, check_rejection, check_volumes, weights_of
 from emseg.data.perturbation import Perturbation
 from emseg.data.sampling import CropPositions, Draws, Place, RejectSampling, sample_generator
 from emseg.data.targets import Target
+from emseg.errors import UserError
 from emseg.kernels.copies import owned
 
 LARGEST_SEED = np.iinfo(np.int64).max
@@ -75,22 +83,28 @@ class PatchDataset:
         self._augment, self._perturbation = augment or Pipeline(), perturbation
         self._target = target
         self._seed, self._namespace = seed, namespace
-        self._relabel = relabel_crops
-        self._reject = reject
+        self._relabel, self._reject = relabel_crops, reject
         changes = perturbation or self._augment
-        crop = crop_of(patch_size, target=target, target_context=target_context, changes=changes)
-        self._before, self._size, self._crop = crop.context, crop.size, crop.whole
-        self._margin, self._patch_size = crop.margin, crop.patch
+        crop, self.notes = crop_for(
+            volumes,
+            patch_size,
+            target=target,
+            target_context=target_context,
+            changes=changes,
+            reject=reject,
+            pad_small=pad_small,
+        )
+        self._crop = crop
         ends = added(crop.context, crop.patch)
         self._patch = tuple(slice(*pair) for pair in zip(crop.context, ends, strict=True))
         intensities = {
             "intensity_range": intensity_range,
             "intensity_percentiles": intensity_percentiles,
         }
-        check_volumes(volumes, intensities)
-        check_ids(volumes, target, relabel_crops)
-        check_rejection(reject, patch_size)
-        self.notes = check_fit(volumes, crop, changes=changes, pad_small=pad_small)
+        for volume in volumes:
+            check_intensities(volume.image, **intensities)
+            check_labels(volume)
+        _check_ids(volumes, target, relabel_crops)
         self._volumes = [in_memory(volume) if preload else volume for volume in volumes]
         if target is not None:
             self.notes += check_learnable(
@@ -101,11 +115,8 @@ class PatchDataset:
             intensities_of(volume.image, range_)
             for volume, range_ in zip(self._volumes, self._ranges, strict=True)
         ]
-        self._positions = CropPositions(
-            [volume.image.shape for volume in volumes],
-            crop=crop.within,
-            weights=weights_of(volumes),
-        )
+        shapes = [volume.image.shape for volume in volumes]
+        self._positions = CropPositions(shapes, crop=crop.within, weights=_weights(volumes))
 
     @property
     def channels(self) -> int:
@@ -117,9 +128,9 @@ class PatchDataset:
         place, draws = self._place(rng)
         crop = self._crop_at(place)
         if self._perturbation is not None:
-            image, perturbed = self._perturbation.views(crop, self._size, rng)
+            image, perturbed = self._perturbation.views(crop, self._crop.size, rng)
             return {"image": image, "perturbed": perturbed, "seed": _seed(rng)}
-        sample = self._augment(crop, self._size, rng)
+        sample = self._augment(crop, self._crop.size, rng)
         # Copies: preloaded arrays are shared and must not be changed.
         if self._target is None:
             image = np.ascontiguousarray(to_unit(sample.image))
@@ -145,15 +156,15 @@ class PatchDataset:
     def _enough(self, place: Place) -> bool:
         assert self._reject is not None
         number, corner = place
-        start = np.add(corner, self._margin)
-        labels = read_labels(self._volumes[number], start, start + self._patch_size)
+        start = np.add(corner, self._crop.margin)
+        labels = read_labels(self._volumes[number], start, start + self._crop.patch)
         return np.count_nonzero(labels > 0) >= self._reject.size_thres
 
     def _crop_at(self, place: Place) -> Sample:
         """A crop, uint8 if intensities are stored as uint8 and not rescaled."""
         number, corner = place
-        start = [first - before for first, before in zip(corner, self._before, strict=True)]
-        stop = [first + size for first, size in zip(start, self._crop, strict=True)]
+        start = np.subtract(corner, self._crop.context).tolist()
+        stop = np.add(start, self._crop.whole).tolist()
         image, labels = read_region(self._volumes[number], start, stop)
         if self._relabel:
             labels = pieces(labels)
@@ -167,3 +178,30 @@ class PatchDataset:
 
 def _seed(rng: np.random.Generator) -> np.ndarray:
     return np.array(rng.integers(LARGEST_SEED))
+
+
+def _check_ids(
+    volumes: Sequence[LabelledVolume], target: Target | None, relabel_crops: bool
+) -> None:
+    if target is None or not target.needs_stored_ids:
+        return
+    if relabel_crops:
+        raise UserError(
+            f"data.relabel_crops: true does not go with {type(target).__name__}, to which ids say "
+            "what they are"
+        )
+    for volume in volumes:
+        check_stored_ids(volume)
+
+
+def _weights(volumes: Sequence[LabelledVolume]) -> list[float] | None:
+    """How often patches come from each volume; None, by size, if no volume has a weight."""
+    weights = [volume.weight for volume in volumes if volume.weight is not None]
+    if not weights:
+        return None
+    if len(weights) < len(volumes):
+        bare = next(volume for volume in volumes if volume.weight is None)
+        raise UserError(
+            f"{bare.image.location} has no weight, others do: weigh all volumes or none"
+        )
+    return weights

@@ -7,7 +7,7 @@ import cc3d
 import fastremap
 import numpy as np
 
-from emseg.data.intensity import check_intensities, slab_bounds, slabs
+from emseg.data.intensity import slab_bounds, slabs
 from emseg.errors import UserError
 from emseg.volumes import Volume, from_array, read_padded
 
@@ -54,24 +54,6 @@ def check_shapes(volume: LabelledVolume) -> None:
             raise UserError(f"{part.location} has {part.channels} channels: labels have none")
     if volume.weight is not None and not volume.weight > 0:
         raise UserError(f"weight {volume.weight} of {image.location} must be above 0")
-
-
-def check_voxels(
-    volume: LabelledVolume,
-    *,
-    intensity_range: Sequence[float] | None,
-    intensity_percentiles: Sequence[float] | None = None,
-) -> None:
-    """Raises UserError if the image or the labels have invalid values.
-
-    Only float images and signed labels are read, once.
-    """
-    check_intensities(
-        volume.image,
-        intensity_range=intensity_range,
-        intensity_percentiles=intensity_percentiles,
-    )
-    check_labels(volume)
 
 
 def check_labels(volume: LabelledVolume) -> None:

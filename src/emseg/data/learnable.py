@@ -78,8 +78,7 @@ def check_learnable(
 
 
 def _of_pairs(target: Target) -> bool:
-    offsets = getattr(target, "offsets", None)
-    return offsets is not None and all(any(offset) for offset in offsets)
+    return target.offsets is not None and all(map(any, target.offsets))
 
 
 def _look(volume: LabelledVolume, least: int) -> _Found:

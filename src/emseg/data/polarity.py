@@ -1,11 +1,11 @@
 """The target of synaptic polarity: the two sides of a synapse."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
+from emseg.data.targets import Target
 
-class Polarity:
+
+class Polarity(Target):
     """The target of synapses and their direction: channels `pre`, `post` and `synapse`, 0 or 1.
 
     Labels have two regions per synapse, as in the data of Lin et al. 2020 ("Two-stream active query
@@ -18,14 +18,9 @@ class Polarity:
     """
 
     needs_stored_ids = True
-    out_channels = 3
     names = ("pre", "post", "synapse")
 
-    def check(self, patch_size: Sequence[int]) -> None:
-        """Does nothing: all patch sizes are allowed."""
-
     def __call__(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Values uint8 and their mask (bool, true = known), (3, Z, Y, X), of labels (Z, Y, X)."""
         synapse, odd = labels > 0, labels % 2 == 1
         values = np.stack([synapse & odd, synapse & ~odd, synapse]).view(np.uint8)
         return values, np.broadcast_to(labels != -1, values.shape).copy()

@@ -1,6 +1,7 @@
 """The target of a voxel's distances to the skeleton and to the border of its object."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Annotated
 
 import edt
 import fastremap
@@ -8,10 +9,11 @@ import numpy as np
 from scipy import ndimage
 from skimage.morphology import skeletonize
 
-from emseg.errors import UserError
+from emseg.bounds import AboveZero, checked, within
+from emseg.data.targets import Target
 
 
-class SkeletonDistance:
+class SkeletonDistance(Target):
     """The skeleton-aware distance target: 1 on an object's skeleton, towards 0 at its border.
 
     One channel, float32: (b / (b + s)) ** `alpha` inside an object, b being the distance to the
@@ -22,38 +24,26 @@ class SkeletonDistance:
     Each section across the coarsest axis of `resolution` (nm, stored axes; the first of equals) is
     a separate picture: skeletons and distances are in its plane. Unknown voxels belong to no object
     and are masked; so is an object that fills its section and has no border.
-
-    UserErrors: a resolution or `alpha` of 0 or less, a `background` outside [-1, 0].
     """
 
-    out_channels = 1
     names = ("skeleton-distance",)
     # Of [-1, 1].
     activations = ("tanh",)
 
+    @checked
     def __init__(
         self,
         *,
-        resolution: tuple[float, float, float],
-        alpha: float = 0.8,
-        background: float = -1.0,
+        resolution: tuple[AboveZero, AboveZero, AboveZero],
+        alpha: AboveZero = 0.8,
+        background: Annotated[float, within(-1, 0)] = -1.0,
     ) -> None:
-        if len(resolution) != 3 or min(resolution) <= 0:
-            raise UserError(f"target.resolution {list(resolution)} must be three nm above 0")
-        if alpha <= 0:
-            raise UserError(f"target.alpha is {alpha}; it must be above 0")
-        if not -1 <= background <= 0:
-            raise UserError(f"target.background is {background}; it must be in [-1, 0]")
         self._across = int(np.argmax(resolution))
         self._pixel = [nm for axis, nm in enumerate(resolution) if axis != self._across]
         self._alpha = alpha
         self._background = background
 
-    def check(self, patch_size: Sequence[int]) -> None:
-        """Does nothing: all patch sizes are allowed."""
-
     def __call__(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Values (1, Z, Y, X) float32 and their mask (bool, true = known) of labels (Z, Y, X)."""
         values = np.full(labels.shape, self._background, np.float32)
         mask = labels != -1
         # Renumbered, because finding the objects takes time up to the largest id.

@@ -27,9 +27,14 @@ class TargetFacts:
 
     @classmethod
     def of(cls, target: Target) -> "TargetFacts":
-        """The facts of a target, which need not have more than its channels' names."""
-        optional = ("offsets", "edge_side", "heads", "activations")
-        return cls(channels=target.names, **{key: getattr(target, key, None) for key in optional})
+        """The facts of a target."""
+        return cls(
+            channels=target.names,
+            offsets=target.offsets,
+            edge_side=target.edge_side,
+            heads=target.heads,
+            activations=target.activations,
+        )
 
     def stored(self) -> dict[str, Any]:
         """The facts in plain containers; `heads` and `activations` only if there are any."""

@@ -2,39 +2,61 @@
 
 import re
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 
+from emseg.bounds import at_least, checked, within
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide, affinities, erode_labels
 
 Offset = tuple[int, int, int]
 # Voxels before and after a patch, per axis.
 Context = tuple[Offset, Offset]
+Radius = Annotated[int, within(0)]
 
 
 class Target(Protocol):
-    """Values and a mask of where they are known, both (C, Z, Y, X), from int32 labels (Z, Y, X).
+    """The base of a target: what a network is to make of labels, and what its channels are.
 
-    Labels are 0 for background and -1 where nothing is known. A target of affinities has `offsets`
-    and `edge_side`, one with named parts `heads`, one with values that are not all probabilities
-    `activations`, as in `emseg.data.heads.Heads`; one whose values depend on labels of other voxels
-    has `context`, how far away; one that interprets ids `needs_stored_ids`.
+    The attributes have defaults, for a target of probabilities at single voxels.
     """
 
-    @property
-    def out_channels(self) -> int: ...
+    names: tuple[str, ...]
+    # With affinities, each channel's offset, (0, 0, 0) for a channel of something else.
+    offsets: tuple[Offset, ...] | None = None
+    edge_side: EdgeSide | None = None
+    # Named parts: the channels [first, stop) of each, in order.
+    heads: dict[str, tuple[int, int]] | None = None
+    # How a channel's logit becomes its value: `sigmoid`, or `tanh` for values in [-1, 1].
+    activations: tuple[str, ...] | None = None
+    # How many voxels before and after a patch its values depend on.
+    context: Context = ((0, 0, 0), (0, 0, 0))
+    # Whether an id's number says something, so that objects may not be renumbered.
+    needs_stored_ids: bool = False
 
     @property
-    def names(self) -> tuple[str, ...]: ...
+    def out_channels(self) -> int:
+        """The number of channels."""
+        return len(self.names)
 
-    def check(self, patch_size: Sequence[int]) -> None: ...
+    def check(self, patch_size: Sequence[int]) -> None:
+        """Raises UserError for patches that are too small; here all are large enough."""
 
-    def __call__(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+    def __call__(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The target of a patch.
+
+        Args:
+            labels: int32 (Z, Y, X), 0 for background and -1 where nothing is known.
+
+        Returns:
+            Values (C, Z, Y, X), uint8, or float32 where any are distances; a mask (bool) of that
+            shape, true where they are known.
+        """
+        ...
 
 
-class Affinity:
+class Affinity(Target):
     """The affinity target: whether two voxels an offset apart are in the same object (1 = same).
 
     `offsets` are (d0, d1, d2) in stored axes, or strings such as "0-0-27". An edge is stored at its
@@ -46,51 +68,35 @@ class Affinity:
     With `replicate_boundary` a voxel at the border is paired with itself instead: 1 for an object,
     0 for background (dbMiM).
 
-    UserErrors: offsets that are not three integers, zero, or repeated, and an erosion that is not
-    three radii.
+    Raises:
+        UserError: offsets that are not three integers, zero, or repeated; a negative erosion.
     """
 
+    offsets: tuple[Offset, ...]
+    edge_side: EdgeSide
+
+    @checked
     def __init__(
         self,
         *,
-        offsets: Sequence[Sequence[int] | str],
+        offsets: Annotated[Sequence[Sequence[int] | str], at_least(1)],
         edge_side: EdgeSide = "destination",
-        erosion: tuple[int, int, int] = (0, 0, 0),
+        erosion: tuple[Radius, Radius, Radius] = (0, 0, 0),
         erode_at_background: bool = True,
         replicate_boundary: bool = False,
     ) -> None:
-        self.offsets: tuple[Offset, ...] = tuple(_offset(offset) for offset in offsets)
-        if not self.offsets:
-            raise UserError("target.offsets is empty")
-        twice = [o for o in self.offsets if self.offsets.count(o) > 1]
+        own = tuple(_offset(offset) for offset in offsets)
+        twice = [offset for offset in own if own.count(offset) > 1]
         if twice:
             raise UserError(f"target.offsets names {list(twice[0])} twice")
-        if edge_side not in ("source", "destination"):
-            raise UserError(f"target.edge_side '{edge_side}' must be 'source' or 'destination'")
-        if len(erosion) != 3 or any(not isinstance(r, int) or r < 0 for r in erosion):
-            raise UserError(
-                f"target.erosion {list(erosion)} must be three radii of 0 or more voxels"
-            )
-        self.edge_side: EdgeSide = edge_side
+        reach = np.array(own) * (1 if edge_side == "source" else -1)
+        self.offsets = own
+        self.names = tuple("-".join(map(str, offset)) for offset in own)
+        self.edge_side = edge_side
+        self.context = _farthest(-reach), _farthest(reach)
         self.erosion = tuple(erosion)
         self.erode_at_background = erode_at_background
         self.replicate_boundary = replicate_boundary
-
-    @property
-    def out_channels(self) -> int:
-        """The number of channels: one per offset."""
-        return len(self.offsets)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The channels' names: their offsets as "d0-d1-d2"."""
-        return tuple("-".join(map(str, offset)) for offset in self.offsets)
-
-    @property
-    def context(self) -> Context:
-        """How far pairs extend beyond the voxels that store them, before and after on each axis."""
-        reach = np.array(self.offsets) * (1 if self.edge_side == "source" else -1)
-        return _farthest(-reach), _farthest(reach)
 
     def check(self, patch_size: Sequence[int]) -> None:
         """Raises UserError if an offset has no pair of voxels inside the patch."""
@@ -101,7 +107,6 @@ class Affinity:
                 )
 
     def __call__(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Affinities (C, Z, Y, X) uint8 and their mask (bool, true = known) of labels (Z, Y, X)."""
         if any(self.erosion):
             labels = erode_labels(
                 labels, radius=self.erosion, at_background=self.erode_at_background

@@ -28,15 +28,12 @@ class PerChannelBCEWithLogits(nn.Module):
         channel_weights: ChannelWeights | None = None,
     ) -> None:
         super().__init__()
-        self.auto_pos_weight = auto_pos_weight
-        self.max_pos_weight = max_pos_weight
+        self.cap = max_pos_weight if auto_pos_weight else None
         self.channel_weights = channel_weights
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         positive, valid = _counts(target, mask)
-        weight = torch.ones_like(valid)
-        if self.auto_pos_weight:
-            weight = _pos_weight(positive, valid - positive, cap=self.max_pos_weight)
+        weight = _pos_weight(positive, valid, self.cap)
         means = _sums(logits, target, mask, pos_weight=weight) / valid.clamp(min=1)
         if self.channel_weights is not None:
             means = means * weights_of_channels(self.channel_weights, means)
@@ -54,14 +51,11 @@ class WeightedBCEWithLogits(nn.Module):
     @checked
     def __init__(self, *, auto_pos_weight: bool = False, max_pos_weight: AboveZero = 10.0) -> None:
         super().__init__()
-        self.auto_pos_weight = auto_pos_weight
-        self.max_pos_weight = max_pos_weight
+        self.cap = max_pos_weight if auto_pos_weight else None
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         positive, valid = _counts(target, mask).sum(1, keepdim=True)  # all channels as one
-        weight = torch.ones_like(valid)
-        if self.auto_pos_weight:
-            weight = _pos_weight(positive, valid - positive, cap=self.max_pos_weight)
+        weight = _pos_weight(positive, valid, self.cap)
         sums = _sums(logits, target, mask, pos_weight=weight)
         return sums.sum() / valid.squeeze(0).clamp(min=1)
 
@@ -73,7 +67,10 @@ def _counts(target: Tensor, mask: Tensor) -> Tensor:
     return sum_over_ranks(torch.stack([(target * valid).sum(axes), valid.sum(axes)]))
 
 
-def _pos_weight(positive: Tensor, negative: Tensor, *, cap: float) -> Tensor:
+def _pos_weight(positive: Tensor, valid: Tensor, cap: float | None) -> Tensor:
+    if cap is None:
+        return torch.ones_like(valid)
+    negative = valid - positive
     ratio = (negative / positive.clamp(min=1)).clamp(max=cap)
     return torch.where((positive > 0) & (negative > 0), ratio, 1.0)
 

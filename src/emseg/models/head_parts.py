@@ -1,18 +1,38 @@
-"""Checks of networks with separate parts for the heads of a target."""
+"""Separate parts of a network for the heads of a target."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
 
 from emseg.errors import UserError
 
+# The channels [first, stop) of each head, in order.
+Heads = Mapping[str, tuple[int, int]]
 
-def check_heads(
-    heads: Mapping[str, tuple[int, int]] | None, out_channels: int, deep_supervision: bool
-) -> None:
-    """Raises UserError if `separate_heads` has fewer than two heads, or they miss channels."""
-    if heads is None or len(heads) < 2:
-        raise UserError("model.separate_heads=true needs a target of two heads or more")
-    if deep_supervision:
-        raise UserError("model.separate_heads=true does not go with model.deep_supervision=true")
-    channels = [channel for first, stop in heads.values() for channel in range(first, stop)]
-    if channels != list(range(out_channels)):
-        raise UserError(f"the heads {dict(heads)} are not the channels 0 to {out_channels - 1}")
+
+class SeparateHeads(nn.ModuleDict):
+    """The concatenated logits of named heads, each of its own part of the network.
+
+    Args:
+        heads: two or more, of all output channels.
+        make: the part for a number of output channels.
+        deep_supervision: whether the network has other outputs too, which is not possible.
+
+    Raises:
+        UserError: any of them does not fit.
+    """
+
+    def __init__(
+        self, heads: Heads | None, make: Callable[[int], nn.Module], *, deep_supervision: bool
+    ) -> None:
+        if heads is None or len(heads) < 2:
+            raise UserError("model.separate_heads=true needs a target of two heads or more")
+        if deep_supervision:
+            raise UserError(
+                "model.separate_heads=true does not go with model.deep_supervision=true"
+            )
+        super().__init__({name: make(stop - first) for name, (first, stop) in heads.items()})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([head(x) for head in self.values()], dim=1)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from emseg.models.group_norm import GroupNorm
-from emseg.models.head_parts import check_heads
+from emseg.models.head_parts import Heads, SeparateHeads
 from emseg.models.mednext_weights import LEVELS, grown_kernels, renamed
 
 Size = Literal["S", "B", "M", "L"]
@@ -51,7 +51,7 @@ class MedNeXt(nn.Module):
         in_channels: int,
         out_channels: int,
         *,
-        heads: Mapping[str, tuple[int, int]] | None = None,
+        heads: Heads | None = None,
         size: Size = "S",
         kernel: Literal[3, 5] = 3,
         width: int = 32,
@@ -61,8 +61,6 @@ class MedNeXt(nn.Module):
         separate_heads: bool = False,
     ) -> None:
         super().__init__()
-        if separate_heads:
-            check_heads(heads, out_channels, deep_supervision)
         ratios, counts = EXPANSION[size], BLOCKS[size]
         wide = [width * 2**level for level in range(LEVELS + 1)]
         self.stride = (2**LEVELS,) * 3
@@ -86,8 +84,17 @@ class MedNeXt(nn.Module):
         self.out = nn.ModuleList(
             [nn.ConvTranspose3d(wide[n], out_channels, 1) for n in range(supervised)]
         )
-        if separate_heads and heads is not None:
-            self.out[0] = _Heads(width, heads, kernel, grn)
+        if separate_heads:
+            narrow = max(width // 2, 1)
+            self.out[0] = SeparateHeads(
+                heads,
+                lambda own: nn.Sequential(
+                    nn.Conv3d(width, narrow, 1),
+                    _Block(narrow, 2, kernel, grn),
+                    nn.Conv3d(narrow, own, 1),
+                ),
+                deep_supervision=deep_supervision,
+            )
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         x, skips = self.stem(image), []
@@ -133,28 +140,6 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = x + self.inner(self.conv1(x))
         return result
-
-
-class _Heads(nn.ModuleDict):
-    """The logits of named heads, concatenated."""
-
-    def __init__(
-        self, width: int, heads: Mapping[str, tuple[int, int]], kernel: int, grn: bool
-    ) -> None:
-        narrow = max(width // 2, 1)
-        super().__init__(
-            {
-                name: nn.Sequential(
-                    nn.Conv3d(width, narrow, 1),
-                    _Block(narrow, 2, kernel, grn),
-                    nn.Conv3d(narrow, stop - first, 1),
-                )
-                for name, (first, stop) in heads.items()
-            }
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([head(x) for head in self.values()], dim=1)
 
 
 class _Down(nn.Module):

@@ -1,9 +1,8 @@
 """Residual blocks of convolutions, each after a norm and an activation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from emseg.models.group_norm import GroupNorm
@@ -31,23 +30,9 @@ class ConvBlock(nn.Module):
         return self.leave(x + self.residual(x))
 
 
-class SeparateHeads(nn.ModuleDict):
-    """The concatenated logits of named heads, each a residual block and a convolution.
+class ResidualHead(nn.Module):
+    """The logits of one head: a residual block and a convolution."""
 
-    `channels` are the numbers of output channels of the heads, `width` that of their input.
-    """
-
-    def __init__(
-        self, width: int, channels: Mapping[str, int], kernel: Kernel, before: Preactivation
-    ) -> None:
-        heads = {name: _Head(width, own, kernel, before) for name, own in channels.items()}
-        super().__init__(heads)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([head(x) for head in self.values()], dim=1)
-
-
-class _Head(nn.Module):
     def __init__(self, width: int, channels: int, kernel: Kernel, before: Preactivation) -> None:
         super().__init__()
         self.residual = _residual(width, kernel, before)
@@ -62,9 +47,13 @@ def _residual(width: int, kernel: Kernel, before: Preactivation) -> nn.Sequentia
 
 
 def _convolution(narrow: int, wide: int, kernel: Kernel, before: Preactivation) -> nn.Sequential:
+    return nn.Sequential(before(narrow), same_convolution(narrow, wide, kernel))
+
+
+def same_convolution(before: int, after: int, kernel: Kernel) -> nn.Conv3d:
+    """A convolution without bias whose output has the size of its input; the kernel is odd."""
     padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
-    conv = nn.Conv3d(narrow, wide, kernel, padding=padding, bias=False)
-    return nn.Sequential(before(narrow), conv)
+    return nn.Conv3d(before, after, kernel, padding=padding, bias=False)
 
 
 def preactivation(

@@ -1,14 +1,14 @@
 """The residual symmetric U-Net of Lee et al. 2017 (arXiv 1706.00120)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emseg.bounds import Positive, Rule, checked, within
-from emseg.models.head_parts import check_heads
-from emseg.models.residual import Activation, ConvBlock, Norm, SeparateHeads, preactivation
+from emseg.models.head_parts import Heads, SeparateHeads
+from emseg.models.residual import Activation, ConvBlock, Norm, ResidualHead, preactivation
 from emseg.models.stride import Axes, Widths, stride_of_levels
 
 Odd = Annotated[int, Rule("an odd number from 1 up", lambda size: size > 0 and size % 2 == 1)]
@@ -43,7 +43,7 @@ class RSUNet(nn.Module):
         in_channels: int,
         out_channels: int,
         *,
-        heads: Mapping[str, tuple[int, int]] | None = None,
+        heads: Heads | None = None,
         width: Widths = (18, 36, 48, 64, 80),
         down_factors: Sequence[Axes] = ((1, 2, 2),) * 4,
         depth_2d: Annotated[int, within(0)] = 1,
@@ -57,8 +57,6 @@ class RSUNet(nn.Module):
     ) -> None:
         super().__init__()
         self.stride = stride_of_levels(width, down_factors, depth_2d=depth_2d)
-        if separate_heads:
-            check_heads(heads, out_channels, deep_supervision)
         kernels = [kernel_2d] * depth_2d + [(3, 3, 3)] * (len(width) - depth_2d)
 
         def before(channels: int) -> nn.Module:
@@ -81,9 +79,14 @@ class RSUNet(nn.Module):
             self.encoder.append(block(narrow, wide, level + 1))
             self.joins.append(_UpAdd(wide, narrow))
             self.decoder.append(block(narrow, narrow, level))
-            if level == 0 and separate_heads and heads is not None:
-                own = {name: stop - first for name, (first, stop) in heads.items()}
-                self.heads.append(SeparateHeads(narrow, own, kernels[0], before))
+            if level == 0 and separate_heads:
+                self.heads.append(
+                    SeparateHeads(
+                        heads,
+                        lambda own: ResidualHead(width[0], own, kernels[0], before),
+                        deep_supervision=deep_supervision,
+                    )
+                )
             elif level == 0 or deep_supervision:
                 head = nn.Conv3d(narrow, out_channels, 1)
                 self.heads.append(nn.Sequential(before(narrow), head))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from emseg.bounds import checked
 from emseg.errors import UserError
 from emseg.models.pretrained import encoder_of, parts_of
+from emseg.models.residual import same_convolution
 from emseg.models.stride import Widths
 
 Merge = Literal["concat", "add", "none"]
@@ -118,10 +119,13 @@ class _Block(nn.Module):
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.block1 = nn.Sequential(_conv(before, after, FLAT), _norm(after), nn.ELU())
+        self.block1 = nn.Sequential(same_convolution(before, after, FLAT), _norm(after), nn.ELU())
         cubic = (3, 3, 3)
         self.block2 = nn.Sequential(
-            _conv(after, after, cubic), _norm(after), nn.ELU(), _conv(after, after, cubic)
+            same_convolution(after, after, cubic),
+            _norm(after),
+            nn.ELU(),
+            same_convolution(after, after, cubic),
         )
         self.block3 = _norm(after)
         self.activation = nn.ELU()
@@ -130,11 +134,6 @@ class _Block(nn.Module):
         x = self.block1(x)
         result: Tensor = self.activation(self.block3(x + self.block2(x)))
         return result
-
-
-def _conv(before: int, after: int, kernel: tuple[int, int, int]) -> nn.Conv3d:
-    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
-    return nn.Conv3d(before, after, kernel, padding=padding, bias=False)
 
 
 def _face(before: int, after: int) -> nn.Sequential:

@@ -37,32 +37,21 @@ def check_input(
     # For a layer of torch, `stride` is something else, and may have two axes.
     if stride is None or len(stride) != len(size):
         return
-    check_patch(size, stride, key=key)
+    pairs = list(zip(size, stride, strict=True))
+    if any(n % step for n, step in pairs):
+        below = [max(step, n - n % step) for n, step in pairs]
+        above = [n + -n % step for n, step in pairs]
+        advice = f"{below}" if below == above else f"{below} or {above}"
+        raise UserError(
+            f"{key} {list(size)} is not divisible by the network's stride {list(stride)}; "
+            f"nearest: {advice}"
+        )
     normed = any(isinstance(module, nn.InstanceNorm3d) for module in net.modules())
     if normed and tuple(size) == tuple(stride):
         z, y, x = size
         raise UserError(
             f"{key} {list(size)} is a single voxel at the network's coarsest level, which "
             f"instance norm sets to 0; nearest: {[z, y, 2 * x]} or {[2 * z, y, x]}"
-        )
-
-
-def check_patch(
-    patch_size: Sequence[int], stride: Sequence[int], *, key: str = "data.dataloader.patch_size"
-) -> None:
-    """Raises UserError if an axis of the patch (voxels) is not a multiple of the network's stride.
-
-    The error names `key`, the setting of the patch, and the nearest sizes.
-    """
-    if any(size % step for size, step in zip(patch_size, stride, strict=True)):
-        below = [
-            max(step, size - size % step) for size, step in zip(patch_size, stride, strict=True)
-        ]
-        above = [size + -size % step for size, step in zip(patch_size, stride, strict=True)]
-        advice = f"{below}" if below == above else f"{below} or {above}"
-        raise UserError(
-            f"{key} {list(patch_size)} is not divisible by the network's "
-            f"stride {list(stride)}; nearest: {advice}"
         )
 
 

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from emseg.bounds import Positive, checked
 from emseg.errors import UserError
 from emseg.models.stride import Axes
-from emseg.models.unetr_blocks import ResidualBlock, TokenUp, UpConcat
-from emseg.models.unetr_em_head import EMHead
+from emseg.models.unetr_blocks import EMHead, ResidualBlock, TokenUp, UpConcat
 from emseg.models.unetr_weights import pretrained_encoder
 from emseg.models.vit import Dropout, ViTEncoder
 

@@ -1,10 +1,17 @@
-"""Parts of the anisotropic UNETR: convolutions, each with an instance norm."""
+"""Parts of the anisotropic UNETR: convolutions with instance norms, and a head of affinities."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emseg.models.group_norm import GroupNorm
+from emseg.models.residual import same_convolution
+
+# Blocks that all channels share.
+SHARED = 2
+# Initial factors of z, y, x: affinities across sections are less certain.
+FIRST_BIAS = (-0.2, 0.0, 0.0)
+IN_PLANE, ACROSS = (1, 3, 3), (3, 1, 1)
 
 
 def instance_norm(channels: int) -> GroupNorm:
@@ -74,3 +81,48 @@ class UpConcat(nn.Module):
             x = F.interpolate(x, size=skip.shape[2:], mode="trilinear", align_corners=False)
         result: Tensor = self.conv(torch.cat([x, skip], dim=1))
         return result
+
+
+class EMHead(nn.Module):
+    """Logits `(N, 3, Z, Y, X)` of affinities along z, y, x from features `(N, width, Z, Y, X)`.
+
+    Sections are thick: z is treated separately from y and x. Each channel has its own learned
+    factor and shift at the end.
+    """
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.channel_bias = nn.Parameter(torch.tensor(FIRST_BIAS).view(1, 3, 1, 1, 1))
+        self.channel_scale = nn.Parameter(torch.ones(1, 3, 1, 1, 1))
+        self.shared = nn.Sequential(*[_FlatBlock(width, dropout) for _ in range(SHARED)])
+        self.z_refine = nn.Sequential(
+            same_convolution(width, width, ACROSS), instance_norm(width), nn.GELU()
+        )
+        self.xy_refine = nn.Sequential(
+            same_convolution(width, width, IN_PLANE), instance_norm(width), nn.GELU()
+        )
+        self.z_head = nn.Conv3d(width, 1, 1)
+        self.xy_head = nn.Conv3d(width, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.shared(x)
+        z, xy = self.z_head(self.z_refine(x)), self.xy_head(self.xy_refine(x))
+        return torch.cat([z, xy], dim=1) * self.channel_scale + self.channel_bias
+
+
+class _FlatBlock(nn.Module):
+    """A convolution within the section and one across it, with a residual connection."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            same_convolution(width, width, IN_PLANE),
+            instance_norm(width),
+            nn.GELU(),
+            dropped_channels(dropout),
+            same_convolution(width, width, ACROSS),
+            instance_norm(width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(self.conv(x) + x)

@@ -8,12 +8,11 @@ from emseg.config import Loaded, build
 from emseg.config.schema import Root
 from emseg.config.schema_data import Data, VolumeConfig
 from emseg.data.augment import Pipeline
-from emseg.data.crops import check_fit, crop_of
+from emseg.data.crops import crop_for
 from emseg.data.dataset import PatchDataset
 from emseg.data.intensity_ranges import small_part, together, unlike_trained
 from emseg.data.labelled import LabelledVolume
 from emseg.data.paired import PairedDataset
-from emseg.data.patch_checks import check_alike, check_rejection
 from emseg.data.perturbation import Perturbation
 from emseg.data.sampling import RejectSampling
 from emseg.data.targets import Target
@@ -122,16 +121,16 @@ def check_patches(
     """Notes on the volumes; raises those UserErrors of `make_patches` that need no voxels."""
     notes, data = [], loaded.root.data
     for split in _splits(loaded, sources, target, objective).values():
-        changes, volumes = split.perturbation or split.augment or Pipeline(), split.volumes
-        crop = crop_of(
+        _, own = crop_for(
+            split.volumes,
             data.dataloader.patch_size,
             target=split.target,
             target_context=data.target_context,
-            changes=changes,
+            changes=split.perturbation or split.augment or Pipeline(),
+            reject=_rejection(split, data),
+            pad_small=data.pad_small,
         )
-        check_alike(volumes)
-        check_rejection(_rejection(split, data), crop.patch)
-        notes += check_fit(volumes, crop, changes=changes, pad_small=data.pad_small)
+        notes += own
     return notes
 
 
