@@ -1,4 +1,4 @@
-"""From stored intensities to a network's input values, the same in training and inference."""
+"""Intensities of images: ranges and percentiles of a volume, checks, and what a network sees."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

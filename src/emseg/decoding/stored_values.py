@@ -1,4 +1,4 @@
-"""Predictions of other programs: numbers of any type, where some number stands for 1."""
+"""Predictions as decoders take them: probabilities from stored numbers, calibrated if asked."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping

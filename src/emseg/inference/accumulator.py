@@ -1,4 +1,4 @@
-"""The sum of weighted windows, for only those planes that later windows can still change."""
+"""Blending weights, and sums of weighted windows, for those planes that can still change."""
 
 import math
 from collections.abc import Iterator, Sequence

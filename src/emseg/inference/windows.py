@@ -1,4 +1,4 @@
-"""The one global grid of windows that covers a volume and its padding."""
+"""The one global grid of windows that covers a volume, and the size of windows if none is set."""
 
 import copy
 import itertools

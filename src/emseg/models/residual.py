@@ -1,4 +1,4 @@
-"""Residual blocks of convolutions, each after a norm and an activation."""
+"""Residual blocks, and group norm in a form that is quick on a CPU."""
 
 from collections.abc import Callable
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""Run folders: outputs/<experiment_name>/<timestamp>/ and what identifies a run in it."""
+"""Run folders, outputs/<experiment_name>/<timestamp>/: their names, logs and scores."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""One call of the command line on the volumes of `data.test`."""
+"""One call of the command line on the volumes of `data.test`, and results that it need not redo."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack

@@ -1,4 +1,7 @@
-"""One hash of a written volume's content, stored with the volume so that edits are detected."""
+"""What identifies a volume: its files by size and time, and a hash of what is in it.
+
+The hash is stored with a volume that is written, so that edits are detected.
+"""
 
 import hashlib
 import json
