@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from emseg.config import build
 from emseg.decoding.affinity_cc import AffinityCC, affinity_cc
 from emseg.decoding.agglomerate import Agglomerate, agglomerate
 from emseg.decoding.binary import Binary, binary
@@ -217,8 +218,9 @@ def test_settings_out_of_range_are_refused(decoder, name, value):
     prediction = smooth(CHANNELS[decoder], (2, 3, 4))
     with pytest.raises(UserError, match=f"{name}.*(must be|did you mean|allowed: )"):
         decoder(prediction, **{name: value}, **facts_of(decoder))
-    with pytest.raises(UserError, match=f"^decoding: .*{name}"):
-        decoder_of(partial(decoder, **{name: value}))
+    target = f"{decoder.__module__}.{decoder.__name__}"
+    with pytest.raises(UserError, match=f"^decoding.{name}"):
+        build({"_target_": target, name: value}, kind="decoding")
 
 
 @pytest.mark.parametrize(

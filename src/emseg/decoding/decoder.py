@@ -121,17 +121,9 @@ def as_function(decoder: type[Decoder]) -> Callable[..., np.ndarray]:
 
 
 def decoder_of(choice: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    """The decoder of a config's choice, as `emseg.config.build` returns it.
-
-    Raises:
-        UserError: if a setting is out of range.
-    """
+    """The decoder of a config's choice, as `emseg.config.build` returns it."""
     made_by = getattr(choice.func, "decoder", None) if isinstance(choice, partial) else None
     if not isinstance(choice, partial) or made_by is None:
         return choice
-    try:
-        decoder: Callable[..., np.ndarray] = made_by(**choice.keywords)
-    except UserError as error:
-        text = str(error)
-        raise UserError(text if text.startswith("decoding.") else f"decoding: {text}") from error
+    decoder: Callable[..., np.ndarray] = made_by(**choice.keywords)
     return decoder
