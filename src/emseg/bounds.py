@@ -26,14 +26,14 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value must be: in words that follow "must be", and as a test of values."""
+    """What a value must be: in `words` that follow "must be", and as the test `holds` of values."""
 
     words: str
     holds: Callable[[Any], bool] = field(repr=False)
 
 
 def within(least: float, most: float = math.inf) -> Rule:
-    """The rule of a number from `least` to `most`."""
+    """The rule of a number from `least` to `most`, both included; infinity too without `most`."""
     words = f"{least:g} or more" if most == math.inf else f"from {least:g} to {most:g}"
     return Rule(words, lambda value: least <= value <= most)
 
@@ -44,7 +44,7 @@ def finite(least: float) -> Rule:
 
 
 def above(limit: float, most: float = math.inf) -> Rule:
-    """The rule of a finite number above the limit, up to `most`."""
+    """The rule of a finite number above the limit, up to `most`, which is included."""
     words = f"above {limit:g}" + ("" if most == math.inf else f", up to {most:g}")
     return Rule(words, lambda value: limit < value <= most and value < math.inf)
 

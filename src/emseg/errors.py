@@ -14,9 +14,12 @@ class UserError(Exception):
 
 
 def did_you_mean(name: str, allowed: Iterable[str], *, before: str = "") -> str:
-    """The end of an error line that asks for the allowed name most like `name`.
+    """The end of an error line that asks for the nearest allowed name; empty if none is similar.
 
-    It is empty if no name is similar. `before` (a folder) is put before the name.
+    Args:
+        name: the unknown one.
+        allowed: the names there are.
+        before: is put before the nearest name (a folder).
     """
     matches = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
     return f"; did you mean '{before}{matches[0]}'?" if matches else ""
@@ -25,7 +28,11 @@ def did_you_mean(name: str, allowed: Iterable[str], *, before: str = "") -> str:
 def unknown_name(what: str, name: str, allowed: Iterable[str], *, where: str = "") -> UserError:
     """The error for an unknown name: what it is, what is allowed, the nearest name.
 
-    `what` is the kind of name ("metric", "key of the decoder"), `where` in which key or file.
+    Args:
+        what: the kind of name ("metric", "key of the decoder").
+        name: the unknown one.
+        allowed: the names there are.
+        where: in which key or file.
     """
     names = sorted(allowed)
     hint = did_you_mean(name, names)

@@ -28,8 +28,9 @@ GPU_WORDS = ("CUDA out of memory", "CUDA error: out of memory", "STATUS_ALLOC_FA
 def fault_line(error: BaseException) -> str | None:
     """One line for an error that the machine or another process has caused, None for any other.
 
-    Its causes and contexts count: a library that cannot write may fail again when it closes its
-    file. A `UserError` among these already reports the fault.
+    Args:
+        error: its causes and contexts count too: a library that cannot write may fail again when it
+            closes its file. A `UserError` among these already reports the fault: its text.
     """
     chain = [*_chain(error)]
     said = next((str(one) for one in chain if isinstance(one, UserError)), None)

@@ -20,8 +20,13 @@ def track(
 ) -> Iterator[Item]:
     """The items, one by one, with progress, throughput and time left on standard error.
 
-    `each` is the amount of `unit` in one item (voxels of a window, say), for the throughput; `done`
-    items of `total` were finished before (a resumed run).
+    Args:
+        items: what is worked on.
+        total: the number of items, those `done` included.
+        label: what is done, in front of the numbers.
+        unit: of the throughput ("voxel").
+        each: the amount of `unit` in one item (voxels of a window, say).
+        done: items that were finished before (a resumed run).
     """
     show = _bar if sys.stderr.isatty() else _lines
     # Enclosing phases print nothing meanwhile.
@@ -35,10 +40,7 @@ def track(
 
 @contextmanager
 def phase(label: str) -> Iterator[None]:
-    """Prints a line from time to time during work of unknown duration.
-
-    Of nested phases only the innermost prints.
-    """
+    """Prints a line with the label from time to time; of nested phases only the innermost does."""
     over = threading.Event()
     start = time.monotonic()
 

@@ -21,7 +21,7 @@ RESUMABLE = "what was finished is kept, and the same command goes on from there"
 
 
 class Stopped(BaseException):
-    """A signal asked the run to end. `line` is for the user, "" if another process prints it."""
+    """A signal, `number`, asked the run to end; `line` is for the user, "" if another prints it."""
 
     def __init__(self, number: int, line: str = RESUMABLE) -> None:
         super().__init__(line)
@@ -95,9 +95,13 @@ def ending_signals() -> Iterator[None]:
 
 @contextmanager
 def deferred_signals(last_line: Callable[[], str]) -> Iterator[Callable[[], int]]:
-    """Within, signals raise nothing; the yielded function returns the received one, 0 for none.
+    """Within, signals raise nothing.
 
-    `last_line` gives the line that is printed if the process must be killed.
+    Args:
+        last_line: gives the line that is printed if the process must be killed.
+
+    Yields:
+        A function that returns the number of the received signal, 0 for none.
     """
     before = _state.last_line
     _state.deferred, _state.last_line = True, last_line
@@ -119,6 +123,9 @@ def end_with_parent(_worker: int = 0) -> None:
     """Makes this process, a worker, end only when its parent ends it, not by other signals.
 
     A cluster signals all processes of a job, but the parent needs its workers until its own end.
+
+    Args:
+        _worker: not used: the worker's number, from PyTorch's data loader.
     """
     for one in ENDING:
         if one != signal.SIGTERM:

@@ -31,12 +31,14 @@ class ChildCrash(RuntimeError):
 class ChildWorker(AbstractContextManager["ChildWorker"]):
     """A spawned process that runs one call after the other and is replaced when it is stopped.
 
-    It lives across calls, so that modules are imported and kernels compiled only once. `output` is
-    what the last call printed to standard output and error, native code included.
+    It lives across calls, so that modules are imported and kernels compiled only once. Unlike other
+    spawned processes it does not run the main module again: a script needs no guard, the child
+    imports only what its functions need, and these cannot be in the main module. Its temporary
+    files are removed when it ends, and its own children are ended.
 
-    Unlike other spawned processes it does not run the main module again: a script needs no guard,
-    the child imports only what its functions need, and these cannot be in the main module. Its
-    temporary files are removed when it ends, and its own children are ended.
+    Attributes:
+        output: what the last call printed to standard output and error, native code included; of
+            long output the end.
     """
 
     def __init__(self) -> None:
@@ -60,14 +62,21 @@ class ChildWorker(AbstractContextManager["ChildWorker"]):
     ) -> Any:
         """The result of `function(*args, **kwargs)`, run in the child.
 
-        The function must be importable; arguments and result can be pickled. Exceptions are raised
-        here too, with the child's output as a note. After `timeout` seconds (with the function's
-        imports, without the start of a new child) the child and its process group are killed and
-        TimeoutError is raised; if the child dies, ChildCrash. The next call starts a new child.
+        After a timeout or a crash the next call starts a new child.
 
-        After the function's import, the child's address space may grow by `memory_limit` bytes
-        (mapped files count). If it needs more, a MemoryError is raised here, too, or a ChildCrash
-        if native code ends the process. Raises UserError if not on Linux.
+        Args:
+            function: importable; its arguments and result can be pickled.
+            timeout: seconds, with the function's imports, without the start of a new child; after
+                these the child and its process group are killed. None: no limit.
+            memory_limit: bytes by which the child's address space may grow after the function's
+                import (mapped files count). None: no limit.
+
+        Raises:
+            Exception: whatever the function raises, with the child's output as a note.
+            TimeoutError: the call took longer than `timeout`.
+            MemoryError: the child needs more than `memory_limit`.
+            ChildCrash: the child died, possibly in native code that got no memory.
+            UserError: there is a `memory_limit`, and the system is not Linux.
         """
         # Pickled first: a function that cannot be pickled must not cost a child.
         request = pickle.dumps((function, args, kwargs, memory_limit))

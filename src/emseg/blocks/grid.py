@@ -9,7 +9,12 @@ Index = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Block:
-    """One cell of a grid: its place in the grid, and its voxels from `start` up to `stop`."""
+    """One cell of a grid.
+
+    Attributes:
+        index: its place in the grid.
+        start, stop: its voxels, in the volume, from `start` up to `stop`.
+    """
 
     index: Index
     start: Index
@@ -49,10 +54,16 @@ def grid(shape: Sequence[int], block_shape: Sequence[int]) -> list[Block]:
 def slab_shape(
     shape: Sequence[int], *, bytes_per_voxel: int, memory: int, threads: int, aligned: int = 1
 ) -> Index:
-    """The shape of slabs of whole planes: at least one per thread, and all threads' fit the memory.
+    """The shape (z, y, x) of slabs of whole planes, as thick as memory and threads allow.
 
-    As thick as possible, since each block also reads a plane on each side; a multiple of `aligned`
-    planes (of chunks in a file) if that is not too thick; at least one plane.
+    Thick ones are better, since each block also reads a plane on each side. At least one plane.
+
+    Args:
+        shape: voxels of the volume.
+        bytes_per_voxel: what one voxel of a slab needs.
+        memory: bytes for the slabs of all threads together.
+        threads: a slab is at most a thread's share of the planes thick, rounded up.
+        aligned: slabs that can be so thick are a multiple of so many planes (of chunks in a file).
     """
     depth, height, width = shape
     fits = memory // (height * width * bytes_per_voxel * threads)

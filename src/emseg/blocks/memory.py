@@ -11,10 +11,11 @@ _GROUPS = Path("/sys/fs/cgroup")
 
 
 def memory_within(limit: float | None) -> int:
-    """The bytes of a limit in GiB; None: all that this process may use.
+    """The bytes of a limit, or all that this process may use.
 
-    That is the machine's memory, or a lower limit of the process's cgroup (v1 or v2) or one above
-    it; not what is free at the moment, so that two runs decide alike.
+    Args:
+        limit: GiB. None: the machine's memory, or a lower limit of the process's cgroup (v1 or v2)
+            or one above it; not what is free at the moment, so that two runs decide alike.
     """
     if limit is not None:
         return int(limit * GIB)

@@ -35,8 +35,11 @@ def face_facts(
 ) -> Facts:
     """What the numbering needs of a labelled block beside `first`, by the names it reads.
 
-    `labels` (Z, Y, X) of the block; per axis with a block before it, a plane `joining` of the
-    block's labels, joined to the voxel before the block's first plane where `joined` is not 0.
+    Args:
+        labels: (Z, Y, X) of the block.
+        joining: per axis a plane of the block's labels; None without a block before it.
+        joined: per axis a plane, not 0 where `joining` is joined to the voxel before the block's
+            first plane; None as above.
     """
     facts = {f"last{axis}": labels.take(-1, axis) for axis in range(3)}
     for axis, (own, on) in enumerate(zip(joining, joined, strict=True)):
@@ -48,8 +51,14 @@ def face_facts(
 def number_blocks(blocks: Sequence[Block], store: Store, shape: Sequence[int]) -> Numbering:
     """The volume's labels for those of its blocks, numbered by their first voxel in C order.
 
-    Each block's facts hold `first`, the place of each label's first voxel in the block in C order
-    (with one entry for 0), and `face_facts`. Raises UserError for more than `MOST_LABELS` labels.
+    Args:
+        blocks: all of the volume.
+        store: holds of each block `face_facts`, and as `first` the place of each label's first
+            voxel in the block in C order (with one entry for 0).
+        shape: voxels of the volume.
+
+    Raises:
+        UserError: the blocks have more than `MOST_LABELS` labels.
     """
     faces = [f"{name}{axis}" for name in ("last", "joining", "joined") for axis in range(3)]
     facts = {block.index: store.facts(block, ("first", *faces)) for block in blocks}
@@ -90,9 +99,17 @@ def number_blocks(blocks: Sequence[Block], store: Store, shape: Sequence[int]) -
 def across_faces(
     blocks: Sequence[Block], store: Store, numbering: Numbering, axes: Sequence[int] = (0, 1, 2)
 ) -> Iterator[tuple[Block, np.ndarray, np.ndarray, np.ndarray]]:
-    """(block, labels before, labels behind, values) of each face between a block and one before it.
+    """The labels on both sides of each face between a block and one before it.
 
-    The labels are the volume's; `values` is the block's fact of that name for the axis.
+    Args:
+        blocks: all of the volume.
+        store: holds of each block `face_facts` and, per axis, `values0` to `values2`.
+        numbering: of the blocks.
+        axes: only faces along these.
+
+    Yields:
+        The block behind the face, the volume's labels before and behind it, and the block's
+        `values` of that axis.
     """
     ids = dict(zip((block.index for block in blocks), numbering.ids, strict=True))
     by_place = {block.index: block for block in blocks}

@@ -31,7 +31,7 @@ class Store(Protocol):
 
 
 class MemoryStore:
-    """Labels in one array, `array`; blocks of whole planes are filled in place."""
+    """Labels in one array, `array` (uint32); blocks of whole planes are filled in place."""
 
     def __init__(self, shape: Sequence[int]) -> None:
         self.array = np.empty(shape, np.uint32)

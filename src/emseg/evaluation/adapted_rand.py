@@ -19,18 +19,26 @@ def adapted_rand(
 
     1 - 2 * joint / (ours + theirs), sums of squared sizes: `joint` of the pairs of ids, `ours` of
     the segments, `theirs` of the truth's objects. Precision is joint / ours (the share of voxel
-    pairs in one segment that are in one object), recall joint / theirs, in both variants. Truth 0
-    and -1 are left out. Names: `adapted_rand`, `adapted_rand_precision`, `adapted_rand_recall`,
-    with `_skimage` at the end for that variant.
+    pairs in one segment that are in one object), recall joint / theirs, in both variants; of no
+    pairs they are 1.
 
     `snemi`: SNEMI3D's and CREMI's evaluation. Segmentation 0 is no segment: its c voxels add c / n
     to `joint` and to `ours`, where n counts all voxels, even those without truth. `skimage`:
     scikit-image's adapted_rand_error with truth 0 ignored. Segmentation 0 is a segment and pairs
-    of a voxel with itself do not count; precision and recall are exchanged in scikit-image. A
-    precision or recall of no pairs is 1.
+    of a voxel with itself do not count; precision and recall are exchanged in scikit-image.
 
-    Labels are integers of any dtype and one shape; with a `table` of them the arrays are not
-    used. Raises UserError if no voxel is labelled.
+    Args:
+        segmentation, truth: integers of any dtype and one shape; not used if there is a `table`.
+            Truth 0 and -1 are left out.
+        variant: see above.
+        table: the contingency table of both.
+
+    Returns:
+        `adapted_rand`, `adapted_rand_precision` and `adapted_rand_recall`, with `_skimage` at the
+        end for that variant.
+
+    Raises:
+        UserError: no voxel is labelled, or the variant is unknown.
     """
     variants = {"snemi": snemi_sums, "skimage": _skimage_sums}
     if variant not in variants:

@@ -20,11 +20,15 @@ def affinity_overlap(
 ) -> dict[str, float]:
     """Dice (`affinity_dice`) and IoU (`affinity_iou`) of the pairs that are joined; 1 is best.
 
-    `prediction` (C, Z, Y, X) are probabilities (uint8: divided by 255), a channel for each of the
-    `offsets` (voxels, in the order of the axes); a volume is read channel by channel. A pair is
-    joined in the prediction from 0.5 on, in the `truth` (Z, Y, X) if both ends have the same id
-    above 0; all channels count together. Pairs with an end outside the volume, or of truth -1, are
-    left out. Both numbers are 1 if nothing is joined. (In dbMiM's tables, with the first planes.)
+    All channels count together. Pairs with an end outside the volume, or of truth -1, are left out
+    (dbMiM's tables count those of the first planes too). Both numbers are 1 if nothing is joined.
+
+    Args:
+        prediction: probabilities (C, Z, Y, X), divided by 255 if uint8; a pair is joined from 0.5
+            on. A volume is read channel by channel.
+        truth: (Z, Y, X); a pair is joined if both ends have the same id above 0.
+        offsets: voxels, in the order of the axes, per channel.
+        edge_side: where the prediction stores a pair.
     """
     both = predicted = true = 0
     for channel, offset in enumerate(offsets):

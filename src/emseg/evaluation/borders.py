@@ -12,16 +12,21 @@ from emseg.kernels.marked_pixels import spread
 def border_mask(
     truth: np.ndarray, *, mode: Literal["edt", "square"], distance: float
 ) -> np.ndarray:
-    """Where the truth is too near to a border to be counted: bool (Z, Y, X), as the truth.
+    """Where the truth is too near to a border to be counted: bool (Z, Y, X).
 
     Each section (axis 0) by itself: a border pixel has a neighbour (of four in the section) with
-    another id. `edt`: the pixels whose Euclidean distance to a border pixel is `distance` pixels or
-    less, as in CREMI's evaluation (its threshold in nm / the pixel size). `square`: those in the
-    square of 2 distance + 1 pixels around a border pixel, as in dbMiM's; `distance` must then be a
-    whole number. Since both sides of a border have border pixels, 0 leaves out one on each side. A
-    section of one id has no border, and nothing is left out.
+    another id. A section of one id has no border, and nothing is left out.
 
-    Raises UserError for other modes and distances below 0.
+    Args:
+        truth: (Z, Y, X).
+        mode: `edt` for the pixels whose Euclidean distance to a border pixel is `distance` or less,
+            as in CREMI's evaluation; `square` for those in the square of 2 distance + 1 pixels
+            around a border pixel, as in dbMiM's.
+        distance: pixels (CREMI's threshold in nm / the pixel size), 0 or more; a whole number for
+            `square`. 0 leaves out one pixel on each side of a border.
+
+    Raises:
+        UserError: another mode, or the distance is out of range.
     """
     if mode not in ("edt", "square"):
         raise unknown_name("mode", mode, ("edt", "square"), where="border_mask")

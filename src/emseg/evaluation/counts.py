@@ -13,9 +13,15 @@ def counts(
 ) -> dict[str, float]:
     """The numbers of segments (`n_pred`), objects (`n_gt`) and voxels (`n_voxels`) that count.
 
-    Voxels whose truth is 0 or -1 are left out; of the others every id counts, even segmentation 0,
-    as in the VOI. Labels are integers of any dtype and one shape; with a `table` of them the arrays
-    are not used. Raises UserError if no voxel is labelled. dbMiM's tables have these numbers.
+    dbMiM's tables have these numbers.
+
+    Args:
+        segmentation: integers of any dtype; every id counts, even 0, as in the VOI.
+        truth: integers of the same shape; voxels of truth 0 and -1 are left out.
+        table: the contingency table of both; with it the arrays are not used.
+
+    Raises:
+        UserError: no voxel is labelled.
     """
     table = table_of(segmentation, truth, table)
     return {

@@ -21,15 +21,22 @@ def cremi_score(
     """The CREMI neuron score, 0 best, and its parts.
 
     sqrt((split + merge) * rand): the geometric mean of the variation of information, in bits, and
-    the adapted Rand error of variant `snemi`. Names: `cremi_score`, `cremi_voi_split`,
-    `cremi_voi_merge`, `cremi_adapted_rand`.
+    the adapted Rand error of variant `snemi`.
 
-    `gt0` counted: truth 0 is an object like others, as in the challenge's own evaluation, which
-    adds 1 to all ids and ignores those that were -1. `gt0` ignored: truth 0 is left out, as in
-    `voi` and `adapted_rand`; the names then end in `_gt0_ignored`. Truth -1 is left out in both.
+    Args:
+        segmentation, truth: integers of any dtype and one shape; not used if there is a `table`.
+            Truth -1 is left out.
+        gt0: `counted` makes truth 0 an object like others, as in the challenge's own evaluation,
+            which adds 1 to all ids and ignores those that were -1; `ignored` leaves it out, as
+            `voi` and `adapted_rand` do.
+        table: the contingency table of both.
 
-    Labels are integers of any dtype and one shape; with a `table` of them the arrays are not
-    used. Raises UserError if no voxel is labelled.
+    Returns:
+        `cremi_score`, `cremi_voi_split`, `cremi_voi_merge` and `cremi_adapted_rand`, with
+        `_gt0_ignored` at the end where truth 0 is ignored.
+
+    Raises:
+        UserError: no voxel is labelled, or `gt0` is another word.
     """
     choices = ("counted", "ignored")
     if gt0 not in choices:

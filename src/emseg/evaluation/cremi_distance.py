@@ -20,21 +20,26 @@ def cremi_distance(
 ) -> dict[str, float]:
     """Distances of predicted clefts to the true ones and the reverse, in nm; 0 is best.
 
-    Clefts are all ids above 0; voxels whose truth is -1 belong to neither mask. Each predicted
-    voxel has a distance to the nearest true one, 0 if it is true: `cremi_adgt` is the mean (average
-    distance to ground truth), `cremi_false_positives` the number of voxels farther than 200 nm, and
-    `cremi_adgt_std`, `_max` and `_median` are of the same distances. For the reverse, from true
-    voxels to the nearest predicted one, the names are `cremi_adf` (average distance to the found),
-    `cremi_false_negatives` and so on. `cremi_distance` = (adgt + adf) / 2, the CREMI score on the
-    challenge's leader board; `cremi_segmentation_voxels` and `cremi_truth_voxels` are the sizes of
-    the masks.
+    Distances are between the centres of voxels, in float64, 0 for a voxel in both masks. Two empty
+    masks have the distance 0. If one is empty, its own distances are nan and none is false; those
+    to it are inf (std nan) and all false, and `cremi_distance` is inf.
 
-    Two empty masks have the distance 0. If one is empty, its own distances are nan and none is
-    false; those to it are inf (std nan) and all false, and `cremi_distance` is inf.
+    Args:
+        segmentation, truth: integers (Z, Y, X) of any dtype; clefts are all ids above 0. Voxels
+            whose truth is -1 belong to neither mask.
+        voxel_size: nm (z, y, x).
 
-    Labels are integers (Z, Y, X) of any dtype and one shape, the voxel size is in nm in the same
-    order of axes; distances are between the centres of voxels, in float64. Raises UserError for
-    other labels, a truth of -1 only, and a missing voxel size.
+    Returns:
+        Of predicted voxels to the nearest true one: `cremi_adgt` (average distance to ground
+        truth), `cremi_adgt_std`, `_max`, `_median`, and `cremi_false_positives`, the number of
+        voxels farther than 200 nm. For the reverse `cremi_adf` (average distance to the found),
+        `cremi_adf_std` and so on, and `cremi_false_negatives`. `cremi_distance` = (adgt + adf) / 2,
+        the CREMI score on the challenge's leader board; `cremi_segmentation_voxels` and
+        `cremi_truth_voxels` are the sizes of the masks.
+
+    Raises:
+        UserError: the labels are no such arrays, the truth is -1 everywhere, or the voxel size is
+            missing or not three numbers above 0.
     """
     check_pair(segmentation, truth)
     size = _checked_size(voxel_size, segmentation.ndim)

@@ -13,13 +13,20 @@ def jaccard(
 ) -> dict[str, float]:
     """The overlap of two masks, 1 best: intersection over union of all ids above 0.
 
-    `jaccard`, and with it `jaccard_precision`, the share of the predicted voxels that are true, and
-    `jaccard_recall`, the share of the true voxels that are predicted. Voxels whose truth is -1 do
-    not count. A share of no voxels is 1: two empty masks are the same, nothing is wrong in an empty
+    A share of no voxels is 1: two empty masks are the same, nothing is wrong in an empty
     segmentation, and nothing of an empty truth is missed.
 
-    Labels are integers of any dtype and one shape; with a `table` of them the arrays are not
-    used. Raises UserError if the truth is -1 everywhere.
+    Args:
+        segmentation, truth: integers of any dtype and one shape; not used if there is a `table`.
+            Voxels whose truth is -1 do not count.
+        table: the contingency table of both.
+
+    Returns:
+        `jaccard`, `jaccard_precision`, the share of the predicted voxels that are true, and
+        `jaccard_recall`, the share of the true voxels that are predicted.
+
+    Raises:
+        UserError: the truth is -1 everywhere.
     """
     table = table_of(segmentation, truth, table, background=True)
     ours, theirs = table.segmentation > 0, table.truth > 0

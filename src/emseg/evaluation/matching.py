@@ -22,18 +22,24 @@ def instance_matching(
     Instances are all ids except 0. A pair may be matched if its intersection over union (IoU) is
     the threshold or more. Each instance is paired once, so that the number of matched pairs is
     largest and then the sum of IoU over all pairs, matched or not. An instance's size counts all
-    its voxels, also those where the other volume is 0; where the truth is -1 nothing counts, and a
-    segment that lies only there is no instance.
+    its voxels, also those where the other volume is 0; a segment that lies only where the truth is
+    -1 is no instance. Definitions are those of StarDist's `matching` (Schmidt et al., MICCAI 2018)
+    and, for `pq`, Kirillov et al., CVPR 2019; the table of overlaps is sparse.
 
-    For each threshold t, `instance_<name>_<t>`: `tp` the matched pairs, `fp` the segments and `fn`
-    the objects left over, `precision`, `recall`, `f1`, `accuracy` = tp / (tp + fp + fn) (called AP
-    by some), `pq` (panoptic quality) = sum of matched IoU / (tp + fp / 2 + fn / 2), and
-    `mean_true_score` = the same sum / objects. Precision of no segments is 0.
+    Args:
+        segmentation, truth: integers of any dtype and one shape; not used if there is a `table`.
+            Where the truth is -1 nothing counts.
+        iou_thresholds: in (0, 1], one or more, none twice.
+        table: the contingency table of both.
 
-    Labels are integers of any dtype and one shape; with a `table` of them the arrays are not
-    used. Raises UserError if the truth has no objects or a threshold is not in (0, 1]. The
-    definitions are those of StarDist's `matching` (Schmidt et al., MICCAI 2018) and, for `pq`,
-    Kirillov et al., CVPR 2019; the table of overlaps is sparse.
+    Returns:
+        For each threshold t, `instance_<name>_<t>`: `tp` the matched pairs, `fp` the segments and
+        `fn` the objects left over, `precision` (0 of no segments), `recall`, `f1`, `accuracy` =
+        tp / (tp + fp + fn) (called AP by some), `pq` (panoptic quality) = sum of matched IoU /
+        (tp + fp / 2 + fn / 2), and `mean_true_score` = the same sum / objects.
+
+    Raises:
+        UserError: the truth has no objects, or the thresholds are not such.
     """
     check_thresholds(iou_thresholds, metric="instance_matching")
     overlaps = Overlaps(table_of(segmentation, truth, table, background=True))

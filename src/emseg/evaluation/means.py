@@ -15,9 +15,15 @@ Row = dict[str, Any]
 
 
 def means_of(rows: Sequence[Row], columns: Sequence[str], scores: Sequence[str]) -> list[Row]:
-    """The mean scores of the rows with equal columns, in order of appearance, and their number `n`.
+    """The mean scores of the rows with equal columns, in order of appearance.
 
-    Rows of a failure have no scores, and do not count.
+    Args:
+        rows: those with a `failure` have no scores, and do not count.
+        columns: names of what is equal in the rows of a mean.
+        scores: names of what is averaged.
+
+    Returns:
+        Rows of the columns, the mean scores, and `n`, the number of rows averaged.
     """
     groups: dict[str, list[Row]] = {}
     for row in rows:
@@ -32,7 +38,14 @@ def means_of(rows: Sequence[Row], columns: Sequence[str], scores: Sequence[str])
 
 
 def best_of(means: Sequence[Row], score: str, way: str, *, n: int) -> Row | None:
-    """The first of the best means of `n` rows; None if none of them is a number."""
+    """The first of the best means; None if none of them is a number.
+
+    Args:
+        means: of `means_of`.
+        score: the name of what is compared.
+        way: `minimize`; else the largest is best.
+        n: only means of so many rows count.
+    """
     sound = [mean for mean in means if mean["n"] == n and not np.isnan(mean[score])]
     choose = min if way == "minimize" else max
     return choose(sound, key=lambda mean: mean[score]) if sound else None

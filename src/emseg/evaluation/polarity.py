@@ -22,13 +22,19 @@ def polarity_matching(
     intersection over union (IoU) of the threshold or more. A matched pair has the right direction
     if more of its common voxels have the same side (pre or post) in both than different sides.
 
-    For each threshold t: `synapse_precision_<t>`, `synapse_recall_<t>`, `synapse_f1_<t>`, and
-    `synapse_directed_<name>_<t>`, in which only pairs with the right direction count as found.
-    Precision of no synapses is 0.
+    Args:
+        segmentation, truth: integers of any dtype and one shape; not used if there is a `table`.
+            Where the truth is -1 nothing counts.
+        iou_thresholds: in (0, 1], one or more, none twice.
+        table: the contingency table of both.
 
-    Labels are integers of any dtype and one shape, -1 in the truth where nothing counts; with a
-    `table` of them the arrays are not used. Raises UserError if the truth has no synapses or a
-    threshold is not in (0, 1].
+    Returns:
+        For each threshold t `synapse_precision_<t>`, `synapse_recall_<t>`, `synapse_f1_<t>`, and
+        `synapse_directed_<name>_<t>`, in which only pairs with the right direction count as found.
+        Precision of no synapses is 0.
+
+    Raises:
+        UserError: the truth has no synapses, or the thresholds are not such.
     """
     check_thresholds(iou_thresholds, metric="polarity_matching")
     synapses, agreed = _folded(table_of(segmentation, truth, table, background=True))

@@ -15,13 +15,17 @@ _CHUNK = 2**20
 
 @dataclass(frozen=True, eq=False)
 class Contingency:
-    """How many voxels carry each pair of a truth id and a segmentation id.
+    """How many voxels have each pair of a truth id and a segmentation id.
 
-    One entry per pair that occurs, ordered by truth id, then by segmentation id: `truth` and
-    `segmentation` uint64, `counts` int64. Truth 0 (background) has entries like any id (see
-    `objects`); voxels whose truth is -1 (unlabelled) have none. Segmentation 0 is an id like
-    others. `voxels` counts all voxels, even unlabelled ones. Tables of parts of a volume add up to
-    that of the whole.
+    One entry per pair that occurs, ordered by truth id, then by segmentation id. Tables of parts of
+    a volume add up to that of the whole.
+
+    Attributes:
+        truth: uint64, per entry; 0 (background) is an id like any (see `objects`), voxels whose
+            truth is -1 (unlabelled) have no entry.
+        segmentation: uint64, per entry; 0 is an id like others.
+        counts: int64, per entry: voxels.
+        voxels: the number of all voxels, even unlabelled ones.
     """
 
     truth: np.ndarray
@@ -40,9 +44,14 @@ class Contingency:
     def merged(self, lut: np.ndarray) -> "Contingency":
         """The table of the segmentation in which every id s becomes lut[s].
 
-        `lut` are integers of 0 or more, one for each id from 0 to the largest that occurs; else
-        raises UserError. The time does not depend on the voxels, so one table of fragments can be
-        used for many segmentations.
+        The time does not depend on the voxels, so one table of fragments can be used for many
+        segmentations.
+
+        Args:
+            lut: integers of 0 or more, one for each id from 0 to the largest that occurs.
+
+        Raises:
+            UserError: `lut` is no such array.
         """
         top = int(self.segmentation.max(initial=0))
         if lut.ndim != 1 or len(lut) <= top:
@@ -143,10 +152,15 @@ def check_pair(segmentation: np.ndarray, truth: np.ndarray) -> None:
 def contingency(segmentation: np.ndarray, truth: np.ndarray) -> Contingency:
     """The contingency table of a segmentation and its truth, or of the same block of both.
 
-    Both are integers of any dtype (even full uint64 ids) or bool, and of one shape, with one axis
-    or more. Where the truth is -1, in a signed dtype, nothing is counted. Raises UserError for
-    floats, other negative ids and different shapes. Time grows with the number of runs of equal
-    ids, memory with that of pairs; contiguous ids of 32 or 64 bits are not copied.
+    Time grows with the number of runs of equal ids, memory with that of pairs; contiguous ids of 32
+    or 64 bits are not copied.
+
+    Args:
+        segmentation, truth: integers of any dtype (even full uint64 ids) or bool, and of one shape,
+            with one axis or more. Where the truth is -1, in a signed dtype, nothing is counted.
+
+    Raises:
+        UserError: floats, other negative ids, or different shapes.
     """
     pairs = Accumulator()
     pairs.add(segmentation, truth)

@@ -14,12 +14,18 @@ def voi(
     """The variation of information in bits: `voi_split`, `voi_merge` and their sum, `voi_sum`.
 
     Split is H(segmentation | truth), for objects in several segments; merge is
-    H(truth | segmentation), for joined objects. 0 is best. Truth 0 and -1 are left out,
-    segmentation 0 is a segment like any other (so that removing segments is not free). Equal to
-    scikit-image's variation_of_information(truth, segmentation, ignore_labels=(0,)) and to CREMI's.
+    H(truth | segmentation), for joined objects. 0 is best. Equal to scikit-image's
+    variation_of_information(truth, segmentation, ignore_labels=(0,)) and to CREMI's. Meila,
+    "Comparing clusterings", JMVA 2007.
 
-    Labels are integers of any dtype and one shape; with a `table` of them the arrays are not used.
-    Raises UserError if no voxel is labelled. Meila, "Comparing clusterings", JMVA 2007.
+    Args:
+        segmentation: integers of any dtype; 0 is a segment like any other (so that removing
+            segments is not free).
+        truth: integers of the same shape; 0 and -1 are left out.
+        table: the contingency table of both; with it the arrays are not used.
+
+    Raises:
+        UserError: no voxel is labelled.
     """
     split, merge = split_and_merge(table_of(segmentation, truth, table))
     return {"voi_split": split, "voi_merge": merge, "voi_sum": split + merge}

@@ -23,12 +23,22 @@ def affinities(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Affinity values and their validity, one channel per offset.
 
-    `labels` (Z, Y, X) int32: above 0 an object, 0 background, -1 unlabelled. `offsets` are in
-    voxels in array order, of any length and sign. Returns values uint8 (C, Z, Y, X), 1 where both
-    ends carry the same id above 0 (same object) and else 0, and mask bool (C, Z, Y, X), true where
-    the other end lies inside the volume and neither end is unlabelled. Background pairs are valid
-    zeros. If the other end lies outside, mask and value are 0; with `replicate_boundary` such a
-    pair is the voxel paired with itself.
+    Pairs of background are valid zeros.
+
+    Args:
+        labels: int32 (Z, Y, X): above 0 an object, 0 background, -1 unlabelled.
+        offsets: voxels in array order, of any length and sign.
+        edge_side: the voxel at which a pair is stored.
+        replicate_boundary: pairs a voxel with itself where its other end lies outside the volume;
+            else mask and value are 0 there.
+
+    Returns:
+        values, uint8 (C, Z, Y, X), 1 where both ends have the same id above 0, else 0; and their
+        mask, bool, true where the other end lies inside the volume and neither end is unlabelled.
+
+    Raises:
+        TypeError: the labels are not int32 (Z, Y, X).
+        ValueError: the edge side is another word.
     """
     _require_int32(labels)
     if edge_side not in get_args(EdgeSide):
@@ -49,9 +59,16 @@ def erode_labels(
     """Labels with a background gap where objects meet: int32 (Z, Y, X), a new array.
 
     A voxel whose box of 2 * radius + 1 voxels per axis (cut off at the volume's faces) holds two
-    different ids becomes 0; 0 is one of them where `at_background`. Unlabelled voxels (-1) do not
-    count as an id and stay -1. `radius` is in voxels, one number per array axis, so that a section
-    plane can be left alone.
+    different ids becomes 0.
+
+    Args:
+        labels: int32 (Z, Y, X); unlabelled voxels (-1) do not count as an id and stay -1.
+        radius: voxels, 0 or more, one number per array axis, so that sections can be left alone.
+        at_background: whether 0 counts as an id.
+
+    Raises:
+        TypeError: the labels are not int32 (Z, Y, X).
+        ValueError: the radius is negative or not one number per axis.
     """
     _require_int32(labels)
     if len(radius) != labels.ndim or min(radius) < 0:
@@ -74,9 +91,16 @@ def shift_edges(
 ) -> np.ndarray:
     """The same pairs stored at their other end; the array itself when the sides are equal.
 
-    `array` (C, Z, Y, X) of any dtype holds one channel per offset. destination[v] = source[v - o].
-    Voxels whose pair lies partly outside the volume get 0, and the values of such pairs in `array`
-    are lost: shifting there and back changes only these.
+    destination[v] = source[v - o]. The values of pairs that lie partly outside the volume are lost:
+    shifting there and back changes only these.
+
+    Args:
+        array: (C, Z, Y, X) of any dtype, one channel per offset.
+        offsets: voxels in array order.
+        from_side, to_side: the edge side of the array, and that of the result.
+
+    Returns:
+        (C, Z, Y, X) of the same dtype, 0 at voxels whose pair lies partly outside the volume.
     """
     if from_side == to_side:
         return array

@@ -44,19 +44,19 @@ def merge_regions(
 ):
     """The number of edges processed; fills `parents` int32 and `heights` float32, per fragment.
 
-    `edges` is an array of EDGE, no pair of regions twice, `scores` float32 the score of each. The
-    cheapest edge merges its regions while its score is below `until`; the region with the larger
-    number joins the one with the smaller: its entry in `parents` becomes the smaller number, in
-    `heights` the score. Where both regions touch a third, the edge with the higher score is added
-    to the other (of equal ones that of the smaller number's region to the other), whose score
-    stays the same until it is the cheapest and is then computed again. Of equal scores the one
-    queued first is first; edges are at first queued in their order.
+    The cheapest edge, of equal ones the first queued, merges its regions while its score is below
+    `until`: the entry of the larger region number in `parents` becomes the smaller number, in
+    `heights` the score. Where both touch a third, the edge of higher score is added to the other
+    (of equal ones that of the smaller number's region), which is scored again when it is cheapest.
 
-    The score is one minus the mean if `quantile` is 0, else one minus the quantile (percent) of
-    histograms of 256 bins: edge e has the `bins` (uint8) and `weights` (int32) from `starts[e]` to
-    `starts[e + 1]` (int32). With `levels` scores are rounded to the centres of 256 bins. `queue`
-    holds score bits * 2^32 + edge for the edges that score below `until`, in ascending order. An
-    edge must always stand for less than 2^32 pairs of voxels.
+    Args:
+        edges: EDGEs, each pair of regions once; always less than 2^32 pairs of voxels per edge.
+        scores: float32, per edge, as of `mean_scores` or `quantile_scores`.
+        queue: score bits * 2^32 + edge, ascending, of the edges that score below `until`.
+        starts, bins, weights: from `starts[e]` to `starts[e + 1]` (int32), `bins` (uint8) and
+            `weights` (int32) are edge e's histogram of 256 bins.
+        quantile: percent; 0 for means.
+        levels: whether scores are rounded to the centres of 256 bins.
     """
     graph, halves_end = graph_of(edges, len(parents))
     histograms = histograms_of(starts, bins, weights, quantile)

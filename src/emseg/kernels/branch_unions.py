@@ -10,8 +10,13 @@ from emseg.kernels.numbering import root_of, unite
 def unite_alike(parents, section, one, two, overlapping, alike):
     """Unites the overlapping pairs, and those alike whose two labels are not both united there yet.
 
-    `parents` is a forest: a root is its own parent and the smallest label of its tree. Pair p lies
-    across section[p] and the next; at each such boundary the overlapping pairs are united first.
+    At each boundary of sections the overlapping pairs are united first.
+
+    Args:
+        parents: a forest: a root is its own parent and the smallest label of its tree.
+        section: ascending; pair p lies across section[p] and the next.
+        one, two: the labels of each pair.
+        overlapping, alike: bool, per pair.
     """
     # The last section after which a label was united, + 1; 0 for none.
     united = np.zeros(len(parents), np.int32)
@@ -37,8 +42,13 @@ def unite_alike(parents, section, one, two, overlapping, alike):
 def unite_buddies(parents, section, one, two, area):
     """Unites two trees of `parents` if each overlaps most with the other across two sections.
 
-    Pair p overlaps in area[p] pixels, across section[p] and the next. Of a tree's pairs with other
-    trees there, the largest counts, of equal ones the first.
+    Of a tree's pairs with other trees there, the largest counts, of equal ones the first.
+
+    Args:
+        parents: a forest as of `unite_alike`.
+        section: ascending; pair p lies across section[p] and the next.
+        one, two: the labels of each pair.
+        area: pixels in which each pair overlaps.
     """
     above, below = np.full(len(parents), -1, np.int64), np.full(len(parents), -1, np.int64)
     roots = np.empty((len(section), 2), np.int32)
@@ -69,6 +79,6 @@ def unite_buddies(parents, section, one, two, area):
 
 @kernel
 def flatten(parents):
-    """Makes every parent its root."""
+    """Makes every parent its root; `parents` is a forest as of `unite_alike`."""
     for label in range(len(parents)):
         parents[label] = parents[parents[label]]

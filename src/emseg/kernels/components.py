@@ -32,11 +32,16 @@ def edge_components(
 ) -> np.ndarray:
     """Labels (Z, Y, X) of the components that the edges form; 0 where there is no edge.
 
-    `flags` uint8 (Z, Y, X): bit a of a voxel says that the edge which it stores along axis a is
-    on. That edge leads to the next voxel along the axis where `forward[a]`, else to the one before
-    it. A voxel with a bit set is foreground, even when that edge leads out of the volume, and so
-    is the other end of an edge inside. The labels are 1 + the rank of a component by its first
-    voxel in C order: uint32, or uint64 for 2^32 voxels and more.
+    A voxel with a bit set is foreground, even when that edge leads out of the volume, and so is the
+    other end of an edge inside.
+
+    Args:
+        flags: uint8 (Z, Y, X): bit a says that the edge which a voxel stores along axis a is on.
+        forward: per axis, whether an edge leads to the next voxel along it, else to the one before.
+
+    Returns:
+        1 + the rank of a component by its first voxel in C order: uint32, or uint64 for 2^32
+        voxels and more.
     """
     parents = joined_voxels(flags, forward=forward, threads=threads)
     _rank(parents.reshape(-1))
@@ -46,11 +51,14 @@ def edge_components(
 def joined_voxels(
     flags: np.ndarray, *, forward: tuple[bool, bool, bool], threads: int = 1
 ) -> np.ndarray:
-    """Parents (Z, Y, X) of a union-find over the edges; edges and dtype as in `edge_components`.
+    """Parents (Z, Y, X) of a union-find over the edges; arguments, dtype as in `edge_components`.
 
-    A parent is a voxel's place in C order + 1, never after the voxel's own; a root is its own
-    parent, and its component's first voxel; 0 is background. Rows are joined as runs, and edges
-    that close a square of four are skipped. Each thread works on a slab; slabs are then joined.
+    Rows are joined as runs, and edges that close a square of four are skipped. Each thread works on
+    a slab; slabs are then joined.
+
+    Returns:
+        A voxel's place in C order + 1, never after the voxel's own; a root is its own parent, and
+        its component's first voxel; 0 is background.
     """
     flags = np.ascontiguousarray(flags)
     parents = np.zeros(flags.shape, np.uint32 if flags.size < 2**32 else np.uint64)
@@ -75,9 +83,13 @@ def joined_voxels(
 def renumber(labels: np.ndarray, *, min_size: int = 0) -> np.ndarray:
     """The labels numbered 1, 2, … by their first voxel in C order; 0 stays 0; a new array.
 
-    `labels` uint64 of any shape, with ids not much larger than the number of voxels (the largest id
-    is the length of a table). Ids with fewer than `min_size` voxels become 0. Returns uint32, or
-    uint64 for 2^32 voxels and more.
+    Args:
+        labels: uint64 of any shape, with ids not much larger than the number of voxels (the
+            largest id is the length of a table).
+        min_size: ids with fewer voxels become 0.
+
+    Returns:
+        uint32, or uint64 for 2^32 voxels and more.
     """
     flat = np.ascontiguousarray(labels).reshape(-1)
     numbers = np.zeros(int(flat.max(initial=0)) + 1, np.int64)

@@ -13,11 +13,17 @@ _SPREAD_TWO = np.uint64(0xC2B2AE3D27D4EB4F)
 def count_pairs(truth, segmentation, ignored, ignores, table, used):
     """Counts how often each pair of ids occurs at the same place: (table, number of used rows).
 
-    `truth` and `segmentation` are uint32 or uint64 (also one of each), of one length; if `ignores`,
-    nothing counts where the truth is `ignored` (uint64). `table` is uint64 (2^k, 3) with rows
-    (truth, segmentation, count), unused if the count is 0. Counts are added to `table`; when more
-    than half of its rows are used, a table twice as long is returned instead. A run of one pair,
-    common in label volumes, needs a single look-up.
+    A run of one pair, common in label volumes, needs a single look-up.
+
+    Args:
+        truth, segmentation: uint32 or uint64 (also one of each), of one length.
+        ignored: uint64; nothing counts where the truth is this id, if `ignores`.
+        table: uint64 (2^k, 3), rows (truth, segmentation, count), unused if the count is 0; counts
+            are added to it.
+        used: how many rows of the table are used.
+
+    Returns:
+        The table, or one twice as long when more than half of its rows are used.
     """
     at = 0
     while at < len(truth):
@@ -42,8 +48,11 @@ def count_pairs(truth, segmentation, ignored, ignores, table, used):
 def add_equal_pairs(keys, counts, second_bits, place_bits):
     """Adds up the counts of equal pairs: (first, second, sums), int64, in the order of the keys.
 
-    A key (int64, sorted) holds, from its highest bits, a pair's first number, the second in
-    `second_bits`, and the place of its count in `counts` (int64) in `place_bits`.
+    Args:
+        keys: int64, sorted; from its highest bits a key holds a pair's first number, its second
+            and the place of its count.
+        counts: int64.
+        second_bits, place_bits: how many bits the second number and the place have.
     """
     pairs = 0
     for at in range(len(keys)):

@@ -19,13 +19,20 @@ def edges_by_level(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(edges, bounds): the edges (E, 2) between different pieces, grouped by their value.
 
-    `values` are per axis (Z, Y, X) of one integer type, `limits` (T,) ascending of that type, 0 or
-    more, `pieces` (Z, Y, X) of `number_pieces`. Group t, from `bounds[t]` to `bounds[t + 1]`, has
-    the edges above `limits[t]` that are not above the next limit. Left out are edges above the last
-    limit, those not above the first, and with a `mask` (Z, Y, X) bool those with an end where it is
-    false. Of successive edges between the same two pieces only the strongest is listed.
+    Left out are edges above the last limit and those not above the first. One pass over the values,
+    plane by plane in threads, then a counting sort.
 
-    One pass over the values, plane by plane in threads, then a counting sort.
+    Args:
+        values: per axis (Z, Y, X) of one integer type.
+        limits: (T,) ascending of that type, 0 or more.
+        pieces: (Z, Y, X), of `number_pieces`.
+        forward: as of `edge_components`.
+        mask: bool (Z, Y, X), edges with an end where it is false are left out; None: all count.
+
+    Returns:
+        The edges: group t, from `bounds[t]` to `bounds[t + 1]`, has those above `limits[t]` that
+        are not above the next limit. Of successive edges between the same two pieces only the
+        strongest is listed.
     """
     table, shift = _coarse_levels(limits)
     trusted = np.ones((1, 1, 1), np.bool_) if mask is None else mask
@@ -61,9 +68,10 @@ def _coarse_levels(limits: np.ndarray) -> tuple[np.ndarray, int]:
 
 @kernel
 def number_pieces(parents):
-    """The number of pieces; `parents` (flat, of `joined_voxels`) becomes each voxel's, from 0.
+    """The number of pieces: components, and voxels that are in none.
 
-    A piece is a component, or a voxel that is in none.
+    Args:
+        parents: flat, of `joined_voxels`; becomes the piece of each voxel, from 0.
     """
     count = 0
     for voxel in range(len(parents)):

@@ -11,9 +11,13 @@ from emseg.kernels.region_edges import EDGE, SUM_UNIT
 def distant_edges(labels, values, levels, partner):
     """The pairs of different labels at v and v + `partner`: EDGEs, in the order they were found.
 
-    `labels` uint32 (Z, Y, X), 0 for background, which is linked to nothing. `values` (Z, Y, X) hold
-    at v the affinity of the pair: float32 if `levels` is None, else indices of `levels` (float32).
-    Pairs that lead out of the volume do not count. `partner` is a step along each axis, any sign.
+    Pairs that lead out of the volume do not count.
+
+    Args:
+        labels: uint32 (Z, Y, X), 0 for background, which is linked to nothing.
+        values: (Z, Y, X), at v the affinity of the pair: float32 or indices of `levels`.
+        levels: affinities, float32; None if the values are affinities.
+        partner: voxels along each axis, any sign.
     """
     depth, height, width = labels.shape
     dz, dy, dx = partner

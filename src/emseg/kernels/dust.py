@@ -7,9 +7,12 @@ from emseg.kernels.compiled import kernel
 def join_small(contacts, order, sizes, below, joined):
     """Joins the two segments of each contact, in `order`, if one has fewer than `below` voxels.
 
-    `contacts` is an array of EDGE between segments. `sizes` (int64 voxels) and `joined` (int32, at
-    first each segment itself) have an entry per label. In the end `joined` holds the smallest
-    segment of each group, and `sizes` the group's voxels at that segment.
+    Args:
+        contacts: EDGEs between segments.
+        order: the places of the contacts to look at.
+        sizes: int64 voxels per label; becomes the group's voxels at its smallest segment.
+        below: voxels.
+        joined: int32 per label, at first the label itself; becomes its group's smallest segment.
     """
     for contact in order:
         one, two = contacts[contact].u, contacts[contact].v

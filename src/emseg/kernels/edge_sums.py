@@ -5,7 +5,7 @@ from emseg.kernels.compiled import kernel
 
 @kernel
 def rename_edges(edges, ids):
-    """Edges between the labels u and v become those between ids[u] and ids[v], u <= v."""
+    """Edges between the labels u and v become those between ids[u] and ids[v], u <= v, in place."""
     for edge in edges:
         one, two = ids[edge.u], ids[edge.v]
         edge.u, edge.v = min(one, two), max(one, two)
@@ -13,10 +13,13 @@ def rename_edges(edges, ids):
 
 @kernel
 def order_of(edges, ends, by_v, order):
-    """Fills `order`, int32, with the places of the edges sorted by (u, v); stable.
+    """Fills `order` with the places of the edges sorted by (u, v); a stable counting sort.
 
-    A counting sort. Its work arrays: `ends`, int32 zeros, one more than labels, and `by_v`, like
-    `order`.
+    Args:
+        edges: EDGEs.
+        ends: work space, int32 zeros, one more than there are labels, 0 included.
+        by_v: work space, like `order`.
+        order: int32, per edge.
     """
     for edge in edges:
         ends[edge.v + 1] += 1
@@ -39,8 +42,11 @@ def order_of(edges, ends, by_v, order):
 def add_up(edges, order, added, places):
     """The number of pairs of labels; fills `added` with one edge for each, the sum of its edges.
 
-    `order` sorts by (u, v). `places[e]`, int32, becomes the place of input edge e in `added`; -1
-    for one within a label, which is left out.
+    Args:
+        edges: EDGEs; those within a label are left out.
+        order: sorts them by (u, v).
+        added: EDGEs, as many as there may be pairs.
+        places: int32, becomes the place of each edge in `added`; -1 if left out.
     """
     count = 0
     for edge in order:

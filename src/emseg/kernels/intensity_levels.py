@@ -20,10 +20,13 @@ def look_up(image, table, start, stop):
 
 @kernel
 def add_noise(levels, table, raw):
-    """Adds a random entry of `table` to each of `levels` (N,) uint8, in place.
+    """Adds a random entry of the table to each level, in place, limited to 0 to 255.
 
-    `table` is int16 of 8192 entries, within +-255; `raw` are (N + 3) // 4 random uint64: 16 bits
-    for each of four voxels, and 13 of these select the entry. Levels are limited to 0 to 255.
+    Args:
+        levels: uint8 (N,).
+        table: int16 (8192,), within +-255.
+        raw: (N + 3) // 4 random uint64: 16 bits for each of four levels, of which 13 select the
+            entry.
     """
     whole = len(levels) // 4
     for at in range(whole):
@@ -39,10 +42,14 @@ def add_noise(levels, table, raw):
 
 
 def blur(section: np.ndarray, sigma: float, radius: int | None = None) -> np.ndarray:
-    """The section (Y, X), float32, blurred by a Gaussian of `sigma` pixels, a new array.
+    """The section (Y, X), float32, blurred by a Gaussian, a new array.
 
-    The Gaussian ends at 3 sigma, or after `radius` pixels. Near the section's sides only pixels
-    inside count, and their weights are scaled to sum to 1.
+    Near the section's sides only pixels inside count, and their weights are scaled to sum to 1.
+
+    Args:
+        section: float32 (Y, X).
+        sigma: pixels; 0 changes nothing.
+        radius: pixels after which the Gaussian ends; None: 3 sigma, rounded up.
     """
     radius = math.ceil(3 * sigma) if radius is None else radius
     if radius == 0 or sigma == 0:

@@ -7,10 +7,12 @@ from emseg.kernels.compiled import kernel
 
 @kernel
 def spread(marked, reaches):
-    """The pixels near a marked pixel of the same section: bool (Z, Y, X), as `marked`.
+    """The pixels near a marked pixel of the same section: bool (Z, Y, X).
 
-    `reaches` (int64) is the shape of "near": at k rows from a marked pixel, up to `reaches[k]`
-    columns to either side; no pixel at len(reaches) rows or more. They must not grow with k.
+    Args:
+        marked: bool (Z, Y, X).
+        reaches: int64, not growing, the shape of "near": at k rows from a marked pixel, up to
+            `reaches[k]` columns to either side; no pixel at len(reaches) rows or more.
     """
     sections, height, width = marked.shape
     near = np.zeros(marked.shape, np.bool_)

@@ -22,13 +22,19 @@ def distances_outside(
 ) -> np.ndarray:
     """The distance of each voxel of `ours` outside `theirs` to its nearest in `theirs`: float64.
 
-    Both are bool (Z, Y, X); `theirs` is not empty. Returns distances (N,) between the centres of
-    voxels, in the unit of `voxel_size`, in no defined order. Squares are summed in float64. This is
-    the separable transform of Felzenszwalb and Huttenlocher (Theory of Computing 2012), a few
+    The separable transform of Felzenszwalb and Huttenlocher (Theory of Computing 2012), a few
     columns at a time: along axis 2 for all voxels, along axis 1 for the sections that some voxel
     needs, along axis 0 for the voxels of `ours`: each as far as a nearer site can be, or a whole
-    column together if that is far. Time depends on the volume's size, little on its content; memory
-    beside the masks is that of a few columns and of the distances.
+    column together if that is far. Squares are summed in float64. Time depends on the volume's
+    size, little on its content; memory beside the masks is that of a few columns and of the
+    distances.
+
+    Args:
+        ours, theirs: bool (Z, Y, X); `theirs` is not empty.
+        voxel_size: in any unit, in the order of the axes.
+
+    Returns:
+        (N,) distances between the centres of voxels, in that unit, in no defined order.
     """
     depth, height, width = ours.shape
     slabs = -(-width // _COLUMNS)

@@ -24,7 +24,7 @@ def unite(parents, one, two):
 
 @kernel
 def unite_pairs(parents, ones, twos):
-    """Unites ones[i] with twos[i], for all i, in the forest `parents`."""
+    """Unites ones[i] with twos[i], for all i, in the forest `parents`; a root is its own parent."""
     for pair in range(len(ones)):
         unite(parents, ones[pair], twos[pair])
 

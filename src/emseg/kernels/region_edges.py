@@ -39,13 +39,19 @@ _CONTACT = np.dtype(
 def find_edges(labels, edges0, edges1, edges2, at, axes, levels, count, limit, with_bins):
     """(edges, contacts) of the labels of a block, edges in the order in which they were found.
 
-    `labels` uint32 (Z, Y, X), from 1 to `count`, 0 for background, which touches nothing. `edges0`
-    … `edges2` hold per axis the affinity of voxel v with the one before it at v + `at[a]`. Only
-    pairs within the block and along the first `axes` axes count. Affinities are float32 if `levels`
-    is None, else indices of `levels` (float32). `edges` is an array of EDGE. With `with_bins` there
-    is a contact for each pair of voxels: 256 * its edge's index + its bin (of 256); else none.
+    Only pairs of voxels within the block count. Stops when there are more than `limit` edges.
 
-    Stops when there are more than `limit` edges: then edges has limit + 1 entries.
+    Args:
+        labels: uint32 (Z, Y, X), from 1 to `count`; 0 for background, which touches nothing.
+        edges0, edges1, edges2: per axis the affinity of voxel v with the one before it, at
+            v + `at[a]`: float32 or indices of `levels`.
+        axes: only pairs along the first so many axes count.
+        levels: affinities, float32; None if `edges0` … are affinities.
+        with_bins: whether contacts are listed.
+
+    Returns:
+        EDGEs, limit + 1 of them if there are more than `limit`; and an int64 for each pair of
+        voxels: 256 * its edge's index + its bin (of 256). It is empty without `with_bins`.
     """
     depth, height, width = labels.shape
     near = np.zeros(count + 1, _ROW)

@@ -7,11 +7,15 @@ from emseg.kernels.compiled import kernel
 
 @kernel
 def count_nodes(owner, segments):
-    """(pair, owners, segments, nodes): the different pairs of owner and segment of nodes.
+    """The different pairs of owner and segment of nodes.
 
-    `owner` and `segments` are int64, per node; `pair` (N,) is each node's place in the other three
-    results. These hold a pair's owner, segment and number of nodes, in the order in which pairs are
-    first found. All are int64.
+    Args:
+        owner, segments: int64 (N,), per node.
+
+    Returns:
+        pair (N,), owners, segments, nodes, all int64: each node's place in the other three, which
+        hold a pair's owner, segment and number of nodes, in the order in which pairs are first
+        found.
     """
     pair = np.empty(len(owner), np.int64)
     # Open addressing; a slot holds the pair's number + 1, or 0.
@@ -76,9 +80,17 @@ def _spread(size, owners, names, count):
 
 @kernel
 def add_runs(edges, lengths, segments, pair, count):
-    """(run, splits): per pair (count,) the length of the edges that lie within it.
+    """(run, splits): the length of the edges within each pair, and the number of edges between two.
 
-    Edges (E, 2) between two segments are counted as splits, but for those with an end in segment 0.
+    Args:
+        edges: (E, 2) nodes.
+        lengths: per edge, in any unit.
+        segments, pair: per node its segment, and its pair of owner and segment (`count_nodes`).
+        count: the number of pairs.
+
+    Returns:
+        run, float64 (count,), 0 for pairs of segment 0; and the number of edges between two
+        segments, neither of them 0.
     """
     run, splits = np.zeros(count), 0
     for edge in range(len(edges)):

@@ -21,10 +21,13 @@ OVERLAP = np.dtype(
 
 @kernel
 def find_extents(labels, start, first, last):
-    """Sets `first` and `last`, int32 per label, to the sections in which it is found.
+    """Sets `first` and `last` to the sections in which each label is found.
 
-    `labels` uint32 (Z, Y, X) begin in the section `start`; 0 is no label. Before the first call,
-    `first` must hold a number greater than any section's, `last` -1.
+    Args:
+        labels: uint32 (Z, Y, X); 0 is no label.
+        start: the number of their first section.
+        first, last: int32 per label; before the first call a number greater than any section's,
+            and -1.
     """
     for z in range(labels.shape[0]):
         for y in range(labels.shape[1]):
@@ -36,7 +39,15 @@ def find_extents(labels, start, first, last):
 
 @kernel
 def count_pixels(labels, start, first, starts, pixels):
-    """Adds each label's pixels of section z to pixels[starts[label] + z - first[label]]."""
+    """Adds each label's pixels of section z to pixels[starts[label] + z - first[label]].
+
+    Args:
+        labels: uint32 (Z, Y, X); 0 is no label.
+        start: the number of their first section.
+        first: per label its first section, of `find_extents`.
+        starts: per label the place of that section in `pixels`.
+        pixels: integers, for all sections of the first label, then of the next, and so on.
+    """
     for z in range(labels.shape[0]):
         for y in range(labels.shape[1]):
             for label in labels[z, y]:
@@ -46,7 +57,13 @@ def count_pixels(labels, start, first, starts, pixels):
 
 @kernel
 def add_pixels(ids, own_first, own_starts, own_pixels, first, starts, pixels):
-    """Adds the pixels of each label, as of `count_pixels`, to those of ids[label]."""
+    """Adds the pixels of each label, as of `count_pixels`, to those of ids[label].
+
+    Args:
+        ids: the new label of each label.
+        own_first, own_starts, own_pixels: those of the labels; `own_starts` has one entry more.
+        first, starts, pixels: those of the new labels.
+    """
     for label in range(1, len(ids)):
         new = ids[label]
         at = starts[new] + own_first[label] - first[new]
@@ -58,9 +75,12 @@ def add_pixels(ids, own_first, own_starts, own_pixels, first, starts, pixels):
 def find_overlaps(below, above, affinities, at, levels, section):
     """An array of OVERLAP, a row for each pair of different labels that lie on each other.
 
-    `below` and `above` are labels uint32 (Y, X) of a section, number `section`, and the next; 0 is
-    none. The affinity between (y, x) of the two is affinities[y + at[1], x + at[2]]: float32 if
-    `levels` is None, else an index of `levels` (float32).
+    Args:
+        below, above: labels uint32 (Y, X) of a section and of the next; 0 is none.
+        affinities: at (y + at[1], x + at[2]) that between (y, x) of the two: float32 or indices of
+            `levels`.
+        levels: affinities, float32; None if `affinities` are not indices.
+        section: the number of the section below.
     """
     height, width = below.shape
     keys, ids = np.zeros(1024, np.uint64), np.empty(1024, np.int32)
@@ -101,11 +121,15 @@ def _add_line(below, above, values, levels, section, keys, ids, rows, n):
 
 @kernel
 def overlaps_at_ends(rows, ids, first, last, selected):
-    """Fills `selected` with the overlaps at an end of a label, and returns how many there are.
+    """The number of overlaps at an end of a label, which are put in `selected`.
 
-    `rows` of OVERLAP, whose labels become ids[one] and ids[two]. Left out are rows of equal labels,
-    and those where neither the label below ends (`last`: the last section of each new label) nor
-    the label above begins (`first`).
+    Left out are rows of equal labels, and those where neither the label below ends nor the label
+    above begins.
+
+    Args:
+        rows, selected: of OVERLAP, `selected` as long as `rows`.
+        ids: the new label of each label.
+        first, last: per new label its first and its last section.
     """
     count = 0
     for row in rows:

@@ -9,13 +9,17 @@ from emseg.kernels.nearest import lower_envelope
 
 @kernel
 def flood_section(boundary, spacing, labels):
-    """Fills `labels` uint32 (Y, X) with a section's fragments, from 1, and returns their number.
+    """The number of a section's fragments, which are put in `labels`, from 1.
 
-    `boundary` float32 (Y, X), C-contiguous, 0 to 1. Seeds are the regional maxima (four neighbours)
-    of the distance of pixels below 0.5 to the nearest other one; if no pixel is below 0.5, single
-    pixels `spacing` apart, from the first on. All seeds grow together: the pixel with the lowest
-    boundary is added next, of equal ones the one reached first, until none is left. Fragments
-    are numbered as their seeds are, in C order.
+    Seeds are the regional maxima (four neighbours) of the distance of pixels below 0.5 to the
+    nearest other one; if no pixel is below 0.5, single pixels `spacing` apart, from the first on.
+    All seeds grow together: the pixel with the lowest boundary is added next, of equal ones the one
+    reached first, until none is left. Fragments are numbered as their seeds are, in C order.
+
+    Args:
+        boundary: float32 (Y, X), C-contiguous, 0 to 1.
+        spacing: pixels.
+        labels: uint32 (Y, X).
     """
     height, width = boundary.shape
     order = np.empty(height * width, np.int32)
@@ -29,7 +33,7 @@ def flood_section(boundary, spacing, labels):
 
 @kernel
 def seed_grid(labels, spacing):
-    """Puts single pixels, `spacing` apart, in `labels` as seeds, and returns their number."""
+    """The number of single pixels, `spacing` apart, which become the seeds 1, 2, … in `labels`."""
     height, width = labels.shape
     count = 0
     for y in range(0, height, spacing):
@@ -41,9 +45,11 @@ def seed_grid(labels, spacing):
 
 @kernel
 def grow_seeds(boundary, labels):
-    """Grows the labels above 0 of `labels`, uint32 (Y, X), over a whole section (`flood_section`).
+    """Grows the seeds of a section over all of it, as `flood_section` does.
 
-    `boundary` float32 (Y, X), C-contiguous, 0 or more.
+    Args:
+        boundary: float32 (Y, X), C-contiguous, 0 or more.
+        labels: uint32 (Y, X), above 0 at seeds.
     """
     _grow(boundary, labels, np.empty(labels.size, np.int32))
 
@@ -80,10 +86,13 @@ def _grow(boundary, labels, order):
 
 @kernel
 def number_by_first(labels, ids, first, sizes):
-    """Renumbers `labels` (Z, Y, X) to 1, 2, … by first voxels; returns how many there are.
+    """The number of labels; renumbers them to 1, 2, … by their first voxels.
 
-    `ids`, `first` and `sizes` (int64) have an entry for each label and 0; `ids` and `sizes` must be
-    zeros. `first` becomes the place of each new label's first voxel in C order, `sizes` its voxels.
+    Args:
+        labels: (Z, Y, X), changed in place.
+        ids: integer zeros, for each label and 0; becomes the new labels.
+        first: int64, as long; becomes the place of each new label's first voxel in C order.
+        sizes: int64 zeros, as long; becomes the voxels of each new label.
     """
     depth, height, width = labels.shape
     count = 0

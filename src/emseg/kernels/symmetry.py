@@ -69,10 +69,15 @@ def views(
 ) -> tuple[Symmetry, ...]:
     """All distinct symmetries made of flips of single axes and quarter turns, identity first.
 
-    `flip_axes` lists axes ("all": each of them), `rotation90_axes` the planes that may turn, as
-    pairs of axes. `((1, 2), ((1, 2),))` gives the 8 symmetries of a square section, `("all",
-    ((1, 2),))` the 16 of a stack of sections, `("all", ())` the 8 flips.
-    Raises UserError if an axis does not exist.
+    `((1, 2), ((1, 2),))` gives the 8 symmetries of a square section, `("all", ((1, 2),))` the 16 of
+    a stack of sections, `("all", ())` the 8 flips.
+
+    Args:
+        flip_axes: axes; "all" means each of them.
+        rotation90_axes: the planes that may turn, as pairs of axes.
+
+    Raises:
+        UserError: an axis does not exist, or a plane is not two different axes.
     """
     axes = range(n_axes) if flip_axes == "all" else flip_axes
     generators = [_flip(axis, n_axes) for axis in axes]
@@ -114,8 +119,15 @@ def channel_sources(
     `v - shift` is outside the array. A flipped axis turns an edge (v, v - offset) into
     (v, v + offset), which is stored one offset away. The shift is therefore +offset for edges
     stored at their destination (v and v - offset), -offset for those at their source (v and
-    v + offset). The offset zero marks a channel that is no affinity.
-    Raises UserError, naming the offset, if the set is not closed under the symmetry.
+    v + offset).
+
+    Args:
+        symmetry: of the axes of the offsets.
+        offsets: voxels, per channel; zero marks a channel that is no affinity.
+        edge_side: where the edges are stored.
+
+    Raises:
+        UserError: the offsets are not closed under the symmetry; it names the offset.
     """
     known = [tuple(offset) for offset in offsets]
     return tuple(
@@ -147,8 +159,11 @@ def _source(
 def edge_span(size: int, step: int, *, edge_side: EdgeSide) -> slice:
     """The indices along one axis whose edge has its other end inside 0..size-1.
 
-    `step` is the offset along that axis: the edge joins v and v - step if it is stored at its
-    destination, v and v + step if at its source.
+    Args:
+        size: voxels along the axis.
+        step: the offset along the axis, in voxels.
+        edge_side: the edge joins v and v - step if it is stored at its destination, v and v + step
+            if at its source.
     """
     towards = -step if edge_side == "destination" else step
     start = min(max(0, -towards), size)

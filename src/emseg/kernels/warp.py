@@ -18,11 +18,16 @@ def warp_sections(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Image (C, *size) and labels (*size), each section read from one section of the arrays.
 
-    `image` (C, Z, Y, X), uint8 or float32, is interpolated bilinearly; `labels` (Z, Y, X) int32
-    are taken from the nearest pixel. Voxel (z, y, x) of the result is read in section `first` + z,
-    at M (y, x, 1) + field[:, y, x] in pixels, where M is `matrices[z]` (2, 3), float64. `matrices`
-    has one entry, or one per section, and so has `field` (F, 2, Y, X), float32; F = 0: none.
-    Positions outside the arrays give 0 in the image and -1 in the labels.
+    Voxel (z, y, x) is read in section `first` + z, at M (y, x, 1) + field[:, y, x], with the M and
+    the field of its section. Positions outside the arrays give 0 in the image and -1 in the labels.
+
+    Args:
+        image: (C, Z, Y, X), uint8 or float32, interpolated bilinearly.
+        labels: int32 (Z, Y, X), taken from the nearest pixel.
+        matrices: M, float64 (2, 3), in pixels; one, or one per section of the result.
+        field: float32 (F, 2, Y, X), in pixels; none, one, or one per section of the result.
+        first: the section of the arrays for the first one of the result.
+        size: voxels (z, y, x) of the result.
     """
     warped = np.empty((len(image), *size), image.dtype)
     moved = np.empty(size, np.int32)
@@ -41,8 +46,12 @@ def warp_volume(
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `warp_sections`, but trilinear: positions may lie between sections.
 
-    A voxel is read at M (z, y, x, 1) + field[:, y, x] in voxels, M is `matrix` (3, 4), float64;
-    `field` is (F, 3, Y, X), float32, with no entry, one, or one per section.
+    A voxel is read at M (z, y, x, 1) + field[:, y, x], with the field of its section.
+
+    Args:
+        image, labels, size: as for `warp_sections`.
+        matrix: M, float64 (3, 4), in voxels.
+        field: float32 (F, 3, Y, X), in voxels; none, one, or one per section of the result.
     """
     warped = np.empty((len(image), *size), image.dtype)
     moved = np.empty(size, np.int32)
@@ -52,9 +61,12 @@ def warp_volume(
 
 
 def spline_field(rows: np.ndarray, points: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Fields (F, C, Y, X) between control points (F, C, J, K): rows (Y, J), columns (X, K).
+    """Fields (F, C, Y, X) between control points, float32.
 
-    rows[y, j] is the weight of point j in row y, columns[x, k] of point k in column x; float32.
+    Args:
+        rows: float32 (Y, J): the weight of point j in row y.
+        points: float32 (F, C, J, K): the values at the control points.
+        columns: float32 (X, K): the weight of point k in column x.
     """
     field = np.zeros((*points.shape[:2], len(rows), len(columns)), np.float32)
     _spline_field(rows, points, np.ascontiguousarray(columns.T), field)

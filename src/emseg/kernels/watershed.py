@@ -33,19 +33,30 @@ def flood(
 ):
     """Fragments of one block: (count, first voxels, sizes, whether all values are legal).
 
-    The region has the shape `extent`: the block, `lead[a]` planes (0 or 1) before it and 0 or 1
-    after it. Per axis, `edges0` … `edges2` (C-contiguous) hold the affinity of the region's voxel v
-    with the one before it at v + `at[a]`; if `missing[a]` is 1, the first plane has no voxel before
-    it, and its values are not read. Values are numbers in the same order as the affinities, legal
-    from 0 to `top`: `low` is the largest that joins nothing, `high` the smallest that always joins.
+    The region has the shape `extent`: the block, `lead[a]` planes before it and 0 or 1 after it. Of
+    equal affinities that are not high, the first in the order -0, -1, -2, +0, +1, +2 (axis, before
+    or after) is the strongest.
 
-    `labels` uint32 (Z, Y, X) of the block alone is filled with 1, 2, … by the first voxel of each
-    fragment in C order, 0 for background. `joined0` … `joined2`, uint8 planes of the block's first
-    face along each axis, become 1 where a voxel is joined to the one before it, outside the block;
-    such pairs join nothing here. First voxels are indices of the block in C order.
+    Args:
+        edges0, edges1, edges2: per axis, C-contiguous, the affinity of the region's voxel v with
+            the one before it, at v + `at[a]`: numbers in the order of the affinities.
+        at: (3, 3), see `edges0`.
+        missing: per axis; 1 if the region's first plane has no voxel before it: its values are not
+            read.
+        extent: voxels of the region.
+        lead: per axis, 0 or 1.
+        low: the largest value that joins nothing.
+        high: the smallest value that always joins.
+        top: the largest legal value; the smallest is 0.
+        labels: uint32 (Z, Y, X) of the block alone; becomes 1, 2, … by the first voxel of each
+            fragment in C order, 0 for background.
+        joined0, joined1, joined2: uint8 planes of the block's first face along each axis; become 1
+            where a voxel is joined to the one before it, outside the block. Such pairs join nothing
+            here.
 
-    Of equal affinities that are not high, the first in the order -0, -1, -2, +0, +1, +2 (axis,
-    before or after) is the strongest.
+    Returns:
+        The number of fragments; per label and 0 its first voxel (an index of the block in C order)
+        and its voxels, int64; and whether all values are legal.
     """
     depth, height, width = labels.shape
     flags = np.zeros((2, extent[1], extent[2]), np.uint8)

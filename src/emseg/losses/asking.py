@@ -37,9 +37,15 @@ def ask_loss(
 
 
 def try_loss(loss: Callable[..., Any], logits: Tensor, call: Callable[[Tensor], Any]) -> list[str]:
-    """The names of the parts of a loss, found by `call` with toy logits.
+    """The names of the parts of a loss, which is tried on toy logits.
 
-    Raises UserError if it fails, or is not a single number with a gradient.
+    Args:
+        loss: named in errors.
+        logits: the toy, of any shape that `call` takes.
+        call: the loss of logits, as (total, parts).
+
+    Raises:
+        UserError: the call fails, or does not give a single number with a gradient.
     """
     logits = logits.detach().requires_grad_()
     try:
@@ -59,7 +65,7 @@ def try_loss(loss: Callable[..., Any], logits: Tensor, call: Callable[[Tensor], 
 
 
 def asks_for(part: Callable[..., Any], name: str) -> bool:
-    """Whether the signature of a loss or network has an argument of that name."""
+    """Whether the signature of a loss or network (or a module's `forward`) has such an argument."""
     called = part.forward if isinstance(part, nn.Module) else part
     return name in inspect.signature(called).parameters
 

@@ -12,11 +12,14 @@ class PerChannelBCEWithLogits(nn.Module):
     """The sum over channels of each channel's mean binary cross-entropy where the mask is true.
 
     Called with logits, target (0 or 1) and mask, all `(B, C, Z, Y, X)`; computed in float32, over
-    the batch of all ranks. With `auto_pos_weight` the positives of a channel have the weight
-    min(negatives / positives, `max_pos_weight`), or 1 if there are no positives or no negatives.
-    There is no lower limit: for affinities, which are mostly positive, it is below 1.
-    `channel_weights` multiplies the channels' terms. The class balance is that of PyTorch
-    Connectomics.
+    the batch of all ranks. The class balance is that of PyTorch Connectomics.
+
+    Args:
+        auto_pos_weight: gives the positives of a channel the weight min(negatives / positives,
+            `max_pos_weight`), or 1 if there are no positives or no negatives. There is no lower
+            limit: for affinities, which are mostly positive, it is below 1.
+        max_pos_weight: above 0; the highest weight of positives.
+        channel_weights: one per channel, multiplies its term; None: all 1.
     """
 
     @checked
@@ -44,8 +47,12 @@ class WeightedBCEWithLogits(nn.Module):
     """The mean binary cross-entropy over all entries where the mask is true, channels together.
 
     Called with logits, target (0 or 1) and mask, all `(B, C, Z, Y, X)`; computed in float32, over
-    the batch of all ranks. With `auto_pos_weight` all positives have the weight
-    min(negatives / positives, `max_pos_weight`), or 1 if there are no positives or no negatives.
+    the batch of all ranks.
+
+    Args:
+        auto_pos_weight: gives all positives the weight min(negatives / positives,
+            `max_pos_weight`), or 1 if there are no positives or no negatives.
+        max_pos_weight: above 0; the highest weight of positives.
     """
 
     @checked

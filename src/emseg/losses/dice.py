@@ -9,11 +9,14 @@ from emseg.losses.ranks import masked_mean, sum_over_ranks
 class Dice(nn.Module):
     """One minus the soft Dice coefficient of the logits' sigmoid, where the mask is true.
 
-    Called with logits, target (0 or 1) and mask, all `(B, C, Z, Y, X)`; computed in float32.
-    `smooth` is added to numerator and denominator. Each sample and channel has a coefficient, and
-    the losses are averaged over those with any valid voxel. With `batch` the samples of all ranks
-    count as one, and only channels are averaged, so that a sample without foreground does not
-    push predictions towards zero by itself.
+    Called with logits, target (0 or 1) and mask, all `(B, C, Z, Y, X)`; computed in float32. Each
+    sample and channel has a coefficient, and the losses are averaged over those with any valid
+    voxel.
+
+    Args:
+        smooth: above 0; is added to numerator and denominator.
+        batch: the samples of all ranks count as one, and only channels are averaged, so that a
+            sample without foreground does not push predictions towards zero by itself.
     """
 
     @checked

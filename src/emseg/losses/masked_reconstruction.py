@@ -17,10 +17,14 @@ class MaskedReconstruction(nn.Module):
     Called with predictions and images `(B, C, Z, Y, X)` and a mask `(B, *grid)`, true where a patch
     was hidden; returns `(total, {"pixel": ..., "structure": ...})`, in float32 over the samples of
     all ranks. `pixel` is the weighted mean of the hidden patches' squared errors of each sample
-    (the sum of weights is at least 1); a patch has the weight 1 + `membrane_weight` times its mean
-    gradient (`membrane_edges` with `axis_weights` and `clip`). `structure` is the mean absolute
-    error of differences of neighbours, over the whole image, axes weighted by `STRUCTURE_AXES`.
-    Parts of weight 0 are not computed; a plain masked autoencoder has both weights 0. (dbMiM.)
+    (the sum of weights is at least 1). `structure` is the mean absolute error of differences of
+    neighbours, over the whole image, axes weighted by `STRUCTURE_AXES`. (dbMiM.)
+
+    Args:
+        membrane_weight: a patch has the weight 1 + this times its mean gradient; 0 for a plain
+            masked autoencoder, together with `structure_weight` 0.
+        axis_weights, clip: of the gradients, see `membrane_edges`.
+        structure_weight: of `structure`, which is not computed if this is 0.
     """
 
     @checked

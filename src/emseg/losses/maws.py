@@ -12,10 +12,14 @@ class MembraneWeightedMSE(nn.Module):
     """The weighted mean of (sigmoid - target)^2 where the mask is true.
 
     Called with logits, target and mask, all `(B, C, Z, Y, X)`, and the network's input image
-    `(B, C_in, Z, Y, X)`; computed in float32 over the batch of all ranks. A voxel's weight is 1 +
-    `membrane_weight` times its gradient (`membrane_edges` with `axis_weights` and `clip`), divided
-    by the mean weight of valid entries, times its channel's weight. The sum is divided by the sum
-    of weights, or by 1 if that is less. (dbMiM: membrane-aware weighted supervision.)
+    `(B, C_in, Z, Y, X)`; computed in float32 over the batch of all ranks. The sum is divided by the
+    sum of weights, or by 1 if that is less. (dbMiM: membrane-aware weighted supervision.)
+
+    Args:
+        membrane_weight: a voxel's weight is 1 + this times its gradient, divided by the mean
+            weight of valid entries.
+        axis_weights, clip: of the gradients, see `membrane_edges`.
+        channel_weights: one per channel, multiplies its voxels' weights; None: all 1.
     """
 
     @checked

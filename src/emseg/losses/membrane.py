@@ -16,11 +16,15 @@ AxisWeights = Annotated[tuple[Weight, Weight, Weight], Rule("not all 0", any)]
 
 @torch.no_grad()
 def membrane_edges(image: Tensor, *, axis_weights: Sequence[float], clip: float) -> Tensor:
-    """The gradients of images `(B, C, Z, Y, X)`: `(B, 1, Z, Y, X)` in float32, 1 on average.
+    """The gradients of images: `(B, 1, Z, Y, X)` in float32, 1 on average before they are limited.
 
-    Differences to the voxel before along z, y and x, weighted by `axis_weights`; 0 in an axis's
-    first plane. Channels are averaged, each sample is divided by its mean, and values are limited
-    to `clip`. (Chen et al. 2023; dbMiM.)
+    Differences to the voxel before along z, y and x; 0 in an axis's first plane. Channels are
+    averaged, and each sample is divided by its mean. (Chen et al. 2023; dbMiM.)
+
+    Args:
+        image: `(B, C, Z, Y, X)`.
+        axis_weights: of the differences along z, y and x.
+        clip: the largest value.
     """
     image = image.float()
     edges = torch.zeros_like(image)
@@ -33,7 +37,11 @@ def membrane_edges(image: Tensor, *, axis_weights: Sequence[float], clip: float)
 
 
 def patch_means(values: Tensor, grid: Sequence[int]) -> Tensor:
-    """The means `(B, *grid)` over patches of `(B, C, Z, Y, X)`, whose axes `grid` divides."""
+    """The means `(B, *grid)` over patches and channels of `(B, C, Z, Y, X)`.
+
+    Raises:
+        UserError: `grid`, the numbers of patches, does not divide the axes.
+    """
     shape = values.shape[2:]
     z, y, x = (size // count for size, count in zip(shape, grid, strict=True))
     if any(size % count for size, count in zip(shape, grid, strict=True)):

@@ -18,8 +18,14 @@ class ValueLoss(nn.Module):
     """The base of a mean over voxels, where the mask is true, of errors between values.
 
     Called with logits, target and mask, all `(B, C, Z, Y, X)`; computed in float32 over the batch
-    of all ranks. `activation` brings the logits into the target's range: `sigmoid` for values in
-    [0, 1], `tanh` for signed distances in [-1, 1].
+    of all ranks.
+
+    Args:
+        activation: brings the logits into the target's range: `sigmoid` for values in [0, 1],
+            `tanh` for signed distances in [-1, 1].
+
+    Attributes:
+        errors: the error of each voxel, from activated logits and target.
     """
 
     errors: Callable[[Tensor, Tensor], Tensor]

@@ -16,15 +16,21 @@ class PerHead(nn.Module):
     """The weighted sum of the heads' losses, each head's loss, and its learned weight.
 
     Called with logits, target and mask, all `(B, C, Z, Y, X)`, and the `image` if a head's loss
-    has that argument; returns `(total, {name: value})`.
-    `heads`, from the target, are the channels [first, stop) of each head; its loss gets only these.
-    With `weighting` `sum` a head's loss L has the weight `weights` (null: 1). With `uncertainty` it
-    counts exp(-s) L + s, where s is learned, 0 at first, and reported as `<head>_log_variance`:
-    large losses get a small weight (Kendall et al. 2018, "Multi-task learning using uncertainty to
-    weigh losses"). A head without a known voxel in the batch of all ranks does not count.
+    has that argument; returns `(total, {name: value})`. A head without a known voxel in the batch
+    of all ranks does not count.
 
-    Raises UserError for fewer than two heads, losses or weights that do not match the heads,
-    weights below 0, and weights with `uncertainty`.
+    Args:
+        losses: by head; each gets only the head's channels.
+        weighting: with `sum` a head's loss L counts with its weight; with `uncertainty` it counts
+            exp(-s) L + s, where s is learned, 0 at first, and reported as `<head>_log_variance`:
+            large losses get a small weight (Kendall et al. 2018, "Multi-task learning using
+            uncertainty to weigh losses").
+        weights: by head, 0 or more; None: 1. Not with `uncertainty`.
+        heads: from the target, the channels [first, stop) of each head; two or more.
+
+    Raises:
+        UserError: there are fewer than two heads, PyTorch uses the name of one, or losses or
+            weights do not match.
     """
 
     @checked

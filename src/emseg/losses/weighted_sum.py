@@ -15,10 +15,16 @@ Losses = Annotated[Mapping[str, nn.Module], at_least(1)]
 class WeightedSum(nn.Module):
     """The weighted sum of named losses, and each one's own value before weighting.
 
-    Called with logits, target and mask, all `(B, C, Z, Y, X)`, and the `image` if one of them
-    has that argument; returns `(total, {name: value})`.
-    `weights` has the names of `losses`; a weight of 0 leaves its loss out of the sum but still
-    reports it.
+    Called with logits, target and mask, all `(B, C, Z, Y, X)`, and the `image` if one of them has
+    that argument; returns `(total, {name: value})`.
+
+    Args:
+        losses: one or more.
+        weights: 0 or more, by the names of `losses`; 0 leaves a loss out of the sum but still
+            reports it.
+
+    Raises:
+        UserError: the names of losses and weights differ.
     """
 
     @checked

@@ -12,9 +12,13 @@ BRIGHT = 0.8  # part of the volume that counts as inside a neurite
 
 
 def raw_watershed(raw: np.ndarray, *, voxel_size: Sequence[float]) -> np.ndarray:
-    """int32 labels (Z, Y, X), from 1: a seeded watershed of the smoothed image (uint8).
+    """A seeded watershed of the smoothed image: int32 labels (Z, Y, X), from 1.
 
     Seeds are the deepest places inside its bright part; basins grow from them, bright voxels first.
+
+    Args:
+        raw: uint8 (Z, Y, X), dark at membranes.
+        voxel_size: nm (z, y, x).
     """
     sizes = np.asarray(voxel_size, np.float64)
     smooth = gaussian_filter(raw.astype(np.float32), SMOOTHED_NM / sizes)

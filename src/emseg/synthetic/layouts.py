@@ -43,10 +43,14 @@ SPLITS = ("train", "val", "test")
 
 
 def write_layout(layout: str, folder: Path) -> None:
-    """Writes a data set of made-up volumes in place of what is there; LAYOUTS says which files.
+    """Writes a data set of made-up volumes, with the seeds 0, 1, 2, ..., in place of what is there.
 
-    Their seeds are 0, 1, 2, ... UserError for an unknown layout, or a folder that cannot be
-    written.
+    Args:
+        layout: a name in `LAYOUTS`, which says which files.
+        folder: where they are written.
+
+    Raises:
+        UserError: the layout is unknown, or the folder cannot be written.
     """
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS)
