@@ -14,9 +14,9 @@ import torch.optim.lr_scheduler
 from torch import nn
 
 import emseg
-from emseg.config.allowed import KINDS, OURS, REFUSED, is_allowed
 from emseg.config.choices import conf_folder, tutorials_folder
 from emseg.config.construction import resolve
+from emseg.config.leaves import KINDS, OURS, REFUSED, is_allowed
 from emseg.config.reading import read_yaml
 from emseg.errors import UserError
 
@@ -129,7 +129,7 @@ def test_kinds_of_others_are_allowed_under_any_of_their_names(target: str) -> No
         "emseg.training.masked.torch.load",
         "emseg.models",
         "emseg_evil.Net",
-        "emseg.config.allowed.OURS",
+        "emseg.config.leaves.OURS",
         "builtins.eval",
         "os.system",
         None,

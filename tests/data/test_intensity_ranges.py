@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emseg.data.intensity_ranges import intensities_of, small_part, together, unlike_trained
+from emseg.data.intensity import intensities_of, small_part, together, unlike_trained
 from emseg.volumes import Volume, from_array
 
 RNG = np.random.default_rng(0)

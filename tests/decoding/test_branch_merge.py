@@ -1,5 +1,7 @@
 """Segments united across sections, of random volumes, against the definition."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -88,7 +90,9 @@ def test_tables_of_fragments_say_what_labels_say(drawn, rules, seed, few):
         histograms=False,
         sections=True,
     )
-    roots = merge_branches(found.graph.sections, roots_of(fragments, segments), **rules)
+    roots = merge_branches(
+        found.graph.sections, roots_of(fragments, segments), SimpleNamespace(**rules)
+    )
     expected = branch_merged(segments, affinities[0], **rules)
     np.testing.assert_array_equal(numbered(roots[fragments]), numbered(expected))
     # Each is the smallest fragment, which the numbering of segments relies on.

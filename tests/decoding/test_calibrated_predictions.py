@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from emseg.decoding.calibration import Calibration, calibrated, calibration_of
+from emseg.decoding.stored_values import Calibration, calibrated, calibration_of
 from emseg.errors import UserError
 from emseg.volumes import from_array
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from emseg.inference.blending import FLOOR, SCALE, weight_map
+from emseg.inference.accumulator import FLOOR, SCALE, weight_map
 
 BLENDINGS = ("constant", "gaussian", "bump", "distance_transform")
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emseg.inference.blending import weight_map
+from emseg.inference.accumulator import weight_map
 from emseg.inference.predict import predict
 from emseg.inference.windows import window_starts
 from emseg.volumes import from_array, read_padded

@@ -12,15 +12,15 @@ from emseg.config.choices import compose_choices, conf_folder, list_groups
 from emseg.config.trial_build import without_values
 from emseg.errors import UserError
 from emseg.inference.settings import Settings
-from emseg.inference.window_choice import (
+from emseg.inference.windows import (
     GROWTH,
     MOST_VOXELS,
     bytes_per_voxel,
     choose_window,
     least_window,
     overlap_of,
+    window_grid,
 )
-from emseg.inference.windows import window_grid
 
 PATCH = (16, 64, 64)
 NO_PAD = (0, 0, 0)

@@ -4,7 +4,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from emseg.errors import UserError
-from emseg.models.group_norm import GroupNorm
+from emseg.models.residual import GroupNorm
 from emseg.models.rsunet import RSUNet
 from emseg.models.stride import check_input
 from reference.rsunet import rsunet as reference

@@ -12,7 +12,7 @@ import pytest
 from emseg.blocks.grid import Block
 from emseg.errors import UserError
 from emseg.runs.folder_store import FolderStore
-from emseg.runs.records import find_record
+from emseg.runs.run_folder import find_record
 from emseg.stages.decode_job import DecodeJob, open_prediction
 from emseg.stages.study_file import check_study_file, open_study
 from emseg.stages.sweep_rows import rows_of

@@ -15,7 +15,7 @@ from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.evaluation.cremi import cremi_score
 from emseg.stages import evaluate as stage
 from emseg.stages.evaluate import evaluate, table
-from emseg.stages.rehearsal import try_metrics
+from emseg.stages.scores import try_metrics
 from emseg.stages.sources import open_sources
 from emseg.volumes import open_volume, write_volume
 from stages.conftest import SHAPE, write

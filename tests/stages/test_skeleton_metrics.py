@@ -12,7 +12,7 @@ from emseg.evaluation.erl import nerl
 from emseg.stages import scores as stage
 from emseg.stages.decode_job import DecodeJob, labels_of
 from emseg.stages.evaluate import evaluate
-from emseg.stages.rehearsal import try_metrics
+from emseg.stages.scores import try_metrics
 from emseg.stages.sources import open_sources
 from emseg.stages.trial import Task, score_curve
 from emseg.volumes import write_volume

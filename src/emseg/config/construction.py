@@ -6,9 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from emseg.config.allowed import IN_WORDS, ROOTS, current_name, is_allowed, is_below
 from emseg.config.annotations import conform
-from emseg.config.leaves import CODE_READ, CODE_READ_TYPES, SUPPLIED
+from emseg.config.leaves import (
+    CODE_READ,
+    CODE_READ_TYPES,
+    IN_WORDS,
+    ROOTS,
+    SUPPLIED,
+    current_name,
+    is_allowed,
+    is_below,
+)
 from emseg.errors import UserError, did_you_mean, unknown_name
 
 

@@ -6,8 +6,7 @@ import numpy as np
 
 from emseg.data.augment import Pipeline, Sample, Size
 from emseg.data.crops import added, crop_for
-from emseg.data.intensity import check_intensities, range_of, to_unit
-from emseg.data.intensity_ranges import intensities_of
+from emseg.data.intensity import check_intensities, intensities_of, range_of, to_unit
 from emseg.data.labelled import (
     LabelledVolume,
     check_labels,

@@ -9,8 +9,13 @@ import numpy as np
 from emseg.blocks.grid import Block, slab_shape
 from emseg.blocks.memory import cores, memory_within
 from emseg.blocks.store import MemoryStore, Store
-from emseg.bounds import Fraction, Positive, Rule, above, within
-from emseg.decoding.agglomeration.branches import merge_branches
+from emseg.bounds import Fraction, Positive, above, within
+from emseg.decoding.agglomeration.branches import (
+    check_branch_settings,
+    check_sections,
+    merge_branches,
+    unites_branches,
+)
 from emseg.decoding.agglomeration.limits import EdgeLimit
 from emseg.decoding.agglomeration.merging import MergeFunction, merge, merge_dust, segment_labels
 from emseg.decoding.agglomeration.region_graph import RegionGraph
@@ -22,6 +27,7 @@ from emseg.decoding.agglomeration.supervoxels import (
 )
 from emseg.decoding.decoder import Blockwise, Sharing, as_function
 from emseg.decoding.edges import (
+    LowHigh,
     Offsets,
     axis_edges,
     check_prediction,
@@ -35,11 +41,6 @@ from emseg.volumes import Volume
 
 Tables = Iterator[tuple[float, np.ndarray]]
 _Share = Annotated[float, above(0, 1)]
-# Compared as float32, like affinities: two numbers that are then equal are no interval.
-_LOW_HIGH = Rule(
-    "[low, high] with 0 <= low < high <= 1, as float32",
-    lambda ends: ends[0] >= 0 and ends[1] <= 1 and bool(np.float32(ends[0]) < np.float32(ends[1])),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ class Agglomerate(Sharing, Blockwise):
     thresholds: Fraction = 0.5
     merge_function: MergeFunction = "aff85_his256"
     fragments: Literal["volume", "sections"] = "volume"
-    aff_threshold: Annotated[tuple[float, float], _LOW_HIGH] = (0.1, 0.999)
+    aff_threshold: LowHigh = (0.1, 0.999)
     discretize_queue: Literal[0, 256] = 0
     dust_merge_size: Annotated[int, within(0)] = 0
     dust_merge_affinity: Fraction = 0.3
@@ -102,18 +103,7 @@ class Agglomerate(Sharing, Blockwise):
         super().__post_init__()
         if self.time_limit is not None and self.backend != "waterz":
             raise UserError("decoding.time_limit is for decoding.backend=waterz alone")
-        shares = "iou_threshold, best_buddy or one_sided_threshold"
-        for name, other, there in (
-            ("singleton_size_ratio", "iou_threshold", self.iou_threshold),
-            ("one_sided_min_size", "one_sided_threshold", self.one_sided_threshold),
-            ("branch_affinity", shares, self._unites_branches),
-        ):
-            value = getattr(self, name)
-            if value and not there:
-                raise UserError(
-                    f"decoding.{name} is {value}, which does nothing without decoding.{other}: "
-                    f"set that, or decoding.{name}=0"
-                )
+        check_branch_settings(self)
 
     def __call__(
         self, prediction: np.ndarray | Volume, *, offsets: Offsets, edge_side: EdgeSide
@@ -171,7 +161,7 @@ class Agglomerate(Sharing, Blockwise):
         if self.backend == "waterz":
             return None  # it does not return its fragments
         of = tuple(self.aff_threshold) if self.fragments == "volume" else self.fragments
-        return of, self._needs_histograms, self._unites_branches
+        return of, self._needs_histograms, unites_branches(self)
 
     def make_fragments(
         self, prediction: np.ndarray | Volume, *, offsets: Offsets, edge_side: EdgeSide
@@ -204,18 +194,9 @@ class Agglomerate(Sharing, Blockwise):
                 below=self.dust_merge_size,
                 affinity=self.dust_merge_affinity,
             )
-        if self._unites_branches:
+        if unites_branches(self):
             assert graph.sections is not None
-            roots = merge_branches(
-                graph.sections,
-                roots,
-                iou_threshold=self.iou_threshold,
-                singleton_size_ratio=self.singleton_size_ratio,
-                best_buddy=self.best_buddy,
-                one_sided_threshold=self.one_sided_threshold,
-                one_sided_min_size=self.one_sided_min_size,
-                branch_affinity=self.branch_affinity,
-            )
+            roots = merge_branches(graph.sections, roots, self)
         return segment_labels(graph, roots, least=self.dust_remove_size)
 
     def _by_waterz(
@@ -225,10 +206,7 @@ class Agglomerate(Sharing, Blockwise):
         offsets: Offsets,
         edge_side: EdgeSide,
     ) -> tuple[Supervoxels, Tables]:
-        """The fragments that the waterz package merges, and their tables.
-
-        The fragments are by waterz, or ours if they are made section by section.
-        """
+        """The fragments that the waterz package makes (or ours, of sections) and merges."""
         from emseg.decoding.agglomeration.waterz_child import waterz_partitions
 
         whole = prediction[...] if isinstance(prediction, Volume) else prediction
@@ -247,14 +225,14 @@ class Agglomerate(Sharing, Blockwise):
             fragments=given,
         )
         found = bare_supervoxels(fragments)
-        if self.dust_merge_size or self._unites_branches:
+        if self.dust_merge_size or unites_branches(self):
             with self._edge_limit.explained():
                 found = given_supervoxels(
                     fragments,
                     whole,
                     edges=axis_edges(offsets, edge_side),
                     histograms=self._needs_histograms,
-                    sections=self._unites_branches,
+                    sections=unites_branches(self),
                     edge_limit=self._edge_limit.most,
                 )
         tables = (
@@ -271,10 +249,7 @@ class Agglomerate(Sharing, Blockwise):
         store: Store | None = None,
         block_shape: Sequence[int] | None = None,
     ) -> Supervoxels:
-        """The fragments of our watersheds and their graph; by default in memory, a slab a thread.
-
-        Raises UserError if the graph is too large.
-        """
+        """The fragments of our watersheds and their graph; by default in memory, in slabs."""
         shape = prediction.shape[-3:]
         slabs = slab_shape(
             shape,
@@ -288,7 +263,7 @@ class Agglomerate(Sharing, Blockwise):
                 edges=axis_edges(offsets, edge_side),
                 aff_threshold=self.aff_threshold if self.fragments == "volume" else None,
                 histograms=self._needs_histograms,
-                sections=self._unites_branches,
+                sections=unites_branches(self),
                 store=MemoryStore(shape) if store is None else store,
                 block_shape=slabs if block_shape is None else block_shape,
                 threads=self._threads,
@@ -297,16 +272,8 @@ class Agglomerate(Sharing, Blockwise):
 
     def _check(self, prediction: np.ndarray | Volume, offsets: Offsets) -> None:
         check_prediction(prediction, offsets=offsets)
-        if self._unites_branches and prediction.shape[-3] < 2:
-            raise UserError(
-                "the prediction has one section; decoding.iou_threshold, best_buddy and "
-                "one_sided_threshold unite segments of one section and the next"
-            )
-
-    @property
-    def _unites_branches(self) -> bool:
-        shares = (self.iou_threshold, self.one_sided_threshold)
-        return self.best_buddy or any(share is not None for share in shares)
+        if unites_branches(self):
+            check_sections(prediction.shape[-3])
 
     @property
     def _needs_histograms(self) -> bool:
@@ -316,7 +283,7 @@ class Agglomerate(Sharing, Blockwise):
     @property
     def _edge_limit(self) -> EdgeLimit:
         ends = self.aff_threshold if self.fragments == "volume" else None
-        return EdgeLimit(self._memory, self._needs_histograms, self._unites_branches, ends)
+        return EdgeLimit(self._memory, self._needs_histograms, unites_branches(self), ends)
 
     @property
     def _memory(self) -> int:

@@ -2,15 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Annotated, get_args
 
 import numpy as np
 
+from emseg.bounds import Rule
 from emseg.errors import UserError, unknown_name
 from emseg.kernels.affinity import EdgeSide, shift_edges
 from emseg.volumes import Volume
 
 Offsets = Sequence[Sequence[int]]
+# Compared as float32, like affinities: two numbers that are then equal are no interval.
+LowHigh = Annotated[
+    tuple[float, float],
+    Rule(
+        "[low, high] with 0 <= low < high <= 1, as float32",
+        lambda ends: ends[0] >= 0 and ends[1] <= 1 and np.float32(ends[0]) < np.float32(ends[1]),
+    ),
+]
 
 # The largest value of each dtype that a prediction may have.
 _SCALES = {np.dtype(np.float32): 1, np.dtype(np.float16): 1, np.dtype(np.uint8): 255}

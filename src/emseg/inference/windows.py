@@ -1,9 +1,13 @@
-"""The one global grid of windows that covers a volume and its padding."""
+"""The one global grid of windows that covers a volume, and the size of windows if none is set."""
 
+import copy
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import torch
+from torch import nn
 
 from emseg.errors import UserError
 from emseg.inference.settings import Settings
@@ -77,3 +81,134 @@ def window_starts(
     if snap_to_edge:
         starts[-1] = span - pad
     return tuple(start for start in starts if -window < start < size)
+
+
+# A window is at most this many times as long as the training patch. Norms over space (group,
+# instance, response) depend on the window's size, and what was trained on patches is valid only for
+# windows not much larger. Still larger windows would save little time.
+GROWTH = 2.0
+# The most voxels of a window: a batch should not take minutes on a CPU.
+MOST_VOXELS = 1 << 21
+# To predict, networks need memory for 3 (Swin UNETR) to 11 (RSUNet) float32 tensors of the size of
+# their largest, measured on a CPU; a larger number here makes windows smaller.
+TENSORS = 12
+_STEPS = 16
+
+
+def choose_window(
+    shape: Sequence[int],
+    *,
+    least: Sequence[int],
+    stride: Sequence[int],
+    pad: Sequence[int],
+    overlap: float | Sequence[float] | None,
+    fits: Callable[[Sequence[int]], bool],
+    square: Sequence[tuple[int, int]] = (),
+) -> tuple[int, ...]:
+    """The size of windows for a volume of `shape`, the same for the same arguments.
+
+    They grow from `least`, the training patch, equally along all axes up to `GROWTH` times its
+    size, in multiples of `stride`, while they have at most `MOST_VOXELS` voxels and `fits` is true;
+    not beyond the padded volume, and only as far as it reduces the number of windows. `overlap`
+    None: neighbours share half a training patch. Axes of a pair in `square` are equally long.
+    """
+    stride = _common(stride, square)
+    least = _multiple(_squared(least, square), stride)
+    padded = [n + 2 * p for n, p in zip(shape, pad, strict=True)]
+
+    def count(size: Sequence[int], axis: int) -> int:
+        part = overlap_of(size, least, overlap)
+        each = part if isinstance(part, tuple) else (part,) * len(size)
+        return len(window_starts(shape[axis], size[axis], each[axis], pad[axis]))
+
+    for step in range(_STEPS, -1, -1):
+        factor = 1 + (GROWTH - 1) * step / _STEPS
+        wanted = [min(factor * a, max(a, b)) for a, b in zip(least, padded, strict=True)]
+        size = _multiple(_squared(wanted, square), stride)
+        for axis in range(len(size)):
+            size = _shortest(size, axis, least[axis], stride[axis], count)
+        size = _squared(size, square)
+        if size == least or (math.prod(size) <= MOST_VOXELS and fits(size)):
+            break
+    return tuple(size)
+
+
+def least_window(
+    patch: Sequence[int], stride: Sequence[int], square: Sequence[tuple[int, int]] = ()
+) -> tuple[int, ...]:
+    """The training patch, with axes that views exchange made equally long."""
+    return tuple(_multiple(_squared(patch, square), _common(stride, square)))
+
+
+def overlap_of(
+    size: Sequence[int], patch: Sequence[int], overlap: float | Sequence[float] | None
+) -> float | tuple[float, ...]:
+    """The overlap as parts of windows of `size`: as given, or half the patch if it is None."""
+    if overlap is not None:
+        return overlap if isinstance(overlap, int | float) else tuple(overlap)
+    parts = tuple(min(0.5, b / (2 * a)) for a, b in zip(size, patch, strict=True))
+    return 0.5 if set(parts) == {0.5} else parts
+
+
+def bytes_per_voxel(net: nn.Module, in_channels: int, size: Sequence[int]) -> int:
+    """About how many bytes the network needs for each voxel of a window while it predicts.
+
+    `TENSORS` times its largest output for an image of `size`, found on the meta device.
+    Raises UserError if the network does not run there.
+    """
+    largest = 0
+
+    def note(module: nn.Module, arguments: object, output: object) -> None:
+        nonlocal largest
+        if isinstance(output, torch.Tensor):
+            largest = max(largest, output.numel())
+
+    measured = copy.deepcopy(net).to("meta")
+    for module in measured.modules():
+        module.register_forward_hook(note)
+    try:
+        with torch.no_grad():
+            measured(torch.empty((1, in_channels, *size), device="meta"))
+    except Exception as error:  # Some networks need values, which a meta tensor does not have.
+        raise UserError(
+            "inference.window.window_size: this model cannot be measured to choose a window "
+            f"({type(error).__name__}: {error}); set it, to {list(size)} for the training patch"
+        ) from error
+    return 4 * TENSORS * -(-largest // math.prod(size))
+
+
+def _shortest(
+    size: list[int],
+    axis: int,
+    least: int,
+    stride: int,
+    count: Callable[[Sequence[int], int], int],
+) -> list[int]:
+    """The size, made as short along one axis as it can be without more windows along it."""
+    while size[axis] - stride >= least:
+        shorter = [*size]
+        shorter[axis] -= stride
+        if count(shorter, axis) > count(size, axis):
+            break
+        size = shorter
+    return size
+
+
+def _squared(size: Sequence[float], square: Sequence[tuple[int, int]]) -> list[float]:
+    longest = [*size]
+    for pair in [*square, *square]:  # twice, since pairs may share axes
+        for axis in pair:
+            longest[axis] = max(longest[other] for other in pair)
+    return longest
+
+
+def _common(stride: Sequence[int], square: Sequence[tuple[int, int]]) -> list[int]:
+    common = [*stride]
+    for pair in [*square, *square]:
+        for axis in pair:
+            common[axis] = math.lcm(*(common[other] for other in pair))
+    return common
+
+
+def _multiple(size: Sequence[float], stride: Sequence[int]) -> list[int]:
+    return [math.ceil(a / step) * step for a, step in zip(size, stride, strict=True)]

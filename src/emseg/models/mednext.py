@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from emseg.models.group_norm import GroupNorm
 from emseg.models.head_parts import Heads, SeparateHeads
 from emseg.models.mednext_weights import LEVELS, grown_kernels, renamed
+from emseg.models.residual import GroupNorm
 
 Size = Literal["S", "B", "M", "L"]
 # For encoder levels 0 to 3, bottleneck, decoder levels 3 to 0: how many times wider blocks are

@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emseg.models.group_norm import GroupNorm
-from emseg.models.residual import same_convolution
+from emseg.models.residual import GroupNorm, same_convolution
 
 # Blocks that all channels share.
 SHARED = 2

@@ -12,9 +12,8 @@ from emseg.blocks.memory import GIB, memory_within
 from emseg.config import build
 from emseg.config.leaves import CODE_READ, NO_RESULT
 from emseg.config.schema_inference import PredictionConfig
-from emseg.decoding.calibration import Calibration, calibrated, calibration_of
 from emseg.decoding.decoder import Sweeping, decoder_of
-from emseg.decoding.stored_values import usual_scale
+from emseg.decoding.stored_values import Calibration, calibrated, calibration_of, usual_scale
 from emseg.errors import UserError
 from emseg.runs.artifacts import check_format
 from emseg.runs.run_folder import say

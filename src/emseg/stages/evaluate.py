@@ -12,8 +12,7 @@ from emseg import __version__
 from emseg.errors import UserError
 from emseg.runs.artifacts import check_format, contents, fingerprint, same_contents
 from emseg.runs.earlier import SETTINGS
-from emseg.runs.records import NAME, add_record, find_record, scores_of
-from emseg.runs.run_folder import say
+from emseg.runs.run_folder import NAME, add_record, find_record, say, scores_of
 from emseg.stages.scores import Scores, asks, build_metrics, counts_suffice, score
 from emseg.stages.sources import Source, cut
 from emseg.stages.truth import count_overlaps, read_truth, segments_at, truth_facts, truth_files

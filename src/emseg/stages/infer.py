@@ -11,8 +11,14 @@ import torch
 from emseg import __version__
 from emseg.blocks.memory import memory_within
 from emseg.config.schema import Root
-from emseg.data.intensity import check_intensities, range_of, to_unit
-from emseg.data.intensity_ranges import intensities_of, small_part, unlike_trained
+from emseg.data.intensity import (
+    check_intensities,
+    intensities_of,
+    range_of,
+    small_part,
+    to_unit,
+    unlike_trained,
+)
 from emseg.errors import UserError
 from emseg.inference.predict import predict_volume
 from emseg.inference.settings import Settings

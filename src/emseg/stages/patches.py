@@ -10,7 +10,7 @@ from emseg.config.schema_data import Data, VolumeConfig
 from emseg.data.augment import Pipeline
 from emseg.data.crops import crop_for
 from emseg.data.dataset import PatchDataset
-from emseg.data.intensity_ranges import small_part, together, unlike_trained
+from emseg.data.intensity import small_part, together, unlike_trained
 from emseg.data.labelled import LabelledVolume
 from emseg.data.paired import PairedDataset
 from emseg.data.perturbation import Perturbation

@@ -12,8 +12,13 @@ from emseg.config.schema import Root
 from emseg.errors import UserError
 from emseg.inference.settings import Ensemble, Settings
 from emseg.inference.tta import merged_views
-from emseg.inference.window_choice import bytes_per_voxel, choose_window, least_window, overlap_of
-from emseg.inference.windows import window_grid
+from emseg.inference.windows import (
+    bytes_per_voxel,
+    choose_window,
+    least_window,
+    overlap_of,
+    window_grid,
+)
 from emseg.kernels.symmetry import views
 from emseg.models.stride import check_input
 from emseg.runs.artifacts import SUFFIXES, existing

@@ -14,8 +14,7 @@ from emseg.errors import UserError, unknown_name
 from emseg.evaluation.means import Row, best_of, means_of, with_values, write_table
 from emseg.runs.artifacts import write_json
 from emseg.runs.run_folder import say
-from emseg.stages.rehearsal import try_decoders
-from emseg.stages.scores import build_metrics, score_names
+from emseg.stages.scores import build_metrics, score_names, try_decoders
 from emseg.stages.session import Session, rehearsed_sources
 from emseg.stages.sources import Source, require_truth
 from emseg.stages.space import own_values, swept_argument, with_parameters

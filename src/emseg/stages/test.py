@@ -10,17 +10,32 @@ from emseg.errors import UserError
 from emseg.runs.artifacts import existing
 from emseg.runs.earlier import latest_name
 from emseg.runs.lock import MOMENT, locked
-from emseg.runs.records import NAME, add_record
-from emseg.runs.run_folder import log_start, results_of, run_for, run_of, say, write_config
+from emseg.runs.run_folder import (
+    NAME,
+    add_record,
+    log_start,
+    results_of,
+    run_for,
+    run_of,
+    say,
+    write_config,
+)
 from emseg.stages.absent_chunks import refuse_hollow, report_absent
 from emseg.stages.decode import decode
 from emseg.stages.decode_job import DecodeJob, as_it_is, open_prediction
 from emseg.stages.elsewhere import segmentation_of
 from emseg.stages.evaluate import evaluate, table
-from emseg.stages.found import current_predictions, found_predictions, found_segmentations
 from emseg.stages.overview import write_overview
 from emseg.stages.scores import Scores
-from emseg.stages.session import Session, decode_job, rehearsed_sources, test_sources
+from emseg.stages.session import (
+    Session,
+    current_predictions,
+    decode_job,
+    found_predictions,
+    found_segmentations,
+    rehearsed_sources,
+    test_sources,
+)
 from emseg.stages.sources import Source
 from emseg.stages.voxel_grid import unlike_training
 from emseg.volumes import check_writable, open_volume

@@ -13,8 +13,7 @@ from emseg.config.schema import Tune
 from emseg.config.schema_data import VolumeConfig
 from emseg.errors import UserError, unknown_name
 from emseg.runs.run_folder import run_of, say
-from emseg.stages.rehearsal import try_decoders, try_metrics
-from emseg.stages.scores import better_when, build_metrics, score_names
+from emseg.stages.scores import better_when, build_metrics, score_names, try_decoders, try_metrics
 from emseg.stages.session import Session, rehearsed_sources, test_sources
 from emseg.stages.sources import Source, require_truth
 from emseg.stages.space import own_values, with_parameters

@@ -1,7 +1,7 @@
 """Regions of volumes in HDF5, zarr and TIFF files: opened lazily, written atomically."""
 
 from emseg.volumes.atomic import check_writable
-from emseg.volumes.identity import identity
+from emseg.volumes.content import identity
 from emseg.volumes.layout import default_chunks
 from emseg.volumes.padding import read_padded
 from emseg.volumes.partial import PartialVolume

@@ -1,24 +1,59 @@
 """Unites segments that end at one section with those that continue them in the next."""
 
+from typing import Protocol
+
 import numpy as np
 
 from emseg.decoding.agglomeration.section_facts import Sections, overlaps_of
+from emseg.errors import UserError
 from emseg.kernels.branch_unions import flatten, unite_alike, unite_buddies
 from emseg.kernels.numbering import unite_pairs
 from emseg.kernels.region_edges import SUM_UNIT
 
 
-def merge_branches(
-    sections: Sections,
-    roots: np.ndarray,
-    *,
-    iou_threshold: float | None,
-    singleton_size_ratio: float,
-    best_buddy: bool,
-    one_sided_threshold: float | None,
-    one_sided_min_size: int,
-    branch_affinity: float,
-) -> np.ndarray:
+class BranchSettings(Protocol):
+    """Settings of `Agglomerate`: which overlaps unite two segments."""
+
+    iou_threshold: float | None
+    singleton_size_ratio: float
+    best_buddy: bool
+    one_sided_threshold: float | None
+    one_sided_min_size: int
+    branch_affinity: float
+
+
+def unites_branches(settings: BranchSettings) -> bool:
+    """Whether `merge_branches` does anything."""
+    shares = (settings.iou_threshold, settings.one_sided_threshold)
+    return settings.best_buddy or any(share is not None for share in shares)
+
+
+def check_branch_settings(settings: BranchSettings) -> None:
+    """Raises UserError for a setting that does nothing without another one."""
+    shares = "iou_threshold, best_buddy or one_sided_threshold"
+    for name, other, there in (
+        ("singleton_size_ratio", "iou_threshold", settings.iou_threshold),
+        ("one_sided_min_size", "one_sided_threshold", settings.one_sided_threshold),
+        ("branch_affinity", shares, unites_branches(settings)),
+    ):
+        value = getattr(settings, name)
+        if value and not there:
+            raise UserError(
+                f"decoding.{name} is {value}, which does nothing without decoding.{other}: "
+                f"set that, or decoding.{name}=0"
+            )
+
+
+def check_sections(depth: int) -> None:
+    """Raises UserError if there is no section after the first, whose segments could be united."""
+    if depth < 2:
+        raise UserError(
+            "the prediction has one section; decoding.iou_threshold, best_buddy and "
+            "one_sided_threshold unite segments of one section and the next"
+        )
+
+
+def merge_branches(sections: Sections, roots: np.ndarray, settings: BranchSettings) -> np.ndarray:
     """The roots, int32, after segments were united with those that continue them.
 
     A root, in input and result, is the smallest fragment of a fragment's segment. Segments i and j
@@ -38,26 +73,26 @@ def merge_branches(
     PyTorch Connectomics' branch merge.
     """
     rows, areas = overlaps_of(sections, roots)
-    if branch_affinity:
+    if settings.branch_affinity:
         means = (rows["sum"] / (rows["area"] * np.float64(SUM_UNIT))).astype(np.float32)
-        rows = rows[means >= np.float32(branch_affinity)]
+        rows = rows[means >= np.float32(settings.branch_affinity)]
     section, one, two, area = (
         np.ascontiguousarray(rows[name]) for name in ("section", "one", "two", "area")
     )
     sizes = np.stack([areas.of(one, section), areas.of(two, section + 1)]).astype(np.int64)
     smaller, larger = sizes.min(0), sizes.max(0)
     parents = np.arange(len(roots), dtype=np.int32)
-    if iou_threshold is not None:
-        overlapping = area / (smaller + larger - area) >= iou_threshold
-        alike = smaller / larger >= singleton_size_ratio
-        alike &= singleton_size_ratio > 0
+    if settings.iou_threshold is not None:
+        overlapping = area / (smaller + larger - area) >= settings.iou_threshold
+        alike = smaller / larger >= settings.singleton_size_ratio
+        alike &= settings.singleton_size_ratio > 0
         unite_alike(parents, section, one, two, overlapping, alike)
-    if best_buddy:
+    if settings.best_buddy:
         both = (areas.last[one] == section) & (areas.first[two] == section + 1)
         unite_buddies(parents, section[both], one[both], two[both], area[both])
-    if one_sided_threshold is not None:
-        inside = area / smaller >= one_sided_threshold
-        inside &= smaller >= one_sided_min_size
+    if settings.one_sided_threshold is not None:
+        inside = area / smaller >= settings.one_sided_threshold
+        inside &= smaller >= settings.one_sided_min_size
         unite_pairs(parents, one[inside], two[inside])
     flatten(parents)
     return parents[roots]
