@@ -75,7 +75,8 @@ def resolve(target: Any, *, key: str, allow: Sequence[str] = ()) -> Callable[...
         allow: module prefixes that are allowed in addition, see `leaves.is_allowed`.
 
     Raises:
-        UserError: it is not allowed, or does not exist; other modules are not even imported.
+        UserError: it does not exist or is not allowed; what is outside `leaves.ROOTS` and `allow`
+            is not even imported.
     """
     refusal = f"{key}._target_: {target!r} is {IN_WORDS}"
     if not isinstance(target, str) or not is_below(target, (*ROOTS, *allow)):

@@ -122,8 +122,8 @@ class Evaluation:
 class Space:
     """The values of one tuned argument: `choices`, or `low` to `high`, in steps of `step` if given.
 
-    If `low`, `high` and `step` (if given) are whole numbers, so are all values. With `log` the
-    logarithm is uniform, and there is no `step`.
+    If `low`, `high` and `step` (if given) are whole numbers, so are all values. With `log` values
+    are drawn on a logarithmic scale, without `step`.
     """
 
     low: int | float | None = None

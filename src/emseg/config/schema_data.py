@@ -46,15 +46,15 @@ Range = Annotated[
 
 @dataclass(kw_only=True)
 class VolumeConfig:
-    """One volume.
+    """One volume, or for a pattern of images one of each file.
 
     Attributes:
-        image, label, mask, skeletons: files, relative to `path`, or globs.
+        image, label, mask, skeletons: locations, relative to `path`.
         resolution: nm, stored axes; None: as the file says.
         axes: in stored order; None: as the file says.
         name: None: from key or file.
         range: voxels, or fractions, along `range_axis` (None: the first stored axis).
-        weight: of draws from this volume; None: its number of positions.
+        weight: how often patches are drawn from it, for all volumes or none (then by size).
         unlabelled: the label id that means unknown.
         background: the label id that means background, in addition to 0.
     """
@@ -104,9 +104,9 @@ class Data:
 
     Attributes:
         unlabelled: an objective=consistency also learns from patches of these.
-        split_train_range, split_val_range: the parts of `train` to train and to validate on.
-        intensity_range, intensity_percentiles: the intensities that become 0 and 1; None: those of
-            the dtype.
+        split_train_range, split_val_range: the parts of each `train` volume, along its first axis,
+            to train and to validate on.
+        intensity_range, intensity_percentiles: what becomes 0 and 1; None: the ends of the dtype.
         pad_small, preload, target_context, relabel_crops: see `PatchDataset`.
     """
 

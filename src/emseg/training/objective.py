@@ -55,8 +55,7 @@ class Objective(pl.LightningModule):
     In checkpoints the network's weights have the prefix `net.`.
 
     Raises:
-        UserError: the network or loss is for another objective: one takes hidden patches, and the
-            other has none.
+        UserError: network or loss takes hidden patches and the objective has none, or the reverse.
     """
 
     # Whether batches have a target made from labels, whose channels the network has.
