@@ -298,3 +298,12 @@ def test_windows_are_activated(activation, function, distance, trained_with):
     if trained_with:
         wanted[1] = distance(1 - image)
     np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_windows_and_padding_may_be_arrays():
+    image, options = noise((6, 9, 9)), {"overlap": (0.5, 0.5, 0.5), "pad": (1, 2, 0)}
+    as_arrays = {name: np.array(values) for name, values in options.items()}
+    np.testing.assert_array_equal(
+        predicted(lambda batch: batch, image, **as_arrays),
+        predicted(lambda batch: batch, image, **options),
+    )

@@ -70,7 +70,7 @@ def predict(
     settings = Settings(
         window_size=tuple(window_size),
         overlap=overlap if isinstance(overlap, int | float) else tuple(overlap),
-        pad=tuple(pad or ()),
+        pad=() if pad is None else tuple(pad),
         snap_to_edge=snap_to_edge,
         padding_mode=padding_mode,
         sw_batch_size=sw_batch_size,
