@@ -40,7 +40,10 @@ def track(
 
 @contextmanager
 def phase(label: str) -> Iterator[None]:
-    """Prints a line with the label from time to time; of nested phases only the innermost does."""
+    """Prints the label and the time so far, now and then, for work of unknown duration.
+
+    Of nested phases only the innermost prints.
+    """
     over = threading.Event()
     start = time.monotonic()
 

@@ -53,7 +53,11 @@ def conform(key: str, value: Any, annotation: Any) -> Any:
 
 
 def require(holds: bool, key: str, value: Any, allowed: str) -> None:
-    """Raises a UserError that begins with the key and says what is allowed."""
+    """Checks that a rule holds.
+
+    Raises:
+        UserError: begins with the key and says what is allowed.
+    """
     if not holds:
         shown = list(value) if isinstance(value, tuple) else value
         raise UserError(f"{key}={_shown(shown)} must be {allowed}") from None
@@ -62,7 +66,13 @@ def require(holds: bool, key: str, value: Any, allowed: str) -> None:
 def typed(cls: type, node: dict[str, Any], path: str = "") -> Any:
     """An instance of the dataclass `cls` from plain containers, every value checked.
 
-    Errors in its `__post_init__` begin with a field's name; the path is put before it.
+    Args:
+        node: has all fields.
+        path: the full name of the node, put before the field in errors, also in those of
+            `__post_init__`, which begin with a field's name.
+
+    Raises:
+        UserError: a value does not fit its field.
     """
     values = {}
     for name, annotation in get_type_hints(cls, include_extras=True).items():

@@ -32,7 +32,11 @@ def tutorials_folder() -> Path:
 
 
 def list_groups(folders: Sequence[Path]) -> dict[str, set[str]]:
-    """The choices of every group (`optimization/optimizer`) in the conf folders."""
+    """The choices of every group (`optimization/optimizer`) in the conf folders.
+
+    Raises:
+        UserError: a folder is missing, or a choice is no regular file.
+    """
     groups: dict[str, set[str]] = {}
     for folder in folders:
         if not folder.is_dir():

@@ -32,10 +32,18 @@ def build(
 
     Nested nodes are built first. The target is called if no required argument is missing (a model,
     a loss module, an optimizer given its `params`); otherwise a `functools.partial` waits for the
-    rest (a decoder for its `prediction`). `supplied` are arguments of the kind's table
-    (`leaves.SUPPLIED`), passed on only if the target has arguments of these names. `name` is the
-    key in errors if it is not the kind (`evaluation.metrics.voi`); `allow` as in `load`. Raises
-    `UserError` for a target that may not be used and for arguments that do not fit it.
+    rest (a decoder for its `prediction`).
+
+    Args:
+        node: `_target_` and arguments; keys that only code reads (`leaves.CODE_READ`) are left out.
+        kind: of leaf, a key of `leaves.SUPPLIED`.
+        name: the key in errors if it is not the kind (`evaluation.metrics.voi`).
+        allow: module prefixes, beside ours, that `_target_` may name.
+        supplied: arguments of the kind's table (`leaves.SUPPLIED`), passed on only if the target
+            has arguments of these names.
+
+    Raises:
+        UserError: the target may not be used, arguments do not fit it, or it fails.
     """
     if kind not in SUPPLIED:
         raise unknown_name("kind of leaf", kind, SUPPLIED)
@@ -48,16 +56,27 @@ def build(
 
 
 def check_code_read(node: Mapping[str, Any], *, kind: str) -> None:
-    """Raises UserError if a key that code reads from a node is of another type."""
+    """Checks the keys that code reads from a node.
+
+    Raises:
+        UserError: one is of another type.
+    """
     for key in CODE_READ.get(kind, {}):
         if key in node:
             conform(f"{kind}.{key}", node[key], CODE_READ_TYPES[key])
 
 
 def resolve(target: Any, *, key: str, allow: Sequence[str] = ()) -> Callable[..., Any]:
-    """The class or function that `_target_` names: see `allowed`; or one below `allow`.
+    """The class or function that `_target_` names.
 
-    Raises `UserError` for any other; other modules are not even imported.
+    Args:
+        target: its dotted path.
+        key: of the node, for errors.
+        allow: module prefixes that are allowed in addition, see `leaves.is_allowed`.
+
+    Raises:
+        UserError: it does not exist or is not allowed; what is outside `leaves.ROOTS` and `allow`
+            is not even imported.
     """
     refusal = f"{key}._target_: {target!r} is {IN_WORDS}"
     if not isinstance(target, str) or not is_below(target, (*ROOTS, *allow)):

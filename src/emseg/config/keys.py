@@ -34,7 +34,11 @@ def key_tree(composed: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_keys(node: dict[str, Any], tree: dict[str, Any], *, where: str) -> None:
-    """Raises UserError for the first unknown key of `node`, with the nearest of all keys."""
+    """Checks that all keys of `node` are in the tree.
+
+    Raises:
+        UserError: for the first unknown key, with the nearest of all keys.
+    """
 
     def check(node: dict[str, Any], allowed: dict[str, Any], path: tuple[str, ...]) -> None:
         for key, value in node.items():
@@ -65,9 +69,12 @@ def _unknown_key(
 
 
 def check_searched(leaf: Mapping[str, Any], keys: Collection[str], *, where: str) -> None:
-    """Raises for the first key that is neither an argument of the decoder nor an element of one.
+    """Checks that the keys are arguments of the decoder or elements of one.
 
     Elements are dotted (`aff_threshold.0`), and refused together with the whole argument.
+
+    Raises:
+        UserError: for the first other key.
     """
     allowed = leaf.keys() - {"_target_"}
     for key in keys:

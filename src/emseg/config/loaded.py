@@ -54,11 +54,15 @@ COMMAND_LINE = "the command line"
 
 @dataclass(frozen=True)
 class Loaded:
-    """A config for one mode: `root` to read, `saved` to write as a run's `config.yaml`.
+    """A config for one mode.
 
-    `saved` serves every mode: it includes command-line values and the mode sections, and gets its
-    `_target_`s from the choices in its `defaults`. `notes` are lines for the user. `allow` are the
-    module prefixes, beside ours, that `_target_` may name.
+    Attributes:
+        root: the settings to read.
+        saved: to write as a run's `config.yaml`. It serves every mode: it includes command-line
+            values and the mode sections, and gets its `_target_`s from the choices in `defaults`.
+        notes: lines for the user.
+        choices: the choice of each group, a list where several are allowed.
+        allow: module prefixes, beside ours, that `_target_` may name.
     """
 
     root: Root
@@ -76,10 +80,17 @@ def load(
     conf: Sequence[Path] = (),
     allow: Sequence[str] = (),
 ) -> Loaded:
-    """The tutorial `config` composed for `mode`, checked without importing any target.
+    """A tutorial composed for a mode, checked without importing any target.
 
-    `conf` are the user's folders of choices, searched before the shipped one; `allow` adds module
-    prefixes for `_target_`. Any mistake is a `UserError` of one line.
+    Args:
+        config: the tutorial.
+        mode: a key of `MODES`.
+        overrides: as on the command line, `key=value`.
+        conf: the user's folders of choices, searched before the shipped one.
+        allow: module prefixes, beside ours, that `_target_` may name.
+
+    Raises:
+        UserError: any mistake, in one line.
     """
     if mode not in MODES:
         raise unknown_name("mode", mode, MODES)

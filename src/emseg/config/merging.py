@@ -42,7 +42,10 @@ def merge(
 
     As in OmegaConf, a mapping over a reference (`${data.train}`) merges with its value. One volume
     over several named ones (or the reverse) under `data.<split>` replaces them, and so do choices
-    over a range (or the reverse) in a search space; `path` is the key of both.
+    over a range (or the reverse) in a search space.
+
+    Args:
+        path: the key of both.
     """
     return _merge(base, delta, path, base)
 

@@ -48,8 +48,9 @@ def read_word(text: str) -> str | int | float | bool | None:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file, interpolations unresolved.
 
-    Raises `UserError` for a file that is not text or not YAML, for a repeated key, for tags, and
-    for a file larger or deeper than any config.
+    Raises:
+        UserError: the file is not text, not YAML, repeats a key, has tags, or is larger or deeper
+            than any config.
     """
     try:
         if path.stat().st_size > MOST_BYTES:

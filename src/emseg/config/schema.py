@@ -30,7 +30,13 @@ DifferentValues = Annotated[
 
 @dataclass(kw_only=True)
 class System:
-    """Devices and workers, -1 for all available; `memory` in GiB, null for the machine's."""
+    """Devices and workers.
+
+    Attributes:
+        num_gpus, num_workers: -1: all available.
+        memory: GiB; None: what this process may use.
+        profile: the choice of the group `system`.
+    """
 
     num_gpus: AllOrCount = -1
     num_workers: AllOrCount = -1
@@ -51,7 +57,15 @@ class EmaConfig:
 
 @dataclass(kw_only=True)
 class Optimization:
-    """Training length in optimizer steps; training needs `max_steps` or `max_epochs`."""
+    """The length of a training, its precision, optimizer and schedule; steps are optimizer steps.
+
+    Attributes:
+        max_epochs, max_steps: the smaller limit counts; training needs one.
+        val_check_interval: steps between validations; None: an epoch.
+        val_steps_per_epoch: batches of a validation; None: a default.
+        gradient_clip_val: the largest norm of gradients; None: any.
+        accumulate_grad_batches: batches of a step.
+    """
 
     max_epochs: Positive | None = None
     n_steps_per_epoch: Positive = 1000
@@ -75,9 +89,12 @@ class Optimization:
 
 @dataclass(kw_only=True)
 class BorderMask:
-    """Truth that metrics ignore: within `distance` pixels of its borders, in each section.
+    """Truth that metrics ignore: voxels at its borders, in each section.
 
-    The distance is Euclidean (edt, CREMI's) or that to the side of a square (square, dbMiM's).
+    Attributes:
+        mode: the distance is Euclidean (edt, CREMI's) or that to the side of a square (square,
+            dbMiM's); None: nothing is ignored.
+        distance: pixels, within which voxels are ignored; whole for a square.
     """
 
     mode: Literal["edt", "square"] | None = None
@@ -105,7 +122,8 @@ class Evaluation:
 class Space:
     """The values of one tuned argument: `choices`, or `low` to `high`, in steps of `step` if given.
 
-    If `low`, `high` and `step` (if given) are whole numbers, so are all values.
+    If `low`, `high` and `step` (if given) are whole numbers, so are all values. With `log` values
+    are drawn on a logarithmic scale, without `step`.
     """
 
     low: int | float | None = None
@@ -128,7 +146,16 @@ class Space:
 
 @dataclass(kw_only=True)
 class Tune:
-    """The study; a key of `search_space` is an argument of the decoder (`aff_threshold.0`)."""
+    """The study that tunes a decoder.
+
+    Attributes:
+        n_trials, n_startup_trials: all trials, and those drawn at random before the sampler learns.
+        trial_timeout: seconds, after which a trial is pruned; None: never.
+        study_name: of its file; None: `<experiment_name>_tuning`.
+        metric, direction: the score, and whether it is minimized.
+        search_space: by argument of the decoder, or element of one (`aff_threshold.0`).
+        profile: the choice of the group `tune`.
+    """
 
     n_trials: Positive = 25
     n_startup_trials: NotNegative = 10
@@ -142,10 +169,13 @@ class Tune:
 
 @dataclass(kw_only=True)
 class SweepConfig:
-    """Every combination of the values in `grid`, whose keys are arguments of the decoder.
+    """Every combination of the values in `grid`.
 
-    `best` names the scores whose mean over the volumes selects the best combinations; file names
-    begin with `name`. `tables` adds the files of a published evaluation.
+    Attributes:
+        name: with which file names begin.
+        grid: values by argument of the decoder.
+        best: the scores whose mean over the volumes selects the best combinations.
+        tables: adds the files of a published evaluation.
     """
 
     name: Name = "sweep"

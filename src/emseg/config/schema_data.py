@@ -46,10 +46,17 @@ Range = Annotated[
 
 @dataclass(kw_only=True)
 class VolumeConfig:
-    """One volume; `path` is the root that image, label, mask and skeletons are relative to.
+    """One volume, or for a pattern of images one of each file.
 
-    `range` is along `range_axis`, by default the first stored axis. In addition to 0, the label id
-    `background` means background, and the id `unlabelled` means unknown.
+    Attributes:
+        image, label, mask, skeletons: locations, relative to `path`.
+        resolution: nm, stored axes; None: as the file says.
+        axes: in stored order; None: as the file says.
+        name: None: from key or file.
+        range: voxels, or fractions, along `range_axis` (None: the first stored axis).
+        weight: how often patches are drawn from it, for all volumes or none (then by size).
+        unlabelled: the label id that means unknown.
+        background: the label id that means background, in addition to 0.
     """
 
     image: str
@@ -93,9 +100,14 @@ class RejectSamplingConfig:
 
 @dataclass(kw_only=True)
 class Data:
-    """Volumes by name; a single unnamed one has the key "" (the stage names it).
+    """Volumes by name, and how patches are drawn from them; a single unnamed one has the key "".
 
-    An objective=consistency also learns from patches of `unlabelled`.
+    Attributes:
+        unlabelled: an objective=consistency also learns from patches of these.
+        split_train_range, split_val_range: the parts of each `train` volume, along its first axis,
+            to train and to validate on.
+        intensity_range, intensity_percentiles: what becomes 0 and 1; None: the ends of the dtype.
+        pad_small, preload, target_context, relabel_crops: see `PatchDataset`.
     """
 
     train: dict[str, VolumeConfig] = field(default_factory=dict)

@@ -58,9 +58,10 @@ class InferenceModel:
 class PredictionConfig:
     """What `--input` of decode holds if its file does not say so: a prediction of another program.
 
-    `offsets` (voxels, stored axes) has one for each channel, 0, 0, 0 for a channel that is not an
-    affinity. `scale` is the number that means a probability of 1: null is 255 for uint8, 1 for
-    floats.
+    Attributes:
+        scale: the number that means a probability of 1; None: 255 for uint8, 1 for floats.
+        offsets: voxels, stored axes, one for each channel; 0, 0, 0 for one that is not an affinity.
+        axes, resolution: as in `VolumeConfig`.
     """
 
     values: Literal["probability", "scaled", "logit"] | None = None
@@ -102,7 +103,13 @@ class TestTimeAugmentation:
 
 @dataclass(kw_only=True)
 class Inference:
-    """From a volume to a prediction of all its voxels."""
+    """From a volume to a prediction of all its voxels.
+
+    Attributes:
+        pad: voxels of padding on both sides of each stored axis.
+        crop_pad: voxels before and after each axis; it may only crop back to the image, as None.
+        activation, output_dtype: of predictions, see `emseg.inference.settings.Settings`.
+    """
 
     window: Window = field(default_factory=Window)
     pad: tuple[NotNegative, NotNegative, NotNegative] = (0, 0, 0)

@@ -30,33 +30,50 @@ class PatchDataset:
     """An endless dataset: sample `index` is a pure function of (seed, namespace, index).
 
     It does not matter which worker or device asks, or in what order. Index 0, 1, 2 ... are the
-    samples of a training run; `namespace` separates streams with the same seed (0 training, 1
-    validation). A sample is a dict of arrays:
+    samples of a training run. A sample is a dict of arrays:
 
     - image (C, Z, Y, X) float32 in [0, 1],
-    - target (K, Z, Y, X) uint8 and mask (K, Z, Y, X) bool, true where the target is known,
+    - target (K, Z, Y, X) uint8, or float32 for distances, and mask (K, Z, Y, X) bool, true where
+      the target is known,
     - label (Z, Y, X) int32, 0 background, -1 unlabelled,
-    - with `reject`, draws (3) int64: the number of draws, whether the patch has enough
-      foreground, whether it was accepted (else it is just the last draw).
+    - with `reject`, draws (3) int64: the number of draws, whether the patch has enough foreground,
+      whether it was accepted (else it is just the last draw).
 
     Without a `target` it has only the image, and seed, int64: a random number for all later random
-    changes of the sample. Volumes need no labels then. With a `perturbation`, which replaces
-    `augment`, `image` is the clean view and `perturbed` (C, Z, Y, X), float32 in [0, 1], that of
-    the student.
+    changes of the sample. With a `perturbation` `image` is the clean view and `perturbed` (C, Z, Y,
+    X), float32 in [0, 1], that of the student.
 
     The patch is read with the augmentation's margin around it, augmented, and cropped to
-    `patch_size` before the target is made. With `target_context` it is read and augmented with what
-    the target needs beyond it, so that pairs across its faces are known too, and cropped when the
-    target is made; context may extend beyond the volume, where it is reflected and unlabelled. With
-    `relabel_crops` pieces of an object that do not touch within the crop become different objects.
+    `patch_size` before the target is made.
 
-    Volumes are drawn by their weights, or by their number of positions; `reject` looks at the
-    labels of the unchanged patch. A volume smaller than the crop is a UserError unless `pad_small`
-    reflects its image (labels outside are unlabelled). `preload` reads the volumes into memory,
-    images in their stored dtype: forked workers share it, spawned ones get a copy each.
+    Args:
+        volumes: drawn by their weights, or by their number of positions. Without a `target` they
+            need no labels.
+        patch_size: voxels per stored axis.
+        seed, namespace: samples depend on them; `namespace` separates streams with the same seed (0
+            training, 1 validation).
+        target: made of the labels. None: images alone.
+        augment: None: no changes.
+        perturbation: replaces `augment`, for images without a target.
+        intensity_range, intensity_percentiles: as for `range_of`.
+        pad_small: reflects the image of a volume smaller than the crop (labels outside are
+            unlabelled); else such a volume is refused.
+        preload: reads the volumes into memory, images in their stored dtype: forked workers share
+            it, spawned ones get a copy each.
+        target_context: the patch is read and augmented with what the target needs beyond it, so
+            that pairs across its faces are known too, and cropped when the target is made; context
+            may extend beyond the volume, where it is reflected and unlabelled.
+        relabel_crops: pieces of an object that do not touch within the crop become different
+            objects.
+        reject: looks at the labels of the unchanged patch.
 
-    Before the first sample any fault of the volumes is a UserError that names the file; `notes` say
-    which volumes are reflected.
+    Attributes:
+        notes: lines on volumes that are reflected, and warnings of `check_learnable`.
+        intensities: the `Intensities` of each volume.
+
+    Raises:
+        UserError: any fault of the volumes (it names the file) or settings, before a first sample.
+        ValueError: a perturbation together with a target or `augment`.
     """
 
     def __init__(

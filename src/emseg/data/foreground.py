@@ -11,7 +11,11 @@ Name = Annotated[str, Rule("a name of letters, digits and _", str.isidentifier)]
 
 
 class Foreground(Target):
-    """The target with one channel, `name`: 1 in any object, else 0; unlabelled is masked."""
+    """The target with one channel: 1 in any object, else 0; unlabelled voxels are masked.
+
+    Args:
+        name: of the channel, of letters, digits and _.
+    """
 
     @checked
     def __init__(self, *, name: Name = "foreground") -> None:

@@ -17,10 +17,14 @@ NAMES = Rule(
 
 
 class Heads(Target):
-    """The channels of several named targets, one after the other; None removes one.
+    """The channels of several named targets, one after the other.
 
-    With affinities `offsets` has an offset for each channel, (0, 0, 0) for other channels, and
-    `edge_side` is the same for all of them.
+    Args:
+        heads: targets under names of letters, digits and _; None removes one.
+
+    Attributes:
+        offsets: with affinities one for each channel, (0, 0, 0) for other channels.
+        edge_side: that of all affinities.
 
     Raises:
         UserError: no targets, an invalid name, two channels with the same name, affinities with

@@ -23,8 +23,10 @@ Bounds = tuple[tuple[int, ...], tuple[int, ...]]
 def to_unit(array: np.ndarray, *, intensity_range: Sequence[float] | None = None) -> np.ndarray:
     """The intensities as new float32 in [0, 1], same shape.
 
-    Unsigned integers are divided by their dtype's maximum and floats are used as they are, unless
-    `intensity_range` (lo, hi) is given: lo becomes 0 and hi 1, and values outside are clipped.
+    Args:
+        array: unsigned integers are divided by their dtype's maximum, floats are used as they are,
+            unless there is a range.
+        intensity_range: (lo, hi): lo becomes 0 and hi 1, and values outside are clipped.
     """
     if intensity_range is None:
         if array.dtype.kind == "f":
@@ -44,9 +46,18 @@ def range_of(
 ) -> tuple[float, float] | None:
     """The `intensity_range` for `to_unit`: the given one, or the volume's percentiles.
 
-    Percentiles are those of all voxels and channels, with linear interpolation as in numpy; for
-    types other than integers of up to 16 bits to within 2^-16 of their extent. For a volume of more
-    than `MOST_VOXELS` they are those of evenly spaced slabs. UserError if both are equal.
+    Args:
+        volume: is read only for percentiles.
+        intensity_range: (lo, hi), for volumes without percentiles.
+        intensity_percentiles: two, 0 to 100, of all voxels and channels, with linear interpolation
+            as in numpy; for types other than integers of up to 16 bits to within 2^-16 of their
+            extent. For more than `MOST_VOXELS` values they are those of evenly spaced slabs.
+
+    Returns:
+        (lo, hi), or None if neither is given.
+
+    Raises:
+        UserError: both percentiles have the same value.
     """
     if intensity_percentiles is None:
         return None if intensity_range is None else (intensity_range[0], intensity_range[1])
@@ -65,10 +76,13 @@ def check_intensities(
     intensity_range: Sequence[float] | None = None,
     intensity_percentiles: Sequence[float] | None = None,
 ) -> None:
-    """Raises UserError if `to_unit` cannot bring the volume to [0, 1].
+    """Check that `to_unit` can bring the volume to [0, 1]; arguments as for `range_of`.
 
-    Floats are read once, slab by slab: NaN and infinity are always refused, values outside [0, 1]
-    unless there is an intensity range or percentiles (`range_of`).
+    Floats are read once, slab by slab.
+
+    Raises:
+        UserError: the range is empty; the volume holds no numbers, or NaN or infinity; without
+            range or percentiles: it is signed, or floats are outside [0, 1].
     """
     explained = intensity_range is not None or intensity_percentiles is not None
     if intensity_range is not None and not intensity_range[0] < intensity_range[1]:
@@ -87,7 +101,7 @@ def check_intensities(
 
 
 def slabs(volume: Volume) -> Iterator[np.ndarray]:
-    """The volume's voxels in slabs along axis 0, each small enough for memory."""
+    """The volume's voxels in slabs along axis 0 of whole planes, each small enough for memory."""
     for start, stop in slab_bounds(volume):
         yield volume.read(start, stop)
 
@@ -166,7 +180,13 @@ SETTINGS = "data.intensity_range or data.intensity_percentiles"
 
 @dataclass(frozen=True)
 class Intensities:
-    """The range of nearly all voxels, as stored (`low`, `high`) and for a network (`seen`)."""
+    """The range of nearly all voxels of a volume.
+
+    Attributes:
+        dtype: the stored one.
+        low, high: as stored.
+        seen: low and high as a network sees them.
+    """
 
     dtype: str
     low: float
@@ -190,7 +210,12 @@ def intensities_of(volume: Volume, intensity_range: Sequence[float] | None) -> I
 
 
 def together(found: Iterable[Intensities]) -> dict[str, Any]:
-    """The joint range of several volumes, in plain containers."""
+    """The joint range of several volumes, in plain containers.
+
+    Returns:
+        `dtype`, all of them in one string; `stored` and `seen`, [least, most] of the volumes'
+            ranges.
+    """
     facts = [one.facts() for one in found]
     hull = {
         key: [min(one[key][0] for one in facts), max(one[key][1] for one in facts)]
@@ -202,7 +227,9 @@ def together(found: Iterable[Intensities]) -> dict[str, Any]:
 def small_part(location: str, found: Intensities) -> str | None:
     """A line if a volume uses a small part of its type, so that a network sees little contrast.
 
-    It is for volumes without a setting of their intensities.
+    Args:
+        location: the volume's, for the line.
+        found: of a volume without a setting of its intensities.
     """
     low, high = found.seen
     if high >= LOW and high - low >= NARROW:
@@ -215,7 +242,13 @@ def small_part(location: str, found: Intensities) -> str | None:
 
 
 def unlike_trained(location: str, found: Intensities, trained: Mapping[str, Any]) -> str | None:
-    """A line if a network sees another range of intensities than in training, else None."""
+    """A line if a network sees another range of intensities than in training, else None.
+
+    Args:
+        location: the volume's, for the line.
+        found: of the volume.
+        trained: of the training's volumes, as `together` returns it.
+    """
     low, high = found.seen
     first, last = trained["seen"]
     shared = min(high, last) - max(low, first)

@@ -20,9 +20,11 @@ LARGEST_SIGNED = np.iinfo(np.int64).max
 class LabelledVolume:
     """An image with labels on the same grid; without labels, all of it is unlabelled.
 
-    `mask` is nonzero where labels are known, `unlabelled` is the id that means unknown,
-    `background` one that means 0, `weight` is how often patches are drawn from it (relative; by
-    size if no volume has a weight).
+    Attributes:
+        mask: nonzero where labels are known; None: everywhere.
+        unlabelled: the id that means unknown, beside -1.
+        background: an id that means 0.
+        weight: how often patches are drawn from it (relative; by size if no volume has a weight).
     """
 
     image: Volume
@@ -34,7 +36,12 @@ class LabelledVolume:
 
 
 def check_shapes(volume: LabelledVolume) -> None:
-    """Raises UserError if a part of the volume has the wrong shape or type."""
+    """Check shapes, axes and types of the volume's parts, which are not read.
+
+    Raises:
+        UserError: labels or mask have another shape or other axes than the image, or channels, or
+            are not integers; the weight is not above 0.
+    """
     image, label, mask = volume.image, volume.label, volume.mask
     for part in (label, mask):
         if part is None:
@@ -57,9 +64,10 @@ def check_shapes(volume: LabelledVolume) -> None:
 
 
 def check_labels(volume: LabelledVolume) -> None:
-    """Raises UserError if the labels have invalid ids.
+    """Check the ids of the labels; only signed labels and those of 64 bits are read.
 
-    Only signed labels and those of 64 bits are read.
+    Raises:
+        UserError: there are invalid ids, see `interpret_ids`.
     """
     if volume.label is None:
         return
@@ -71,10 +79,20 @@ def check_labels(volume: LabelledVolume) -> None:
 def interpret_ids(
     stored: np.ndarray, unlabelled: int | None, background: int | None, *, where: str
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The ids, with `background` as 0, and where they are unknown (None: nowhere).
+    """The ids, with `background` as 0, and where they are unknown.
 
-    Unknown are the `unlabelled` id and -1, unless that is named as background. Other ids below 0,
-    and ids of 2^63 and more, are a UserError unless they are named.
+    Args:
+        stored: integers or bool, any shape.
+        unlabelled: the id that means unknown, beside -1; None: -1 alone.
+        background: an id that means 0, even if it is -1; None: no id beside 0.
+        where: the file, for messages.
+
+    Returns:
+        ids of the same dtype (bool: uint8), and a mask that is true where they are unknown, or None
+            if that is nowhere.
+
+    Raises:
+        UserError: an id is below -1, or 2^63 or more, and is neither `unlabelled` nor `background`.
     """
     if stored.dtype == np.bool_:
         stored = stored.view(np.uint8)

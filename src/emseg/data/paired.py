@@ -10,9 +10,19 @@ class PairedDataset:
     """Two endless datasets side by side: sample `index` holds the samples `index` of both.
 
     It is that of `labelled`, plus `unlabelled` and `perturbed` (C, Z, Y, X), float32 in [0, 1], the
-    clean view of the other's patch and the student's. `unlabelled` has a perturbation and, if both
-    have the same seed, its own namespace, so that their draws are independent. UserError if their
-    images differ in channels.
+    clean view of the other's patch and the student's.
+
+    Args:
+        labelled: has a target.
+        unlabelled: has a perturbation and, if both have the same seed, its own namespace, so that
+            their draws are independent.
+
+    Attributes:
+        notes: of both.
+        intensities: of `labelled` alone.
+
+    Raises:
+        UserError: their images differ in channels.
     """
 
     def __init__(self, labelled: PatchDataset, unlabelled: PatchDataset) -> None:

@@ -12,10 +12,12 @@ from emseg.data.intensity import to_unit
 
 @dataclass(kw_only=True)
 class Perturbation:
-    """The changes of a patch for a student and its teacher.
+    """The changes of a patch for a student and its teacher; labels are not used.
 
-    `both` changes the patch for both views: symmetries and warps, which neither should learn to
-    undo. `student` then changes only the student's view. Labels are not used.
+    Args:
+        both: changes the patch for both views: symmetries and warps, which neither should learn to
+            undo.
+        student: then changes only the student's view.
     """
 
     both: Pipeline = field(default_factory=Pipeline)
@@ -28,7 +30,11 @@ class Perturbation:
         return depth, height, width
 
     def check(self, patch_size: Sequence[int], axes: str = "zyx") -> None:
-        """Raises UserError for a transform that does not fit such patches."""
+        """Check that the transforms fit patches cut from volumes with these stored axes.
+
+        Raises:
+            UserError: one does not fit.
+        """
         self.both.check(patch_size, axes, where="perturb.both")
         self.student.check(patch_size, axes, where="perturb.student")
 
@@ -37,8 +43,11 @@ class Perturbation:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The clean and the perturbed image (C, Z, Y, X) of `size`, float32 in [0, 1].
 
-        The sample includes the margin. The clean image is the middle of the result of `both`, at
-        the same voxels as the student's image.
+        The clean image is the middle of the result of `both`, at the same voxels as the student's
+        image.
+
+        Args:
+            sample: includes the margin.
         """
         seen = self.both(sample, enlarged(size, self.student.margin(size)), rng)
         # A copy, made before the student's transforms, which may write into the sample.

@@ -17,9 +17,14 @@ MOST_DRAWS = 50
 def resolve_range(bounds: Sequence[float], size: int) -> tuple[int, int]:
     """The voxels (start, stop) that `bounds` means on an axis of `size` voxels.
 
-    Two integers are voxels; if either is a float, both are fractions of the axis, rounded to the
-    nearest voxel, so that [0.0, 0.8] and [0.8, 1.0] together cover the axis. A range that is empty
-    or exceeds the axis is a UserError.
+    Args:
+        bounds: [start, stop]. Two integers are voxels; if either is a float, both are fractions of
+            the axis, rounded to the nearest voxel, so that [0.0, 0.8] and [0.8, 1.0] together cover
+            the axis.
+        size: voxels.
+
+    Raises:
+        UserError: the range is empty, exceeds the axis, or has not two ends.
     """
     if len(bounds) != 2:
         raise UserError(f"range {list(bounds)} must be [start, stop]")
@@ -47,10 +52,14 @@ def sample_generator(*, seed: int, namespace: int, index: int) -> np.random.Gene
 
 @dataclass(frozen=True)
 class RejectSampling:
-    """Patches with fewer than `size_thres` voxels of foreground are rejected with probability `p`.
+    """Random rejection of patches with little foreground (the sampling of PyTorch Connectomics).
 
     If a fraction f of all patches has enough, 1 / (f + (1 - f)(1 - p)) are drawn for each accepted
-    one. (The sampling of PyTorch Connectomics.)
+    one.
+
+    Attributes:
+        size_thres: voxels of foreground; patches with fewer may be rejected.
+        p: the probability that they are.
     """
 
     size_thres: int
@@ -73,8 +82,7 @@ class RejectSampling:
 
 @dataclass(frozen=True)
 class Draws:
-    """How a patch was found: the number of draws, whether it has enough foreground, and whether it
-    was accepted, not just the last draw."""
+    """How a patch was found: `number` of draws, enough `foreground`, or just the last draw."""
 
     number: int
     foreground: bool

@@ -17,13 +17,17 @@ class SkeletonDistance(Target):
     """The skeleton-aware distance target: 1 on an object's skeleton, towards 0 at its border.
 
     One channel, float32: (b / (b + s)) ** `alpha` inside an object, b being the distance to the
-    nearest pixel that is not of the object and s that to the object's skeleton; `background`
-    outside objects. (Lin et al. 2023, "Structure-preserving instance segmentation via
-    skeleton-aware distance transform".)
+    nearest pixel that is not of the object and s that to the object's skeleton. (Lin et al. 2023,
+    "Structure-preserving instance segmentation via skeleton-aware distance transform".)
 
-    Each section across the coarsest axis of `resolution` (nm, stored axes; the first of equals) is
-    a separate picture: skeletons and distances are in its plane. Unknown voxels belong to no object
-    and are masked; so is an object that fills its section and has no border.
+    Unknown voxels belong to no object and are masked; so is an object that fills its section and
+    has no border.
+
+    Args:
+        resolution: nm, of the stored axes. Each section across the coarsest axis (the first of
+            equals) is a separate picture: skeletons and distances are in its plane.
+        alpha: above 0.
+        background: the value outside objects, -1 to 0.
     """
 
     names = ("skeleton-distance",)

@@ -13,10 +13,14 @@ ChannelActivation = Literal["sigmoid", "tanh"]
 class TargetFacts:
     """The names of a target's channels, and what they mean.
 
-    `offsets` (d0, d1, d2) in stored axes, one for each channel, and `edge_side` are those of
-    affinities; the offset zero marks a channel that is no affinity. `heads` are named parts, as
-    channels [first, stop). `activations` says of each channel's logit whether it is a probability
-    (`sigmoid`) or a value in [-1, 1] (`tanh`); None: all are probabilities.
+    Attributes:
+        channels: their names.
+        offsets: of affinities (d0, d1, d2) in stored axes, one for each channel; zero marks a
+            channel that is no affinity.
+        edge_side: of affinities.
+        heads: named parts, as channels [first, stop).
+        activations: says of each channel's logit whether it is a probability (`sigmoid`) or a value
+            in [-1, 1] (`tanh`); None: all are probabilities.
     """
 
     channels: tuple[str, ...]

@@ -20,19 +20,25 @@ class Target(Protocol):
     """The base of a target: what a network is to make of labels, and what its channels are.
 
     The attributes have defaults, for a target of probabilities at single voxels.
+
+    Attributes:
+        names: of the channels.
+        offsets: with affinities, each channel's offset, (0, 0, 0) for a channel of something else.
+        edge_side: with affinities, where they are stored.
+        heads: named parts: the channels [first, stop) of each, in order.
+        activations: how a channel's logit becomes its value: `sigmoid`, or `tanh` for values in
+            [-1, 1]; None: all by `sigmoid`.
+        context: how many voxels before and after a patch its values depend on.
+        needs_stored_ids: whether an id's number says something, so that objects may not be
+            renumbered.
     """
 
     names: tuple[str, ...]
-    # With affinities, each channel's offset, (0, 0, 0) for a channel of something else.
     offsets: tuple[Offset, ...] | None = None
     edge_side: EdgeSide | None = None
-    # Named parts: the channels [first, stop) of each, in order.
     heads: dict[str, tuple[int, int]] | None = None
-    # How a channel's logit becomes its value: `sigmoid`, or `tanh` for values in [-1, 1].
     activations: tuple[str, ...] | None = None
-    # How many voxels before and after a patch its values depend on.
     context: Context = ((0, 0, 0), (0, 0, 0))
-    # Whether an id's number says something, so that objects may not be renumbered.
     needs_stored_ids: bool = False
 
     @property
@@ -41,7 +47,11 @@ class Target(Protocol):
         return len(self.names)
 
     def check(self, patch_size: Sequence[int]) -> None:
-        """Raises UserError for patches that are too small; here all are large enough."""
+        """Check that patches are large enough; here all are.
+
+        Raises:
+            UserError: they are too small.
+        """
 
     def __call__(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The target of a patch.
@@ -59,14 +69,18 @@ class Target(Protocol):
 class Affinity(Target):
     """The affinity target: whether two voxels an offset apart are in the same object (1 = same).
 
-    `offsets` are (d0, d1, d2) in stored axes, or strings such as "0-0-27". An edge is stored at its
-    `edge_side`: at the destination, channel c at v describes (v, v - o_c), at the source (v, v +
-    o_c). `erosion` is a radius per axis: first, every voxel whose box of 2r + 1 voxels holds more
-    than one id becomes background; background is an id too where it is to `erode_at_background`.
     Background pairs are known zeros; a pair that extends beyond the patch or has an unlabelled
     voxel is masked (Lee et al. 2017, "Superhuman accuracy on the SNEMI3D connectomics challenge").
-    With `replicate_boundary` a voxel at the border is paired with itself instead: 1 for an object,
-    0 for background (dbMiM).
+
+    Args:
+        offsets: (d0, d1, d2) in stored axes, or strings such as "0-0-27".
+        edge_side: where an edge is stored: at the `destination`, channel c at v describes (v, v -
+            o_c), at the `source` (v, v + o_c).
+        erosion: a radius per axis: first, every voxel whose box of 2r + 1 voxels holds more than
+            one id becomes background.
+        erode_at_background: background is an id there, too.
+        replicate_boundary: a voxel whose pair extends beyond the patch is paired with itself: 1 for
+            an object, 0 for background (dbMiM).
 
     Raises:
         UserError: offsets that are not three integers, zero, or repeated; a negative erosion.
@@ -99,7 +113,11 @@ class Affinity(Target):
         self.replicate_boundary = replicate_boundary
 
     def check(self, patch_size: Sequence[int]) -> None:
-        """Raises UserError if an offset has no pair of voxels inside the patch."""
+        """Check that each offset has a pair of voxels inside a patch.
+
+        Raises:
+            UserError: an offset has none.
+        """
         for offset in self.offsets:
             if any(abs(step) >= size for step, size in zip(offset, patch_size, strict=True)):
                 raise UserError(

@@ -19,16 +19,17 @@ Record = dict[str, Any]
 
 
 def inspect(*files: str, json: str | None = None) -> None:
-    """Prints a line for each data set of each HDF5, zarr or TIFF file.
+    """Prints a line for each data set of each HDF5, zarr or TIFF file, or stack of section images.
 
     Missing or broken files are skipped, with a line on standard error at the end.
 
     Args:
         files: files or folders; with a key, that data set or those below that group.
-        json: a file that gets the same as a list of records.
+        json: a file (`.json`) that gets the same as a list of records.
 
     Raises:
-        UserError: the line for the last one that cannot be read.
+        UserError: the line for the last one that cannot be read; or `json` has another suffix or
+            cannot be written.
     """
     to = None if json is None else Path(json)
     if to is not None and to.suffix != ".json":

@@ -42,10 +42,11 @@ def prepare(name: str, folder: str | None = None, *, sha256: str | None = None) 
             images in `<folder>/kasthuri15/<part>` (train, unlabelled, test), `raw` and, where
             there are labels, `labels`.
         folder: where the volumes go, None for `datasets/ssns`.
-        sha256: what the hash of the archive must be, None for any.
+        sha256: what the hash of the archive must be, None for any; for `ac3ac4` alone.
 
     Raises:
-        UserError: a file was not made by this, or archive or images are not what they should be.
+        UserError: another name, a file was not made by this, or archive or images are not what they
+            should be.
     """
     to = Path(folder or FOLDER)
     if name == "ac3ac4":

@@ -29,26 +29,32 @@ _SIDE_OF_OFFSET: dict[int | None, EdgeSide] = {0: "source", 1: "destination"}
 
 @dataclass(frozen=True, kw_only=True)
 class AffinityCC(Sweeping, Blockwise):
-    """Labels (Z, Y, X) of the components that edges above the threshold form.
+    """Labels (Z, Y, X) of the components that edges above a threshold form.
 
-    `prediction` (3, Z, Y, X) holds probabilities that a pair lies in one object: float32, float16
-    or uint8 (0 to 255); one channel per axis, in any order, see `axis_edges`. An edge is on if its
-    value exceeds `threshold`, both as float32 (a uint8 value divided by 255). A voxel is foreground
-    if it is an end of an edge that is on, or if a value that it stores itself is above the
-    threshold, even one for a pair that leads out of the volume; all other voxels are 0. A
-    component's label is 1 + its rank by its first voxel in C order: uint32, or uint64 for 2^32
-    voxels and more.
+    A voxel is foreground if it is an end of an edge that is on, or if a value that it stores itself
+    is above the threshold, even one for a pair that leads out of the volume; all other voxels are
+    0. The labels are those of the BANIS decoder (but there a mask switches off fewer edges).
 
-    `affinity_mask_path` names a volume of the same shape that is not 0 where affinities can be
-    trusted. Edges with an end outside are off, whichever end stores them, so all outside is 0.
+    Args:
+        prediction: (3, Z, Y, X), probabilities that a pair lies in one object: float32, float16 or
+            uint8 (0 to 255); one channel per axis, in any order.
+        threshold: an edge is on if its value exceeds this, both as float32 (a uint8 value divided
+            by 255).
+        affinity_mask_path: a volume (Z, Y, X) that is not 0 where affinities can be trusted. Edges
+            with an end outside are off, whichever end stores them, so all outside is 0.
+        edge_offset: BANIS's name for the end that stores an edge: 0 its source, 1 its destination.
+            None: what the prediction says.
+        backend: `torch` computes the same labels on a GPU if there is one, else on the CPU (`cupy`,
+            the name that other tools use, means the same).
+        offsets, edge_side: of the channels, see `axis_edges`.
 
-    `edge_offset` is BANIS's name for the end that stores an edge: 0 its source, 1 its destination.
-    None uses what the prediction says; raises UserError if a number contradicts that.
+    Returns:
+        1 + a component's rank by its first voxel in C order: uint32, or uint64 for 2^32 voxels and
+            more.
 
-    `backend` `torch` computes the same labels on a GPU if there is one, else on the CPU (`cupy`,
-    the name that other tools use, means the same).
-
-    The labels are those of the BANIS decoder (but there a mask switches off fewer edges).
+    Raises:
+        UserError: a prediction of another kind, an `edge_offset` that contradicts it, or a mask of
+            another shape or with channels.
     """
 
     swept: ClassVar[str] = "threshold"
@@ -100,7 +106,7 @@ class AffinityCC(Sweeping, Blockwise):
         offsets: Offsets,
         edge_side: EdgeSide,
     ) -> Iterator[tuple[Block, np.ndarray]]:
-        """(block, its labels).
+        """Each block and its labels.
 
         A block is labelled together with the voxels around it, whose labels then show what it is
         connected to.

@@ -47,35 +47,38 @@ _Share = Annotated[float, above(0, 1)]
 class Agglomerate(Sharing, Blockwise):
     """Labels (Z, Y, X) of a watershed's fragments, merged while their score is below a threshold.
 
-    `prediction` (3, Z, Y, X), an array or a volume that is read block by block, holds probabilities
-    that a pair lies in one object: float32, float16 or uint8 (0 to 255); one channel per axis, in
-    any order, see `axis_edges`. Labels are uint32, numbered 1, 2, … by their first voxel in C
-    order, and do not depend on blocks or `threads` (None: all that this process may use).
+    Labels are uint32, numbered 1, 2, … by their first voxel in C order. Fragments join voxels over
+    strong edges, and each voxel to its strongest edge (of equals the first in the order -0, -1, -2,
+    +0, +1, +2: axis, before or after). Then the two regions whose contact has the lowest score are
+    merged, again and again. If both touch a third, the contact with the higher score is added to
+    the other, which is scored again when it is next. Equal scores are taken in the order in which
+    they were queued, at first by fragments. (Funke et al., "Large scale image segmentation with
+    structured loss", TPAMI 2019; waterz 0.10.)
 
-    Fragments join voxels over edges of at least `aff_threshold[1]`, and each voxel to its strongest
-    edge (of equals the first in the order -0, -1, -2, +0, +1, +2: axis, before or after); a voxel
-    with no edge above `aff_threshold[0]` is background, 0. With `fragments` `sections`,
-    `flood_section` grows them in each section (axis 0) without background, on 1 minus the mean
-    affinity along axes 1 and 2. Then the two regions whose contact has the lowest score are merged,
-    again and again, while it is below `thresholds`: a larger one merges more, 0 nothing. The score
-    is 1 - s; by `merge_function` s is: `mean`, the mean affinity between the two; `hist_quant_Q`,
-    percentile Q of a histogram of these (256 bins); `affQ_his256`, of a histogram of the largest
-    affinity of each contact of two fragments. If two merging regions touch a third, the contact
-    with the higher score is added to the other, which is scored again when it is next. Equal scores
-    are taken in the order in which they were queued, at first by fragments. `discretize_queue` 256
-    rounds scores to 256 levels, 0 does not.
+    Args:
+        prediction: (3, Z, Y, X), array or volume (read in blocks), probabilities that a pair lies
+            in one object: float32, float16 or uint8 (0 to 255); a channel per axis, in any order.
+        thresholds: scores below it are merged: a larger one merges more, 0 nothing.
+        merge_function: s in the score 1 - s: `mean`, the mean affinity between two regions;
+            `hist_quant_Q`, percentile Q of a histogram of these (256 bins); `affQ_his256`, of the
+            largest affinity of each contact of two fragments.
+        fragments: `sections`: `flood_section` grows them in each section (axis 0) without
+            background, on 1 minus the mean affinity along axes 1 and 2.
+        aff_threshold: edges of at least the second join; voxels with none above the first become 0.
+        discretize_queue: 256 rounds scores to 256 levels, 0 does not.
+        dust_merge_size, dust_merge_affinity: segments of fewer voxels join a neighbour after that,
+            strongest contact first, over more than this affinity.
+        iou_threshold, singleton_size_ratio, best_buddy, one_sided_threshold, one_sided_min_size,
+            branch_affinity: then unite segments of neighbouring sections, see `merge_branches`.
+        dust_remove_size: segments of fewer voxels then become 0.
+        backend: `waterz` runs the waterz package in its own process, with `memory_limit`; its
+            watershed treats plateaus differently.
+        time_limit: seconds, for waterz alone.
+        memory_limit: GiB; None: all the memory of machine or cgroup.
+        threads: None: all that this process may use. Labels do not depend on it, nor on blocks.
 
-    Segments of fewer than `dust_merge_size` voxels then join a neighbour, strongest contact first,
-    over more than `dust_merge_affinity`. Segments that end at a section (axis 0) and continue as
-    others are united, see `merge_branches`: by `iou_threshold` and `singleton_size_ratio`,
-    `best_buddy`, `one_sided_threshold` and `one_sided_min_size`; overlaps need a mean affinity of
-    at least `branch_affinity`. Segments of fewer than `dust_remove_size` voxels then become 0.
-
-    Raises UserError if the region graph does not fit `memory_limit` (GiB; None: all the memory of
-    machine or cgroup). `backend` `waterz` runs the waterz package instead, in its own process with
-    that memory and `time_limit` seconds; its watershed treats plateaus differently.
-
-    Funke et al., "Large scale image segmentation with structured loss", TPAMI 2019; waterz 0.10.
+    Raises:
+        UserError: the region graph does not fit the memory; a setting or the prediction is wrong.
     """
 
     swept: ClassVar[str] = "thresholds"

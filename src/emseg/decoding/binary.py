@@ -18,11 +18,15 @@ from emseg.volumes import Volume
 
 @dataclass(frozen=True, kw_only=True)
 class Binary(Sweeping, Blockwise):
-    """The mask (Z, Y, X), uint8: 1 where the probability exceeds `threshold`, else 0.
+    """The mask (Z, Y, X), uint8: 1 where the probability exceeds a threshold, else 0.
 
-    `prediction` (1, Z, Y, X) holds probabilities of one channel: float32, float16 or uint8 (0 to
-    255). Value (a uint8 divided by 255) and threshold are compared as float32, strictly.
-    Raises UserError if there are more channels, logits, or a threshold outside [0, 1].
+    Args:
+        prediction: (1, Z, Y, X), probabilities: float32, float16 or uint8 (0 to 255).
+        threshold: 0 to 1; it and the value (a uint8 divided by 255) are compared as float32,
+            strictly.
+
+    Raises:
+        UserError: more channels, logits, or a threshold out of range.
     """
 
     swept: ClassVar[str] = "threshold"

@@ -39,9 +39,10 @@ class Sweeping(Decoder):
 
     @abstractmethod
     def sweep(self, *args: Any, **facts: Any) -> Iterator[tuple[float, np.ndarray]]:
-        """`sweep(prediction, values, **facts)`: (value, labels), each value once, ascending.
+        """`sweep(prediction, values, **facts)`: the labels for many values of `swept`.
 
-        The caller may change the labels.
+        Yields:
+            (value, labels), each value once, ascending; the caller may change the labels.
         """
 
     def ascending(self, values: Sequence[float]) -> list[float]:
@@ -70,7 +71,11 @@ class Sharing(Sweeping):
 
     @abstractmethod
     def tables(self, graph: Any, values: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:
-        """(value, table), each value once, ascending: table[f] is the label of fragment f."""
+        """The labels of the fragments of `make_fragments`, for many values of `swept`.
+
+        Yields:
+            (value, table), each value once, ascending: table[f] is the label of fragment f.
+        """
 
 
 class Blockwise(Decoder):
@@ -78,11 +83,16 @@ class Blockwise(Decoder):
 
     @abstractmethod
     def blocks(self, *args: Any, **facts: Any) -> Iterator[tuple[Block, np.ndarray]]:
-        """`blocks(prediction, store, block_shape, **facts)`: (block, its labels), in C order.
+        """`blocks(prediction, store=..., block_shape=..., **facts)`: the labels, block by block.
 
-        `prediction` is a Volume. Labels of blocks are held in the store; with one on disk no array
-        is as large as the volume, and blocks that are done there are not computed again. The labels
-        are those of the whole volume.
+        Args:
+            prediction: a Volume.
+            store: holds labels of blocks; with one on disk no array is as large as the volume, and
+                blocks that are done there are not computed again.
+            block_shape: voxels per axis.
+
+        Yields:
+            (block, its labels), in C order; they are those of the whole volume.
         """
 
 
@@ -93,9 +103,10 @@ class Nodes(Protocol):
     swept: ClassVar[str]
 
     def nodes(self, *args: Any, **facts: Any) -> Iterator[tuple[float, np.ndarray]]:
-        """`nodes(prediction, voxels, values, **facts)`: (value, segments) of the voxels (N, 3).
+        """`nodes(prediction, voxels, values, **facts)`: the segments of the voxels (N, 3).
 
-        Segments are int64, 0 for none, with other numbers than those of the labels.
+        Yields:
+            (value, segments): int64 (N,), 0 for none, with other numbers than those of the labels.
         """
 
 
@@ -121,7 +132,15 @@ def as_function(decoder: type[Decoder]) -> Callable[..., np.ndarray]:
 
 
 def decoder_of(choice: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    """The decoder of a config's choice, as `emseg.config.build` returns it."""
+    """The decoder of a config's choice.
+
+    Args:
+        choice: as `emseg.config.build` returns it: a function of `as_function` with settings
+            becomes its class with these, any other function is returned as it is.
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
     made_by = getattr(choice.func, "decoder", None) if isinstance(choice, partial) else None
     if not isinstance(choice, partial) or made_by is None:
         return choice

@@ -42,7 +42,8 @@ def sides(edges: Sequence[AxisEdge]) -> tuple[bool, bool, bool]:
 def open_mask(location: str | None, shape: Sequence[int]) -> Volume | None:
     """The mask (Z, Y, X) of any number type, None without a location.
 
-    Raises UserError if it has channels or another shape.
+    Raises:
+        UserError: it has channels or another shape.
     """
     if location is None:
         return None

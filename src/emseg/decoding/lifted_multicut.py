@@ -19,14 +19,19 @@ from emseg.kernels.affinity import EdgeSide
 class LiftedMulticut(Multicut):
     """Labels (Z, Y, X) of the partition whose cut contacts and cut links cost the least found.
 
-    `prediction` (C, Z, Y, X) as for `multicut`: the shortest channel along each axis is for
-    fragments and contacts; the voxel pairs of all others, at least one, link fragments that do not
-    touch. A link between different segments costs as much as a contact with its mean affinity (but
-    n_max is that of links), times `lifted_weight`; segments are connected by contacts only. The
-    rest is as for `multicut`.
+    A link between different segments costs as much as a contact with its mean affinity (but n_max
+    is that of links), times `lifted_weight`; segments are connected by contacts only. Horňáková et
+    al., "Analysis and optimization of graph decompositions by lifted multicuts", ICML 2017; Beier
+    et al., Nature Methods 2017.
 
-    Horňáková et al., "Analysis and optimization of graph decompositions by lifted multicuts", ICML
-    2017; Beier et al., Nature Methods 2017. Raises UserError without bioimage-cpp, its solver.
+    Args:
+        prediction: (C, Z, Y, X) as for `multicut`, which has the other settings: the shortest
+            channel along each axis is for fragments and contacts; the voxel pairs of all others, at
+            least one, link fragments that do not touch.
+        lifted_weight: 0 or more.
+
+    Raises:
+        UserError: as for `multicut`, and without longer channels.
     """
 
     lifted_weight: Annotated[float, finite(0)] = 1.0

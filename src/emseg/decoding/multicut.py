@@ -43,18 +43,25 @@ class CutGraph:
 class Multicut(SectionRules, Sharing):
     """Labels (Z, Y, X) of the partition of fragments whose cut contacts cost the least found.
 
-    `prediction` (3, Z, Y, X) holds probabilities that a pair lies in one object: float32, float16
-    or uint8 (0 to 255); one channel per axis, in any order, see `axis_edges`. Labels are uint32,
-    numbered 1, 2, … by their first voxel in C order; there is no background.
-
     Fragments are made in each section (axis 0), from seeds far from boundaries, see `SectionRules`.
-    Cutting a contact of two fragments with the mean affinity 1 - p over n pairs of voxels costs
-    n / n_max (log((1 - p) / p) + log((1 - beta) / beta)), with p scaled to [0.001, 0.999].
-    A larger `beta` cuts more. `solver` `kernighan_lin` starts from the result of
-    `greedy_additive`, and is never worse.
+    Cutting a contact of two fragments with the mean affinity 1 - p over n pairs of voxels costs n /
+    n_max (log((1 - p) / p) + log((1 - beta) / beta)), with p scaled to [0.001, 0.999]. The decoder
+    that SSNS-Net's authors call LMC (Huang et al. 2022), after Beier et al., Nature Methods 2017.
 
-    The decoder that SSNS-Net's authors call LMC (Huang et al. 2022), after Beier et al.,
-    Nature Methods 2017. Raises UserError without bioimage-cpp, its solver.
+    Args:
+        prediction: (3, Z, Y, X), probabilities that a pair lies in one object: float32, float16 or
+            uint8 (0 to 255); one channel per axis, in any order.
+        boundary_threshold, seed_sigma, weight_sigma, boundary_weight, min_fragment_size: see
+            `SectionRules`.
+        beta: between 0 and 1; a larger one cuts more.
+        solver: `kernighan_lin` starts from the result of `greedy_additive`, and is never worse.
+        offsets, edge_side: of the channels, see `axis_edges`.
+
+    Returns:
+        uint32, numbered 1, 2, … by their first voxel in C order; there is no background.
+
+    Raises:
+        UserError: a prediction of another kind, or no bioimage-cpp, the solver's package.
     """
 
     swept: ClassVar[str] = "beta"

@@ -26,19 +26,27 @@ BYTES_PER_VALUE, BYTES_PER_PAIR = 6, 54
 class MutexWatershed(Decoder):
     """Labels (Z, Y, X) of voxels joined by their strongest edges, unless a stronger one forbids it.
 
-    `prediction` (C, Z, Y, X) holds probabilities that a pair lies in one object: float32, float16
-    or uint8 (0 to 255). The shortest channel along each axis attracts with its probability a, all
-    others, at least one, repel with 1 - a. All pairs are processed by this weight, strongest first:
-    an attractive one joins the segments of its ends unless an earlier pair has separated them, a
-    repulsive one separates the segments of its ends unless they are joined. Repulsive pairs count
-    only if their first voxel in C order lies on the grid of `strides` from the volume's corner.
+    The shortest channel along each axis attracts with its probability a, all others, at least one,
+    repel with 1 - a. All pairs are processed by this weight, strongest first: an attractive one
+    joins the segments of its ends unless an earlier pair has separated them, a repulsive one
+    separates the segments of its ends unless they are joined. Wolf et al., "The Mutex Watershed and
+    its Objective", TPAMI 2020.
 
-    Labels are uint32, numbered 1, 2, … by their first voxel in C order; segments of fewer than
-    `dust_remove_size` voxels become 0.
-    Raises UserError if it would need more than `memory_limit` GiB (None: all the memory of machine
-    or cgroup), and without bioimage-cpp, its solver.
+    Args:
+        prediction: (C, Z, Y, X), probabilities that a pair lies in one object: float32, float16 or
+            uint8 (0 to 255).
+        strides: repulsive pairs count only if their first voxel in C order lies on the grid of
+            these steps from the volume's corner.
+        dust_remove_size: segments of fewer voxels become 0.
+        memory_limit: GiB; None: all the memory of machine or cgroup.
+        offsets, edge_side: of the channels, see `near_and_long`.
 
-    Wolf et al., "The Mutex Watershed and its Objective", TPAMI 2020.
+    Returns:
+        uint32, numbered 1, 2, … by their first voxel in C order.
+
+    Raises:
+        UserError: a prediction of another kind, more than `memory_limit` would be needed, or no
+            bioimage-cpp, the solver's package.
     """
 
     strides: tuple[Positive, Positive, Positive] = (1, 10, 10)

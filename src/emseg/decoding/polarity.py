@@ -21,23 +21,29 @@ PRE, POST = 1, 2
 class Polarity(Decoder):
     """Labels (Z, Y, X), uint32: synapse s has its pre-synaptic region as 2 s - 1, its post as 2 s.
 
-    `prediction` holds probabilities of the pre-synaptic, the post-synaptic and, if there is a third
-    channel, both regions together: (2 or 3, Z, Y, X), float32, float16 or uint8 (0 to 255). A voxel
-    belongs to the more probable side (pre, if they are equal) if that probability, and that of
-    both, exceed `threshold`, compared as float32. Regions are the 26-connected components of
-    either side; those of fewer than `dust_remove_size` voxels are left out.
+    A voxel belongs to the more probable side (pre, if they are equal) if that probability, and that
+    of both, exceed `threshold`. Regions are the 26-connected components of either side.
 
     A synapse is one region of each side. Regions that touch are paired first, the largest area of
-    contact (nm²) first; then the nearest of the others, up to `max_distance` nm between the centres
-    of voxels. Of equal pairs the one with the earlier pre-synaptic, then post-synaptic region is
-    first; regions are in the order of their first voxels. A region without a partner has no
-    direction and becomes 0. Synapses are numbered by first voxels.
-
-    `voxel_size` is in nm. Raises UserError for other channels, logits and numbers out of range.
+    contact (nm²) first; then the nearest of the others. Of equal pairs the one with the earlier
+    pre-synaptic, then post-synaptic region is first; regions are in the order of their first
+    voxels. A region without a partner has no direction and becomes 0. Synapses are numbered by
+    first voxels.
 
     Channels as in Lin et al. 2020, "Two-stream active query suggestion for active learning in
     connectomics". Instances from components are from PyTorch Connectomics, which uses components of
     the union and makes no pairs.
+
+    Args:
+        prediction: (2 or 3, Z, Y, X), probabilities of the pre-synaptic, the post-synaptic and, if
+            there is a third channel, both regions together: float32, float16 or uint8 (0 to 255).
+        threshold: compared as float32.
+        max_distance: nm between the centres of voxels of regions that do not touch.
+        dust_remove_size: regions of fewer voxels are left out.
+        voxel_size: nm.
+
+    Raises:
+        UserError: other channels, logits and numbers out of range.
     """
 
     threshold: Fraction = 0.5

@@ -22,8 +22,9 @@ def near_and_long(
 ) -> tuple[tuple[AxisEdge, AxisEdge, AxisEdge], list[LongEdge]]:
     """The channel of each axis's shortest offset, as of `axis_edges`, and all the others.
 
-    Raises UserError, naming the `decoder`, if an axis has none or two equally short ones, or if
-    there are no others.
+    Raises:
+        UserError: it names the `decoder`; an axis has none or two equally short ones, or there are
+            no others.
     """
     near = [_shortest(offsets, axis, decoder) for axis in range(3)]
     found = axis_edges([offsets[channel] for channel in near], edge_side)

@@ -24,9 +24,11 @@ def usual_scale(dtype: np.dtype) -> float | None:
 
 
 def as_decoders_take_it(stored: Volume, scale: float) -> Volume:
-    """The volume (C, Z, Y, X), still lazy, with `scale` converted to what decoders take as 1.
+    """The volume (C, Z, Y, X), still lazy, in a dtype and scale that decoders take.
 
-    A volume without channels gets one. Dtypes that decoders do not take become float32.
+    Args:
+        stored: without channels it gets one; a dtype that decoders do not take becomes float32.
+        scale: the stored number that stands for a probability of 1.
     """
     if _TAKEN.get(stored.dtype) == scale and stored.channels is not None:
         return stored
@@ -66,9 +68,14 @@ def _divided(values: np.ndarray, *, first: int, scale: float) -> np.ndarray:
 
 
 def check_stored_values(stored: Volume, *, scale: float, logits: bool) -> None:
-    """Raises UserError if the numbers contradict the settings.
+    """Check that the numbers agree with the settings; reads the volume once.
 
-    Allowed are `logits` of any size, or numbers from 0 to `scale`; no NaN. Reads the volume once.
+    Args:
+        scale: the largest number allowed, 0 being the least, unless they are logits.
+        logits: whether they are logits, of any size.
+
+    Raises:
+        UserError: NaN, numbers out of range, or uint8 of 0 and 1 alone with a larger `scale`.
     """
     low, high = np.inf, -np.inf
     for block in _slabs(stored):
@@ -105,10 +112,14 @@ def _slabs(stored: Volume) -> Iterator[np.ndarray]:
 class Calibration:
     """Probabilities sigmoid((z + b) / T) of logits z: a bias b for each channel, a temperature T.
 
-    Without `biases` all are 0. A bias below 0 makes affinities weaker, hence more segments; a
-    temperature above 1 moves them towards 0.5. Raises UserError if a number is not finite, or the
-    temperature not above 0. (Guo et al. 2017, "On calibration of modern neural networks"; dbMiM
-    chooses biases for z, y, x.)
+    (Guo et al. 2017, "On calibration of modern neural networks"; dbMiM chooses biases for z, y, x.)
+
+    Attributes:
+        biases: one below 0 makes affinities weaker, hence more segments. None: all are 0.
+        temperature: one above 1 moves affinities towards 0.5.
+
+    Raises:
+        UserError: a number is not finite, or the temperature not above 0.
     """
 
     biases: tuple[float, ...] | None
@@ -131,8 +142,10 @@ class Calibration:
     def __call__(self, array: np.ndarray, *, logits: bool, first: int = 0) -> np.ndarray:
         """Calibrated probabilities, float32 (C, Z, Y, X).
 
-        `array`, whose first channel is number `first`, holds `logits`, or probabilities (uint8:
-        divided by 255) whose logits are log(p) - log(1 - p), so that 0 and 1 do not change.
+        Args:
+            array: (C, Z, Y, X), logits, or probabilities (uint8: divided by 255) whose logits are
+                log(p) - log(1 - p), so that 0 and 1 do not change.
+            first: the number of the array's first channel.
         """
         scale = 255 if array.dtype == np.uint8 else 1
         values = np.divide(array, np.float32(scale), dtype=np.float32)
@@ -148,9 +161,14 @@ class Calibration:
 
 
 def calibration_of(decoding: Mapping[str, Any]) -> Calibration | None:
-    """The calibration set by a decoder's `biases` and `temperature`, None without both.
+    """The calibration set by a decoder's settings.
 
-    Biases of 0 count as set: they turn logits into probabilities.
+    Args:
+        decoding: the settings, `biases` and `temperature` perhaps among them; biases of 0 count as
+            set: they turn logits into probabilities.
+
+    Returns:
+        None if both are missing, null or 1.
     """
     biases, temperature = decoding.get("biases"), decoding.get("temperature", 1.0)
     if biases is None and temperature == 1:
@@ -159,6 +177,10 @@ def calibration_of(decoding: Mapping[str, Any]) -> Calibration | None:
 
 
 def calibrated(prediction: Volume, calibration: Calibration, *, logits: bool) -> Volume:
-    """The prediction (C, Z, Y, X) as calibrated float32, still lazy."""
+    """The prediction (C, Z, Y, X) as calibrated float32, still lazy.
+
+    Raises:
+        UserError: there are more or fewer biases than channels.
+    """
     calibration.check(prediction.channels or 1)
     return converted(prediction, partial(calibration, logits=logits))

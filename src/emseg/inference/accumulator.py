@@ -68,7 +68,8 @@ class WindowSum:
     def take(self, finished: int) -> Iterator[tuple[int, np.ndarray]]:
         """The planes before `finished` not taken yet, one by one: index and values (C, 1, ...).
 
-        Raises UserError if a value is not finite.
+        Raises:
+            UserError: a value is not finite.
         """
         for plane in range(self.next, finished):
             sums = self.sums[:, plane % self.depth]

@@ -60,11 +60,12 @@ def predict(
 ) -> np.ndarray | None:
     """The prediction, (channels, Z, Y, X) from `first_plane` on, or None if `write` is given.
 
-    `net`, in eval mode, maps normalized values (by `normalize`), (N, C_in, *window) float32 on
-    `device`, to logits (N, channels, *window). `Settings` says what most arguments mean; given the
-    channels' `offsets`, edges that leave a window count only if no window has them inside.
-    `write(start, planes)` gets finished planes in order; from `first_plane` on they equal those of
-    an uninterrupted run. Raises UserError for bad arguments.
+    Args:
+        net, normalize, device, ... first_plane: see `predict_volume`; an array is (Z, Y, X).
+        channels: of the network's output. The other arguments, from `window_size`: see `Settings`.
+
+    Raises:
+        UserError: arguments are out of range or do not fit, or the network's output is not finite.
     """
     settings = Settings(
         window_size=tuple(window_size),
@@ -106,7 +107,22 @@ def predict_volume(
     write: Callable[[int, np.ndarray], None] | None = None,
     first_plane: int = 0,
 ) -> np.ndarray | None:
-    """As `predict`, with all that decides the values in `settings`."""
+    """The prediction, (channels, Z, Y, X) from `first_plane` on, or None if `write` is given.
+
+    Args:
+        net: in eval mode, maps (N, C_in, *window) float32 on `device` to logits
+            (N, channels, *window).
+        settings: all else that decides the values.
+        normalize: maps a patch as stored to float32 values for the network, of the same shape.
+        accumulator_device: where windows are summed; None: `device`.
+        autocast_dtype: of the network's mixed precision; None: without.
+        write: gets finished planes in order, as `write(start, planes)`, planes (channels, 1, Y, X).
+        first_plane: along axis 0; from it on, planes equal those of an uninterrupted run.
+
+    Raises:
+        UserError: image and window do not fit, or the network's output has another shape or is
+            not finite.
+    """
     grid = window_grid(image.shape, settings)
     forward = _activated(net, settings, torch.device(device).type, autocast_dtype)
     forward = merged_views(forward, settings)

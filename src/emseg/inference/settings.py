@@ -20,7 +20,14 @@ PROBABILITIES: tuple[Activation, ...] = ("sigmoid", "scale_sigmoid")
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The views to predict, identity first (`kernels.symmetry.views`), and how to merge them."""
+    """The views to predict, and how to merge them.
+
+    Attributes:
+        views: as `kernels.symmetry.views` makes them, the identity first.
+
+    Raises:
+        UserError: the first view is not the identity.
+    """
 
     views: tuple[Symmetry, ...]
     mode: EnsembleMode = "mean"
@@ -37,16 +44,18 @@ class Settings:
 
     Args:
         window_size: of a window, in voxels.
-        overlap: the part of a window that it shares with the next; for each axis, or for all.
+        overlap: the part of a window that it shares with the next, in [0, 1); for each axis, or
+            for all.
         pad: voxels of padding on both sides of the volume; empty: none.
         snap_to_edge: whether the last window is moved back to end where the padded volume does.
         padding_mode: how the padding is filled.
         sw_batch_size: windows that the network gets at once.
-        blending: the weights of a window's voxels.
+        blending: the weights of a window's voxels, see `accumulator.weight_map`.
         activation: of the network's output; `scale_sigmoid` is the sigmoid of 0.2 x logit, which
             half precision does not saturate (BANIS).
         output_dtype: of the prediction; uint8 is round(255 p).
-        offsets: of each channel, in voxels; zero for a channel that is no affinity.
+        offsets: of each channel, in voxels; zero for a channel that is no affinity. Edges that
+            leave a window count only if no window has them inside.
         edge_side: the voxel that stores an edge.
         channel_activations: those of the training, for each channel; None: the sigmoid.
             A `tanh` channel gets tanh unless `activation` is `none`.

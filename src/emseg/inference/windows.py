@@ -107,10 +107,17 @@ def choose_window(
 ) -> tuple[int, ...]:
     """The size of windows for a volume of `shape`, the same for the same arguments.
 
-    They grow from `least`, the training patch, equally along all axes up to `GROWTH` times its
-    size, in multiples of `stride`, while they have at most `MOST_VOXELS` voxels and `fits` is true;
-    not beyond the padded volume, and only as far as it reduces the number of windows. `overlap`
-    None: neighbours share half a training patch. Axes of a pair in `square` are equally long.
+    Windows grow from `least` equally along all axes up to `GROWTH` times its size, but not beyond
+    the padded volume, and only as far as it reduces the number of windows.
+
+    Args:
+        shape: of the volume, in voxels, as are `least`, `stride` and `pad`.
+        least: the training patch; it is taken, rounded up to `stride`, if no larger window fits.
+        stride: windows are multiples of it.
+        pad: on both sides of the volume.
+        overlap: as in `Settings`; None: neighbours share half a training patch.
+        fits: whether a window of a size is allowed; `MOST_VOXELS` is a limit too.
+        square: pairs of axes along which windows are equally long.
     """
     stride = _common(stride, square)
     least = _multiple(_squared(least, square), stride)
@@ -136,14 +143,24 @@ def choose_window(
 def least_window(
     patch: Sequence[int], stride: Sequence[int], square: Sequence[tuple[int, int]] = ()
 ) -> tuple[int, ...]:
-    """The training patch, with axes that views exchange made equally long."""
+    """The training patch, rounded up to multiples of the stride.
+
+    Args:
+        patch, stride: in voxels.
+        square: pairs of axes that views exchange, which become equally long.
+    """
     return tuple(_multiple(_squared(patch, square), _common(stride, square)))
 
 
 def overlap_of(
     size: Sequence[int], patch: Sequence[int], overlap: float | Sequence[float] | None
 ) -> float | tuple[float, ...]:
-    """The overlap as parts of windows of `size`: as given, or half the patch if it is None."""
+    """The overlap as parts of windows, for each axis or one for all.
+
+    Args:
+        size, patch: of a window and of the training patch, in voxels.
+        overlap: returned as it is; None: half the patch, and at most half the window.
+    """
     if overlap is not None:
         return overlap if isinstance(overlap, int | float) else tuple(overlap)
     parts = tuple(min(0.5, b / (2 * a)) for a, b in zip(size, patch, strict=True))
@@ -153,8 +170,11 @@ def overlap_of(
 def bytes_per_voxel(net: nn.Module, in_channels: int, size: Sequence[int]) -> int:
     """About how many bytes the network needs for each voxel of a window while it predicts.
 
-    `TENSORS` times its largest output for an image of `size`, found on the meta device.
-    Raises UserError if the network does not run there.
+    `TENSORS` times its largest output in float32 for an image of `size` (voxels), found on the meta
+    device.
+
+    Raises:
+        UserError: the network does not run on the meta device.
     """
     largest = 0
 

@@ -28,7 +28,7 @@ def affinities(
     Args:
         labels: int32 (Z, Y, X): above 0 an object, 0 background, -1 unlabelled.
         offsets: voxels in array order, of any length and sign.
-        edge_side: the voxel at which a pair is stored.
+        edge_side: the end at which a pair is stored, `source` or `destination`.
         replicate_boundary: pairs a voxel with itself where its other end lies outside the volume;
             else mask and value are 0 there.
 

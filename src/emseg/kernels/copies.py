@@ -25,7 +25,8 @@ def owned(array: np.ndarray) -> np.ndarray:
 def copy_planes(array: np.ndarray, into: np.ndarray) -> None:
     """Copies `array` to `into` (..., Z, Y, X), faster than numpy if `array` is transposed.
 
-    Both have one dtype and one shape; the last three axes of `into` are in C order.
+    Both have one dtype and one shape, of three axes or more; the last three of `into` are in C
+    order.
     """
     if array.size == 0 or abs(array.strides[-1]) == array.itemsize:
         into[...] = array

@@ -16,8 +16,8 @@ class PerHead(nn.Module):
     """The weighted sum of the heads' losses, each head's loss, and its learned weight.
 
     Called with logits, target and mask, all `(B, C, Z, Y, X)`, and the `image` if a head's loss
-    has that argument; returns `(total, {name: value})`. A head without a known voxel in the batch
-    of all ranks does not count.
+    has that argument; returns `(total, {name: value})`. With `uncertainty` a head without a known
+    voxel in the batch of all ranks does not count.
 
     Args:
         losses: by head; each gets only the head's channels.
@@ -25,12 +25,11 @@ class PerHead(nn.Module):
             exp(-s) L + s, where s is learned, 0 at first, and reported as `<head>_log_variance`:
             large losses get a small weight (Kendall et al. 2018, "Multi-task learning using
             uncertainty to weigh losses").
-        weights: by head, 0 or more; None: 1. Not with `uncertainty`.
+        weights: by head, 0 or more; None: all 1. Not with `uncertainty`.
         heads: from the target, the channels [first, stop) of each head; two or more.
 
     Raises:
-        UserError: there are fewer than two heads, PyTorch uses the name of one, or losses or
-            weights do not match.
+        UserError: PyTorch uses the name of a head, or the arguments are not such or do not match.
     """
 
     @checked

@@ -12,11 +12,18 @@ from emseg.models.vit import TOKEN_DEVIATION, Dropout, ViTEncoder, learned_token
 class MaskedAutoencoder(ViTEncoder):
     """The images `(N, in_channels, *volume_size)`, predicted from their visible patches.
 
-    Called with images and a mask `(N, *grid)` that is true where a patch is hidden; grid is
+    Called with images and a mask `(N, *grid)`, bool, that is true where a patch is hidden; grid is
     `volume_size` / `patch_size`. Each hidden patch is replaced by the same learned token, which the
     encoder processes with the others (SimMIM, Xie et al. 2022); two layers then make the voxels of
-    all tokens, hidden and visible. Raises UserError for images of another size or a mask of
-    another grid.
+    all tokens, hidden and visible.
+
+    Args:
+        volume_size, patch_size, embed_dim, depth, num_heads, dropout: see `ViTEncoder`.
+        decoder_dim: width between the two layers.
+
+    Raises:
+        UserError: sizes do not fit each other; in a call, images of another size or a mask of
+            another grid.
     """
 
     @checked

@@ -31,19 +31,23 @@ BLOCKS = {
 class MedNeXt(nn.Module):
     """Logits `(N, out_channels, Z, Y, X)` of images `(N, in_channels, Z, Y, X)` of the same size.
 
-    Five levels, each half as large and twice as wide as the one above, `width` at the top; every
-    axis of the input must be a multiple of `stride`. `size` and `kernel` (of the depthwise
-    convolutions) are those of the paper; the numbers of parameters are the published ones, minus
-    a dummy one. `grn` adds global response normalisation to every block but the first down.
+    Five levels, each half as large and twice as wide as the one above; every axis of the input must
+    be a multiple of `stride`. The numbers of parameters are the published ones, minus a dummy one.
 
-    With `deep_supervision` a training forward returns a list of logits, finest first, one of each
-    level. With `checkpointing` activations within blocks are computed again in the backward pass:
-    less memory, more time, the same result.
+    Args:
+        heads: {name: (first, stop) of its channels in order}, for `separate_heads`.
+        size, kernel: those of the paper; the kernel is that of the depthwise convolutions.
+        width: channels at the top.
+        grn: global response normalisation in every block but the first down.
+        deep_supervision: a training forward returns a list of logits, finest first, one of each
+            level.
+        checkpointing: compute activations within blocks again in the backward pass: less memory,
+            more time, the same result.
+        separate_heads: each of the `heads` has its own block of half the width and convolution at
+            the end, and its name in the state's keys (PyTorch Connectomics).
 
-    With `separate_heads` each of the target's `heads`, {name: (first, stop) of its channels in
-    order}, has its own block of half the width and convolution at the end, and its name in the
-    state's keys (PyTorch Connectomics). This needs two heads or more, and cannot be combined with
-    `deep_supervision`.
+    Raises:
+        UserError: `separate_heads` with fewer than two heads or with `deep_supervision`.
     """
 
     def __init__(

@@ -28,7 +28,10 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same weights with our names; the official dummy parameter is left out.
 
     `state` has the names of the official implementation or of MONAI's, possibly with a prefix of
-    BANIS, PyTorch Connectomics, Lightning or torch.compile. Raises UserError for any other name.
+    BANIS, PyTorch Connectomics, Lightning or torch.compile.
+
+    Raises:
+        UserError: it has any other name.
     """
     found = {}
     for name, value in state.items():

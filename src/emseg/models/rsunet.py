@@ -17,24 +17,29 @@ Odd = Annotated[int, Rule("an odd number from 1 up", lambda size: size > 0 and s
 class RSUNet(nn.Module):
     """Logits `(N, out_channels, Z, Y, X)` of images `(N, in_channels, Z, Y, X)` of the same size.
 
-    An encoder and a decoder of residual blocks, one level for each of `width`; `down_factors[l]`
-    is between level l and level l + 1, and every axis of the input must be a multiple of `stride`.
-    The first `depth_2d` levels have kernels of `kernel_2d`, the others 3 x 3 x 3. The encoder's
-    levels are added to the decoder's. All convolutions but the last are without bias.
+    An encoder and a decoder of residual blocks; every axis of the input must be a multiple of
+    `stride`. The encoder's levels are added to the decoder's. All convolutions but the last are
+    without bias.
 
-    `num_groups` is for norm `group`, and lowered if it does not divide a level's width.
-    `stem` is the first layer: `conv`, a plain convolution, or `preactivated`, with a norm and an
-    activation before it, as in PyTorch Connectomics: needed for its weights and parameter counts,
-    but the output then does not depend on the absolute intensity.
+    Args:
+        heads: {name: (first, stop) of its channels in order}, for `separate_heads`.
+        width: channels of each level, finest first, two or more.
+        down_factors: (z, y, x); entry l is between level l and level l + 1.
+        depth_2d: how many levels, from the finest, have kernels of `kernel_2d`, others 3 x 3 x 3.
+        kernel_2d: odd sizes along z, y, x.
+        num_groups: for norm `group`; lowered if it does not divide a level's width.
+        deep_supervision: with two or more decoder levels (three widths) a training forward returns
+            a list of logits, finest first: those above, then one of each coarser decoder level at
+            that level's resolution.
+        stem: the first layer: `conv`, a plain convolution, or `preactivated`, with a norm and an
+            activation before it, as in PyTorch Connectomics: needed for its weights and parameter
+            counts, but the output then does not depend on the absolute intensity.
+        separate_heads: each of the `heads` has its own residual block and convolution, and its name
+            in the state's keys; else one convolution makes all output channels.
 
-    With `deep_supervision` and two or more decoder levels (three widths) a training forward returns
-    a list of logits, finest first: those above, then one of each coarser decoder level at that
-    level's resolution.
-
-    One convolution makes all output channels. With `separate_heads` each of the target's `heads`,
-    {name: (first, stop) of its channels in order}, has its own residual block and convolution
-    instead, and its name in the state's keys. This needs two heads or more, and cannot be combined
-    with `deep_supervision`.
+    Raises:
+        UserError: `width`, `down_factors` and `depth_2d` do not fit each other; `separate_heads`
+            with fewer than two heads or with `deep_supervision`.
     """
 
     @checked

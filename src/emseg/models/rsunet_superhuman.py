@@ -23,13 +23,16 @@ MOMENTUM = 0.001
 class SuperhumanUNet(nn.Module):
     """Logits `(N, out_channels, Z, Y, X)` of images `(N, in_channels, Z, Y, X)` of the same size.
 
-    One level for each of `width`, the finest first; y and x are halved from each to the next, z
-    never, and y and x must be multiples of `stride`. `merge` says how the encoder's level goes into
-    the decoder's: its channels are concatenated (`concat`), added (`add`), or not used (`none`);
-    the last is the network of the pretraining, whose encoder the two others can start from.
+    y and x are halved from each level to the next, z never; y and x must be multiples of `stride`.
 
     Names, shapes and numbers of parameters are those of SSNS-Net (Huang et al. 2022) and its
     `UNet_PNI`, and so are batch norms and their momentum; the sigmoid is in loss and inference.
+
+    Args:
+        width: channels of each level, finest first, two or more.
+        merge: how the encoder's level goes into the decoder's: its channels are concatenated
+            (`concat`), added (`add`), or not used (`none`); the last is the network of the
+            pretraining, whose encoder the two others can start from.
     """
 
     @checked

@@ -16,17 +16,23 @@ from emseg.models.vit import Dropout, ViTEncoder
 class UNETRAniso(ViTEncoder):
     """Logits `(N, out_channels, *volume_size)` of images `(N, in_channels, *volume_size)`.
 
-    A vision transformer on patches of `patch_size` voxels, (n, m, m) with m a multiple of n, and a
-    U-Net's decoder on the outputs of its blocks and on the image itself (UNETR, Hatamizadeh et al.
-    2022), with `feature_size` channels at the image's size. Tokens are doubled along all axes
-    until z is m / n times too fine; one convolution without a norm then reduces z. Four doublings
-    make voxels of patches of (n, 16, 16); other patches are interpolated in between.
-    Raises UserError for images of another size than `volume_size`.
+    A vision transformer and a U-Net's decoder on the outputs of its blocks and on the image itself
+    (UNETR, Hatamizadeh et al. 2022). Tokens, of (n, m, m) voxels, are doubled along all axes until
+    z is m / n times too fine; one convolution without a norm then reduces z. Four doublings make
+    voxels of patches of (n, 16, 16); other patches are interpolated in between. Names, shapes and
+    numbers of parameters are those of dbMiM; if m = n, the convolution that reduces z is left out.
 
-    `head` makes the logits: `plain`, one convolution, or `em`, only for the three affinities along
-    z, y, x (`EMHead`). `dropout` is that of the transformer's layers and of the channels between
-    convolutions. Names, shapes and numbers of parameters are those of dbMiM; if m = n, the
-    convolution that reduces z is left out.
+    Args:
+        volume_size, embed_dim, depth, num_heads: see `ViTEncoder`.
+        patch_size: (n, m, m) voxels, m a multiple of n.
+        feature_size: channels of the decoder at the image's size.
+        dropout: of the transformer's layers and of the channels between convolutions.
+        head: makes the logits: `plain`, one convolution, or `em`, only for the three affinities
+            along z, y, x (`EMHead`).
+
+    Raises:
+        UserError: sizes do not fit each other, or `head` the channels; in a call, images of another
+            size than `volume_size`.
     """
 
     @checked

@@ -26,8 +26,11 @@ def pretrained_encoder(
     """The encoder's weights of a masked autoencoder; None if `weights` are of something else.
 
     `saved_model` are the model's settings in the file: `volume_size` and `patch_size` give the grid
-    of its positions, which are interpolated to `own_grid`. Raises UserError if a part of the
-    encoder is missing, the grid is unknown and has not our size, or the number of heads differs.
+    of its positions, which are interpolated to `own_grid`.
+
+    Raises:
+        UserError: a part of the encoder is missing, the grid is unknown and has not our size, or
+            the number of heads differs.
     """
     parts = parts_of(weights)
     if "mask_token" not in parts and not parts <= {*ENCODER, *PRETRAINING}:

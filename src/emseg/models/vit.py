@@ -21,10 +21,20 @@ TOKEN_DEVIATION = 0.02
 class ViTEncoder(nn.Module):
     """The common part of networks on the tokens of an image `(N, in_channels, *volume_size)`.
 
-    A token stands for a patch of `patch_size` voxels; an image has `grid` of them, in the order of
-    z, y, x. Positions are learned, so images of another size raise UserError. Blocks normalise
-    before attention and before the two layers after it; there is no class token. `dropout` is that
-    of these layers, not of attention. Names and shapes in the state are those of dbMiM.
+    Positions are learned. Blocks normalise before attention and before the two layers after it;
+    there is no class token. Names and shapes in the state are those of dbMiM.
+
+    Args:
+        volume_size: voxels along z, y, x, multiples of `patch_size`; other images raise UserError.
+        patch_size: voxels of the patch that a token stands for; an image has `grid` of them, in the
+            order of z, y, x.
+        embed_dim: width of a token, a multiple of `num_heads`.
+        depth: number of blocks.
+        num_heads: of attention.
+        dropout: of the two layers, not of attention; 0 or more, below 1.
+
+    Raises:
+        UserError: sizes do not fit each other.
     """
 
     def __init__(

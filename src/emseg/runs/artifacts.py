@@ -25,21 +25,35 @@ SUFFIXES = (".h5", ".zarr")
 def fingerprint(stage: str, facts: Mapping[str, Any]) -> str:
     """A hash of everything that determines the stage's result: equal facts, equal fingerprint.
 
-    `facts` are plain containers (numbers, strings, lists, mappings, None). Input files count by
-    path, size and time, never by content: `--verify` compares that separately (see
-    `same_contents`), so that turning it on or off makes no result stale.
+    Args:
+        stage: a name in `STAGE_VERSIONS`.
+        facts: plain containers (numbers, strings, lists, mappings, None). Input files count by
+            path, size and time, never by content: `--verify` compares that separately (see
+            `same_contents`), so that turning it on or off makes no result stale.
     """
     text = json.dumps({"stage": stage, "version": STAGE_VERSIONS[stage], **facts}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def contents(inputs: Iterable[str | Path]) -> dict[str, str]:
-    """A hash of each input file's bytes, stored with every result when it is made."""
+    """A hash of each input file's bytes, by its location; stored with every result when it is made.
+
+    Raises:
+        UserError: an input is missing or broken.
+    """
     return {str(location): identity(location, verify=True)["sha256"] for location in inputs}
 
 
 def same_contents(stored: Mapping[str, Any], inputs: Iterable[str | Path]) -> bool:
-    """Whether a result was made from exactly these bytes, which `--verify` checks in addition."""
+    """Whether a result was made from exactly these bytes, which `--verify` checks in addition.
+
+    Args:
+        stored: the result's attributes.
+        inputs: the locations of all files from which it is made.
+
+    Raises:
+        UserError: an input is missing or broken.
+    """
     return bool(stored.get("contents") == contents(inputs))
 
 
@@ -52,10 +66,18 @@ def find_current(
     verify: bool,
     report: Callable[[str], None] | None = None,
 ) -> Path | None:
-    """The artifact `name` (HDF5 or zarr) in the folder if it has the wanted fingerprint, or None.
+    """The artifact in the folder if it has the wanted fingerprint, or None.
 
-    With `verify` its inputs and its own content must also be unchanged; `report` gets a line if
-    they are not. An artifact of an unknown format version is a UserError: we must not overwrite it.
+    Args:
+        folder: where it is looked for.
+        name: without the suffix of HDF5 or zarr.
+        wanted: the fingerprint.
+        inputs: the locations of all files from which it is made.
+        verify: its inputs and its own content must also be unchanged.
+        report: gets a line if its own content is not what was written.
+
+    Raises:
+        UserError: an artifact has no known format version: we must not overwrite it.
     """
     for path in existing(folder, name):
         stored = read_attributes(path)
@@ -84,12 +106,12 @@ def change_of(path: Path, stored: Mapping[str, Any]) -> str | None:
 
 
 def existing(folder: Path, name: str) -> list[Path]:
-    """The existing files of an artifact: none, or one, as HDF5 or as zarr."""
+    """The files of an artifact that exist, HDF5 before zarr; a stage leaves one of them."""
     return [path for path in (folder / f"{name}{end}" for end in SUFFIXES) if path.exists()]
 
 
 def supersede(path: Path) -> None:
-    """Removes an earlier run's file of the artifact in the other format."""
+    """Removes an earlier run's file of the artifact in the other format than that of `path`."""
     for older in existing(path.parent, path.stem):
         if older != path:
             with writing(older):
@@ -97,7 +119,15 @@ def supersede(path: Path) -> None:
 
 
 def check_format(path: Path, stored: Mapping[str, Any]) -> None:
-    """Raises UserError if an artifact has a format that this emseg does not know."""
+    """Checks that this emseg knows the format of an artifact.
+
+    Args:
+        path: of the artifact, for the message.
+        stored: its attributes, or the content of a JSON file.
+
+    Raises:
+        UserError: `format_version` is missing or unknown.
+    """
     found = stored.get("format_version")
     if found is None:
         raise UserError(f"{path} was not written by emseg (it has no format_version)")

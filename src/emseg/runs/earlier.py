@@ -36,7 +36,14 @@ def old_place(latest: Path, new: str) -> Path | None:
 
 
 def make_latest(path: Path, name: str) -> Path:
-    """Makes an earlier segmentation the latest, `name`, and returns its path."""
+    """Makes an earlier segmentation the latest, and returns its path.
+
+    What was the latest becomes an earlier one, or is deleted where `old_place` is None.
+
+    Args:
+        path: of the earlier one.
+        name: of the latest, without a suffix.
+    """
     latest = path.with_name(f"{name}{path.suffix}")
     _move_away(latest, read_attributes(path)["fingerprint"], but=None)
     with writing(latest):
@@ -47,7 +54,13 @@ def make_latest(path: Path, name: str) -> Path:
 def tidy(latest: Path, fingerprint: str, *, most: int) -> None:
     """Deletes earlier segmentations beyond `most`, and any with the latest's fingerprint.
 
-    Those that were replaced first are deleted first.
+    Those that were replaced first are deleted first. A latest one in the other format becomes an
+    earlier one before that.
+
+    Args:
+        latest: its path.
+        fingerprint: that of the latest.
+        most: the number of earlier ones that stay.
     """
     _move_away(latest, fingerprint, but=latest)
     with writing(latest):

@@ -20,10 +20,15 @@ CHECKSUM = "checksum"
 
 
 class FolderStore:
-    """Blocks as files of a folder, each complete or absent.
+    """Blocks as files of a folder, each complete or absent; a `Store`.
 
-    Blocks of an earlier, killed run count as done if they were stored for the same `purpose` (plain
-    containers: all that determines the labels), else they are deleted.
+    Args:
+        folder: blocks lie in a folder below it, named by the purpose.
+        purpose: plain containers, all that determines the labels. Blocks of an earlier, killed run
+            count as done if theirs was the same, else they are deleted.
+
+    Raises:
+        UserError: the folder cannot be written to.
     """
 
     def __init__(self, folder: Path, *, purpose: Mapping[str, Any]) -> None:

@@ -41,16 +41,19 @@ def locked(
 ) -> Iterator[None]:
     """Within it no other run works on `path`: `<path>.lock` names the one that does.
 
+    The owner of the lock may take it again, and so may the processes that it starts. The lock of a
+    dead process on this machine is taken over at once, that of another machine after `STALE`
+    seconds without a heartbeat.
+
     Args:
         path: the artifact or folder to be locked; its folder exists.
         what: the work, for messages to others; a command line.
         report: gets a line if the lock of a run on another machine is taken over.
         wait: seconds to wait for another run's lock.
 
-    The owner of the lock may take it again, and so may the processes that it starts. The lock of a
-    dead process on this machine is taken over at once, that of another machine after `STALE`
-    seconds without a heartbeat. Raises UserError if another run, which it names, is alive, or if
-    this run lost its lock because it was suspended for so long.
+    Raises:
+        UserError: another run, which it names, is alive, or this run lost its lock because it was
+            suspended for so long.
     """
     file = path.absolute().with_name(f"{path.name}.lock")
     held = _HELD.get(file)

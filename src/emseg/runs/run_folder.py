@@ -39,7 +39,11 @@ def process_rank() -> int:
 
 
 def require_one_process(mode: str) -> None:
-    """Raises UserError if a launcher started this mode in several processes."""
+    """Checks that no launcher started this mode (of `--mode`) in several processes.
+
+    Raises:
+        UserError: one did.
+    """
     # The batch script of an allocation has SLURM's counts too, but not those of an srun step.
     sizes = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
     if process_rank() > 0 or max(sizes) > 1:
@@ -51,6 +55,9 @@ def start_run(experiment_name: str) -> Path:
 
     Ranks that a launcher such as torchrun starts get a placeholder: they write nothing, and the
     checkpoint callback gets the folder from rank 0.
+
+    Raises:
+        UserError: it cannot be made.
     """
     base = OUTPUTS / experiment_name
     if process_rank() != 0:
@@ -61,7 +68,14 @@ def start_run(experiment_name: str) -> Path:
 
 
 def run_of(path: Path) -> Path | None:
-    """The run folder of a checkpoint or an artifact, None if it is not in a run."""
+    """The run folder that a path is in, None if it is not in a run.
+
+    Args:
+        path: of a checkpoint or an artifact.
+
+    Returns:
+        A path relative to the current folder if it is below that, else an absolute one.
+    """
     for folder in path.absolute().parents:
         if (folder / "config.yaml").is_file() and (folder / "run.log").is_file():
             here = Path.cwd()
@@ -70,7 +84,13 @@ def run_of(path: Path) -> Path | None:
 
 
 def run_for(checkpoint: Path, experiment_name: str, *, config: str) -> Path:
-    """The run of the checkpoint; a new one for a checkpoint from elsewhere."""
+    """The run of the checkpoint; a new one for a checkpoint from elsewhere.
+
+    Args:
+        checkpoint: its path.
+        experiment_name: of a new run.
+        config: the text of a new run's `config.yaml`.
+    """
     run = run_of(checkpoint)
     if run is None:
         run = start_run(experiment_name)
@@ -85,9 +105,14 @@ def results_of(run: Path, step: int) -> Path:
 
 @contextmanager
 def working_in(folder: Path, what: str) -> Iterator[None]:
-    """Within it no other verb writes into the folder, which is created if missing.
+    """Within it no other verb writes into the folder.
 
-    UserError, also for a folder that cannot be written to.
+    Args:
+        folder: it is created if it is missing.
+        what: the command, for messages to others.
+
+    Raises:
+        UserError: another run works in it, or it cannot be written to.
     """
     check_writable(folder)
     with locked(folder / "emseg", what, report=say):
@@ -115,7 +140,7 @@ def log_start(run: Path, *, command: str, seed: int) -> None:
 
 
 def say(message: str, *, run: Path | None = None) -> None:
-    """Prints a message on standard error, and appends it to the run's log."""
+    """Prints a message on standard error; with a `run` it also goes into that run's log."""
     print(f"emseg: {message}", file=sys.stderr, flush=True)
     if run is not None:
         _log(run, [message])
@@ -165,7 +190,15 @@ Record = dict[str, Any]
 
 
 def find_record(folder: Path, key: str) -> Record | None:
-    """The unchanged record of that fingerprint, None if there is none."""
+    """The unchanged record of an evaluation in metrics.json, None if there is none.
+
+    Args:
+        folder: the one with metrics.json, which may be missing.
+        key: the fingerprint of the evaluation.
+
+    Raises:
+        UserError: the file is broken, or of an unknown format.
+    """
     record = _read(folder / NAME)["records"].get(key)
     if record is None:
         return None
@@ -180,7 +213,17 @@ def find_record(folder: Path, key: str) -> Record | None:
 def add_record(folder: Path, key: str, record: Record | None, latest: Iterable[Path]) -> None:
     """Adds the record, if one is given, and the list of segmentations to metrics.json.
 
-    Safe with evaluations of other volumes that end at the same time.
+    Safe with evaluations of other volumes that end at the same time. Without a record no new file
+    is made.
+
+    Args:
+        folder: the one with metrics.json.
+        key: the fingerprint of the evaluation; not used without a record.
+        record: plain containers; it gets a hash of its content.
+        latest: a segmentation of each volume, the latest or an earlier one.
+
+    Raises:
+        UserError: the file is broken, locked by another run for too long, or cannot be written.
     """
     path = folder / NAME
     if record is None and not path.exists():
@@ -197,7 +240,7 @@ def add_record(folder: Path, key: str, record: Record | None, latest: Iterable[P
 
 
 def scores_of(record: Any) -> dict[str, dict[str, float]] | None:
-    """The scores by volume of a record; None if it holds something else."""
+    """The scores of a record, by volume and name; None if it is no record."""
     try:
         return {
             volume: {name: float(value) for name, value in scores.items()}

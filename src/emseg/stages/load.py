@@ -20,12 +20,15 @@ from emseg.volumes import Volume, from_array
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """`values` (C, Z, Y, X) and what decoders need to know about them.
+    """A prediction, and what decoders need to know about it.
 
-    `values` have the type `inference.output_dtype` (uint8: 255 is 1), `channels` names them; for
-    affinities (1 = same object) `offsets` are in stored axes and `edge_side` says which of its two
-    voxels holds an edge, else both are None. The offset zero marks a channel that is not an
-    affinity. `heads` are the named parts of its training target, as channels [first, stop).
+    Attributes:
+        values: (C, Z, Y, X) of the type `inference.output_dtype` (uint8: 255 is 1).
+        channels: their names.
+        offsets: of affinities (1 = same object), in voxels of stored axes, else None; zero marks a
+            channel that is not an affinity.
+        edge_side: which of its two voxels stores an edge; None without affinities.
+        heads: the named parts of its training target, as channels [first, stop).
     """
 
     values: np.ndarray
@@ -35,13 +38,21 @@ class Prediction:
     heads: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def nearest(self) -> "Prediction":
-        """The three channels that affinity decoders take: the shortest edge along each axis."""
+        """The three channels that affinity decoders take: the shortest edge along each axis.
+
+        Raises:
+            UserError: there are no affinities, or none along an axis.
+        """
         if self.offsets is None:
             raise UserError(f"{', '.join(self.channels)}: these channels are no affinities")
         return self._of(nearest_channels(self.offsets))
 
     def head(self, name: str) -> "Prediction":
-        """The channels of one head; UserError if there is none of that name."""
+        """The channels of one head.
+
+        Raises:
+            UserError: there is no head of that name.
+        """
         about = Channels(channels=self.channels, offsets=None, edge_side=None, heads=self.heads)
         return self._of(about.chosen(name, where="this prediction"))
 
@@ -58,7 +69,13 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A trained run: `config` as for `--mode test`, and the network at `checkpoint`."""
+    """A trained run, as `load_run` returns it.
+
+    Attributes:
+        config: as for `--mode test`.
+        checkpoint: the file of the weights.
+        trained: the network and what its checkpoint says about it.
+    """
 
     config: Root
     checkpoint: Path
@@ -73,10 +90,15 @@ class Run:
         return self.trained.net
 
     def predict(self, image: np.ndarray | Volume) -> Prediction:
-        """The prediction of an image (Z, Y, X) or (C_in, Z, Y, X), as `--mode infer` makes it.
+        """The prediction of an image, as `--mode infer` makes it.
 
-        Voxels are as stored: integers of the full range of their dtype, or floats in [0, 1],
-        unless the config has a `data.intensity_range` or `data.intensity_percentiles`.
+        Args:
+            image: (Z, Y, X) or (C_in, Z, Y, X). Voxels are as stored: integers of the full range of
+                their dtype, or floats in [0, 1], unless the config has a `data.intensity_range` or
+                `data.intensity_percentiles`.
+
+        Raises:
+            UserError: the network cannot predict the image.
         """
         if isinstance(image, np.ndarray):
             volume = from_array(image, axes="czyx" if image.ndim == 4 else None)
@@ -107,9 +129,13 @@ def load_run(
 ) -> Run:
     """The run in a folder, with the weights of its last checkpoint, or of the checkpoint named.
 
-    `overrides` change its config as on the command line ("inference.window.overlap=0.25"); `conf`,
-    folders of choices, and `allow`, module prefixes, are those it was trained with. Raises
-    UserError if there is no run, or no checkpoint in it.
+    Args:
+        run_or_checkpoint: the run's folder, or a checkpoint in it.
+        overrides: change its config as on the command line ("inference.window.overlap=0.25").
+        conf, allow: folders of choices and module prefixes with which it was trained.
+
+    Raises:
+        UserError: there is no run, or no checkpoint in it, or they do not fit each other.
     """
     path = Path(run_or_checkpoint)
     checkpoint = _last_checkpoint(path) if path.is_dir() else path

@@ -32,9 +32,12 @@ def checkpoint_callbacks(
 ) -> list[Callback]:
     """The callbacks that write checkpoints into `folder`.
 
-    The `save_top_k` best by `monitor` (a training metric is checked after each epoch, another one
-    after each validation); `last.ckpt` after each epoch; and with `every_n_steps` another one,
-    never deleted, after every n optimizer steps, when `last.ckpt` is renewed too.
+    Args:
+        monitor: a logged value; one that begins with `train` is checked after each epoch, another
+            one after each validation.
+        save_top_k: how many checkpoints, the best by `monitor`, stay; -1: all.
+        save_last: whether `last.ckpt` is written after each epoch, and every `every_n_steps`.
+        every_n_steps: optimizer steps between further checkpoints, which are never deleted.
     """
     after_epoch = monitor.startswith("train")
     common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
@@ -65,9 +68,11 @@ def checkpoint_callbacks(
 class TrainingProgress(Callback):
     """Prints on standard error the step, voxels per second, loss and time left.
 
-    On a terminal one line that is renewed, elsewhere a new line every ten seconds. `report` gets
-    one line on the duration of the whole training: after `MEASURED_STEPS` or `MEASURED_SECONDS`,
-    without the first step, in which workers and kernels start.
+    On a terminal one line that is renewed, elsewhere a new line every ten seconds.
+
+    Args:
+        report: gets one line on the duration of the whole training, measured over `MEASURED_STEPS`
+            or `MEASURED_SECONDS` after the first step, in which workers and kernels start.
     """
 
     def __init__(self, report: Callable[[str], None] | None = None) -> None:
@@ -140,9 +145,13 @@ class TrainingProgress(Callback):
 class ImagePanels(Callback):
     """Pictures for TensorBoard, side by side, from the objective (`Objective.pictures`).
 
-    In every `every_n_epochs`-th epoch, beginning with the first, they show `n_slices` slices across
-    axis 0 of the first `n_images` samples of the first training and the first validation batch;
-    with several channels the first three are red, green and blue.
+    They show the first training and the first validation batch of an epoch. With several channels
+    the first three are red, green and blue.
+
+    Args:
+        every_n_epochs: from the first epoch on.
+        n_images: the most samples of a batch.
+        n_slices: slices across axis 0 of each sample, evenly spread.
     """
 
     def __init__(self, *, every_n_epochs: int, n_images: int, n_slices: int) -> None:

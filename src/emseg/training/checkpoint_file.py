@@ -23,8 +23,11 @@ _LONGEST = 200
 def load_plain(path: Path) -> Any:
     """The contents of a file of `torch.save`: tensors on the CPU, containers, text and numbers.
 
-    NumPy's numbers become Python's. UserErrors: a missing file; a damaged file or one of another
-    kind; one with other objects, the first of which is named.
+    NumPy's numbers become Python's.
+
+    Raises:
+        UserError: the file is missing, damaged, of another kind, or holds other objects, the first
+            of which is named.
     """
     if not path.is_file():
         what = "does not exist"

@@ -35,7 +35,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The contents of a checkpoint, tensors on the CPU, its `state_dict` tensors by name.
 
     Only tensors and plain containers are unpickled: reading a file runs no code from it.
-    UserErrors: a missing, truncated or foreign file, one that holds other objects.
+
+    Raises:
+        UserError: the file is missing, damaged or no training checkpoint, or holds other objects.
     """
     contents = load_plain(Path(path))
     if not isinstance(contents, dict) or "state_dict" not in contents:
@@ -47,11 +49,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def start_from(path: str | Path, net: nn.Module) -> str:
     """Loads weights from a file into `net`; returns a line on which tensors were loaded.
 
-    Files are checkpoints, ours or not, or bare weights. Common prefixes of all names (`module.`,
-    `_orig_mod.`, `model.`) are ignored. If the network can (`adopted`), weights of other
-    implementations are translated. If the file holds only the pretrained part of a network
-    (`encoder_weights`), the rest is not changed. UserErrors: a file without weights, or weights
-    that do not fit; `net` is then unchanged.
+    Args:
+        path: a checkpoint, ours or not, or bare weights. Common prefixes of all names (`module.`,
+            `_orig_mod.`, `model.`) are ignored.
+        net: translates weights of other implementations if it can (`adopted`). If the file holds
+            only the pretrained part of it (`encoder_weights`), the rest is not changed.
+
+    Raises:
+        UserError: a file without weights, or weights that do not fit; `net` is then unchanged.
     """
     contents, own = load_plain(Path(path)), net.state_dict()
     state = _state(contents)
@@ -76,12 +81,20 @@ def start_from(path: str | Path, net: nn.Module) -> str:
 
 
 def stored_facts(path: str | Path) -> dict[str, Any]:
-    """The facts stored in a checkpoint of ours; empty for files of other programs."""
+    """The facts stored in a checkpoint of ours; empty for files of other programs.
+
+    Raises:
+        UserError: the file is missing, damaged, of another kind, or holds other objects.
+    """
     return _below(load_plain(Path(path)), "emseg")
 
 
 def require_tensors(state: Any, *, where: str) -> None:
-    """Raises UserError unless `state` is a mapping from names to dense tensors."""
+    """Checks that `state` is a mapping from names to dense tensors on the CPU.
+
+    Raises:
+        UserError: it is not; the message begins with `where`.
+    """
     if not isinstance(state, Mapping):
         raise UserError(f"{where} must be tensors by name, it is a {type(state).__name__}")
     for name, value in state.items():
@@ -152,8 +165,10 @@ def _below(contents: Any, key: str) -> dict[str, Any]:
 def net_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The network's state, under its own names: the averaged one if training stored it.
 
-    For a student with a separate teacher it is the teacher's state. UserError if the checkpoint
-    holds no network.
+    For a student with a separate teacher it is the teacher's state.
+
+    Raises:
+        UserError: the checkpoint holds no network.
     """
     state = _bare(checkpoint["state_dict"])
     taught = any(name.startswith(_TEACHER) for name in state)
@@ -166,14 +181,26 @@ def net_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def load_weights(net: nn.Module, weights: Mapping[str, Tensor], *, source: str | Path) -> None:
-    """Loads the weights into `net`; if they do not fit (`require_fitting`), it is unchanged."""
+    """Loads the weights, read from `source`, into `net`.
+
+    Args:
+        weights: by the network's names, which may all begin with a common prefix.
+
+    Raises:
+        UserError: the weights do not fit (`require_fitting`); `net` is then unchanged.
+    """
     weights = _bare(weights, net.state_dict())
     require_fitting(net, weights, source=source)
     net.load_state_dict(weights)
 
 
 def require_fitting(net: nn.Module, weights: Mapping[str, Tensor], *, source: str | Path) -> None:
-    """Raises UserError that names keys of another architecture, or weights that are not finite."""
+    """Checks that `net` can load the weights, read from `source`.
+
+    Raises:
+        UserError: names, shapes or kinds of numbers are those of another architecture, or weights
+            are not finite; the message names the first of them.
+    """
     own = net.state_dict()
     differences = {
         "missing": [name for name in own if name not in weights],
@@ -201,7 +228,14 @@ def require_fitting(net: nn.Module, weights: Mapping[str, Tensor], *, source: st
 
 
 def require_same_loss(loss: object, checkpoint: Mapping[str, Any], *, source: str | Path) -> None:
-    """Raises UserError if the checkpoint's loss learned other parameters than this one."""
+    """Checks that a checkpoint's loss has learned parameters and buffers of the same names.
+
+    Args:
+        loss: a module, or a function, which has none.
+
+    Raises:
+        UserError: it has others; the message names them, and the file `source`.
+    """
     names = [
         name.removeprefix(_LOSS) for name in checkpoint["state_dict"] if name.startswith(_LOSS)
     ]

@@ -29,18 +29,24 @@ class Consistency(Objective):
 
         loss(student(image), target) + w consistency(student(perturbed), teacher(unlabelled))
 
-    - `teacher` is the student itself, `shared`, or `ema`, a second network of averaged weights.
-      That begins as a copy of the student, buffers included, and after step t = 0, 1 ... all of it
-      is a * teacher + (1 - a) * student, a = min(1 - 1 / (t + 1), `decay`). It is what validates,
-      is shown and is tested.
-    - `teacher_norm` is what batch norm does in the teacher: `eval` goes by running statistics and
-      leaves them alone; `train` by those of the unlabelled patches, which also move the running
-      ones (of an `ema` teacher in place of the student's).
-    - `consistency` is `mse` of probabilities or `bce`, the mean over entries of which the teacher
-      is sure: its probability, or that of the contrary, is `confidence` or more. None counts all.
-    - w is `weight`, reached after `ramp_steps` (None: at once) as exp(-5 (1 - t / ramp_steps)^2).
-
     (SSNS-Net, Huang et al. 2022; Tarvainen and Valpola 2017.)
+
+    Args:
+        teacher: the student itself, `shared`, or `ema`, a second network of averaged weights. That
+            begins as a copy of the student, buffers included, and after step t = 0, 1 ... all of it
+            is a * teacher + (1 - a) * student, a = min(1 - 1 / (t + 1), `decay`). It is what
+            validates, is shown and is tested.
+        teacher_norm: what batch norm does in the teacher: `eval` goes by running statistics and
+            leaves them alone; `train` by those of the unlabelled patches, which also move the
+            running ones (of an `ema` teacher in place of the student's).
+        consistency: `mse` of probabilities or `bce`, the mean over entries that count.
+        weight: w, after `ramp_steps`; in step t before, it is times exp(-5 (1 - t / ramp_steps)^2).
+        ramp_steps: None: w is `weight` at once.
+        confidence: entries count where the teacher's probability, or that of the contrary, is this
+            or more; in [0.5, 1). None: all count.
+
+    Raises:
+        UserError: the target has channels that are distances.
     """
 
     of_target = True

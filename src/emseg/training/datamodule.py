@@ -91,14 +91,17 @@ class SampleStream:
 class PatchDataModule(pl.LightningDataModule):
     """Training batches in the order of their global sample index, and fixed validation batches.
 
-    `batches_per_epoch` counts micro-batches of one device (optimizer steps times accumulation);
-    `batch_size` is that of one device. The position in the stream is stored in the checkpoint as a
-    sample index, so that a run resumed at any micro-batch, with any number of workers, sees the
-    same samples; with another number of devices or batch size it continues with the first unseen
-    sample. Validation is samples 0 to `val_samples` - 1 of `val`, the same every time and on every
-    device (the Trainer needs `use_distributed_sampler=False`).
+    The position in the stream is stored in the checkpoint as a sample index, so that a run resumed
+    at any micro-batch, with any number of workers, sees the same samples; with another number of
+    devices or batch size it continues with the first unseen sample. Workers are forked if the
+    system can: preloaded volumes are then shared, not copied.
 
-    Workers are forked if the system can: preloaded volumes are then shared, not copied.
+    Args:
+        batch_size: of one device.
+        batches_per_epoch: micro-batches of one device: optimizer steps times accumulation.
+        val_samples: validation is samples 0 to `val_samples` - 1 of `val`, the same every time and
+            on every device (the Trainer needs `use_distributed_sampler=False`).
+        seed: of the workers' global random numbers.
     """
 
     def __init__(

@@ -9,11 +9,14 @@ from torch import Tensor
 class Ema(WeightAveraging):
     """A callback that averages the weights over optimizer steps, for validation and checkpoints.
 
-    After the first optimizer step, and each of the first `warmup_steps`, the average equals the
-    live weights; after each later one it is `decay * average + (1 - decay) * live`. Buffers are
-    copied from the live module. Validation uses the average when `validate_with_ema`. In a
-    checkpoint `state_dict` is the average and `current_model_state` the live weights, from which a
-    resumed run continues; after training the module holds the average.
+    Buffers are copied from the live module. In a checkpoint `state_dict` is the average and
+    `current_model_state` the live weights, from which a resumed run continues; after training the
+    module holds the average.
+
+    Args:
+        decay: after a step the average is `decay * average + (1 - decay) * live`.
+        warmup_steps: after the first step, and each of the first so many, it equals the live ones.
+        validate_with_ema: whether validation uses the average.
     """
 
     def __init__(

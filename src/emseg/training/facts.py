@@ -55,9 +55,23 @@ Regions = Annotated[list[dict[str, Any]], REGIONS]
 class Facts:
     """What a checkpoint says about its training, under `emseg` in it.
 
-    A training without a target has no `target`. `trained_on` are the regions of volumes whose
-    labels it saw, `seen_unlabelled` those it saw without labels. Fields with a default are missing
-    in checkpoints of earlier versions.
+    Fields with a default are missing in checkpoints of earlier versions.
+
+    Attributes:
+        global_step: optimizer steps done.
+        axes, voxel_size: of the training's images as stored, in nm; None: unknown, or they differ.
+        in_channels: of an image.
+        patch_size: voxels, stored axes.
+        target: None for a training without one.
+        trained_on: the regions of volumes whose labels it saw: `image`, `first` voxel and `stop`.
+        seen_unlabelled: those it saw without labels.
+        intensities: `dtype`, and the range of nearly all voxels as `stored` and as `seen`.
+        version: of emseg.
+        objective, optimizer, scheduler: their settings.
+        config: the run's saved config.
+
+    Raises:
+        UserError: a field out of its range.
     """
 
     global_step: Annotated[int, within(0, MOST_STEPS)]

@@ -12,9 +12,11 @@ class SamplingStatistics(Callback):
     """Logs how patches were drawn, if batches have `draws` (B, 3), as `PatchDataset` says.
 
     `train_draws` is the mean number of draws for a patch, `train_background_patches` the share of
-    patches with too little foreground, both over an epoch. After the first epoch, and the first
-    validation, with patches for which no draw was accepted, `report` gets a warning with their
-    number (on the first device).
+    patches with too little foreground, both over an epoch.
+
+    Args:
+        report: gets a warning after the first epoch, and the first validation, with patches for
+            which no draw was accepted: their number (on the first device).
     """
 
     def __init__(self, *, report: Callable[[str], None]) -> None:

@@ -16,12 +16,15 @@ GREY = 0.5
 
 
 class MaskedPretraining(Objective):
-    """Trains `net` to predict patches of images that are hidden by a strategy (`masking_by`).
+    """Trains `net` to predict patches of images that are hidden by a strategy.
 
     `net` takes images and a mask (B, *grid), true where a patch is hidden, and knows its `grid`;
     `loss` takes its predictions, the images and the mask. What is hidden of a sample depends on its
     `seed`: the same patches on any device, in any batch or resumed run. (dbMiM, Chen et al. 2023;
     SimMIM, Xie et al. 2022.)
+
+    Args:
+        strategy, ratio, fraction, power, noise: see `masking_by`, also for the errors.
     """
 
     of_target = False

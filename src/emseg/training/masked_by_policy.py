@@ -23,15 +23,24 @@ _POLICY = "policy."
 class PolicyPretraining(MaskedPretraining):
     """A `MaskedPretraining` in which `policy` chooses what is hidden in each training sample.
 
-    The policy learns from optimizer step `warmup_steps` to `freeze_steps`, at the rate `policy_lr`
-    in the network's optimizer, by `Choice.loss` times `policy_weight`; the reward of a sample is
-    minus the mean squared error of its hidden patches. The two losses give no gradient to each
-    other's part. Before that, and after it for a `PatchPolicy`, `strategy` and its settings hide
-    patches, as in validation. A draw depends on the sample's `seed` and the policy's weights alone.
-    (dbMiM.)
+    The policy learns from optimizer step `warmup_steps` to `freeze_steps`; the reward of a sample
+    is minus the mean squared error of its hidden patches. The losses of network and policy give no
+    gradient to each other's part. Before these steps, and after them for a `PatchPolicy`,
+    `strategy` and its settings hide patches, as in validation. A draw depends on the sample's
+    `seed` and the policy's weights alone. (dbMiM.)
 
     It also logs `mask_ratio`, `mask_edge_fraction` if the policy chooses one, and, while it learns,
     `mask_reward` and `train_loss_policy`.
+
+    Args:
+        policy_lr: the policy's learning rate in the network's optimizer.
+        policy_weight: multiplies the policy's loss, `Choice.loss`, which explains the next three.
+        strategy, ratio, fraction, power, noise: see `masking_by`; `ratio` is also the policy's
+            wanted share.
+
+    Raises:
+        UserError: `warmup_steps` is not below `freeze_steps`, the policy does not hide `ratio`, or
+            as for `masking_by`.
     """
 
     @checked

@@ -30,9 +30,13 @@ class TokenMasking:
     """Masks `(B, *grid)`, true where a patch is hidden, of images `(B, C, Z, Y, X)`.
 
     It is called with the images, the `grid` of patches (z, y, x) and a generator of random numbers.
-    Each sample has exactly max(1, round(ratio * patches)) hidden. A `fraction` of them are the
-    steepest, by the patch's mean steepness (`membrane_edges`) to the `power`, plus `noise` times a
-    uniform number; the rest are uniform among the others. (dbMiM.)
+    Each sample has exactly max(1, round(ratio * patches)) hidden. (dbMiM.)
+
+    Attributes:
+        fraction: of the hidden patches that are the steepest; the rest are uniform among the other
+            patches.
+        power: of a patch's mean steepness (`membrane_edges`).
+        noise: times a uniform number, is added to that.
     """
 
     ratio: float
@@ -68,7 +72,11 @@ def masking_by(
     power: Weight | None = None,
     noise: Weight | None = None,
 ) -> TokenMasking:
-    """The masking of a strategy, `random`, `edge` or `edge_random_mix`; null is its default.
+    """The masking of a strategy.
+
+    Args:
+        strategy: `random`, `edge` or `edge_random_mix`.
+        ratio, fraction, power, noise: see `TokenMasking`; None: the strategy's default.
 
     Raises:
         UserError: an unknown strategy, a setting that it does not read, values out of range.

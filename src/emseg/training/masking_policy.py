@@ -36,10 +36,13 @@ class Samples:
 class Choice:
     """A policy's choice for B samples, and what it learns from; all but `mask` per sample.
 
-    `mask` (B, *grid) is true where a patch is hidden. `log_probability` is that of the hidden
-    patches, 0 and without a gradient if they are not those drawn. `deviation` is the expected
-    square of the hidden share minus the wanted one, `value` the expected reward; `logged` are
-    numbers to be logged.
+    Attributes:
+        mask: (B, *grid), true where a patch is hidden.
+        log_probability: of the hidden patches; 0, without a gradient, if they are not those drawn.
+        entropy: of the draw.
+        deviation: the expected square of the hidden share minus the wanted one.
+        value: the expected reward.
+        logged: numbers to be logged.
     """
 
     mask: Tensor
@@ -52,10 +55,16 @@ class Choice:
     def loss(
         self, reward: Tensor, *, entropy_weight: float, value_weight: float, ratio_weight: float
     ) -> Tensor:
-        """The policy's loss for rewards (B): its gradient is REINFORCE's (Williams 1992).
+        """The policy's loss: its gradient is REINFORCE's (Williams 1992).
 
         The expected reward is the baseline. The cost of a wrong share is a separate term, not part
         of the reward: its expectation is known, and a sample of it would only be noisier.
+
+        Args:
+            reward: (B).
+            entropy_weight: of minus the entropy.
+            value_weight: of the squared error of `value`.
+            ratio_weight: of `deviation`.
         """
         advantage = reward - self.value.detach()
         return (
@@ -92,9 +101,16 @@ class MaskingPolicy(nn.Module):
 class PatchPolicy(MaskingPolicy):
     """Hides each patch with its own probability (dbMiM's older decision module, R16).
 
-    Probabilities begin at the wanted ratio. If less than the share `least` is drawn, or more than
-    `most`, the most likely patches are hidden in addition, or the least likely shown; such a draw
-    gives no gradient. Log-probability and entropy are divided by the number of patches.
+    Probabilities begin at the wanted ratio. Log-probability and entropy are divided by the number
+    of patches.
+
+    Args:
+        least, most: limits of the hidden share, 0 < least < most < 1. If less is drawn, the most
+            likely patches are hidden in addition, if more, the least likely are shown; such a draw
+            gives no gradient.
+
+    Raises:
+        UserError: the limits are out of range, or no number of patches lies between them.
     """
 
     chooses_when_frozen = False
@@ -143,7 +159,8 @@ class PatchPolicy(MaskingPolicy):
 class MixPolicy(MaskingPolicy):
     """Chooses for each sample how much is hidden, and which fraction at edges (dbMiM, R34, R35).
 
-    One of `ratios` and one of `fractions`, see `TokenMasking`; all are equally likely at first.
+    Args:
+        ratios, fractions: the options for `TokenMasking`, all equally likely at first.
     """
 
     chooses_when_frozen = True

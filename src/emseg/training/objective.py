@@ -24,8 +24,13 @@ Losses = tuple[Tensor, dict[str, Tensor]]
 class Parts:
     """The parts of every objective, besides its own settings.
 
-    `activations` are those of the target (`TargetFacts`), `facts` are put into each checkpoint.
-    With `channels_last` the network works in that memory order: faster on a CPU.
+    Attributes:
+        loss: as the objective calls it; returns the total, or it and its parts by name.
+        make_optimizer: from (name, parameter) of all that learns.
+        make_scheduler: None: the learning rate stays.
+        activations: those of the target (`TargetFacts`).
+        facts: are put into each checkpoint.
+        channels_last: whether the network works in that memory order: faster on a CPU.
     """
 
     net: nn.Module
@@ -45,10 +50,12 @@ class Objective(pl.LightningModule):
     documents what else. The schedule is stepped once per optimizer step.
 
     Logged are `train_loss_total` (by step and epoch), `train_loss_<part>`, `lr`, `val_loss_total`
-    and `val_loss_<part>`. A loss that is not finite raises a `UserError` before the step, and so
-    does, at once, a network or loss for another objective.
+    and `val_loss_<part>`. A loss that is not finite raises a `UserError` before the step.
 
     In checkpoints the network's weights have the prefix `net.`.
+
+    Raises:
+        UserError: network or loss takes hidden patches and the objective has none, or the reverse.
     """
 
     # Whether batches have a target made from labels, whose channels the network has.
@@ -80,7 +87,11 @@ class Objective(pl.LightningModule):
         raise NotImplementedError
 
     def check(self, patch_size: Sequence[int], *, in_channels: int, channels: int) -> None:
-        """Raises UserError for what would fail in the first step, without reading voxels."""
+        """Checks, without reading voxels, that the first step would not fail.
+
+        Raises:
+            UserError: network, loss, `patch_size` (voxels) and numbers of channels do not fit.
+        """
         check_input(patch_size, self.net)
         self.loss_parts(channels)
         if not self.hides_patches:

@@ -24,9 +24,12 @@ def levels_of(outputs: Tensor | list[Tensor]) -> list[Tensor]:
 def require_outputs(
     net: nn.Module, patch_size: Sequence[int], *, in_channels: int, channels: int
 ) -> None:
-    """Raises UserError unless `net` returns logits with so many channels for a patch.
+    """Checks that `net` returns logits with so many channels for a patch.
 
     Only shapes are computed; networks that need values for that are not checked.
+
+    Raises:
+        UserError: it fails, or its output has other channels or voxels.
     """
     name, patch = type(net).__name__, [*patch_size]
     try:

@@ -23,15 +23,18 @@ def adamw_by_prefix(
     weight_decay: float = 0.01,
     decay_vectors: bool = True,
 ) -> AdamW:
-    """AdamW with separate learning rates for parts of the network, and `lr` for the rest.
+    """AdamW with separate learning rates for parts of the network; the first group is the rest.
 
-    `params` are (name, parameter). `lr_below` has the names of parts and their rates:
-    `encoder_blocks` means all parameters named `encoder_blocks` or `encoder_blocks.…`; of several
-    matching names the longest counts. A schedule scales all rates equally. Without `decay_vectors`
-    parameters of one axis or none (biases and norms) are not decayed. The first group is that of
-    the rest.
+    Args:
+        params: (name, parameter); the names may begin with `net.`.
+        lr: of the rest. A schedule scales all rates equally.
+        lr_below: rates by part: `encoder_blocks` means all parameters named `encoder_blocks` or
+            `encoder_blocks.…`; of several matching names the longest counts.
+        betas, eps, weight_decay: see `torch.optim.AdamW`.
+        decay_vectors: whether parameters of one axis or none (biases and norms) are decayed too.
 
-    Raises UserError for a part that the network does not have, or a rate that is not above 0.
+    Raises:
+        UserError: the network does not have a part, or a rate is not above 0.
     """
     named = [(name.removeprefix(_NET), parameter) for name, parameter in params]
     unmet = set(lr_below)

@@ -9,11 +9,13 @@ from emseg.training.supervised import fit, parts_of_fit
 
 
 class Reconstruction(Objective):
-    """Trains `net` to restore images from perturbed ones.
+    """Trains `net` to restore images from perturbed ones. (SSNS-Net, Huang et al. 2022.)
 
     A batch has `image` (B, C, Z, Y, X) and `perturbed`, the same after the config's `perturb`.
-    `loss` compares the network's output for the second with the first, at every voxel; lists of
-    outputs are handled as in `Supervised`. (SSNS-Net, Huang et al. 2022.)
+
+    Args:
+        parts: its `loss` compares the network's output for `perturbed` with `image`, at every
+            voxel; lists of outputs are handled as in `Supervised`.
     """
 
     of_target = False

@@ -19,7 +19,8 @@ from emseg.volumes.atomic import replacing
 class WholeCheckpoints(TorchCheckpointIO):
     """Writes checkpoints whole or not at all, by rename; UserError if that fails.
 
-    `written` is the last one that this process has written, with its step, or None.
+    Attributes:
+        written: the last one that this process has written, with its step, or None.
     """
 
     def __init__(self) -> None:
@@ -37,11 +38,15 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class EndOnSignal(CheckpointCallback):
-    """Ends the training by `Stopped` once `asked` returns a signal, with its state in `last.ckpt`.
+    """Ends the training by `Stopped` after a signal, with its state in `last.ckpt`.
 
     The training ends between two optimizer steps, on all devices after the same one, and a resumed
     run continues as if it had not ended: a validation, or an end of an epoch, that was due is done
     before, or again. After the last step it ends as without the signal.
+
+    Args:
+        folder: that of the checkpoints.
+        asked: returns the signal that this process received, 0 for none.
     """
 
     def __init__(self, folder: Path, *, asked: Callable[[], int]) -> None:

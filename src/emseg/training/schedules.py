@@ -22,11 +22,17 @@ def warmup_cosine_lr(
     warmup_start_lr: Weight = 1e-5,
     min_lr: Weight = 1e-6,
 ) -> LambdaLR:
-    """A schedule that rises linearly from `warmup_start_lr`, then falls on half a cosine.
+    """A schedule that rises linearly to the optimizer's own rate, then falls on half a cosine.
 
-    The optimizer's own learning rate is the maximum, reached after the warm-up; `min_lr` is reached
-    after `total_steps` and stays. `warmup_steps`, if given, replaces `warmup_epochs`. Steps are
-    optimizer steps.
+    Args:
+        total_steps, steps_per_epoch: optimizer steps.
+        warmup_epochs: the length of the warm-up, rounded to whole steps.
+        warmup_steps: replaces `warmup_epochs` if given.
+        warmup_start_lr: the rate of the first step of a warm-up.
+        min_lr: is reached after `total_steps` and stays.
+
+    Raises:
+        UserError: the warm-up is not shorter than the training, or a rate is above the optimizer's.
     """
     warmup = round(warmup_epochs * steps_per_epoch) if warmup_steps is None else warmup_steps
     key = "warmup_epochs" if warmup_steps is None else "warmup_steps"
@@ -49,9 +55,14 @@ def warmup_cosine_lr(
 
 @checked
 def cosine(optimizer: Optimizer, *, total_steps: int, min_lr: Weight = 1e-5) -> LambdaLR:
-    """A schedule that falls on half a cosine from the optimizer's learning rate to `min_lr`.
+    """A schedule that falls on half a cosine from the optimizer's learning rate.
 
-    `min_lr` is reached after `total_steps` optimizer steps and stays.
+    Args:
+        total_steps: optimizer steps.
+        min_lr: is reached after `total_steps` and stays.
+
+    Raises:
+        UserError: `min_lr` is above the optimizer's learning rate.
     """
 
     def lr(step: int, top: float) -> float:

@@ -20,10 +20,13 @@ TOY = (12, 12, 12)
 class Supervised(Objective):
     """Fits `net` to the `target` of batches where their `mask` is true.
 
-    A batch has `image` (B, C_in, Z, Y, X), `target` and `mask` (B, C, Z, Y, X). `loss` takes logits
-    and target, and `mask` and `image` if it asks for them (`ask_loss`), and returns the total or
-    `(total, {name: part})`. If a network returns a list of logits, finest first, each coarser one
-    is compared with every n-th voxel of the target, and has half the weight of the one before.
+    A batch has `image` (B, C_in, Z, Y, X), `target` and `mask` (B, C, Z, Y, X).
+
+    Args:
+        parts: its `loss` takes logits and target, and `mask` and `image` if it asks for them
+            (`ask_loss`), and returns the total or `(total, {name: part})`. If its network returns a
+            list of logits, finest first, each coarser one is compared with every n-th voxel of the
+            target, and has half the weight of the one before.
     """
 
     of_target = True

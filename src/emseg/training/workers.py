@@ -18,7 +18,12 @@ GONE = (ConnectionError, EOFError, FileNotFoundError)
 
 
 def worker_fault(error: BaseException, *, workers: int) -> UserError | None:
-    """The `UserError` for an error that killed a loader worker, or None for any other error."""
+    """The UserError if a loader worker is gone or lacks shared memory or open files, else None.
+
+    Args:
+        error: what reading a batch raised.
+        workers: `system.num_workers`, for the message.
+    """
     text = str(error)
     frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     between = bool(frames) and "multiprocessing" in frames[-1]

@@ -11,7 +11,11 @@ from emseg.errors import UserError
 
 
 def check_writable(folder: str | Path) -> None:
-    """Creates the folder if it is missing; raises UserError if no file can be made in it."""
+    """Creates the folder if it is missing, and checks that files can be made in it.
+
+    Raises:
+        UserError: the folder, or a file in it, cannot be made.
+    """
     folder = Path(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -21,7 +25,11 @@ def check_writable(folder: str | Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns a refusal of the file system (no permission, no space) into a UserError."""
+    """Within it a refusal of the file system (no permission, no space) is raised as a UserError.
+
+    Raises:
+        UserError: in place of any OSError; it names `path`.
+    """
     try:
         yield
     except OSError as error:
@@ -32,8 +40,14 @@ def writing(path: Path) -> Iterator[None]:
 def replacing(path: Path, *, old_to: Path | None = None) -> Iterator[Path]:
     """A temporary path beside `path` that replaces it at the end, or is removed on an error.
 
-    What was at `path` is moved to `old_to`, or deleted. A temporary file that a killed process left
-    behind is overwritten by the next.
+    A temporary file that a killed process left behind is overwritten by the next.
+
+    Args:
+        path: a file or folder; the folder above it is created if it is missing.
+        old_to: where an older one at `path` is moved. None: it is deleted.
+
+    Raises:
+        UserError: in place of any OSError.
     """
     temporary = path.with_name(f"{path.name}.tmp")
     with writing(path):
@@ -47,7 +61,14 @@ def replacing(path: Path, *, old_to: Path | None = None) -> Iterator[Path]:
 
 
 def publish(made: Path, path: Path, *, old_to: Path | None = None) -> None:
-    """Renames the finished file or folder `made`; an old one moves to `old_to` or is deleted."""
+    """Renames a finished file or folder, also onto an older one.
+
+    Args:
+        made: the finished one, in the same file system as `path`.
+        path: its new name.
+        old_to: where an older one is moved, replacing anything there. None: it is deleted, if both
+            are files or both folders.
+    """
     folders = made.is_dir() and path.is_dir()
     if path.exists() and (folders or old_to is not None):
         # A folder cannot be renamed onto a non-empty one. A kill between the two renames leaves

@@ -27,7 +27,14 @@ PLACE = (*NAMING, "resolution", "voxel_size", "element_size_um", "offset", "unit
 
 
 def plain(value: Any) -> Any:
-    """The value as dicts, lists, strings, numbers, booleans and None; TypeError for other types."""
+    """The value as dicts, lists, strings, numbers, booleans and None.
+
+    Args:
+        value: one of these, or with numpy's numbers and arrays, bytes (UTF-8), tuples or mappings.
+
+    Raises:
+        TypeError: it contains another type, or keys that are not strings.
+    """
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if isinstance(value, bytes):
@@ -53,10 +60,17 @@ def checked_voxel_size(values: Any, *, where: str) -> tuple[float, ...]:
 def stored_voxel_size(
     attributes: Mapping[str, Any], *, where: str, order: Order = (0, 1, 2)
 ) -> tuple[float, ...] | None:
-    """The voxel size in nm and stored-axis order from the attributes, or None.
+    """The voxel size in nm and stored-axis order, None if it is not stored or in an unknown unit.
 
-    That is `resolution` or `voxel_size` (in nm, or the `unit` or `units` beside them), ImageJ's
-    `element_size_um`, or the `scale` of COSEM's `transform`; of the spatial axes, or of all.
+    Args:
+        attributes: `resolution` or `voxel_size` (in nm, or the `unit` or `units` beside them),
+            ImageJ's `element_size_um`, or the `scale` of COSEM's `transform`; of the spatial axes,
+            or of all.
+        where: the file, for messages.
+        order: the stored number of each spatial axis, None for one that is not stored.
+
+    Raises:
+        UserError: it is not three positive, finite numbers.
     """
     values, units = _place_values(
         attributes, ("resolution", "voxel_size", "element_size_um"), "scale"
@@ -68,7 +82,15 @@ def stored_voxel_size(
 def stored_offset(
     attributes: Mapping[str, Any], *, where: str, order: Order = (0, 1, 2)
 ) -> tuple[float, ...] | None:
-    """The first voxel's position, of `offset` or the `translate` of `transform`, likewise."""
+    """The first voxel's position in nm and stored-axis order, None as for `stored_voxel_size`.
+
+    Args:
+        attributes: `offset`, or the `translate` of COSEM's `transform`, with units likewise.
+        where, order: as for `stored_voxel_size`.
+
+    Raises:
+        UserError: it is not three finite numbers.
+    """
     values, units = _place_values(attributes, ("offset",), "translate")
     numbers = _in_nanometres(values, units, "offset", order, where)
     if numbers is not None and not all(map(math.isfinite, numbers)):

@@ -34,8 +34,8 @@ class Arrangement:
     """How a stored array is seen as a volume.
 
     `order` has the stored number of each spatial axis, in stored order, None for one of length 1
-    that is not stored; `axes` names them; `channel` is the stored number of the channel axis.
-    `stated` says where the file names a spatial axis, None if it names none.
+    that is not stored; `axes` names them; `channel` is the stored number of the channel axis, None
+    without one. `stated` says where the file names a spatial axis, None if it names none.
     """
 
     order: tuple[int | None, ...]
@@ -57,13 +57,20 @@ def arrange(
     stated: Mapping[str, Any] | None = None,
     where: str,
 ) -> Arrangement:
-    """Which axes of an array of this shape are z, y, x and channels, all in stored order.
+    """Which axes of a stored array are z, y, x and channels.
 
-    `asked` names them ("zyx", "czyx", "tczyx"; t, like an axis that is not named, must have the
-    length 1), `stated` is what the file says, by the place of the statement. Axes that neither
-    names are z, y and x; axes of length 1 that are not spatial are left out, except a named c; an
-    array of two axes is one section. UserError if they contradict each other, or themselves, or the
-    shape.
+    Axes that neither `asked` nor `stated` names are z, y and x; axes of length 1 that are not
+    spatial are left out, except a named c; an array of two axes is one section.
+
+    Args:
+        shape: of the array, all axes in stored order.
+        asked: the user's names of the axes ("zyx", "czyx", "tczyx"); t, like an axis that is not
+            named, must have the length 1.
+        stated: what the file says, by the place of the statement.
+        where: the file, for messages.
+
+    Raises:
+        UserError: the names contradict each other, themselves or the shape.
     """
     own, place = _own_names(shape, stated or {}, where)
     spatially = place if {*own} & {*SPACE} else None

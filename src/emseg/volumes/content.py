@@ -52,7 +52,7 @@ def _digest(
 
 
 def stored_content(attributes: Mapping[str, Any]) -> str | None:
-    """The hash of the content that was written; None if the volume has no stored hash."""
+    """The hash of the content that was written; None if the attributes have no valid one."""
     record = attributes.get(CONTENT)
     if not isinstance(record, dict) or not isinstance(record.get("sha256"), str):
         return None
@@ -62,7 +62,11 @@ def stored_content(attributes: Mapping[str, Any]) -> str | None:
 
 
 def content_now(location: str | Path) -> str | None:
-    """The hash of the present content, all of which is read; None without a stored hash."""
+    """The hash of the present content, all of which is read; None without a stored hash.
+
+    Raises:
+        UserError: as for open_volume, or the voxels cannot be read.
+    """
     source = open_source(location)
     if stored_content(source.attributes) is None:
         return None
@@ -85,13 +89,21 @@ def content_now(location: str | Path) -> str | None:
 
 
 def identity(location: str | Path, *, verify: bool = False) -> dict[str, Any]:
-    """The path as it was written, data set, size, mtime (ns), shape and dtype of a volume.
+    """What identifies the files of a volume or of skeletons: size and time, or content too.
 
-    Size and mtime are the file's; for several files the sum and the latest. For a zarr these are
-    the files of the array and the metadata above it, none of which is opened. For HDF5 they include
-    the files behind links and virtual data sets, and `linked` has size and mtime of each by name.
-    Skeletons have no data set, shape or dtype. With `verify` also `sha256`, over the content of
-    these files. UserError as for open_volume, or for missing skeletons.
+    Args:
+        location: as for open_volume, or a file or folder of skeletons.
+        verify: hash the content of the files too; otherwise no voxel is read.
+
+    Returns:
+        `path` as it was written, `dataset`, `shape`, `dtype`, `size` (bytes) and `mtime` (ns) of
+        the file; of several files the sum and the latest. The files of a zarr are those of the
+        array and the metadata above it, those of HDF5 include the files behind links and virtual
+        data sets. `linked` has size and mtime of each further file, by name, that a file (not a
+        folder) reads from. With `verify` also `sha256`. Skeletons have no data set, shape or dtype.
+
+    Raises:
+        UserError: as for open_volume, or there are no skeletons.
     """
     if is_skeletons(location):
         root = Path(location)

@@ -8,9 +8,15 @@ from emseg.errors import UserError
 
 @contextmanager
 def one_line(what: str) -> Iterator[None]:
-    """Turns any exception raised inside, but for a UserError, into one that begins with `what`.
+    """Within it any exception, but for a UserError, is raised as a UserError.
 
     On damaged files, libraries and their codecs raise exceptions of every class.
+
+    Args:
+        what: the beginning of the message ("cannot read 'a.h5'").
+
+    Raises:
+        UserError: in place of the exception.
     """
     try:
         yield

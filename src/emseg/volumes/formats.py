@@ -9,14 +9,25 @@ from emseg.volumes.source import Presence, StoredArray, StoredSource
 
 
 def open_source(location: str | Path | Location) -> StoredSource:
-    """The stored array; UserError if file or key are missing, broken, empty or not numbers."""
+    """The stored array of numbers at a location, not read.
+
+    Args:
+        location: as for open_volume.
+
+    Raises:
+        UserError: file or key are missing, broken, empty or not numbers.
+    """
     source = open_stored(location)
     check_array(source, where=f"'{_parsed(location)}'")
     return source
 
 
 def open_stored(location: str | Path | Location) -> StoredSource:
-    """The stored array, of any type and shape."""
+    """The stored array, of any type and shape, at a location.
+
+    Raises:
+        UserError: file or key are missing or broken.
+    """
     location = _parsed(location)
     require_there(location)
     with one_line(f"cannot open '{location}' as {location.format}"):
@@ -24,7 +35,13 @@ def open_stored(location: str | Path | Location) -> StoredSource:
 
 
 def all_keys(location: Location) -> list[str]:
-    """The keys of all arrays in the file of a location."""
+    """The keys of all arrays in the file of a location, whatever its own key.
+
+    TIFF files and folders of sections have the key "" alone.
+
+    Raises:
+        UserError: the file is missing or broken.
+    """
     require_there(location)
     with one_line(f"cannot open '{location.path}' as {location.format}"):
         return _source_of(location.format).keys(location.path)
@@ -33,7 +50,11 @@ def all_keys(location: Location) -> list[str]:
 def presence(location: str | Path) -> list[Presence]:
     """What is stored of the array at a location, and of the sources of a virtual data set.
 
-    Empty for TIFF. UserError as for open_volume, and for a broken link among the chunks.
+    Returns:
+        A count for each; none for TIFF and section images, of which nothing may be missing.
+
+    Raises:
+        UserError: as for open_volume, or there is a broken link among the chunks.
     """
     return open_stored(location).presence()
 

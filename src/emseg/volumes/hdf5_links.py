@@ -24,7 +24,11 @@ LARGEST_SEARCHED = 1 << 26
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """The file, opened for reading; UserError if it is truncated, damaged or not an HDF5 file."""
+    """The file, opened for reading.
+
+    Raises:
+        UserError: it is missing, truncated, damaged or not an HDF5 file.
+    """
     require_regular(path)
     damaged = damaged_heap(path)
     if damaged is not None:

@@ -18,7 +18,15 @@ JSON_NAMES = "json_attributes"
 
 
 def write_hdf5(path: Path, slabs: Iterable[tuple[int, np.ndarray]], layout: Layout) -> None:
-    """A new file with one data set, filled with slabs (start, array) along axis -3."""
+    """Adds a data set to the file, which is created if it is missing.
+
+    Args:
+        slabs: the first index along axis -3 and the voxels (C?, n, Y, X) of each, in any order.
+        layout: of the data set, which the file does not have yet.
+
+    Raises:
+        OSError: of the disk (full, say).
+    """
     with writable_hdf5(path) as file:
         stored = file.create_dataset(
             layout.dataset,
@@ -36,7 +44,8 @@ def write_hdf5(path: Path, slabs: Iterable[tuple[int, np.ndarray]], layout: Layo
 def writable_hdf5(path: Path) -> Iterator[h5py.File]:
     """The file, open for reading and writing, made if it is not there.
 
-    Raises the OSError of the disk (full, say) once the file is closed.
+    Raises:
+        OSError: of the disk (full, say), once the file is closed.
     """
     with _Sink(path, "r+" if path.exists() else "w+") as sink:
         try:

@@ -37,7 +37,19 @@ def make_layout(
     chunks: Sequence[int] | None = None,
     dataset: str = MAIN,
 ) -> Layout:
-    """The layout; ValueError unless the axes fit the shape, with channels first."""
+    """The layout of an array to be written.
+
+    Args:
+        shape: (Z, Y, X) or (C, Z, Y, X), in the order of `axes`, such as "zyx" or "cxyz".
+        voxel_size, offset: nm in the order of the spatial axes, None if unknown.
+        attributes: more to be stored; the arguments replace the position that they name.
+        chunks: in the order of `axes`; None: `default_chunks`.
+
+    Raises:
+        ValueError: the axes do not fit the shape, with channels first.
+        TypeError: an attribute is not plain, see `plain`.
+        UserError: the voxel size or the offset is not three numbers, or a size is not positive.
+    """
     if sorted(axes[-3:]) != list("xyz") or axes[:-3] not in ("", "c") or len(axes) != len(shape):
         raise ValueError(f"axes '{axes}' do not fit an array of shape {tuple(shape)}")
     stored = with_place(attributes or {}, axes=axes, voxel_size=voxel_size, offset=offset)
@@ -47,10 +59,10 @@ def make_layout(
 
 
 def default_chunks(shape: Sequence[int]) -> tuple[int, ...]:
-    """Chunks for a stored array: 16 x 128 x 128 voxels of one channel, 0.25 to 2 MB.
+    """Chunks for an array (Z, Y, X) or (C, Z, Y, X): 16 x 128 x 128 voxels of one channel, or less.
 
-    Thin along the first spatial axis, since whole rows of chunks are in memory before they are
-    written.
+    That is 0.25 to 2 MB. Thin along the first spatial axis, since whole rows of chunks are in
+    memory before they are written.
     """
     wanted = (1,) * (len(shape) - 3) + (16, 128, 128)
     return tuple(min(size, limit) for size, limit in zip(shape, wanted, strict=True))

@@ -31,7 +31,13 @@ MAIN = "main"
 
 @dataclass(frozen=True)
 class Location:
-    """A file (for zarr and sections a folder) and the key inside it, "" if none is named."""
+    """Where an array is.
+
+    Attributes:
+        path: its file (for zarr and sections a folder).
+        key: the key inside it, of sections a pattern of names; "" if none is named.
+        format: given by the suffix.
+    """
 
     path: Path
     key: str
@@ -42,12 +48,15 @@ class Location:
 
 
 def parse_location(location: str | Path) -> Location:
-    """The file, the key inside it ("" if not named) and the format, given by the suffix.
+    """The file, the key inside it and the format that a location names; none of it need exist.
 
-    A key follows the file after a colon or a slash: `a.h5:volumes/raw`, `a.zarr/img`. A folder
-    without such a suffix, or a pattern of folders, is one of section images, with their pattern as
-    its key: `sections`, `sections:raw_*.tif`; `a.png` is one section. UserError for any other
-    suffix.
+    Args:
+        location: a file, with a key after a colon or a slash: `a.h5:volumes/raw`, `a.zarr/img`. A
+            folder without such a suffix, or a pattern of folders, is one of section images, with
+            their pattern as its key: `sections`, `sections:raw_*.tif`; `a.png` is one section.
+
+    Raises:
+        UserError: the suffix is another one.
     """
     text = str(location)
     folder, _, pattern = text.partition(":")
@@ -74,7 +83,11 @@ def _is_folder(path: Path) -> bool:
 
 
 def output_format(path: Path) -> Literal["hdf5", "zarr"]:
-    """The format that a file to be written has by its suffix; UserError for TIFF and others."""
+    """The format that a file to be written has by its suffix.
+
+    Raises:
+        UserError: it is TIFF or another that is not written.
+    """
     found = _FORMATS.get(path.suffix.lower())
     if found is None or found == "tiff":
         allowed = [suffix for suffix, name in _FORMATS.items() if name != "tiff"]
@@ -83,7 +96,11 @@ def output_format(path: Path) -> Literal["hdf5", "zarr"]:
 
 
 def require_there(location: Location) -> None:
-    """Raises UserError, with the nearest name, if the file (for zarr: the folder) is missing."""
+    """Checks that the file (for zarr and sections: the folder) is there; its key is not looked for.
+
+    Raises:
+        UserError: it is missing (the message has the nearest name), or of another kind.
+    """
     kind = _kind(location.path)
     wanted = "folder" if location.format in ("zarr", "sections") else "file"
     if kind != wanted:
@@ -91,7 +108,11 @@ def require_there(location: Location) -> None:
 
 
 def require_regular(path: Path) -> None:
-    """Raises UserError unless the path is, or links to, a file: reading a pipe may never end."""
+    """Checks that the path is, or links to, a file: reading a pipe may never end.
+
+    Raises:
+        UserError: it is missing or something else.
+    """
     kind = _kind(path)
     if kind != "file":
         raise UserError(f"'{path}' is a {kind}, not a file")

@@ -18,12 +18,19 @@ def read_padded(
     *,
     mode: PaddingMode,
 ) -> np.ndarray:
-    """The region, (Z, Y, X) or (C, Z, Y, X), with voxels outside the volume filled in.
+    """A region (Z, Y, X) or (C, Z, Y, X) with voxels outside the volume filled in.
 
-    `reflect` mirrors at the first and last voxel, repeatedly if the region extends far
-    (an axis of one voxel is replicated); `replicate` repeats the face; `constant` is 0: as numpy's
-    pad modes reflect, edge and constant. Only voxels that are needed are read. UserError for
-    another mode, ValueError for an empty region.
+    Only voxels that are needed are read.
+
+    Args:
+        start, stop: voxels in stored-axis order, which may lie outside the volume.
+        mode: `reflect` mirrors at the first and last voxel, repeatedly if the region extends far
+            (an axis of one voxel is replicated); `replicate` repeats the face; `constant` is 0: as
+            numpy's pad modes reflect, edge and constant.
+
+    Raises:
+        UserError: another mode.
+        ValueError: the region is empty.
     """
     if not all(a < b for a, b in zip(start, stop, strict=True)):
         raise ValueError(f"region {tuple(start)} to {tuple(stop)} is empty")

@@ -20,9 +20,18 @@ class PartialVolume:
     Slabs along the first spatial axis come in order, of any thickness; whole rows of chunks are
     written, then their hashes go into the ledger, so that a process killed at any moment resumes at
     `done()` and no chunk has two writers. An older partial is continued, as far as its rows are
-    undamaged, if its layout and the attributes `fingerprint` and `contents` are the same; else it
-    is deleted. `path` ends in `.h5` or `.zarr`; arguments and what is stored are as for
-    write_volume. UserError if the folder cannot be written to. Only one run may have it open.
+    undamaged, if its axes, dtype, shape, chunks and the attributes `fingerprint` and `contents` are
+    the same; else it is deleted. Only one run may have it open.
+
+    Args:
+        path: ends in `.h5` or `.zarr`.
+        shape, axes, voxel_size, offset: of the whole volume, as for `write_volume`.
+        dtype: of all slabs.
+        chunks: as `shape`; the slabs are collected to rows of the thickness of a chunk.
+        attributes: as for `write_volume`, with a `fingerprint`.
+
+    Raises:
+        UserError: the folder cannot be written to.
     """
 
     def __init__(
@@ -77,9 +86,15 @@ class PartialVolume:
         return min(len(self._rows) * self._layout.chunks[-3], self._depth)
 
     def write(self, start: int, array: np.ndarray) -> None:
-        """Takes the slab (C?, n, Y, X) that begins at `start`; ValueError unless it follows.
+        """Takes the next slab; rows of chunks that it completes are then on the disk.
 
-        The first one after opening begins at `done()`.
+        Args:
+            start: its first voxel along axis -3; the first one after opening begins at `done()`.
+            array: (C?, n, Y, X) of the volume's dtype.
+
+        Raises:
+            ValueError: it does not follow the last one, or does not fit the volume.
+            UserError: the disk refuses it.
         """
         self._check_slab(start, array)
         taken = 0
@@ -94,9 +109,14 @@ class PartialVolume:
                 self._store(row)
 
     def finish(self, *, old_to: Path | None = None) -> Path:
-        """The path of the complete volume; an older one is moved to `old_to`, or deleted.
+        """The path of the complete volume, which now has a hash of its content.
 
-        ValueError while slabs are missing, UserError if written data are lost.
+        Args:
+            old_to: where an older one is moved. None: it is deleted.
+
+        Raises:
+            ValueError: slabs are missing.
+            UserError: written data are lost, or the disk refuses.
         """
         if self.done() != self._depth:
             raise ValueError(f"'{self.path}' is filled to {self.done()} of {self._depth}")

@@ -18,7 +18,12 @@ Region = tuple[tuple[int, ...], tuple[int, ...]]
 def open_beside(location: str | Path, image: Volume) -> Volume:
     """The mask or segmentation at a location, without a channel axis of length 1.
 
-    Axes that its file does not name are the image's.
+    Args:
+        location: as for open_volume.
+        image: gives the axes, if the file names no spatial axis and has no channels.
+
+    Raises:
+        UserError: as for open_volume.
     """
     part = open_volume(location)
     if not part.names_axes and part.channels is None:
@@ -27,10 +32,17 @@ def open_beside(location: str | Path, image: Volume) -> Volume:
 
 
 def begins_at(part: Volume, image: Volume) -> tuple[int, ...]:
-    """The voxel of the image at which the first voxel of a label, mask or segmentation lies.
+    """The voxel of the image, in the order of its axes, at which the part's first voxel lies.
 
-    It follows from their offsets if both have one, else they must have the same shape, and it is
-    (0, 0, 0). UserError if voxel sizes differ, or offsets by parts of a voxel.
+    It follows from their offsets if both have one, and may be negative; else they must have the
+    same shape, and it is (0, 0, 0).
+
+    Args:
+        part: a label, mask or segmentation, its axes in the order of the image's.
+
+    Raises:
+        UserError: voxel sizes differ, or offsets by parts of a voxel or with no voxel size known;
+            or shapes differ without two offsets.
     """
     _check_sizes(part, image)
     size = image.voxel_size or part.voxel_size
@@ -57,7 +69,7 @@ def begins_at(part: Volume, image: Volume) -> tuple[int, ...]:
 
 
 def one_sided_offset(part: Volume, image: Volume) -> str | None:
-    """A warning if only one of two volumes says that it does not begin at 0, else None."""
+    """A warning if only one of two volumes has an offset, and that is not 0, else None."""
     one = next((volume for volume in (part, image) if volume.offset is not None), None)
     if one is None or (part.offset is None) == (image.offset is None) or not any(one.offset or ()):
         return None
@@ -66,9 +78,14 @@ def one_sided_offset(part: Volume, image: Volume) -> str | None:
 
 
 def check_on_grid(location: str, image: Volume, *, what: str) -> None:
-    """Raises UserError unless the file covers the image's voxels, in its order of axes.
+    """Checks that a mask covers the image's voxels, in its order of axes.
 
-    Axes that the file does not name are those of the image.
+    Args:
+        location: of the mask; axes that its file does not name are those of the image.
+        what: the key that names the mask, for messages.
+
+    Raises:
+        UserError: it has several channels, other axes or other voxels, or cannot be opened.
     """
     try:
         part = open_beside(location, image)
@@ -89,7 +106,7 @@ def check_on_grid(location: str, image: Volume, *, what: str) -> None:
 
 
 def common_region(regions: Iterable[Region]) -> Region | None:
-    """The voxels that all regions share, or None."""
+    """The voxels that all regions (at least one) share, None if there are none."""
     firsts, stops = zip(*regions, strict=True)
     first = tuple(max(values) for values in zip(*firsts, strict=True))
     stop = tuple(min(values) for values in zip(*stops, strict=True))
@@ -97,7 +114,7 @@ def common_region(regions: Iterable[Region]) -> Region | None:
 
 
 def shown_region(region: Region) -> str:
-    """The region as slices of its axes are written."""
+    """The region as slices of its axes are written: "[0:16, 0:128, 0:128]"."""
     return "[" + ", ".join(f"{a}:{b}" for a, b in zip(*region, strict=True)) + "]"
 
 

@@ -56,15 +56,21 @@ class SectionFolder(StoredSource):
 
 
 def is_section(name: str) -> bool:
-    """Whether a file's name is that of a section image."""
+    """Whether a file's name is that of a section image; those of hidden files are not."""
     return not name.startswith(".") and name.lower().endswith(SUFFIXES)
 
 
 def group_by_number(names: Iterable[str]) -> dict[str, dict[int, str]]:
     """The names, grouped by their common part, and in each group by their number.
 
-    A name's number is the only one in which it differs from others, else its last; in the common
-    part * stands for it. UserError if two names have the same number.
+    A name's number is the only one in which it differs from others alike, else its last.
+
+    Returns:
+        Groups by the common part, in which * stands for the number; a name without a number is
+        a group of its own, with the number 0.
+
+    Raises:
+        UserError: two names have the same number.
     """
     alike: dict[str, list[str]] = {}
     for name in names:

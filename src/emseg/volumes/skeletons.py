@@ -31,9 +31,15 @@ MARGIN = 1 << 30
 class Skeletons:
     """Skeletons of several objects, as nodes and the edges that join two of one skeleton.
 
-    `ids` (S,) name the skeletons, `owner` (N,) is each node's index in `ids`, `voxels` (N, 3) and
-    `positions` (N, 3) its position in voxels and in nm, both in the order of the stored axes,
-    `edges` (E, 2) are pairs of nodes.
+    Attributes:
+        ids: (S,) names of the skeletons.
+        owner: (N,) each node's index in `ids`, int64.
+        voxels, positions: (N, 3) each node's position in voxels and in nm (float64), both in the
+            order of the stored axes.
+        edges: (E, 2) pairs of nodes, int64.
+
+    Raises:
+        UserError: an edge joins two skeletons.
     """
 
     ids: np.ndarray
@@ -73,21 +79,28 @@ def read_skeletons(
     axes: str = "zyx",
     offset: Sequence[float] | None = None,
 ) -> Skeletons:
-    """The skeletons in a file, in voxels of `voxel_size` (nm) of a volume with these stored `axes`.
+    """The skeletons in a file, in voxels of a volume.
 
-    Positions in nm lie in the space in which the volume begins at `offset` (nm), at 0 without one.
-
-    - `.pkl`: an undirected networkx graph; nodes have `id` and `index_position` (voxels in stored
-      order), and `nm_position`, or else their positions are the voxels times their size. Only
-      networkx, numpy and plain containers are unpickled.
+    - `.pkl`, `.pickle`: an undirected networkx graph; nodes have `id` and `index_position` (voxels
+      in stored order), and `nm_position` (nm in that order), or else their positions are the voxels
+      times their size. Only networkx, numpy and plain containers are unpickled.
     - `.npz`: `<id>/vertices_nm_zyx` and `<id>/edges` of each skeleton, or the flat arrays of
       em_erl (`skeleton_id`, `nodes` in nm, z, y, x, with the skeleton's place first,
       `edges_<place>`).
     - `.swc`, or a folder of them: x, y, z in nm; a skeleton each, named by its number, or by its
       place in the order of names.
 
-    UserErrors: no such file, another format, a missing attribute, an object that is not allowed,
-    edges to missing nodes, positions in nm that contradict those in voxels.
+    Args:
+        path: a file of one of these formats, or a folder of `.swc`.
+        voxel_size: nm, in stored-axis order.
+        axes: the volume's stored axes.
+        offset: nm, in stored-axis order: where the volume begins in the space in which positions
+            in nm lie. None: at 0.
+
+    Raises:
+        UserError: there is no such file, or it has another format, lacks an attribute, contains an
+            object that is not allowed, edges to missing nodes, or positions in nm that contradict
+            those in voxels.
     """
     path = Path(path)
     files = skeleton_files(path)
@@ -108,7 +121,11 @@ def is_skeletons(path: str | Path) -> bool:
 
 
 def skeleton_files(path: Path) -> list[Path]:
-    """The files that hold the skeletons; UserError if there are none, or of another format."""
+    """The files that hold the skeletons: the path itself, or the .swc files of a folder.
+
+    Raises:
+        UserError: there are none, or they are of another format.
+    """
     if not path.exists() and not path.is_symlink():
         raise UserError(f"{path}: there are no skeletons")
     files = sorted(path.glob("*.swc")) if path.is_dir() else [path]

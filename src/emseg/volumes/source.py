@@ -48,7 +48,12 @@ class Presence:
 class StoredSource:
     """A stored array in a file or folder, and what its format says of it; each format is one.
 
-    `attributes` are plain values, `named_axes` axis names outside them, by their place in the file.
+    Attributes:
+        path, key: the file or folder, and the array in it.
+        shape, dtype: of all stored axes, in stored order.
+        chunks: None if it is not stored in chunks.
+        attributes: plain values.
+        named_axes: axis names outside the attributes, by their place in the file.
     """
 
     shape: tuple[int, ...]

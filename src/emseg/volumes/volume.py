@@ -20,11 +20,18 @@ from emseg.volumes.source import Selected, StoredArray, arranged
 class Volume:
     """A region of a stored array with three spatial axes and, perhaps, channels.
 
-    `shape` and `axes` ("zyx" or "xyz") are spatial, in stored order. `channels` is None or their
-    number; they come first, wherever they are stored. `voxel_size` and `offset` (of the first
-    voxel) are in nm and stored-axis order, None when unknown; `stored_size` is the voxel size in
-    the file, which the config may have replaced, `names_axes` whether the file names a spatial
-    axis. Pickles without its file handle and reopens it in worker processes, forked or spawned.
+    Pickles without its file handle and reopens it in worker processes, forked or spawned.
+
+    Attributes:
+        location: the file and key, for messages and to open it again.
+        shape, axes: spatial, in stored order ("zyx" or "xyz").
+        channels: their number, None without; they come first, wherever they are stored.
+        dtype: of the voxels, in native byte order.
+        voxel_size: nm in stored-axis order, None if unknown.
+        offset: of the first voxel, nm in stored-axis order, None if unknown.
+        attributes: what is stored with the data set.
+        stored_size: the voxel size in the file, which the config may have replaced.
+        names_axes: whether the file names a spatial axis.
     """
 
     location: str
@@ -50,10 +57,16 @@ class Volume:
     def read(
         self, start: Sequence[int], stop: Sequence[int], *, channels: Sequence[int] | None = None
     ) -> np.ndarray:
-        """The region as a new array, (Z, Y, X) or (C, Z, Y, X), in native byte order.
+        """A region (Z, Y, X) or (C, Z, Y, X) as a new array in native byte order.
 
-        With `channels` only these are read, in the order given. ValueError when the region is
-        empty or reaches outside the volume (see read_padded), or a channel is not there.
+        Args:
+            start, stop: voxels inside the volume, in stored-axis order.
+            channels: only these are read, in the order given. None: all.
+
+        Raises:
+            ValueError: the region is empty or reaches outside the volume (see read_padded), or a
+                channel is not there.
+            UserError: the file is damaged.
         """
         if channels is not None:
             return self.select(channels).read(start, stop)
@@ -63,7 +76,10 @@ class Volume:
         return np.array(block, dtype=self.dtype, order="C", copy=True if view else None)
 
     def view(self, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
-        """The voxels that `read` returns, read-only: not copied if they are in memory."""
+        """The voxels that `read` returns; of an array in memory a read-only view, not a copy.
+
+        The view has the array's byte order.
+        """
         if not isinstance(self._source, np.ndarray):
             return self.read(start, stop)
         block = self._source[self._region(start, stop)].view()
@@ -71,7 +87,13 @@ class Volume:
         return block
 
     def crop(self, start: Sequence[int], stop: Sequence[int]) -> "Volume":
-        """A lazy view of a region, its offset moved by start x voxel size."""
+        """A lazy view of a region.
+
+        Its offset is moved by start x voxel size, from 0 without one; None without a voxel size.
+
+        Raises:
+            ValueError: the region is empty or reaches outside the volume.
+        """
         low, high = self._checked(start, stop)
         offset = None
         if self.voxel_size is not None:
@@ -86,9 +108,13 @@ class Volume:
         )
 
     def __getitem__(self, key: EllipsisType | tuple[slice, ...]) -> np.ndarray:
-        """The region given by slices of the spatial axes, or with `...` the whole, as an array.
+        """A region as an array, as from `read`.
 
-        Slices work as in numpy; a step or a single index raises ValueError.
+        Args:
+            key: slices of the spatial axes, which work as in numpy, or `...` for the whole.
+
+        Raises:
+            ValueError: a step or a single index; an empty region.
         """
         parts = (slice(None),) * 3 if key is ... else key
         if not isinstance(parts, tuple) or not all(isinstance(part, slice) for part in parts):
@@ -99,7 +125,11 @@ class Volume:
         return self.read([start for start, _, _ in bounds], [stop for _, stop, _ in bounds])
 
     def select(self, channels: Sequence[int]) -> "Volume":
-        """A lazy view of some channels, in the order given; ValueError if one is not there."""
+        """A lazy view of some channels, in the order given.
+
+        Raises:
+            ValueError: one of them is not there.
+        """
         count = self.channels or 0
         if not all(0 <= channel < count for channel in channels):
             raise ValueError(f"channels {list(channels)} are not in {self.location} ({count})")
@@ -153,13 +183,18 @@ def open_volume(
 ) -> Volume:
     """The volume at a location, none of its voxels read.
 
-    Locations: `a.h5`, `a.h5:key` or `a.h5/key` (also .hdf5, .hdf), `a.zarr`, `a.zarr/key` or
-    `a.zarr:key` (zarr 2 and 3, OME-Zarr 0.4 and 0.5), `a.tif`. Without a key, a single data set is
-    used, else `main`; a folder of section images, or `folder:pattern`, is a stack of them. `axes`
-    names the stored axes ("zyx", "xyz", "czyx", "tczyx" ...) if the file does not; axes of length 1
-    that are not spatial are left out, and one image is a volume of one section. `voxel_size` (nm,
-    stored-axis order) overrides the file's; the offset stays the same in voxels then. UserError if
-    anything is missing, ambiguous, empty or broken, or if `axes` contradict the file.
+    Args:
+        location: `a.h5`, `a.h5:key` or `a.h5/key` (also .hdf5, .hdf), `a.zarr`, `a.zarr/key` or
+            `a.zarr:key` (zarr 2 and 3, OME-Zarr 0.4 and 0.5), `a.tif`. Without a key, a single data
+            set is used, else `main`; a folder of section images, or `folder:pattern`, is a stack of
+            them, and one image is a volume of one section.
+        axes: names the stored axes ("zyx", "xyz", "czyx", "tczyx" ...) if the file does not; axes
+            of length 1 that are not spatial are left out.
+        voxel_size: nm, in stored-axis order; overrides the file's. The offset stays the same in
+            voxels then.
+
+    Raises:
+        UserError: anything is missing, ambiguous, empty or broken, or `axes` contradict the file.
     """
     parsed = parse_location(location)
     source = open_source(parsed)
@@ -178,7 +213,15 @@ def open_volume(
 def from_array(
     array: np.ndarray, *, axes: str | None = None, voxel_size: Sequence[float] | None = None
 ) -> Volume:
-    """The array, not copied, as a volume; arguments and errors as for open_volume."""
+    """The array, not copied, as a volume without an offset.
+
+    Args:
+        array: (Z, Y, X) in any order, perhaps with a channel axis; or one section.
+        axes, voxel_size: as for open_volume.
+
+    Raises:
+        UserError: the array is empty or not of numbers, or the arguments do not fit it.
+    """
     where = "the array"
     check_array(array, where=where)
     size = None if voxel_size is None else checked_voxel_size(voxel_size, where=where)
@@ -186,9 +229,12 @@ def from_array(
 
 
 def read_attributes(location: str | Path) -> dict[str, Any]:
-    """What is stored with the data set, as plain dicts, lists, strings, numbers and None.
+    """What is stored with a data set, as plain dicts, lists, strings, numbers and None.
 
     This includes axes, resolution and offset (nm) that only OME or ImageJ metadata hold.
+
+    Raises:
+        UserError: as for open_volume.
     """
     return open_source(location).attributes
 

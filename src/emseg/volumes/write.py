@@ -23,13 +23,21 @@ def write_volume(
     dataset: str = MAIN,
     old_to: Path | None = None,
 ) -> None:
-    """Writes (Z, Y, X) or (C, Z, Y, X) to a `.h5` or `.zarr` (v3, OME-Zarr 0.5) in one step.
+    """Writes an array to a `.h5` or `.zarr` (v3, OME-Zarr 0.5) in one step.
 
-    The array is stored at `dataset` in both formats. `axes` are its stored axes, "c" first if it
-    has channels; `voxel_size` and `offset` are in nm and that order. The file replaces an older one
-    only when complete; the older one is moved to `old_to` if that is given. Attributes are strings,
-    numbers, None, lists and dicts; with a `fingerprint` among them the volume gets a hash of its
-    `content`. UserError if the folder cannot be written to.
+    Args:
+        path: an older file is replaced only when the new one is complete.
+        array: (Z, Y, X) or (C, Z, Y, X), in the order of `axes`.
+        axes: the stored axes, "c" first if it has channels.
+        voxel_size, offset: nm, in the order of the spatial axes; None if unknown.
+        attributes: strings, numbers, None, lists and dicts; with a `fingerprint` among them the
+            volume gets a hash of its `content`.
+        dataset: where the array is stored, in both formats.
+        old_to: where an older file is moved. None: it is deleted.
+
+    Raises:
+        UserError: another suffix, or the folder cannot be written to.
+        ValueError: the axes do not fit the array.
     """
     path, attributes = Path(path), attributes or {}
     kind = output_format(path)

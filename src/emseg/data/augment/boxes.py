@@ -12,8 +12,9 @@ from emseg.data.augment.transform import ImageTransform, draw_box
 class CutNoise(ImageTransform):
     """With probability `p`, a box gets independent normal noise.
 
-    Its sides, as fractions of the sample's, are drawn from `length`, the standard deviation from
-    `sigma`.
+    Args:
+        length: its sides, as fractions of the sample's, drawn from [lo, hi].
+        sigma: the standard deviation, drawn from [lo, hi]; 1 is the whole range of grey values.
     """
 
     length: Fractions = (0.1, 0.25)
@@ -28,9 +29,11 @@ class CutNoise(ImageTransform):
 class CutBlur(ImageTransform):
     """With probability `p`, a box is as coarse within sections as if recorded with larger pixels.
 
-    Its sides, as fractions of the sample's, are drawn from `length`; squares of a whole number of
-    pixels drawn from `ratio` get their mean. (Yoo et al. 2020, "Rethinking data augmentation for
-    image super-resolution".)
+    (Yoo et al. 2020, "Rethinking data augmentation for image super-resolution".)
+
+    Args:
+        length: the box's sides, as fractions of the sample's, drawn from [lo, hi].
+        ratio: the side of squares that get their mean, whole pixels drawn from [lo, hi].
     """
 
     length: Fractions = (0.3, 0.5)
@@ -44,11 +47,15 @@ class CutBlur(ImageTransform):
 
 
 class Cutout(ImageTransform):
-    """With probability `p`, boxes of one size are filled with the value `fill`.
+    """With probability `p`, boxes of one size are filled with one value.
 
-    Their number is drawn from `count`; their number of sections, from `depth`, and their side in
-    pixels, from `side`, are drawn once for all. They can be anywhere in the patch, and overlap.
-    (DeVries and Taylor 2017; many of them, after SSNS-Net.)
+    They can be anywhere in the patch, and overlap. (DeVries and Taylor 2017; many of them, after
+    SSNS-Net.)
+
+    Args:
+        count: their number, drawn from [lo, hi].
+        depth, side: their number of sections and their side in pixels, drawn once for all.
+        fill: the value, 0 to 1.
     """
 
     count: Count = (60, 100)

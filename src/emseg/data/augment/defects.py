@@ -45,9 +45,12 @@ class _SectionDefect(ImageTransform):
 class MissingSections(_SectionDefect):
     """With probability `p`, a few sections, or parts of them, get one grey value.
 
-    Their number is drawn from `sections`. A whole section is missing with probability `full`; else
-    the part on one side of a line along an axis, a fraction of it drawn from `part`. The value is
-    drawn from `fill` for each section.
+    Args:
+        sections: their number, drawn from [lo, hi].
+        full: the probability that a whole section is missing; else it is the part on one side of a
+            line along an axis.
+        part: the fraction of that part, drawn from [lo, hi].
+        fill: the value, drawn from [lo, hi] for each section.
     """
 
     sections: Count = (1, 2)
@@ -65,8 +68,10 @@ class MissingSections(_SectionDefect):
 class MissingParts(_SectionDefect):
     """With probability `p`, a few sections have a rectangular hole of one grey value.
 
-    Their number is drawn from `sections`, the hole's sides, as fractions of the section's, from
-    `hole`, and the value from `fill`.
+    Args:
+        sections: their number, drawn from [lo, hi].
+        hole: its sides, as fractions of the section's, drawn from [lo, hi].
+        fill: the value, drawn from [lo, hi] for each section.
     """
 
     hole: Fractions = (0.1, 0.25)
@@ -81,9 +86,13 @@ class MissingParts(_SectionDefect):
 class OutOfFocus(_SectionDefect):
     """With probability `p`, a few sections, or quarters of them, are blurred by a Gaussian.
 
-    Their number is drawn from `sections`, the standard deviation in pixels from `sigma`. A whole
-    section is blurred with probability `full`, else one of the four quarters around a random point.
     (DeepEM's defocus; the "motion blur" of other systems is this, too.)
+
+    Args:
+        sections: their number, drawn from [lo, hi].
+        sigma: the standard deviation in pixels, drawn from [lo, hi] for each section.
+        full: the probability that a whole section is blurred, else one of the four quarters around
+            a random point.
     """
 
     sections: Count = (1, 5)
@@ -102,10 +111,12 @@ class OutOfFocus(_SectionDefect):
 
 
 class SectionBlur(ImageTransform):
-    """With probability `p`, every section is blurred by its own Gaussian.
+    """With probability `p`, every section is blurred by its own Gaussian (SSNS-Net's blur).
 
-    Its standard deviation in pixels is drawn from `sigma`, and one of `widths`, odd numbers of
-    pixels, is that of the square beyond which it is cut off (null: 3 sigma). (SSNS-Net's blur.)
+    Args:
+        sigma: its standard deviation in pixels, drawn from [lo, hi].
+        widths: odd numbers of pixels; one of them is that of the square beyond which the Gaussian
+            is cut off. None: 3 sigma on each side.
     """
 
     sigma: NotNegative = (0.0, 2.0)
@@ -122,10 +133,18 @@ class SectionBlur(ImageTransform):
 class Fold(RandomTransform):
     """With probability `p`, a few sections are folded along a line, which hides some tissue.
 
-    Their number is drawn from `sections`. The line has any angle and goes through any point. On
-    both sides tissue is pulled towards it: next to the line by a number of pixels drawn from
-    `pull`, d pixels away by exp(-d / `reach`) of that. A band along the line, of a width in pixels
-    drawn from `width`, holds one value, drawn from `fill`. Labels stay.
+    The line has any angle and goes through any point. On both sides tissue is pulled towards it. A
+    band along the line holds one value. Labels stay.
+
+    Args:
+        sections: their number, drawn from [lo, hi].
+        pull: how many pixels tissue next to the line is pulled, drawn from [lo, hi].
+        reach: pixels; tissue d pixels away is pulled by exp(-d / `reach`) of that.
+        width: the band's width in pixels, drawn from [lo, hi].
+        fill: its value, drawn from [lo, hi].
+
+    Raises:
+        UserError: `reach` is less than the strongest pull, so that tissue would be seen twice.
     """
 
     sections: Count = (1, 5)
@@ -188,9 +207,12 @@ class _SliceDefect(ImageTransform):
 
 
 class DropSlices(_SliceDefect):
-    """With probability `p`, slices across one of `axes` are lost: they get the value `fill`.
+    """With probability `p`, slices across one axis are lost: they get one value.
 
-    All axes are equally likely, and each slice is lost with probability `rate`.
+    Args:
+        axes: the axis is one of these, all equally likely.
+        rate: the probability of each slice to be lost.
+        fill: the value, 0 to 1.
     """
 
     fill: Fraction = 0.0
@@ -200,10 +222,12 @@ class DropSlices(_SliceDefect):
 
 
 class ShiftSlices(_SliceDefect):
-    """With probability `p`, slices across one of `axes` are shifted within their plane.
+    """With probability `p`, slices across one axis are shifted within their plane, cyclically.
 
-    All axes are equally likely, and each slice is shifted with probability `rate`, by whole voxels
-    within +-`displacement` along both axes of its plane, cyclically.
+    Args:
+        axes: the axis is one of these, all equally likely.
+        rate: the probability of each slice to be shifted.
+        displacement: shifts are whole voxels within +- this along both axes of the plane.
     """
 
     displacement: Positive = 10

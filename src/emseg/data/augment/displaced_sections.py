@@ -20,11 +20,15 @@ class Misalignment(RandomTransform):
         missing          ------  . . . .  ------     `missing` sections, their labels in between
         after the cut    ----------[=========]--
 
-    The shift along each axis is a whole number of pixels within +-`displacement`, not zero along
-    both; with `rotation` they are also rotated by up to so many degrees, about the centre. Image
-    and labels move. A number of sections drawn from `missing` at the cut have no image, but each
-    one value drawn from `fill`; their labels are shifted in equal steps from one side to the other,
-    and not rotated. (DeepEM's translation, and its missing sections at a misalignment.)
+    Image and labels move. (DeepEM's translation, and its missing sections at a misalignment.)
+
+    Args:
+        displacement: the shift along each axis is a whole number of pixels, within +-
+            `displacement`, not zero along both.
+        rotation: they are also rotated by up to so many degrees both ways, about the centre.
+        missing: the number of sections at the cut that have no image, drawn from [lo, hi]; their
+            labels are shifted in equal steps from one side to the other, and not rotated.
+        fill: the value of each of these, drawn from [lo, hi].
     """
 
     displacement: Positive = 16
@@ -86,8 +90,12 @@ class _SectionMoves(RandomTransform):
 class Slip(_SectionMoves):
     """With probability `p`, a few single sections are shifted within their plane, not those after.
 
-    Their number is drawn from `sections`; the shift is as in Misalignment. Labels stay, so that the
-    target is the original place of the tissue, or move too with `move_labels`. (DeepEM's slip.)
+    (DeepEM's slip.)
+
+    Args:
+        displacement: as of Misalignment.
+        move_labels: else labels stay, so that the target is the original place of the tissue.
+        sections: their number, drawn from [lo, hi].
     """
 
     sections: Count = (1, 1)
@@ -98,11 +106,13 @@ class Slip(_SectionMoves):
 
 
 class SectionShifts(_SectionMoves):
-    """With probability `p`, each section but the first is shifted with probability `rate`.
+    """With probability `p`, sections are shifted within their plane (SSNS-Net's misalignments).
 
-    The shift within its plane is as in Misalignment. With `follow` only the first of them counts,
-    and all sections after it move with it. Labels stay, as in a Slip, or move too with
-    `move_labels`. (SSNS-Net's misalignments.)
+    Args:
+        displacement: as of Misalignment.
+        move_labels: else labels stay, as in a Slip.
+        rate: the probability of each section but the first to be shifted.
+        follow: only the first of them counts, and all sections after it move with it.
     """
 
     displacement: Positive = 17
@@ -118,8 +128,10 @@ class SectionShifts(_SectionMoves):
 class LostSections(RandomTransform):
     """With probability `p`, a few neighbouring sections are removed, without a gap.
 
-    Their number is drawn from `sections`; they are removed from image and labels, and as many more
-    sections are read.
+    They are removed from image and labels, and as many more sections are read.
+
+    Args:
+        sections: their number, drawn from [lo, hi].
     """
 
     sections: Count = (1, 1)

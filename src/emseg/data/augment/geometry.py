@@ -34,7 +34,11 @@ class Flip(RandomTransform):
 
 
 class Rot90(RandomTransform):
-    """With probability `p`, a rotation by 90, 180 or 270 degrees in the plane of two axes."""
+    """With probability `p`, a rotation by 90, 180 or 270 degrees in the plane of two axes.
+
+    Args:
+        axes: the two; the patch has one size along them.
+    """
 
     axes: Annotated[tuple[int, int], PLANE] = (1, 2)
 
@@ -51,10 +55,13 @@ class Rot90(RandomTransform):
 
 
 class Permute(RandomTransform):
-    """With probability `p`, `axes` are permuted: all orders, the old one too, are equally likely.
+    """With probability `p`, axes are permuted: all orders, the old one too, are equally likely.
 
     For two axes that is a transpose in half of the cases. After Flip over the same axes with p 0.5,
     all symmetries of the square (two axes) or the cube (three) are equally likely.
+
+    Args:
+        axes: those; the patch has one size along them.
     """
 
     axes: Annotated[Sequence[int], AXES] = (0, 1, 2)

@@ -48,8 +48,9 @@ class Contrast(ImageTransform):
 class Gamma(ImageTransform):
     """With probability `p`, every voxel is raised to one power.
 
-    The power's logarithm is uniform over `gamma`, so that [1/g, g] darkens and lightens equally
-    often.
+    Args:
+        gamma: the power, drawn from [lo, hi]; its logarithm is uniform, so that [1/g, g] darkens
+            and lightens equally often.
     """
 
     gamma: Powers = (0.9, 1.1)
@@ -63,10 +64,14 @@ class Gamma(ImageTransform):
 class Grayscale(ImageTransform):
     """With probability `p`, x becomes (gain x + shift) ** gamma, clipped before the power.
 
-    `gain` and `shift` are drawn uniformly, the logarithm of `gamma` is. `scope` says where they are
-    drawn: for the whole `volume`, each `section`, or `mixed`: each whole section or, with
-    probability 1/2, each of the four quarters around a random point, each quarter with probability
-    1/2. (DeepEM's is mixed; its "0.5" is a gain of 0.75 to 1.25.)
+    (DeepEM's is mixed; its "0.5" is a gain of 0.75 to 1.25.)
+
+    Args:
+        gain, shift: drawn uniformly, each from its [lo, hi].
+        gamma: drawn from [lo, hi], its logarithm uniformly.
+        scope: for what they are drawn: the whole `volume`, each `section`, or `mixed`: each whole
+            section or, with probability 1/2, each of the four quarters around a random point, each
+            quarter with probability 1/2.
     """
 
     gain: NotNegative = (0.75, 1.25)

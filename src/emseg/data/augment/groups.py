@@ -55,7 +55,8 @@ class _Group(Transform):
 class Pipeline(_Group):
     """Named transforms, applied in the given order.
 
-    None removes one, and one with a `p` of 0 is left out: it needs no margin.
+    Args:
+        transforms: None removes one; one with a `p` of 0 is left out and needs no margin.
     """
 
     transforms: dict[str, Transform | None] = field(default_factory=dict)
@@ -92,10 +93,16 @@ class Pipeline(_Group):
 
 @dataclass(kw_only=True)
 class OneOf(_Group):
-    """With probability `p`, one of the named transforms, by `weights` (null: equally likely).
+    """With probability `p`, one of the named transforms.
 
-    If given, every transform needs a weight; weights are relative. One with a weight of 0 is left
-    out: it needs no margin.
+    Args:
+        transforms: None removes one.
+        weights: relative, one for every transform; one with a weight of 0 is left out: it needs no
+            margin. None: all are equally likely.
+        p: 0 to 1.
+
+    Raises:
+        UserError: weights that name no transform, leave one out, are negative or all 0.
     """
 
     transforms: dict[str, Transform | None] = field(default_factory=dict)

@@ -10,9 +10,11 @@ from emseg.data.intensity import to_unit
 class CopyPaste(RandomTransform):
     """With probability `p`, one object is copied to another place, image and labels.
 
-    An object of at least `min_size` voxels, all equally likely, is mirrored within sections along
-    each axis with probability 1/2, and moved by up to half the sample within them. It covers other
-    objects, but not unlabelled voxels, and gets a new label.
+    It is mirrored within sections along each axis with probability 1/2, and moved by up to half the
+    sample within them. It covers other objects, but not unlabelled voxels, and gets a new label.
+
+    Args:
+        min_size: voxels; all objects of so many or more are equally likely.
     """
 
     min_size: Positive = 100
@@ -40,7 +42,10 @@ class CopyPaste(RandomTransform):
 class Mixup(RandomTransform):
     """With probability `p`, the image is blended with another crop of the data set.
 
-    The image's weight is drawn from `ratio`; labels stay. The other crop is not augmented.
+    The other crop is not augmented; labels stay.
+
+    Args:
+        ratio: the image's weight, drawn from [lo, hi].
     """
 
     ratio: Fractions = (0.7, 0.9)

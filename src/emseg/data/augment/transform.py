@@ -27,11 +27,14 @@ Size = tuple[int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """An image (C, Z, Y, X), uint8 or float32 in [0, 1], and its labels (Z, Y, X), int32.
+    """An image and its labels.
 
-    Label 0 is background, -1 unlabelled. The arrays may be read-only views of a volume: to write
-    into the image use `own_image`; a writeable one may be changed in place. `draw` reads another
-    crop of a given size from the data set, not augmented, for transforms that mix two.
+    Attributes:
+        image: (C, Z, Y, X), uint8 or float32 in [0, 1], perhaps a read-only view of a volume: to
+            write into it use `own_image`; a writeable one may be changed in place.
+        labels: (Z, Y, X), int32, perhaps a view; 0 background, -1 unlabelled.
+        draw: reads another crop of a given size from the data set, not augmented, for transforms
+            that mix two; None: there is no data set.
     """
 
     image: np.ndarray

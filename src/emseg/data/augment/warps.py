@@ -19,13 +19,15 @@ Reach = Annotated[int, within(0)]
 class Affine(RandomTransform):
     """With probability `p`, the sample is rotated, scaled and sheared about its centre.
 
-    Angles are uniform within +-`rotation` degrees about axes 0, 1, 2; each axis is magnified by
-    a factor within 1 +- `scale`; a voxel moves along each axis by up to `shear` times its distance
-    from the centre along each other axis, `shear` being that of the planes (1, 2), (0, 2), (0, 1).
     By default sections are rotated within their plane. Distances are in voxels.
 
-    The margin is as large as the strongest change needs, but at most `reach` voxels per axis:
-    places beyond it are 0 in the image and unlabelled.
+    Args:
+        rotation: degrees; angles about axes 0, 1, 2 are uniform within +- these.
+        scale: each axis is magnified by a factor within 1 +- this.
+        shear: a voxel moves along each axis by up to `shear` times its distance from the centre
+            along each other axis, `shear` being that of the planes (1, 2), (0, 2), (0, 1).
+        reach: the margin is as large as the strongest change needs, but at most so many voxels per
+            axis: places beyond it are 0 in the image and unlabelled. None: no limit.
     """
 
     rotation: tuple[Angle, Angle, Angle] = (45.0, 0.0, 0.0)
@@ -68,8 +70,11 @@ class Affine(RandomTransform):
 class Rescale(RandomTransform):
     """With probability `p`, all sections are magnified about their centre by one factor.
 
-    Its logarithm is uniform over `factor`, so that [1/f, f] shrinks and enlarges equally often.
-    Image and labels change together; factors below 1 need a margin.
+    Image and labels change together.
+
+    Args:
+        factor: drawn from [lo, hi], its logarithm uniformly, so that [1/f, f] shrinks and enlarges
+            equally often; factors below 1 need a margin.
     """
 
     factor: Annotated[tuple[float, float], interval(0.1)] = (0.667, 1.5)
@@ -89,11 +94,17 @@ class Rescale(RandomTransform):
 class Elastic(RandomTransform):
     """With probability `p`, a smooth random displacement, its largest drawn from an interval.
 
-    Control points every `spacing` pixels within sections move independently, and cubic B-splines
-    join them; the field is the same in all sections, or, with `section_spacing`, changes between
-    control points that many sections apart. It is scaled so that the largest displacement along
-    an axis, in pixels, is one number drawn from `displacement`. With `displacement_across` there
-    is one across sections too, in sections. (The control points are those of gunpowder.)
+    Control points within sections move independently, and cubic B-splines join them. (The control
+    points are those of gunpowder.)
+
+    Args:
+        displacement: pixels; the field is scaled so that its largest displacement along each axis
+            within sections is one number drawn from [lo, hi].
+        spacing: pixels between control points.
+        section_spacing: sections between control points; None: the field is the same in all
+            sections.
+        displacement_across: as `displacement`, across sections and in sections; None: there is
+            none.
     """
 
     displacement: NotNegative = (2.0, 8.0)

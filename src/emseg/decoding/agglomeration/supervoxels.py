@@ -92,8 +92,11 @@ def find_supervoxels(
     `prediction` (C, Z, Y, X) of float32, float16 or uint8, `edges` says which channel is which
     axis's edge. Without an `aff_threshold` each section has its own fragments. `histograms` and
     `sections` say whether the graph gets these. Blocks that are `done` in the store are not
-    computed again. Raises TooManyEdges if there are more than `edge_limit`, and UserError if values
-    are no probabilities.
+    computed again.
+
+    Raises:
+        TooManyEdges: there are more than `edge_limit`.
+        UserError: values are no probabilities.
     """
     shape = tuple(prediction.shape[-3:])
     blocks = grid(shape, block_shape)

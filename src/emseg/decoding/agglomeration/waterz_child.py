@@ -39,11 +39,12 @@ def waterz_partitions(
     `affinities` are of `destination_affinities`; `thresholds` ascend. Fragments are uint32 (uint64
     for 2^32 voxels and more), numbered by their first voxel in C order, 0 is background. `roots`
     has an entry per id: the smallest id of a fragment of the same segment. Given `fragments` (any
-    unsigned integers) replace the watershed; only gaps between their ids are closed.
-
-    waterz may take `time_limit` seconds, without imports, and `memory_limit` bytes, with its input
-    (Linux only). Raises UserError if it needs more or crashes. Its output is dropped. Arrays are
+    unsigned integers) replace the watershed; only gaps between their ids are closed. Arrays are
     exchanged through a temporary folder, 16 bytes per voxel, which is always removed.
+
+    Raises:
+        UserError: waterz, whose output is dropped, takes more than `time_limit` seconds, without
+            imports, or `memory_limit` bytes, with its input (Linux only), or crashes.
     """
     if list(thresholds) != sorted(set(thresholds)):
         raise ValueError(f"the thresholds {list(thresholds)} do not ascend")
