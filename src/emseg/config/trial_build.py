@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import attrgetter
-from typing import Any, get_type_hints
+from typing import Any
 
 from emseg.config.construction import build, resolve
 from emseg.config.loaded import Loaded
@@ -68,9 +68,8 @@ def _built(loaded: Loaded, kind: str, **supplied: Any) -> Any:
 
 def _check_target(target: Any) -> None:
     """Raises UserError for a target of the user's own that lacks what the base says."""
-    from emseg.data.targets import Target
-
-    lacking = [name for name in get_type_hints(Target) if not hasattr(target, name)]
+    needed = ("names", "offsets", "edge_side", "heads", "activations", "context")
+    lacking = [name for name in (*needed, "needs_stored_ids") if not hasattr(target, name)]
     if target is not None and lacking:
         raise UserError(
             f"target: {type(target).__name__} has no {', '.join(lacking)}; a target is a class "
