@@ -11,9 +11,8 @@ from hypothesis.extra import numpy as arrays
 from scipy.ndimage import distance_transform_edt
 
 from emseg.errors import UserError
-from emseg.evaluation import contingency
 from emseg.evaluation.cremi_distance import cremi_distance
-from emseg.stages.scores import score, score_names
+from emseg.stages.scores import score_names
 from reference.clefts import cremi_distance_by_definition
 
 CREMI = (40.0, 4.0, 4.0)
@@ -220,10 +219,8 @@ def test_what_has_no_distance_is_refused(segmentation, truth, voxel_size, words)
         cremi_distance(segmentation, truth, voxel_size=voxel_size)
 
 
-def test_it_is_tried_on_a_toy_and_needs_labels():
+def test_it_is_tried_on_a_toy():
     metrics = [partial(cremi_distance)]
     assert score_names(metrics) == list(cremi_distance(FULL, FULL, voxel_size=CREMI))
     with pytest.raises(UserError, match=r"data\.test\.resolution"):
         score_names(metrics, voxel_size=None)
-    with pytest.raises(UserError, match="cremi_distance looks at the labels themselves"):
-        score(None, None, metrics=metrics, voxel_size=CREMI, table=contingency(FULL, FULL))

@@ -140,7 +140,7 @@ def test_a_resumed_run_goes_on_with_what_was_learned(trained, tmp_path, monkeypa
     [
         ("test", ["inference.model.head=atf"], "unknown head of the target 'atf'"),
         ("train", ["inference.model.head=atf"], "inference.model.head"),
-        ("test", ["inference.model.head=sdt"], "no offsets, which agglomerate needs"),
+        ("test", ["inference.model.head=sdt"], "no offsets, which the decoder needs"),
         ("test", ["inference.model.head=sdt", "inference.model.select_channel=[0,1,2]"], "null"),
         ("test", ["inference.output_dtype=uint8"], "channel 9 is a distance"),
         ("test", ["inference.crop_pad=[0,1,3,9,2,2]"], "inference.crop_pad"),

@@ -227,7 +227,7 @@ def test_a_range_beyond_its_axis_names_the_file():
         open_sources(
             {"": Volume(image=write("im.h5"), range=(0, 6), range_axis="y")}, split="train"
         )
-    with pytest.raises(UserError, match="range_axis: 'y'.*null without a range"):
+    with pytest.raises(UserError, match="range_axis='y'.*null without a range"):
         Volume(image="im.h5", range_axis="y")
 
 

@@ -9,6 +9,7 @@ import torch
 from emseg.config import load
 from emseg.config.choices import tutorials_folder
 from emseg.config.schema import Root
+from emseg.inference.settings import Settings
 from emseg.inference.windows import window_grid
 from emseg.synthetic import layouts
 from emseg.training.checkpoints import net_weights, read_checkpoint
@@ -101,9 +102,13 @@ def test_windows_step_as_published() -> None:
     root = load(FOLDER / "seg_ac3_d5.yaml", mode="test", overrides=()).root
     inference, patch = root.inference, root.data.dataloader.patch_size
     window = inference.window
-    grid = window_grid(
-        (50, 1024, 1024), window_size=patch, overlap=window.overlap, pad=inference.pad
+    settings = Settings(
+        window_size=patch,
+        overlap=window.overlap,
+        pad=inference.pad,
+        offsets=((1, 0, 0), (0, 1, 0), (0, 0, 1)),
     )
+    grid = window_grid((50, 1024, 1024), settings)
     steps = [{b - a for a, b in pairwise(starts)} for starts in grid.starts]
     assert steps == [{10}, {80}, {80}] and [starts[0] for starts in grid.starts] == [-14, -48, -48]
     assert window.blending == "gaussian" and window.padding_mode == "reflect"
