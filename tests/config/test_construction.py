@@ -1,6 +1,7 @@
 """Leaves are built by name, below allowed prefixes, with arguments that fit."""
 
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -217,3 +218,41 @@ def test_a_schedule_is_checked_on_the_steps_that_will_be_taken() -> None:
 def test_a_disabled_evaluation_is_not_checked(load_text: Load) -> None:
     overrides = ["evaluation.metrics.rand.variant=no", "evaluation.enabled=false"]
     check_targets(load_text(*overrides, mode="test"), "test")
+
+
+@pytest.mark.parametrize("value", [None, 3, "a", [0]])
+@pytest.mark.parametrize(
+    ("kind", "key", "target"),
+    [
+        ("target", "heads", "emseg.data.heads.Heads"),
+        ("loss", "losses", "emseg.losses.weighted_sum.WeightedSum"),
+    ],
+)
+def test_parts_are_a_mapping(kind: str, key: str, target: str, value: Any) -> None:
+    with pytest.raises(UserError, match=rf"^{kind}\.{key}: expected \{{name: ") as error:
+        build({"_target_": target, key: value}, kind=kind)
+    assert repr(value) in str(error.value)
+
+
+def test_a_target_of_ones_own_has_what_the_base_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "own_lab.py").write_text(
+        "from emseg.data.targets import Target\n"
+        "class Bare:\n    names = ('a',)\n    out_channels = 1\n"
+        "class Full(Target):\n    names = ('a',)\n"
+    )
+    for name in ("Bare", "Full"):
+        (tmp_path / f"target/{name}.yaml").write_text(f"_target_: own_lab.{name}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def check(name: str) -> None:
+        config = tutorials_folder() / "demo.yaml"
+        choice = [f"target={name}"]
+        loaded = load(config, mode="infer", overrides=choice, conf=[tmp_path], allow=["own_lab"])
+        check_targets(loaded, "infer")
+
+    check("Full")
+    with pytest.raises(UserError, match="Bare has no .*offsets.*emseg.data.targets.Target"):
+        check("Bare")

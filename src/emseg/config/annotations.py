@@ -4,7 +4,7 @@ The annotations are those of the config's dataclasses and of the callables that 
 """
 
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -180,6 +180,8 @@ def _is_of_type(value: Any, annotation: Any) -> bool:
         return isinstance(value, numbers) and not isinstance(value, bool)
     if origin in (list, tuple, Sequence, dict):
         return False
+    if origin is Mapping:
+        return isinstance(value, dict)
     # Types that YAML has not (generic ones, protocols) accept anything.
     if annotation is Any or not isinstance(annotation, type):
         return True
@@ -206,7 +208,7 @@ def _describe(annotation: Any) -> str:
         return f"[{_describe(args[0])}, ...]"
     if origin is tuple:
         return f"[{', '.join(map(_describe, args))}]"
-    if origin is dict:
+    if origin in (dict, Mapping):
         return f"{{name: {_describe(args[1])}}}"
     names = {float: "number", str: "text", bool: "true or false", types.NoneType: "null"}
     return names.get(annotation) or getattr(annotation, "__name__", str(annotation))

@@ -44,6 +44,7 @@ def check_targets(loaded: Loaded, mode: str, *, of_file: bool = False) -> None:
     uses = USES_OF_FILE[mode] if of_file else USES[mode]
     if "target" in uses:
         target = _built(loaded, "target")
+        _check_target(target)
         _check_head(loaded, target)
         if mode == "train" and not _is_of_target(loaded):
             target = None
@@ -63,6 +64,17 @@ def _built(loaded: Loaded, kind: str, **supplied: Any) -> Any:
     """The object of the choice, None for an empty one."""
     node = attrgetter(kind)(loaded.root)
     return build(node, kind=kind, allow=loaded.allow, **supplied) if node else None
+
+
+def _check_target(target: Any) -> None:
+    """Raises UserError for a target of the user's own that lacks what the base says."""
+    needed = ("names", "offsets", "edge_side", "heads", "activations", "context")
+    lacking = [name for name in (*needed, "needs_stored_ids") if not hasattr(target, name)]
+    if target is not None and lacking:
+        raise UserError(
+            f"target: {type(target).__name__} has no {', '.join(lacking)}; a target is a class "
+            "below emseg.data.targets.Target, which has their defaults"
+        )
 
 
 def _check_head(loaded: Loaded, target: Any) -> None:
