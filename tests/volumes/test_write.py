@@ -11,6 +11,7 @@ from emseg.volumes import (
     read_attributes,
     write_volume,
 )
+from emseg.volumes.atomic import publish
 from emseg.volumes.content import content_now
 
 RAW = np.random.default_rng(0).random((20, 30, 150), np.float32)
@@ -94,3 +95,15 @@ def test_axes_must_fit_the_array():
 def test_default_chunks_hold_one_channel_and_thin_slabs():
     assert default_chunks((12, 100, 1024, 1024)) == (1, 16, 128, 128)
     assert default_chunks((3, 5, 1000)) == (3, 5, 128)
+
+
+@pytest.mark.parametrize("old", [None, "a.old.h5"])
+def test_a_file_is_on_disk_before_it_takes_the_place_of_another(tmp_path, monkeypatch, old):
+    made, path = tmp_path / "a.partial", tmp_path / "a.h5"
+    made.write_text("new")
+    path.write_text("old")
+    here_then: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda _: here_then.append(path.read_text()))
+    publish(made, path, old_to=old and tmp_path / old)
+    assert here_then == ["old"] and path.read_text() == "new"
+    assert old is None or (tmp_path / old).read_text() == "old"

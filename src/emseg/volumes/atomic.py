@@ -69,6 +69,9 @@ def publish(made: Path, path: Path, *, old_to: Path | None = None) -> None:
         old_to: where an older one is moved, replacing anything there. None: it is deleted, if both
             are files or both folders.
     """
+    if made.is_file():
+        with made.open("rb") as file:
+            os.fsync(file.fileno())
     folders = made.is_dir() and path.is_dir()
     if path.exists() and (folders or old_to is not None):
         # A folder cannot be renamed onto a non-empty one. A kill between the two renames leaves
@@ -80,9 +83,6 @@ def publish(made: Path, path: Path, *, old_to: Path | None = None) -> None:
         if old_to is None:
             discard(replaced)
         return
-    if made.is_file():
-        with made.open("rb") as file:
-            os.fsync(file.fileno())
     made.replace(path)
 
 
