@@ -40,7 +40,7 @@ from emseg.runs.artifacts import write_json
 from emseg.runs.folder_store import FolderStore
 from emseg.stages.decode_job import DecodeJob, decoder_input, labels_by_value
 from emseg.stages.scores import build_metrics, score, score_names
-from emseg.stages.space import with_parameters
+from emseg.stages.search_space import with_parameters
 from emseg.stages.sweep import combinations
 from emseg.stages.sweep_rows import Combination, flat
 from emseg.stages.test import Session, decode_job, infer_sources, rehearsed_sources

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from emseg.evaluation.adapted_rand import adapted_rand
     from emseg.evaluation.voi import voi
     from emseg.inference.predict import predict
-    from emseg.stages.load import load_run
+    from emseg.stages.load_run import load_run
     from emseg.volumes import open_volume
 
 __version__ = "0.1.0"
@@ -33,7 +33,7 @@ _HOMES = {
     "adapted_rand": "emseg.evaluation.adapted_rand",
     "affinity_cc": "emseg.decoding.affinity_cc",
     "agglomerate": "emseg.decoding.agglomerate",
-    "load_run": "emseg.stages.load",
+    "load_run": "emseg.stages.load_run",
     "open_volume": "emseg.volumes",
     "predict": "emseg.inference.predict",
     "voi": "emseg.evaluation.voi",

@@ -22,8 +22,8 @@ from emseg.stages.built_objective import (
     inherit_regions,
 )
 from emseg.stages.devices import resolve_devices
-from emseg.stages.going_on import check_resumable
 from emseg.stages.network import load_trained
+from emseg.stages.resume import check_resumable
 from emseg.training import checkpoints
 from emseg.training.checkpoints import read_checkpoint
 from emseg.training.facts import Facts

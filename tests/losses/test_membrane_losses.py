@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emseg.errors import UserError
-from emseg.losses.asking import ask_loss
+from emseg.losses.loss_arguments import ask_loss
 from emseg.losses.masked_reconstruction import STRUCTURE_AXES, MaskedReconstruction
 from emseg.losses.maws import MembraneWeightedMSE
 from emseg.losses.membrane import membrane_edges, patch_means

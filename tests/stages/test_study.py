@@ -13,8 +13,8 @@ from emseg.config.schema import Space, Tune
 from emseg.config.schema_data import VolumeConfig
 from emseg.errors import UserError
 from emseg.stages.decode_job import DecodeJob
+from emseg.stages.search_space import split_space, start_of, suggest, with_parameters
 from emseg.stages.sources import open_sources
-from emseg.stages.space import split_space, start_of, suggest, with_parameters
 from emseg.stages.study import search
 from emseg.stages.trial import Task
 from emseg.volumes import write_volume

@@ -18,8 +18,8 @@ from emseg.evaluation.voi import voi
 from emseg.stages import study
 from emseg.stages import trial as stage
 from emseg.stages.decode_job import DecodeJob, labels_of
+from emseg.stages.search_space import with_parameters
 from emseg.stages.sources import open_sources
-from emseg.stages.space import with_parameters
 from emseg.stages.trial import Task, ValueCache, score_curve
 from emseg.volumes import write_volume
 from stages.nearest_facts import FACTS

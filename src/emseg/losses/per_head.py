@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from emseg.bounds import Weight, checked
 from emseg.errors import UserError
-from emseg.losses.asking import ask_loss, check_names
+from emseg.losses.loss_arguments import ask_loss, check_names
 from emseg.losses.ranks import sum_over_ranks
 
 

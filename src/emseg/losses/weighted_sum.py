@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from emseg.bounds import Weight, at_least, checked
-from emseg.losses.asking import ask_loss, check_names
+from emseg.losses.loss_arguments import ask_loss, check_names
 
 Losses = Annotated[Mapping[str, nn.Module], at_least(1)]
 

@@ -37,7 +37,7 @@ from emseg.stages.decode_job import (
     labels_of,
     open_prediction,
 )
-from emseg.stages.elsewhere import check_elsewhere
+from emseg.stages.foreign_prediction import check_elsewhere
 from emseg.volumes import (
     PartialVolume,
     Volume,

@@ -18,7 +18,7 @@ from emseg.errors import UserError
 from emseg.runs.artifacts import check_format
 from emseg.runs.run_folder import say
 from emseg.stages.channels import read_channels
-from emseg.stages.elsewhere import agreed, open_elsewhere
+from emseg.stages.foreign_prediction import agreed, open_elsewhere
 from emseg.volumes import Volume, identity, open_volume, read_attributes
 from emseg.volumes.content import content_now, stored_content
 from emseg.volumes.places import check_on_grid

@@ -16,7 +16,14 @@ from emseg.config.schema import Tune
 from emseg.errors import UserError
 from emseg.runs.artifacts import contents, fingerprint
 from emseg.runs.run_folder import say
-from emseg.stages.space import Swept, own_values, split_space, start_of, suggest, with_parameters
+from emseg.stages.search_space import (
+    Swept,
+    own_values,
+    split_space,
+    start_of,
+    suggest,
+    with_parameters,
+)
 from emseg.stages.study_file import open_study, study_errors
 from emseg.stages.trial import Curve, Task, score_curve, task_facts, task_inputs, warm_up
 

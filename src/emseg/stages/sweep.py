@@ -15,9 +15,9 @@ from emseg.evaluation.means import Row, best_of, means_of, with_values, write_ta
 from emseg.runs.artifacts import write_json
 from emseg.runs.run_folder import say
 from emseg.stages.scores import build_metrics, score_names, try_decoders
+from emseg.stages.search_space import own_values, swept_argument, with_parameters
 from emseg.stages.session import Session, rehearsed_sources
 from emseg.stages.sources import Source, require_truth
-from emseg.stages.space import own_values, swept_argument, with_parameters
 from emseg.stages.sweep_rows import ABOUT, Combination, flat, rows_of
 from emseg.stages.test import infer_sources
 from emseg.stages.trial import tasks_of

@@ -15,7 +15,7 @@ from emseg.evaluation.means import Row
 from emseg.progress import track
 from emseg.runs.artifacts import contents, fingerprint, write_json
 from emseg.stages.decode_job import decoder_input
-from emseg.stages.space import Swept, with_parameters
+from emseg.stages.search_space import Swept, with_parameters
 from emseg.stages.trial import Task, scores_by_value, task_facts, task_inputs
 from emseg.stages.truth import read_truth
 

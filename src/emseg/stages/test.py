@@ -23,8 +23,8 @@ from emseg.runs.run_folder import (
 from emseg.stages.absent_chunks import refuse_hollow, report_absent
 from emseg.stages.decode import decode
 from emseg.stages.decode_job import DecodeJob, as_it_is, open_prediction
-from emseg.stages.elsewhere import segmentation_of
 from emseg.stages.evaluate import evaluate, table
+from emseg.stages.foreign_prediction import segmentation_of
 from emseg.stages.overview import write_overview
 from emseg.stages.scores import Scores
 from emseg.stages.session import (

@@ -20,9 +20,7 @@ from emseg.stages.built_objective import (
     objective_of,
 )
 from emseg.stages.devices import Devices, resolve_devices, slow_precision, stand_resolved
-from emseg.stages.first_look import LONGEST_TRIAL, first_lines, hours_line, try_step
 from emseg.stages.fit import fit
-from emseg.stages.going_on import check_resumable
 from emseg.stages.patches import (
     Patches,
     Sources,
@@ -31,7 +29,9 @@ from emseg.stages.patches import (
     make_patches,
     open_training,
 )
+from emseg.stages.resume import check_resumable
 from emseg.stages.sources import Source
+from emseg.stages.training_estimate import LONGEST_TRIAL, first_lines, hours_line, try_step
 from emseg.stages.voxel_grid import unlike_training
 from emseg.training.datamodule import PatchDataModule
 from emseg.training.facts import Facts

@@ -23,9 +23,9 @@ from emseg.stages.decode_job import (
     prediction_facts,
 )
 from emseg.stages.scores import Scores, build_metrics, counts_suffice, nodes_suffice, score
+from emseg.stages.search_space import Swept, with_parameters
 from emseg.stages.session import Session, decode_job
 from emseg.stages.sources import Source
-from emseg.stages.space import Swept, with_parameters
 from emseg.stages.truth import read_truth, truth_facts, truth_files
 from emseg.volumes.skeletons import Skeletons
 

@@ -14,9 +14,9 @@ from emseg.config.schema_data import VolumeConfig
 from emseg.errors import UserError, unknown_name
 from emseg.runs.run_folder import run_of, say
 from emseg.stages.scores import better_when, build_metrics, score_names, try_decoders, try_metrics
+from emseg.stages.search_space import own_values, with_parameters
 from emseg.stages.session import Session, rehearsed_sources, test_sources
 from emseg.stages.sources import Source, require_truth
-from emseg.stages.space import own_values, with_parameters
 from emseg.stages.study import Found, search, shown
 from emseg.stages.study_file import check_study_file
 from emseg.stages.test import infer_sources, test_all

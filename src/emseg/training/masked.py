@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from emseg.bounds import Fraction, Weight
-from emseg.losses.asking import try_loss, with_parts
+from emseg.losses.loss_arguments import try_loss, with_parts
 from emseg.training.masking import Share, masking_by
 from emseg.training.objective import Batch, Losses, Objective, Parts
 

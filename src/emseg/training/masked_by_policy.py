@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from emseg.bounds import Weight, above, checked, within
 from emseg.errors import UserError
-from emseg.losses.asking import with_parts
+from emseg.losses.loss_arguments import with_parts
 from emseg.losses.membrane import patch_means
 from emseg.training.masked import MaskedPretraining
 from emseg.training.masking_policy import Choice, MaskingPolicy, Samples

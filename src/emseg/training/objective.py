@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from emseg.errors import UserError
-from emseg.losses.asking import asks_for
+from emseg.losses.loss_arguments import asks_for
 from emseg.models.stride import check_input
 from emseg.training.facts import Facts
 from emseg.training.outputs import require_outputs

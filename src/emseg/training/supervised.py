@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emseg.losses.asking import ask_loss, try_loss
+from emseg.losses.loss_arguments import ask_loss, try_loss
 from emseg.training.objective import Batch, Losses, Objective
 from emseg.training.outputs import levels_of
 

@@ -14,8 +14,8 @@ from monai.losses import (
 from torch import Tensor, nn
 
 from emseg.errors import UserError
-from emseg.losses.asking import ask_loss
 from emseg.losses.bce import WeightedBCEWithLogits
+from emseg.losses.loss_arguments import ask_loss
 from emseg.losses.mse import MSE
 from emseg.losses.weighted_sum import WeightedSum
 from emseg.training.supervised import parts_of_fit

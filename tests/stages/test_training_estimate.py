@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from emseg.config import load
-from emseg.stages.first_look import Trial, first_lines, hours_line, try_step
 from emseg.stages.train import Prepared, check_training, prepare
+from emseg.stages.training_estimate import Trial, first_lines, hours_line, try_step
 from emseg.volumes import write_volume
 
 TUTORIAL = """\
