@@ -64,13 +64,6 @@ class AffinityCC(Sweeping, Blockwise):
     edge_offset: Literal[0, 1] | None = None
     backend: Literal["numba", "torch", "cupy"] = "numba"
 
-    def __call__(
-        self, prediction: np.ndarray, *, offsets: Offsets, edge_side: EdgeSide
-    ) -> np.ndarray:
-        found = self.sweep(prediction, [self.threshold], offsets=offsets, edge_side=edge_side)
-        [(_, labels)] = found
-        return labels
-
     def sweep(
         self,
         prediction: np.ndarray,

@@ -108,13 +108,6 @@ class Agglomerate(Sharing, Blockwise):
             raise UserError("decoding.time_limit is for decoding.backend=waterz alone")
         check_branch_settings(self)
 
-    def __call__(
-        self, prediction: np.ndarray | Volume, *, offsets: Offsets, edge_side: EdgeSide
-    ) -> np.ndarray:
-        found = self.sweep(prediction, [self.thresholds], offsets=offsets, edge_side=edge_side)
-        [(_, labels)] = found
-        return labels
-
     def sweep(
         self,
         prediction: np.ndarray | Volume,

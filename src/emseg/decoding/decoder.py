@@ -17,7 +17,10 @@ import numpy as np
 
 from emseg.blocks.grid import Block
 from emseg.bounds import check_fields
+from emseg.decoding.edges import Offsets
 from emseg.errors import UserError
+from emseg.kernels.affinity import EdgeSide
+from emseg.volumes import Volume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,14 @@ class Sweeping(Decoder):
     """A decoder that tries many values of one setting, `swept`, in one pass."""
 
     swept: ClassVar[str]
+
+    def __call__(
+        self, prediction: np.ndarray | Volume, *, offsets: Offsets, edge_side: EdgeSide
+    ) -> np.ndarray:
+        """The labels for the own value of `swept`. A decoder of other facts overrides this."""
+        own = [getattr(self, self.swept)]
+        [(_, labels)] = self.sweep(prediction, own, offsets=offsets, edge_side=edge_side)
+        return labels
 
     @abstractmethod
     def sweep(self, *args: Any, **facts: Any) -> Iterator[tuple[float, np.ndarray]]:

@@ -69,13 +69,6 @@ class Multicut(SectionRules, Sharing):
     beta: Annotated[float, Rule("between 0 and 1", lambda beta: 0 < beta < 1)] = 0.5
     solver: Solver = "kernighan_lin"
 
-    def __call__(
-        self, prediction: np.ndarray, *, offsets: Offsets, edge_side: EdgeSide
-    ) -> np.ndarray:
-        found = self.sweep(prediction, [self.beta], offsets=offsets, edge_side=edge_side)
-        [(_, labels)] = found
-        return labels
-
     def sweep(
         self,
         prediction: np.ndarray,
