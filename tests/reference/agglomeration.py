@@ -1,7 +1,6 @@
 """Region graph, merging and dust as their definitions say it, with dicts and lists."""
 
 from fractions import Fraction
-from itertools import count
 
 import numpy as np
 
@@ -60,54 +59,31 @@ def score_of(samples, quantile, levels=False):
     return (bin_of(score) + 0.5) / 256 if levels else score
 
 
-class Edge:
-    def __init__(self, pair, samples, score):
-        self.pair, self.samples, self.score, self.stale = pair, samples, score, False
-
-
 def merges(samples, quantile, until, levels=False):
     """[(larger, smaller, score)], regions named by their smallest fragment, in order of merging.
 
-    `samples` {(u, v): list}. The cheapest edge, of equals the one queued first, merges its regions,
-    unless it has changed since it was scored: then it is scored again and queued anew.
+    `samples` {(u, v): list}. The contact of the lowest score is next, of equals the one whose
+    largest original pair, in the order of pairs, is the smallest.
     """
-    graph, queue, number, done = {}, [], count(), []
-    for pair, own in sorted(samples.items()):
-        edge = Edge(frozenset(pair), list(own), score_of(own, quantile, levels))
-        graph[edge.pair] = edge
-        queue.append((edge.score, next(number), edge))
-    while queue:
-        cheapest = min(queue)
-        score, _, edge = cheapest
+    graph = {}
+    for at, (pair, own) in enumerate(sorted(samples.items())):
+        graph[frozenset(pair)] = (score_of(own, quantile, levels), at, list(own))
+    done = []
+    while graph:
+        pair = min(graph, key=lambda pair: graph[pair][:2])
+        score = graph.pop(pair)[0]
         if score >= np.float32(until):
             break
-        queue.remove(cheapest)
-        if graph.get(edge.pair) is not edge:
-            continue
-        if edge.stale:
-            edge.score, edge.stale = score_of(edge.samples, quantile, levels), False
-            queue.append((edge.score, next(number), edge))
-            continue
-        smaller, larger = sorted(edge.pair)
+        smaller, larger = sorted(pair)
         done.append((larger, smaller, score))
-        del graph[edge.pair]
-        _move_edges(graph, larger, smaller)
+        for old in [old for old in graph if larger in old]:
+            _, at, own = graph.pop(old)
+            new = old - {larger} | {smaller}
+            if new in graph:
+                _, other, more = graph[new]
+                at, own = max(at, other), own + more
+            graph[new] = (score_of(own, quantile, levels), at, own)
     return done
-
-
-def _move_edges(graph, larger, smaller):
-    for pair in [pair for pair in graph if larger in pair]:
-        own = graph.pop(pair)
-        there = pair - {larger} | {smaller}
-        twin = graph.get(there)
-        keeper = own
-        if twin is not None:
-            # The dearer is folded into the cheaper one, of equals that of the smaller region.
-            keeper, loser = (twin, own) if own.score > twin.score else (own, twin)
-            keeper.samples += loser.samples
-            keeper.stale = True
-        keeper.pair = there
-        graph[there] = keeper
 
 
 def roots_of(done, fragments):

@@ -176,6 +176,7 @@ class Agglomerate(Sharing, Blockwise):
                 merge_function=self.merge_function,
                 until=ascending[-1],
                 discretize_queue=self.discretize_queue,
+                threads=self._threads,
             )
         for threshold in ascending:
             yield threshold, self._table(graph, tree.roots(threshold))

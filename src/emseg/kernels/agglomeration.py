@@ -1,292 +1,226 @@
-"""Hierarchical merging of a region graph, cheapest edge first.
+"""Merges the regions of a group, lowest score first, as far as no contact outside is better.
 
-Nearly all of its time is spent waiting for memory at scattered addresses, so these are prefetched.
+Two regions may merge when their contact is the best of both, whatever happens elsewhere: no merge
+makes a better one (see docs/decoding.md). A region that may have a better contact outside of its
+group is frozen, and so is each region whose best contact leads to a frozen one.
 """
 
 import numpy as np
 
 from emseg.kernels.compiled import kernel
+from emseg.kernels.contacts import add_contact, score_of
 from emseg.kernels.heap import FIRST, pop, push
-from emseg.kernels.histograms import join, quantile_bin
-from emseg.kernels.merge_arrays import (
-    FRESH,
-    GONE,
-    PROGRESS,
-    STALE,
-    fill_links,
-    graph_of,
-    histograms_of,
-    with_more_halves,
-    with_more_rows,
+
+# A region: the first and last of its list of half contacts (2 * place + 1 for the side of v, else
+# 2 * place; -1 for none), their number, the smallest fragment in it, the region it was merged into
+# (-1: none), and the lowest score of its contacts outside of the group, -1 if it is frozen.
+REGION = np.dtype(
+    [
+        ("head", np.int32),
+        ("tail", np.int32),
+        ("length", np.int32),
+        ("fragment", np.int32),
+        ("into", np.int32),
+        ("outside", np.float32),
+    ]
 )
-from emseg.kernels.neighbours import (
-    LISTED,
-    find,
-    grow,
-    halves_needed,
-    home_of,
-    insert,
-    is_full,
-    move_out,
-    region_of,
-    remove,
-    rename_in_list,
-    rename_in_table,
-)
-from emseg.kernels.prefetch import prefetch
-from emseg.kernels.region_edges import SUM_UNIT
-
-_LOW = np.uint64(0xFFFFFFFF)
+_LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
+# A contact that was added to another, or whose regions were merged, has this u.
+GONE = -1
 
 
-def merge_regions(
-    edges, scores, queue, starts, bins, weights, quantile, levels, until, parents, heights
+@kernel
+def merge_groups(
+    contacts, starts, queues, ends, first, last, regions, owners, samples, rule, parents, heights
 ):
-    """The number of edges processed; fills `parents` int32 and `heights` float32, per fragment.
-
-    The cheapest edge, of equal ones the first queued, merges its regions while its score is below
-    `until`: the entry of the larger region number in `parents` becomes the smaller number, in
-    `heights` the score. Where both touch a third, the edge of higher score is added to the other
-    (of equal ones that of the smaller number's region), which is scored again when it is cheapest.
+    """Merges the regions of the groups from `first` up to `last`.
 
     Args:
-        edges: EDGEs, each pair of regions once; always less than 2^32 pairs of voxels per edge.
-        scores: float32, per edge, as of `mean_scores` or `quantile_scores`.
-        queue: score bits * 2^32 + edge, ascending, of the edges that score below `until`.
-        starts, bins, weights: from `starts[e]` to `starts[e + 1]` (int32), `bins` (uint8) and
-            `weights` (int32) are edge e's histogram of 256 bins.
-        quantile: percent; 0 for means.
-        levels: whether scores are rounded to the centres of 256 bins.
+        contacts, starts, queues, ends: of `split_by_group`; those left have a u of 0 or more.
+        regions: REGIONs with empty lists.
+        owners: int32 per label, work space.
+        samples, rule: of `fill_contacts`.
+        parents, heights: int32 and float32, per fragment: at each merge, the larger of the two
+            regions' smallest fragments gets the smaller one, and the score.
     """
-    graph, halves_end = graph_of(edges, len(parents))
-    histograms = histograms_of(starts, bins, weights, quantile)
-    fill_links(edges, scores, starts, weights, quantile, graph.links)
-    # An edge is queued again only after another was added to it, and never twice at once.
-    again, heap = np.empty(len(edges), np.int32), np.empty(FIRST + 1 + len(queue), np.uint64)
-    moved, places = np.empty(len(parents), np.int64), np.empty(len(parents), np.int64)
-    progress = np.zeros(1, PROGRESS)[0]
-    progress["end"], progress["halves"] = FIRST, halves_end
-    while not _merge(
-        edges, queue, again, heap, graph, histograms, quantile, levels, until, moved, places,
-        progress, parents, heights,
-    ):  # fmt: skip
-        if progress["lack_rows"]:
-            histograms = with_more_rows(histograms, progress)
-        else:
-            graph = with_more_halves(graph, progress)
-    return int(progress["popped"])
+    most = 0
+    for group in range(first, last):
+        most = max(most, starts[group + 1] - starts[group])
+    heap, table = np.empty(FIRST + 1 + most, np.uint64), np.empty(_table_size(most), np.uint64)
+    for group in range(first, last):
+        own = contacts[starts[group] : starts[group + 1]]
+        size = _table_size(len(own))
+        for place in range(len(own)):
+            owners[own[place].label] = place
+        queue = queues[starts[group] : ends[group]]
+        _merge_group(
+            own, queue, regions, owners, samples, rule, parents, heights, table[:size], heap
+        )
 
 
 @kernel
-def _merge(
-    edges, queue, again, heap, graph, histograms, quantile, levels, until, moved, places,
-    progress, parents, heights,
-):  # fmt: skip
-    """Whether merging is complete; if not, an array must be enlarged before it can continue."""
-    links, states, regions, halves, free = graph
-    histogram_of, samples, rows, unused = histograms
-    as_float = np.empty(1, np.float32)
-    as_bits = as_float.view(np.uint32)
-    at, end, n_again, popped = progress.at, progress.end, progress.again, progress.popped
-    halves_end, n_unused = progress.halves, progress.unused
-    while at < len(queue) or end > FIRST:
-        from_heap = at == len(queue) or (end > FIRST and heap[FIRST] < queue[at])
-        if from_heap:
-            key = heap[FIRST]
-            edge = np.int64(again[np.int64(key & _LOW) - len(edges)])
+def _table_size(contacts):
+    size = 8
+    while size < 2 * contacts:
+        size *= 2
+    return size
+
+
+@kernel
+def _merge_group(contacts, queue, regions, owners, samples, rule, parents, heights, table, heap):
+    used = _fill_table(table, contacts)
+    _fill_lists(contacts, regions)
+    end, waiting = _sort_out(queue, heap)
+    at, bits = 0, np.empty(1, np.uint32)
+    as_float = bits.view(np.float32)
+    while at < waiting or end > FIRST:
+        if end == FIRST or (at < waiting and queue[at] < heap[FIRST]):
+            key, at = queue[at], at + 1
         else:
-            key = queue[at]
-            edge = np.int64(key & _LOW)
-            _look_ahead(queue, at, edges, states, links, regions, halves)
-        small, large = 0, 0
-        if states[edge] == FRESH:
-            small, large = region_of(regions, edges[edge].u), region_of(regions, edges[edge].v)
-            if regions[small].degree > regions[large].degree:
-                small, large = large, small
-            progress.lack_halves, progress.lack_rows = 0, 0
-            if is_full(regions[large], regions[small].degree):
-                needed = halves_needed(regions[large].degree + regions[small].degree)
-                progress.lack_halves = needed if halves_end + needed > len(halves) else 0
-            if quantile and n_unused < regions[small].degree:
-                progress.lack_rows = regions[small].degree
-            if progress.lack_halves or progress.lack_rows:
-                progress.at, progress.end = at, end
-                progress.again, progress.popped = n_again, popped
-                progress.halves, progress.unused = halves_end, n_unused
-                return False
-        popped += 1
-        if from_heap:
-            end -= 1
+            key, end = heap[FIRST], end - 1
             pop(heap, end)
-            _look_ahead_in_heap(heap, end, again, states, edges, links)
-        else:
-            at += 1
-        if states[edge] == GONE:
+        place = owners[key & _LOW]
+        contact = contacts[place]
+        if contact.u == GONE:
             continue
-        if states[edge] == STALE:
-            states[edge] = FRESH
-            link = links[edge]
-            if quantile:
-                place = quantile_bin(histogram_of[edge], samples, rows, quantile, link.count)
-                score = _score_of_bin(place)
+        one, two = regions[contact.u], regions[contact.v]
+        if contact.stale:
+            contact.score, contact.stale = score_of(contact, samples, rule), 0
+        as_float[0] = contact.score
+        now = np.uint64(bits[0]) << _HALF | np.uint64(contact.label)
+        if now > key and contact.score < rule.until:
+            push(heap, end, now)
+            end += 1
+        if now > key:
+            continue
+        if one.outside <= contact.score or two.outside <= contact.score:
+            one.outside = two.outside = np.float32(-1)
+            continue
+        child = max(one.fragment, two.fragment)
+        parents[child], heights[child] = min(one.fragment, two.fragment), contact.score
+        small, large = contact.u, contact.v
+        if one.length > two.length:
+            small, large = large, small
+        contact.u = GONE
+        # Places of pairs that no longer exist stay in use until the table is filled anew.
+        if 4 * (used + regions[small].length) > 3 * len(table):
+            used = _fill_table(table, contacts)
+        used = _move(small, large, contacts, regions, owners, samples, rule, table, used)
+
+
+@kernel
+def _sort_out(queue, heap):
+    """(end of the heap, length of the queue): what is not in ascending order goes to the heap."""
+    end, waiting = FIRST, 0
+    for key in queue:
+        if waiting and key < queue[waiting - 1]:
+            push(heap, end, key)
+            end += 1
+        else:
+            queue[waiting] = key
+            waiting += 1
+    return end, waiting
+
+
+@kernel
+def _fill_lists(contacts, regions):
+    for place in range(len(contacts)):
+        contact = contacts[place]
+        contact.next_u = _put_first(regions[contact.u], 2 * place)
+        contact.next_v = _put_first(regions[contact.v], 2 * place + 1)
+
+
+@kernel
+def _put_first(region, half):
+    after = region.head
+    region.head = half
+    region.length += 1
+    if after < 0:
+        region.tail = half
+    return after
+
+
+@kernel
+def _move(small, large, contacts, regions, owners, samples, rule, table, used):
+    """Merges the region `small` into `large`; returns how many places of the table are in use."""
+    of, to = regions[small], regions[large]
+    to.length += of.length - 2
+    to.fragment, to.outside = min(of.fragment, to.fragment), min(of.outside, to.outside)
+    of.into = large
+    half = of.head
+    while half >= 0:
+        place, first_side = half >> 1, half & 1 == 0
+        contact = contacts[place]
+        after = contact.next_u if first_side else contact.next_v
+        if contact.u != GONE:
+            third = contact.v if first_side else contact.u
+            spot, tag = _spot(table, contacts, third, large)
+            stays = table[spot] == 0
+            if stays:
+                used += 1
             else:
-                score = _mean_score(link.sum, link.count, levels)
-            link.score = score
-            if score < until:
-                as_float[0] = score
-                number = np.uint64(len(edges) + n_again)
-                push(heap, end, np.uint64(as_bits[0]) << np.uint64(32) | number)
-                again[n_again] = edge
-                end += 1
-                n_again += 1
-            continue
-        small_goes = regions[small].name > regions[large].name
-        goes, stays = regions[small].name, regions[large].name
-        if not small_goes:
-            goes, stays = stays, goes
-        as_bits[0] = np.uint32(key >> np.uint64(32))
-        parents[goes], heights[goes] = stays, as_float[0]
-        regions[large].name = stays
-        states[edge] = GONE
-        remove(regions[large], halves, small)
-        count = move_out(regions, small, large, halves, free, moved)
-        _prefetch_moved(moved[:count], small, large, links, regions, halves)
-        # If a third region has an edge to `large` too: the place of that edge in its halves.
-        for step in range(count):
-            third, own = moved[step] >> 32, moved[step] & 0xFFFFFFFF
-            if regions[third].capacity <= LISTED:
-                places[step] = rename_in_list(regions[third], halves, small, large)
-            else:
-                places[step] = rename_in_table(regions[third], halves, small, large, own)
-            if places[step] >= 0:
-                prefetch(links, halves[places[step]] & 0xFFFFFFFF)
-        for step in range(count):
-            if places[step] < 0:
-                continue
-            third, own = moved[step] >> 32, moved[step] & 0xFFFFFFFF
-            twin = halves[places[step]] & 0xFFFFFFFF
-            own_wins = links[own].score < links[twin].score
-            own_wins |= small_goes and links[own].score == links[twin].score
-            winner, loser = (own, twin) if own_wins else (twin, own)
-            states[winner], states[loser] = STALE, GONE
-            links[winner].sum += links[loser].sum
-            links[winner].count += links[loser].count
-            if quantile:
-                n_unused = join(histogram_of, samples, rows, unused, n_unused, winner, loser)
-            if own_wins:
-                halves[places[step]] = large << 32 | own
-                halves[find(regions[large], halves, third)] = third << 32 | own
-        for step in range(count):
-            if places[step] < 0:
-                if is_full(regions[large], 1):
-                    halves_end = grow(regions[large], halves, free, halves_end)
-                insert(regions[large], halves, moved[step] >> 32, moved[step] & 0xFFFFFFFF)
-    progress.popped = popped
-    return True
+                twin_place = np.int64(table[spot] & _LOW) - 1
+                twin = contacts[twin_place]
+                regions[third].length -= 1
+                to.length -= 1
+                # The lower score stays, whose place in the queue is not behind that of the sum.
+                stays = contact.score < twin.score
+                winner, loser = (contact, twin) if stays else (twin, contact)
+                add_contact(winner, loser, samples, rule.quantile)
+                owners[winner.label] = place if stays else twin_place
+                loser.u = GONE
+            if stays:
+                table[spot] = tag << _HALF | np.uint64(place + 1)
+                _put_last(half, large, to, contacts)
+        half = after
+    return used
 
 
 @kernel
-def _look_ahead(queue, at, edges, states, links, regions, halves):
-    # In steps: each one reads what the one before has prefetched some edges ago.
-    if at + 32 >= len(queue):
-        return
-    prefetch(states, np.int64(queue[at + 32] & _LOW))
-    edge = np.int64(queue[at + 24] & _LOW)
-    if states[edge] == FRESH:
-        prefetch(edges, edge)
-    elif states[edge] == STALE:
-        prefetch(links, edge)
-    edge = np.int64(queue[at + 16] & _LOW)
-    if states[edge] == FRESH:
-        prefetch(regions, np.int64(edges[edge].u))
-        prefetch(regions, np.int64(edges[edge].v))
-    edge = np.int64(queue[at + 8] & _LOW)
-    if states[edge] == FRESH:
-        one, two = np.int64(edges[edge].u), np.int64(edges[edge].v)
-        if regions[one].capacity < 0:
-            prefetch(regions, regions[one].start)
-        else:
-            prefetch(halves, regions[one].start)
-        if regions[two].capacity < 0:
-            prefetch(regions, regions[two].start)
-        else:
-            prefetch(halves, regions[two].start)
+def _put_last(half, region, to, contacts):
+    contact = contacts[half >> 1]
+    if half & 1:
+        contact.v, contact.next_v = region, -1
+    else:
+        contact.u, contact.next_u = region, -1
+    if to.tail < 0:
+        to.head = half
+    elif to.tail & 1:
+        contacts[to.tail >> 1].next_v = half
+    else:
+        contacts[to.tail >> 1].next_u = half
+    to.tail = half
 
 
 @kernel
-def _look_ahead_in_heap(heap, end, again, states, edges, links):
-    if end < FIRST + 9:
-        return
-    # One of these is the next smallest key.
-    for place in range(FIRST + 1, FIRST + 9):
-        prefetch(again, np.int64(heap[place] & _LOW) - len(edges))
-    edge = np.int64(again[np.int64(heap[FIRST] & _LOW) - len(edges)])
-    prefetch(states, edge)
-    prefetch(edges, edge)
-    prefetch(links, edge)
+def _fill_table(table, contacts):
+    """Puts the contacts left in a hash table of pairs of regions; returns their number."""
+    table[:] = 0
+    used = 0
+    for place in range(len(contacts)):
+        contact = contacts[place]
+        if contact.u != GONE:
+            spot, tag = _spot(table, contacts, contact.u, contact.v)
+            table[spot] = tag << _HALF | np.uint64(place + 1)
+            used += 1
+    return used
 
 
 @kernel
-def _prefetch_moved(moved, small, large, links, regions, halves):
-    into = regions[large]
-    for half in moved:
-        prefetch(regions, half >> 32)
-        prefetch(links, half & 0xFFFFFFFF)
-        if into.capacity > LISTED:
-            prefetch(halves, into.start + home_of(half >> 32, into.capacity))
-    for half in moved:
-        third = regions[half >> 32]
-        if third.capacity > LISTED:
-            prefetch(halves, third.start + home_of(small, third.capacity))
-            prefetch(halves, third.start + home_of(large, third.capacity))
-        else:
-            prefetch(halves, third.start)
-            prefetch(halves, third.start + 8)
-
-
-@kernel
-def mean_scores(edges, levels):
-    """One minus the mean affinity of each edge, float32: the first scores of `merge_regions`."""
-    scores = np.empty(len(edges), np.float32)
-    for edge in range(len(edges)):
-        scores[edge] = _mean_score(edges[edge].sum, edges[edge].count, levels)
-    return scores
-
-
-@kernel
-def _mean_score(total, count, levels):
-    # Sum and count are exact and all rounding is monotonic: two contacts never score below both.
-    mean = np.float32(np.float64(total) / (np.float64(count) * SUM_UNIT))
-    score = np.float32(1.0 - np.float64(mean))
-    if levels:
-        return np.float32((min(int(score * np.float32(256)), 255) + 0.5) / 256)
-    return score
-
-
-@kernel
-def quantile_scores(starts, bins, weights, quantile):
-    """One minus the quantile of each edge's histogram, float32: first scores of `merge_regions`."""
-    scores = np.empty(len(starts) - 1, np.float32)
-    counts = np.zeros(256, np.int64)
-    for edge in range(len(scores)):
-        first, last = starts[edge], starts[edge + 1]
-        if last - first == 1:
-            scores[edge] = _score_of_bin(bins[first])
-            continue
-        counts[:] = 0
-        for sample in range(first, last):
-            counts[bins[sample]] += weights[sample]
-        wanted, below, place = quantile * counts.sum() // 100 + 1, counts[0], 0
-        while below < wanted:
-            place += 1
-            below += counts[place]
-        scores[edge] = _score_of_bin(place)
-    return scores
-
-
-@kernel
-def _score_of_bin(place):
-    return np.float32((255.5 - place) / 256)
+def _spot(table, contacts, one, two):
+    """(place of the contact of two regions, or the free place for it, high half of its entry)."""
+    low, high = min(one, two), max(one, two)
+    mixed = np.uint64(low) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(high)
+    mixed *= np.uint64(0xD6E8FEB86659FD93)
+    tag, last = mixed >> _HALF, len(table) - 1
+    spot = np.int64(tag) & last
+    while table[spot] != 0:
+        if table[spot] >> _HALF == tag:
+            contact = contacts[np.int64(table[spot] & _LOW) - 1]
+            if min(contact.u, contact.v) == low and max(contact.u, contact.v) == high:
+                break
+        spot = (spot + 1) & last
+    return spot, tag
 
 
 @kernel
