@@ -31,14 +31,27 @@ GONE = -1
 
 @kernel
 def merge_groups(
-    contacts, starts, queues, ends, first, last, regions, owners, samples, rule, parents, heights
+    contacts,
+    starts,
+    queues,
+    ends,
+    first,
+    last,
+    regions,
+    owners,
+    first_label,
+    samples,
+    rule,
+    parents,
+    heights,
 ):
     """Merges the regions of the groups from `first` up to `last`.
 
     Args:
-        contacts, starts, queues, ends: of `split_by_group`; those left have a u of 0 or more.
+        contacts, starts: of `split_by_group`; the u of those that do not stay becomes GONE.
+        queues, ends: of `queues_of`.
         regions: REGIONs with empty lists.
-        owners: int32 per label, work space.
+        owners: int32 per label from `first_label` on, work space.
         samples, rule: of `fill_contacts`.
         parents, heights: int32 and float32, per fragment: at each merge, the larger of the two
             regions' smallest fragments gets the smaller one, and the score.
@@ -51,11 +64,11 @@ def merge_groups(
         own = contacts[starts[group] : starts[group + 1]]
         size = _table_size(len(own))
         for place in range(len(own)):
-            owners[own[place].label] = place
-        queue = queues[starts[group] : ends[group]]
+            owners[own[place].label - first_label] = place
         _merge_group(
-            own, queue, regions, owners, samples, rule, parents, heights, table[:size], heap
-        )
+            own, queues[starts[group] : ends[group]], regions, owners, first_label, samples, rule,
+            parents, heights, table[:size], heap,
+        )  # fmt: skip
 
 
 @kernel
@@ -67,7 +80,9 @@ def _table_size(contacts):
 
 
 @kernel
-def _merge_group(contacts, queue, regions, owners, samples, rule, parents, heights, table, heap):
+def _merge_group(
+    contacts, queue, regions, owners, first_label, samples, rule, parents, heights, table, heap
+):
     used = _fill_table(table, contacts)
     _fill_lists(contacts, regions)
     end, waiting = _sort_out(queue, heap)
@@ -79,7 +94,7 @@ def _merge_group(contacts, queue, regions, owners, samples, rule, parents, heigh
         else:
             key, end = heap[FIRST], end - 1
             pop(heap, end)
-        place = owners[key & _LOW]
+        place = owners[np.int64(key & _LOW) - first_label]
         contact = contacts[place]
         if contact.u == GONE:
             continue
@@ -105,7 +120,9 @@ def _merge_group(contacts, queue, regions, owners, samples, rule, parents, heigh
         # Places of pairs that no longer exist stay in use until the table is filled anew.
         if 4 * (used + regions[small].length) > 3 * len(table):
             used = _fill_table(table, contacts)
-        used = _move(small, large, contacts, regions, owners, samples, rule, table, used)
+        used = _move(
+            small, large, contacts, regions, owners, first_label, samples, rule, table, used
+        )
 
 
 @kernel
@@ -141,7 +158,7 @@ def _put_first(region, half):
 
 
 @kernel
-def _move(small, large, contacts, regions, owners, samples, rule, table, used):
+def _move(small, large, contacts, regions, owners, first_label, samples, rule, table, used):
     """Merges the region `small` into `large`; returns how many places of the table are in use."""
     of, to = regions[small], regions[large]
     to.length += of.length - 2
@@ -167,7 +184,7 @@ def _move(small, large, contacts, regions, owners, samples, rule, table, used):
                 stays = contact.score < twin.score
                 winner, loser = (contact, twin) if stays else (twin, contact)
                 add_contact(winner, loser, samples, rule.quantile)
-                owners[winner.label] = place if stays else twin_place
+                owners[winner.label - first_label] = place if stays else twin_place
                 loser.u = GONE
             if stays:
                 table[spot] = tag << _HALF | np.uint64(place + 1)

@@ -42,29 +42,29 @@ class Rule(NamedTuple):
 
 
 @kernel
-def fill_contacts(edges, starts, bins, weights, rule, contacts, samples):
+def fill_contacts(edges, first, starts, bins, weights, rule, contacts, samples):
     """Fills contacts, and the samples of their histograms, from the EDGEs of a region graph.
 
     Args:
         edges: EDGEs, each pair of regions once.
+        first: the label of the first.
         starts, bins, weights: from `starts[e]` to `starts[e + 1]` (int32), `bins` (uint8,
-            ascending) and `weights` (int32) are edge e's histogram of 256 bins; not for means.
+            ascending) and `weights` (int32) are the histogram of label e; not for means.
         rule: a Rule.
         contacts: CONTACTs, one for each edge.
         samples: SAMPLEs, one for each of `bins`.
     """
-    for place in range(len(samples)):
-        samples[place].next = place + 1
-        samples[place].bin, samples[place].weight = bins[place], weights[place]
     for place in range(len(edges)):
-        edge, contact = edges[place], contacts[place]
-        contact.u, contact.v, contact.label, contact.stale = edge.u, edge.v, place, 0
+        edge, contact, label = edges[place], contacts[place], first + place
+        contact.u, contact.v, contact.label, contact.stale = edge.u, edge.v, label, 0
         contact.sum, contact.count = edge.sum, edge.count
         if rule.quantile:
-            contact.sum, contact.count = starts[place], 0
-            for sample in range(starts[place], starts[place + 1]):
-                contact.count += np.uint32(samples[sample].weight)
-            samples[starts[place + 1] - 1].next = -1
+            contact.sum, contact.count = starts[label], 0
+            for at in range(starts[label], starts[label + 1]):
+                sample = samples[at]
+                sample.bin, sample.weight, sample.next = bins[at], weights[at], at + 1
+                contact.count += np.uint32(weights[at])
+            samples[starts[label + 1] - 1].next = -1
         contact.score = score_of(contact, samples, rule)
 
 

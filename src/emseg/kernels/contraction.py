@@ -26,42 +26,44 @@ def number_regions(regions, numbers):
 
 
 @kernel
-def contract(parts, numbers, count, samples, rule, ends, found):
-    """The number of contacts of the regions left, which are put in `found`.
+def contract(contacts, inside, start, numbers, left, first, ends, samples, rule, found):
+    """The number of contacts between the regions left, which are put in `found`.
 
     Args:
-        parts: arrays of CONTACTs, without two of one pair in the same array; changed.
-        numbers, count: of `number_regions`.
+        contacts: CONTACTs of a chunk; in the first `inside` regions count from 0; changed.
+        start: the first region of the chunk.
+        numbers: int32 per region, its number among the `left` that are left.
+        first: the number of the chunk's first region left.
+        ends: int32 zeros, one more than the chunk has regions left.
         samples, rule: of `fill_contacts`.
-        ends: int32 zeros, one more than regions left.
-        found: CONTACTs, as many as in all parts.
+        found: CONTACTs, as many as `contacts`.
     """
-    for contacts in parts:
-        for contact in contacts:
-            if contact.u != GONE:
-                one, two = numbers[contact.u], numbers[contact.v]
-                contact.u, contact.v = min(one, two), max(one, two)
-                ends[contact.u + 1] += 1
-    for region in range(count):
+    for place in range(len(contacts)):
+        contact = contacts[place]
+        if contact.u != GONE:
+            shift = start if place < inside else 0
+            one, two = numbers[contact.u + shift], numbers[contact.v + shift]
+            contact.u, contact.v = min(one, two), max(one, two)
+            ends[contact.u - first + 1] += 1
+    for region in range(len(ends) - 1):
         ends[region + 1] += ends[region]
-    for contacts in parts:
-        for contact in contacts:
-            if contact.u != GONE:
-                found[ends[contact.u]] = contact
-                ends[contact.u] += 1
-    # Contacts of u now end at ends[u]. Those of one pair are added up.
-    seen, kept, place = np.zeros(count, np.int32), 0, 0
-    for region in range(count):
-        first = kept
+    for contact in contacts:
+        if contact.u != GONE:
+            found[ends[contact.u - first]] = contact
+            ends[contact.u - first] += 1
+    # Contacts of a region now end at its entry. Those of one pair are added up.
+    seen, kept, place = np.empty(left, np.int32), 0, 0
+    for region in range(len(ends) - 1):
+        begin = kept
         while place < ends[region]:
             contact = found[place]
-            twin = seen[contact.v] - 1
-            if twin >= first:
+            twin = seen[contact.v]
+            if begin <= twin < kept and found[twin].v == contact.v:
                 add_contact(found[twin], contact, samples, rule.quantile)
             else:
                 found[kept] = contact
-                kept += 1
                 seen[contact.v] = kept
+                kept += 1
             place += 1
     for contact in found[:kept]:
         if contact.stale:

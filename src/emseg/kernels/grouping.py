@@ -11,20 +11,41 @@ _STEPS = 1 << 16
 
 
 @kernel
-def pairs_by_score(contacts, until):
-    """PAIRs of the contacts that score below `until`, in the order of their scores (16 bits)."""
-    ends = np.zeros(_STEPS + 2, np.int32)
+def note_outside(contacts, stop, until, active, outside):
+    """Notes which regions a merge may change, and the lowest score of contacts between chunks.
+
+    Args:
+        contacts: CONTACTs of a chunk, which has the regions before `stop` that no chunk before has.
+        until: float32, the score that ends merging.
+        active: bool per region; becomes true where a contact scores below `until`.
+        outside: float32 per region; becomes the lowest score of its contacts between chunks.
+    """
     for contact in contacts:
         if contact.score < until:
+            active[contact.u] = active[contact.v] = True
+            if contact.v >= stop:
+                outside[contact.u] = min(outside[contact.u], contact.score)
+                outside[contact.v] = min(outside[contact.v], contact.score)
+
+
+@kernel
+def pairs_by_score(contacts, start, stop, until):
+    """PAIRs of the contacts that score below `until`, in the order of their scores (16 bits).
+
+    Those of the regions from `start` up to `stop`, which count from 0 in PAIRs.
+    """
+    ends = np.zeros(_STEPS + 2, np.int32)
+    for contact in contacts:
+        if contact.score < until and contact.v < stop:
             ends[_step(contact.score) + 1] += 1
     for step in range(_STEPS + 1):
         ends[step + 1] += ends[step]
     pairs = np.empty(ends[-1], PAIR)
     for contact in contacts:
-        if contact.score < until:
+        if contact.score < until and contact.v < stop:
             step = _step(contact.score)
             pair = pairs[ends[step]]
-            pair.u, pair.v = contact.u, contact.v
+            pair.u, pair.v = contact.u - start, contact.v - start
             pair.score, pair.label = contact.score, contact.label
             ends[step] += 1
     return pairs
@@ -74,48 +95,66 @@ def _root(parents, region):
 
 
 @kernel
-def split_by_group(contacts, pairs, groups, count, inner, outer, best_outside):
-    """Puts contacts inside groups into `inner`, group after group, and others into `outer`.
+def split_by_group(contacts, start, active, groups, count, found, outside):
+    """Puts contacts inside groups into `found`, group after group, and all others after them.
 
-    Those of regions without a group, which no merge can change, are left out.
+    Those of regions that no merge can change are left out.
 
     Args:
-        contacts: CONTACTs.
-        pairs, groups, count: of `pairs_by_score` and `capped_groups`.
-        inner, outer: CONTACTs, as many as `contacts`.
-        best_outside: float32 per region; becomes the lowest score of its outer contacts, if that is
-            lower.
+        contacts: CONTACTs of a chunk that begins with the region `start`.
+        active: of `note_outside`.
+        groups, count: of `capped_groups`.
+        found: CONTACTs, as many as `contacts`. Regions count from 0 in those inside groups.
+        outside: float32 per region of the chunk; becomes the lowest score of its contacts outside
+            of its group, if that is lower.
 
     Returns:
-        (starts, queues, ends, number of outer contacts). Group g has the contacts of `inner` from
-        `starts[g]` to `starts[g + 1]`; `queues` from `starts[g]` to `ends[g]` are score bits * 2^32
-        + label (uint64) of its PAIRs, in their order.
+        (starts, end): group g has those from `starts[g]` to `starts[g + 1]`, `end` ends them all.
     """
-    starts, n_outer = np.zeros(count + 1, np.int64), 0
+    starts = np.zeros(count + 1, np.int64)
     for contact in contacts:
-        one, two = groups[contact.u], groups[contact.v]
-        if one == two and one >= 0:
-            starts[one + 1] += 1
-        elif one >= 0 and two >= 0:
-            outer[n_outer] = contact
-            n_outer += 1
-            best_outside[contact.u] = min(best_outside[contact.u], contact.score)
-            best_outside[contact.v] = min(best_outside[contact.v], contact.score)
+        group = _inside(contact, start, groups)
+        if group >= 0:
+            starts[group + 1] += 1
     for group in range(count):
         starts[group + 1] += starts[group]
-    ends = starts[:count].copy()
+    ends, end = starts[:count].copy(), starts[count]
     for contact in contacts:
-        group = groups[contact.u]
-        if group >= 0 and group == groups[contact.v]:
-            inner[ends[group]] = contact
+        group = _inside(contact, start, groups)
+        if group >= 0:
+            own = found[ends[group]]
+            found[ends[group]] = contact
+            own.u, own.v = contact.u - start, contact.v - start
             ends[group] += 1
-    queues, score = np.empty(starts[count], np.uint64), np.empty(1, np.float32)
+        elif active[contact.u] and active[contact.v]:
+            found[end] = contact
+            end += 1
+            for region in (contact.u - start, contact.v - start):
+                if region < len(outside):
+                    outside[region] = min(outside[region], contact.score)
+    return starts, end
+
+
+@kernel
+def _inside(contact, start, groups):
+    """The group of both regions, -1 without one."""
+    one, two = contact.u - start, contact.v - start
+    return groups[one] if two < len(groups) and groups[one] == groups[two] else -1
+
+
+@kernel
+def queues_of(pairs, groups, starts):
+    """(queues, ends): those of group g, from `starts[g]` to `ends[g]`, in the order of its PAIRs.
+
+    Entries are score bits * 2^32 + label, uint64.
+    """
+    queues, ends = np.empty(starts[-1], np.uint64), starts[:-1].copy()
+    score = np.empty(1, np.float32)
     bits = score.view(np.uint32)
-    ends[:] = starts[:count]
     for pair in pairs:
         group = groups[pair.u]
         if group == groups[pair.v]:
             score[0] = pair.score
             queues[ends[group]] = np.uint64(bits[0]) << np.uint64(32) | np.uint64(pair.label)
             ends[group] += 1
-    return starts, queues, ends, n_outer
+    return queues, ends

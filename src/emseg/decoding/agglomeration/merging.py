@@ -1,19 +1,19 @@
 """The merge tree of a region graph, and the segments of the tree at a threshold."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from emseg.decoding.agglomeration.region_graph import Histograms, RegionGraph, added_up
-from emseg.kernels.agglomeration import REGION, merge_groups, roots_below
+from emseg.decoding.agglomeration.rounds import Chunk, Tree, merge_in_rounds
+from emseg.kernels.agglomeration import roots_below
 from emseg.kernels.contacts import CONTACT, SAMPLE, Rule, fill_contacts
-from emseg.kernels.contraction import contract, number_regions
 from emseg.kernels.dust import join_small
 from emseg.kernels.edge_sums import rename_edges
-from emseg.kernels.grouping import capped_groups, pairs_by_score, split_by_group
 
 _QUANTILES = range(10, 100, 5)
 _NAMES = (
@@ -23,11 +23,10 @@ _NAMES = (
 )
 MergeFunction = Literal[_NAMES]  # type: ignore[valid-type]
 
-# The most regions in a group at first: their contacts fit in a core's second-level cache. Groups
-# grow, since what is left after a round is the contacts between groups.
-_MOST_REGIONS, _GROWTH = 1024, 4
-# Groups are given to threads in so many parts each.
-_PARTS = 8
+# The most regions in a group at first: their contacts fit in a core's second-level cache.
+_MOST_REGIONS = 1024
+# Memory per contact of the chunk that is merged: itself twice, its queue, tables, and its owner.
+_BYTES_PER_CONTACT = 130
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,62 +58,65 @@ def merge(
     discretize_queue: Literal[0, 256] = 0,
     threads: int = 1,
     most_regions: int = _MOST_REGIONS,
+    most_contacts: int | None = None,
 ) -> MergeTree:
-    """The merge tree of all merges that score below `until`, the same for any `threads`.
+    """The merge tree of all merges that score below `until`.
 
     The regions whose contact has the lowest score are merged again and again; of equal scores the
     contact comes first whose largest original edge (in the order of `graph.edges`) does. This is
     done in rounds: groups of at most `most_regions` regions are merged by themselves as far as
-    nothing outside can matter, and groups are larger in the next round (docs/decoding.md).
+    nothing outside can matter, and groups are larger in the next round (docs/decoding.md). With
+    `most_contacts` only so many are in memory at once, the others in a temporary folder. Neither
+    they nor `threads` change the tree.
     """
     rule = Rule(quantile_of(merge_function), discretize_queue == 256, np.float32(until))
-    contacts, samples = _contacts(graph.edges, samples_of(graph, merge_function), rule)
-    fragments = np.arange(len(graph.sizes), dtype=np.int32)
-    parents, heights = fragments.copy(), np.full(len(fragments), np.inf, np.float32)
-    owners = np.empty(len(contacts), np.int32)
-    while len(pairs := pairs_by_score(contacts, rule.until)):
-        regions = _regions(fragments)
-        groups, count = capped_groups(pairs, len(regions), most_regions)
-        inner, outer = np.empty_like(contacts), np.empty_like(contacts)
-        starts, queues, ends, n_outer = split_by_group(
-            contacts, pairs, groups, count, inner, outer, regions["outside"]
+    own = samples_of(graph, merge_function)
+    parents = np.arange(len(graph.sizes), dtype=np.int32)
+    tree = Tree(
+        rule,
+        np.empty(len(own.bins), SAMPLE),
+        parents,
+        np.full(len(parents), np.inf, np.float32),
+    )
+    with tempfile.TemporaryDirectory(prefix="emseg-merging-") as folder:
+        in_files = most_contacts is not None and most_contacts < len(graph.edges)
+        parts = -(-len(graph.edges) // most_contacts) if in_files else threads
+        chunks = list(_chunks(graph, own, tree, parts, Path(folder) if in_files else None))
+        merge_in_rounds(
+            chunks,
+            tree,
+            most_regions=most_regions,
+            threads=threads,
+            at_once=len(graph.edges) if most_contacts is None else most_contacts,
         )
-
-        def some(first: int, last: int) -> None:
-            merge_groups(
-                inner, starts, queues, ends, first, last, regions, owners, samples, rule,
-                parents, heights,
-            )  # fmt: skip
-
-        _shared_out(some, starts, threads)
-        numbers = np.empty(len(regions), np.int32)
-        left = number_regions(regions, numbers)
-        parts = (inner[: starts[-1]], outer[:n_outer])
-        zeros = np.zeros(left + 1, np.int32)
-        kept = contract(parts, numbers, left, samples, rule, zeros, contacts)
-        contacts = contacts[:kept]
-        fragments = regions["fragment"][regions["into"] < 0]
-        most_regions *= _GROWTH
-    return MergeTree(parents, heights, until)
+    return MergeTree(parents, tree.heights, until)
 
 
-def _regions(fragments: np.ndarray) -> np.ndarray:
-    regions = np.zeros(len(fragments), REGION)
-    for name in ("head", "tail", "into"):
-        regions[name] = -1
-    regions["fragment"], regions["outside"] = fragments, np.inf
-    return regions
-
-
-def _shared_out(work: Callable[[int, int], Any], starts: np.ndarray, threads: int) -> None:
-    """Calls `work` for ranges of groups with about as many contacts each, in threads."""
-    if threads == 1:
-        work(0, len(starts) - 1)
-        return
-    wanted = np.linspace(0, starts[-1], threads * _PARTS + 1)
-    bounds = np.searchsorted(starts, wanted)
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, bounds[:-1].tolist(), bounds[1:].tolist()))
+def _chunks(
+    graph: RegionGraph, own: Histograms, tree: Tree, parts: int, folder: Path | None
+) -> Iterator[Chunk]:
+    """Chunks with about as many contacts each."""
+    first_regions = graph.edges["u"]
+    wanted = np.linspace(0, len(graph.edges), parts + 1)[1:-1].astype(np.int64)
+    starts = [0, *np.unique(first_regions[wanted]).tolist(), len(graph.sizes)]
+    bounds = np.searchsorted(first_regions, starts)
+    for start, stop, begin, end in zip(starts, starts[1:], bounds, bounds[1:], strict=False):
+        contacts = np.empty(end - begin, CONTACT)
+        fill_contacts(
+            graph.edges[begin:end],
+            begin,
+            own.starts,
+            own.bins,
+            own.weights,
+            tree.rule,
+            contacts,
+            tree.samples,
+        )
+        chunk = Chunk(
+            start, stop, begin, end, folder / f"{start}.npy" if folder else contacts, end - begin
+        )
+        chunk.store(contacts)
+        yield chunk
 
 
 def merge_dust(
@@ -188,5 +190,5 @@ def quantile_of(merge_function: MergeFunction) -> int:
 def _contacts(edges: np.ndarray, own: Histograms, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
     """The contacts before merging, with their scores, and the samples of their histograms."""
     contacts, samples = np.empty(len(edges), CONTACT), np.empty(len(own.bins), SAMPLE)
-    fill_contacts(edges, own.starts, own.bins, own.weights, rule, contacts, samples)
+    fill_contacts(edges, 0, own.starts, own.bins, own.weights, rule, contacts, samples)
     return contacts, samples
