@@ -1,8 +1,10 @@
 """The merge tree of a region graph, and the segments of the tree at a threshold."""
 
 import tempfile
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -81,7 +83,11 @@ def merge(
     with tempfile.TemporaryDirectory(prefix="emseg-merging-") as folder:
         in_files = most_contacts is not None and most_contacts < len(graph.edges)
         parts = -(-len(graph.edges) // most_contacts) if in_files else threads
-        chunks = list(_chunks(graph, own, tree, parts, Path(folder) if in_files else None))
+        chunks = list(
+            _chunks(
+                graph, own, tree, min(parts, len(graph.edges)), Path(folder) if in_files else None
+            )
+        )
         merge_in_rounds(
             chunks,
             tree,
@@ -97,10 +103,11 @@ def _chunks(
 ) -> Iterator[Chunk]:
     """Chunks with about as many contacts each."""
     first_regions = graph.edges["u"]
-    wanted = np.linspace(0, len(graph.edges), parts + 1)[1:-1].astype(np.int64)
-    starts = [0, *np.unique(first_regions[wanted]).tolist(), len(graph.sizes)]
-    bounds = np.searchsorted(first_regions, starts)
-    for start, stop, begin, end in zip(starts, starts[1:], bounds, bounds[1:], strict=False):
+    wanted = np.linspace(0, len(first_regions), parts, endpoint=False).astype(np.int64)
+    starts = [0, *np.unique(first_regions[wanted[1:]]).tolist(), len(graph.sizes)]
+    # Not by numpy, which copies what does not lie side by side.
+    bounds = [bisect_left(first_regions, start) for start in starts]
+    for (start, stop), (begin, end) in zip(pairwise(starts), pairwise(bounds), strict=True):
         contacts = np.empty(end - begin, CONTACT)
         fill_contacts(
             graph.edges[begin:end],

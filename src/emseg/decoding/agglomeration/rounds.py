@@ -74,7 +74,8 @@ def merge_in_rounds(
 ) -> None:
     """Fills the parents and heights of a tree.
 
-    Neighbouring chunks are joined after a round where they have at most `at_once` contacts.
+    Neighbouring chunks are joined after a round where they have at most `at_once` contacts; twice
+    as many if nothing else can be merged.
     """
     fragments = np.arange(len(tree.parents), dtype=np.int32)
     with ThreadPoolExecutor(threads) as pool:
@@ -96,8 +97,10 @@ def merge_in_rounds(
                     own += bounds[-2]
                     left.append(work.regions["fragment"][work.regions["into"] < 0])
             _add_up(chunks, bounds, numbers, tree, pool)
+            if bounds[-1] == len(fragments):
+                at_once *= 2
             fragments, chunks = np.concatenate(left), list(_joined(chunks, at_once))
-            most_regions *= _GROWTH
+            most_regions = min(most_regions * _GROWTH, len(tree.parents))
 
 
 @dataclass(eq=False)
