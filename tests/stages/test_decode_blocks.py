@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from emseg.decoding.agglomerate import Agglomerate
 from emseg.decoding.agglomeration import supervoxels
 from emseg.errors import UserError
 from emseg.runs.folder_store import FolderStore
@@ -137,7 +138,7 @@ def test_damaged_blocks_are_made_again_and_forced_ones_all(prediction, damage, m
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"backend": "waterz"}, "waterz takes a volume as a whole"),
+        ({"backend": "waterz"}, "more than half of system.memory needs numba"),
         ({"memory_limit": 1e-6}, "decoding.memory_limit is 9.99e-07"),
     ],
 )
@@ -165,3 +166,23 @@ def test_limits_of_memory_and_threads_make_no_new_segmentation(prediction, monke
         job = DecodeJob(prediction, AGGLOMERATE | change, None)
         decode(job, segmentation=target, force=False, verify=False)
     assert len(made) == 2
+
+
+def test_another_threshold_from_the_saved_graph(prediction, monkeypatch):
+    leaves = [AGGLOMERATE | {"thresholds": at, "save_graph": True} for at in (0.3, 0.6)]
+    plain = [segmented(prediction, leaf | {"save_graph": False}, None) for leaf in leaves]
+    assert not stage.graph_of(Path("im_segmentation.h5")).exists()
+    np.testing.assert_array_equal(segmented(prediction, leaves[0], None), plain[0])
+    monkeypatch.setattr(Agglomerate, "make_fragments", None)  # not needed from here on
+    np.testing.assert_array_equal(segmented(prediction, leaves[1], None), plain[1])
+    with pytest.raises(UserError, match="save_graph: .* must fit in half of system.memory"):
+        segmented(prediction, leaves[0], LITTLE)
+
+
+def test_a_graph_that_is_missing_beside_its_segmentation_is_made(prediction):
+    job, target = DecodeJob(prediction, AGGLOMERATE, None), Path("im_segmentation.h5")
+    decode(job, segmentation=target, force=False, verify=False)
+    job = DecodeJob(prediction, AGGLOMERATE | {"save_graph": True}, None)
+    for _ in range(2):
+        decode(job, segmentation=target, force=False, verify=False)
+        assert stage.graph_of(target).exists()

@@ -41,7 +41,9 @@ CODE_READ_TYPES: dict[str, Any] = {
 }
 
 # Per kind, arguments that change how a result is computed, but not the result.
-NO_RESULT: dict[str, tuple[str, ...]] = {"decoding": ("memory_limit", "threads", "time_limit")}
+NO_RESULT: dict[str, tuple[str, ...]] = {
+    "decoding": ("memory_limit", "save_graph", "threads", "time_limit")
+}
 
 LEAF_GROUPS = tuple(kind.replace(".", "/") for kind in SUPPLIED)
 

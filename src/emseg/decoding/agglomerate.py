@@ -17,7 +17,13 @@ from emseg.decoding.agglomeration.branches import (
     unites_branches,
 )
 from emseg.decoding.agglomeration.limits import EdgeLimit
-from emseg.decoding.agglomeration.merging import MergeFunction, merge, merge_dust, segment_labels
+from emseg.decoding.agglomeration.merging import (
+    MergeFunction,
+    MergeTree,
+    merge,
+    merge_dust,
+    segment_labels,
+)
 from emseg.decoding.agglomeration.region_graph import RegionGraph
 from emseg.decoding.agglomeration.supervoxels import (
     Supervoxels,
@@ -50,10 +56,9 @@ class Agglomerate(Sharing, Blockwise):
     Labels are uint32, numbered 1, 2, … by their first voxel in C order. Fragments join voxels over
     strong edges, and each voxel to its strongest edge (of equals the first in the order -0, -1, -2,
     +0, +1, +2: axis, before or after). Then the two regions whose contact has the lowest score are
-    merged, again and again. If both touch a third, the contact with the higher score is added to
-    the other, which is scored again when it is next. Equal scores are taken in the order in which
-    they were queued, at first by fragments. (Funke et al., "Large scale image segmentation with
-    structured loss", TPAMI 2019; waterz 0.10.)
+    merged, again and again; where both touch a third, their contacts with it become one. See
+    docs/decoding.md. (Funke et al., "Large scale image segmentation with structured loss", TPAMI
+    2019; waterz 0.10.)
 
     Args:
         prediction: (3, Z, Y, X), array or volume (read in blocks), probabilities that a pair lies
@@ -62,20 +67,20 @@ class Agglomerate(Sharing, Blockwise):
         merge_function: s in the score 1 - s: `mean`, the mean affinity between two regions;
             `hist_quant_Q`, percentile Q of a histogram of these (256 bins); `affQ_his256`, of the
             largest affinity of each contact of two fragments.
-        fragments: `sections`: `flood_section` grows them in each section (axis 0) without
-            background, on 1 minus the mean affinity along axes 1 and 2.
+        fragments: `sections`: by `flood_section` in each section, on 1 minus the mean affinity
+            along axes 1 and 2, without background.
         aff_threshold: edges of at least the second join; voxels with none above the first become 0.
-        discretize_queue: 256 rounds scores to 256 levels, 0 does not.
-        dust_merge_size, dust_merge_affinity: segments of fewer voxels join a neighbour after that,
-            strongest contact first, over more than this affinity.
-        iou_threshold, singleton_size_ratio, best_buddy, one_sided_threshold, one_sided_min_size,
-            branch_affinity: then unite segments of neighbouring sections, see `merge_branches`.
-        dust_remove_size: segments of fewer voxels then become 0.
-        backend: `waterz` runs the waterz package in its own process, with `memory_limit`; its
-            watershed treats plateaus differently.
+        discretize_queue: 256 rounds scores to 256 levels.
+        dust_merge_size, dust_merge_affinity: segments of fewer voxels then join a neighbour over
+            more than this affinity, strongest contact first.
+        iou_threshold to branch_affinity: see `merge_branches`, which unites segments of
+            neighbouring sections after that.
+        dust_remove_size: segments of fewer voxels become 0 in the end.
+        backend: `waterz` runs the waterz package, and its watershed, in its own process.
         time_limit: seconds, for waterz alone.
         memory_limit: GiB; None: all the memory of machine or cgroup.
-        threads: None: all that this process may use. Labels do not depend on it, nor on blocks.
+        threads: None: all that this process may use. Labels depend neither on it nor on blocks.
+        save_graph: the decode stage saves fragments, graph and merge tree, see `SavedGraph`.
 
     Raises:
         UserError: the region graph does not fit the memory; a setting or the prediction is wrong.
@@ -101,11 +106,13 @@ class Agglomerate(Sharing, Blockwise):
     time_limit: Annotated[float, above(0)] | None = None
     memory_limit: Annotated[float, above(0)] | None = None
     threads: Positive | None = None
+    save_graph: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.time_limit is not None and self.backend != "waterz":
-            raise UserError("decoding.time_limit is for decoding.backend=waterz alone")
+        for name, backend in (("time_limit", "waterz"), ("save_graph", "numba")):
+            if getattr(self, name) and self.backend != backend:
+                raise UserError(f"decoding.{name} is for decoding.backend={backend} alone")
         check_branch_settings(self)
 
     def sweep(
@@ -128,8 +135,7 @@ class Agglomerate(Sharing, Blockwise):
         labels = found.store.array
         for threshold, table in tables:
             # The last segmentation may overwrite the fragments.
-            last = threshold == ascending[-1]
-            out = labels if last else np.empty_like(labels)
+            out = labels if threshold == ascending[-1] else np.empty_like(labels)
             found.relabel_all(table, out, self._threads)
             yield threshold, out
 
@@ -144,8 +150,7 @@ class Agglomerate(Sharing, Blockwise):
     ) -> Iterator[tuple[Block, np.ndarray]]:
         if self.backend == "waterz":
             raise UserError(
-                "decoding.backend: waterz takes a volume as a whole, blocks need numba (a "
-                "prediction comes in blocks when it fills more than half of system.memory)"
+                "decoding.backend: a prediction of more than half of system.memory needs numba"
             )
         self._check(prediction, offsets)
         found = self._supervoxels(prediction, offsets, edge_side, store, block_shape)
@@ -170,18 +175,22 @@ class Agglomerate(Sharing, Blockwise):
 
     def tables(self, graph: RegionGraph, values: Sequence[float]) -> Tables:
         ascending = self.ascending(values)
+        tree = self.tree(graph, ascending[-1])
+        for threshold in ascending:
+            yield threshold, self.table(graph, tree.roots(threshold))
+
+    def tree(self, graph: RegionGraph, until: float) -> MergeTree:
+        """The merge tree of a graph of `make_fragments`, of all scores below `until`."""
         with phase(f"merging {len(graph.sizes) - 1} fragments with {len(graph.edges)} contacts"):
-            tree = merge(
+            return merge(
                 graph,
                 merge_function=self.merge_function,
-                until=ascending[-1],
+                until=until,
                 discretize_queue=self.discretize_queue,
                 threads=self._threads,
             )
-        for threshold in ascending:
-            yield threshold, self._table(graph, tree.roots(threshold))
 
-    def _table(self, graph: RegionGraph, roots: np.ndarray) -> np.ndarray:
+    def table(self, graph: RegionGraph, roots: np.ndarray) -> np.ndarray:
         """The label of each fragment's segment, uint32, numbered by the segments' first voxels."""
         if self.dust_merge_size:
             roots = merge_dust(
@@ -232,11 +241,8 @@ class Agglomerate(Sharing, Blockwise):
                     sections=unites_branches(self),
                     edge_limit=self._edge_limit.most,
                 )
-        tables = (
-            (threshold, self._table(found.graph, roots.astype(np.int32)))
-            for threshold, roots in partitions
-        )
-        return found, tables
+        for_each = [(at, roots.astype(np.int32)) for at, roots in partitions]
+        return found, ((at, self.table(found.graph, roots)) for at, roots in for_each)
 
     def _supervoxels(
         self,
@@ -247,7 +253,7 @@ class Agglomerate(Sharing, Blockwise):
         block_shape: Sequence[int] | None = None,
     ) -> Supervoxels:
         """The fragments of our watersheds and their graph; by default in memory, in slabs."""
-        shape = prediction.shape[-3:]
+        shape, branches = prediction.shape[-3:], unites_branches(self)
         slabs = slab_shape(
             shape,
             bytes_per_voxel=3 * prediction.dtype.itemsize + 6,  # three affinities, a label, flags
@@ -260,7 +266,7 @@ class Agglomerate(Sharing, Blockwise):
                 edges=axis_edges(offsets, edge_side),
                 aff_threshold=self.aff_threshold if self.fragments == "volume" else None,
                 histograms=self._needs_histograms,
-                sections=unites_branches(self),
+                sections=branches,
                 store=MemoryStore(shape) if store is None else store,
                 block_shape=slabs if block_shape is None else block_shape,
                 threads=self._threads,
@@ -274,7 +280,6 @@ class Agglomerate(Sharing, Blockwise):
 
     @property
     def _needs_histograms(self) -> bool:
-        """Whether the score needs all affinities of a contact, not just their maximum or mean."""
         return self.merge_function.startswith("hist_quant_")
 
     @property

@@ -64,7 +64,8 @@ def decode(
         current = current_segmentation(
             job, folder=segmentation.parent, name=name, verify=verify, report=say
         )
-        if current is not None:
+        graph_is_there = not job.decoding.get("save_graph") or graph_of(segmentation).exists()
+        if current is not None and graph_is_there:
             if current.stem != name:
                 say(f"{current.name} is of these settings: it is the latest again")
                 current = make_latest(current, name)
@@ -80,7 +81,12 @@ def decode(
     predicted = open_prediction(job)
     check_elsewhere(predicted, channels_of(job, predicted))
     attributes = _attributes(job, predicted)
-    write = _write_in_blocks if _takes_blocks(job, predicted) else _write_at_once
+    in_blocks = _takes_blocks(job, predicted)
+    if in_blocks and job.decoding.get("save_graph"):
+        raise UserError(
+            "decoding.save_graph: fragments and prediction must fit in half of system.memory"
+        )
+    write = _write_in_blocks if in_blocks else _write_at_once
     try:
         write(job, predicted, segmentation, attributes)
     except UserError:
@@ -111,6 +117,11 @@ def _discard_unfinished(segmentation: Path) -> None:
     with writing(segmentation):
         for end in (".blocks", ".partial", ".partial.json"):
             discard(segmentation.with_name(segmentation.name + end))
+
+
+def graph_of(segmentation: Path) -> Path:
+    """Where `decoding.save_graph` saves what a segmentation is made of."""
+    return segmentation.with_name(f"{segmentation.stem}_graph.h5")
 
 
 def current_segmentation(
@@ -146,7 +157,7 @@ def _write_at_once(
     job: DecodeJob, predicted: Volume, segmentation: Path, attributes: dict[str, Any]
 ) -> None:
     with phase(f"decoding with {job.decoding['_target_'].rpartition('.')[2]}"):
-        labels = labels_of(job)
+        labels = labels_of(job, graph_of(segmentation))
     write_volume(
         segmentation,
         labels,

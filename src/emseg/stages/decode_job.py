@@ -12,10 +12,12 @@ from emseg.blocks.memory import GIB, memory_within
 from emseg.config import build
 from emseg.config.leaves import CODE_READ, NO_RESULT
 from emseg.config.schema_inference import PredictionConfig
+from emseg.decoding.agglomerate import Agglomerate
+from emseg.decoding.agglomeration.saved_graph import labels_by_graph
 from emseg.decoding.decoder import Sweeping, decoder_of
 from emseg.decoding.stored_values import Calibration, calibrated, calibration_of, usual_scale
 from emseg.errors import UserError
-from emseg.runs.artifacts import check_format
+from emseg.runs.artifacts import check_format, contents, fingerprint
 from emseg.runs.run_folder import say
 from emseg.stages.channels import read_channels
 from emseg.stages.foreign_prediction import agreed, open_elsewhere
@@ -94,10 +96,16 @@ def _asked(job: DecodeJob) -> list[str]:
     return [one.name for one in parameters if one.default is inspect.Parameter.empty]
 
 
+# Increased manually when a decoder's labels change for the same inputs.
+_VERSIONS = {"emseg.decoding.agglomerate.agglomerate": 2}
+
+
 def decode_facts(job: DecodeJob) -> dict[str, Any]:
     """All that determines the labels, as plain containers."""
+    version = _VERSIONS.get(job.decoding["_target_"])
     return {
         **prediction_facts(job),
+        **({} if version is None else {"version": version}),
         "decoding": {k: v for k, v in job.decoding.items() if k not in NO_RESULT["decoding"]},
         "files": [identity(file) for file in decoder_files(job.decoding)],
     }
@@ -116,9 +124,16 @@ def prediction_facts(job: DecodeJob) -> dict[str, Any]:
     }
 
 
-def labels_of(job: DecodeJob) -> np.ndarray:
-    """The labels (Z, Y, X) that the job's decoder computes from the chosen channels."""
+def labels_of(job: DecodeJob, graph: Path | None = None) -> np.ndarray:
+    """The labels (Z, Y, X) that the job's decoder computes from the chosen channels.
+
+    With `decoding.save_graph` they are made of the region graph at the path `graph`.
+    """
     decoder, prediction, facts = decoder_input(job)
+    if graph is not None and isinstance(decoder, Agglomerate) and decoder.save_graph:
+        about = prediction_facts(job) | contents(inputs_of(job, open_prediction(job)))
+        key = fingerprint("decode", about)
+        return labels_by_graph(decoder, graph, key, prediction[...], **facts)
     return decoder(prediction[...], **facts)
 
 

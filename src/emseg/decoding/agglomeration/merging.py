@@ -145,8 +145,8 @@ def merge_dust(
     owners = np.repeat(np.arange(len(edges)), np.diff(own.starts))
     contacts, histograms = added_up(edges, (256 * owners + own.bins, own.weights), len(roots) - 1)
     assert histograms is not None
-    rule = Rule(quantile_of(merge_function), False, np.float32(1))
-    affinities = 1 - _contacts(contacts, histograms, rule)[0]["score"]
+    added = RegionGraph(contacts, histograms, graph.sizes)
+    affinities = 1 - first_scores(added, merge_function, levels=False, samples=histograms)
     order = np.argsort(-affinities, kind="stable")
     sizes = np.zeros(len(roots), np.int64)
     np.add.at(sizes, roots, graph.sizes)
@@ -194,8 +194,19 @@ def quantile_of(merge_function: MergeFunction) -> int:
     )
 
 
-def _contacts(edges: np.ndarray, own: Histograms, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
-    """The contacts before merging, with their scores, and the samples of their histograms."""
-    contacts, samples = np.empty(len(edges), CONTACT), np.empty(len(own.bins), SAMPLE)
-    fill_contacts(edges, 0, own.starts, own.bins, own.weights, rule, contacts, samples)
-    return contacts, samples
+def first_scores(
+    graph: RegionGraph,
+    merge_function: MergeFunction,
+    *,
+    levels: bool,
+    samples: Histograms | None = None,
+) -> np.ndarray:
+    """The score of each edge before merging, float32; with `levels` rounded to 256 of them.
+
+    `samples` replace those that the function takes of each edge.
+    """
+    own = samples or samples_of(graph, merge_function)
+    rule = Rule(quantile_of(merge_function), levels, np.float32(1))
+    contacts, listed = np.empty(len(graph.edges), CONTACT), np.empty(len(own.bins), SAMPLE)
+    fill_contacts(graph.edges, 0, own.starts, own.bins, own.weights, rule, contacts, listed)
+    return contacts["score"].copy()
