@@ -160,7 +160,7 @@ def test_blocks_of_another_decode_are_not_taken(tmp_path, monkeypatch):
 
 def test_limits_of_memory_and_threads_make_no_new_segmentation(prediction, monkeypatch):
     made = []
-    monkeypatch.setattr(stage, "labels_of", lambda job: made.append(1) or labels_of(job))
+    monkeypatch.setattr(stage, "labels_of", lambda *of: made.append(1) or labels_of(*of))
     target = Path("im_segmentation.h5")
     for change in ({}, {"threads": 1}, {"memory_limit": 2.0}, {"thresholds": 0.4}):
         job = DecodeJob(prediction, AGGLOMERATE | change, None)
