@@ -87,7 +87,7 @@ def test_a_segmentation_says_where_it_comes_from(prediction):
 
 def test_it_is_made_again_when_anything_differs(prediction, monkeypatch):
     done = []
-    monkeypatch.setattr(stage, "labels_of", lambda job: done.append(1) or labels_of(job))
+    monkeypatch.setattr(stage, "labels_of", lambda *of: done.append(1) or labels_of(*of))
 
     def count(job, **options):
         run(job, **options)

@@ -26,7 +26,7 @@ def made(tmp_path, monkeypatch):
     write_volume("im_prediction.h5", values, axes="czyx", voxel_size=None, attributes=FACTS)
     done, labels_of = [], stage.labels_of
     monkeypatch.setattr(
-        stage, "labels_of", lambda job: done.append(job.decoding["threshold"]) or labels_of(job)
+        stage, "labels_of", lambda job, _: done.append(job.decoding["threshold"]) or labels_of(job)
     )
     return done
 

@@ -44,6 +44,7 @@ def merge_groups(
     rule,
     parents,
     heights,
+    work,
 ):
     """Merges the regions of the groups from `first` up to `last`.
 
@@ -55,11 +56,8 @@ def merge_groups(
         samples, rule: of `fill_contacts`.
         parents, heights: int32 and float32, per fragment: at each merge, the larger of the two
             regions' smallest fragments gets the smaller one, and the score.
+        work: uint64, 5 entries for each contact of the largest group and 16 more; work space.
     """
-    most = 0
-    for group in range(first, last):
-        most = max(most, starts[group + 1] - starts[group])
-    heap, table = np.empty(FIRST + 1 + most, np.uint64), np.empty(_table_size(most), np.uint64)
     for group in range(first, last):
         own = contacts[starts[group] : starts[group + 1]]
         size = _table_size(len(own))
@@ -67,7 +65,7 @@ def merge_groups(
             owners[own[place].label - first_label] = place
         _merge_group(
             own, queues[starts[group] : ends[group]], regions, owners, first_label, samples, rule,
-            parents, heights, table[:size], heap,
+            parents, heights, work[:size], work[size:],
         )  # fmt: skip
 
 

@@ -122,7 +122,8 @@ def _chunks(
         chunk = Chunk(
             start, stop, begin, end, folder / f"{start}.npy" if folder else contacts, end - begin
         )
-        chunk.store(contacts)
+        if folder:
+            chunk.store(contacts)
         yield chunk
 
 

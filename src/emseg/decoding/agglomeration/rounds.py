@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from emseg.kernels.agglomeration import REGION, merge_groups
-from emseg.kernels.contacts import Rule
+from emseg.kernels.contacts import CONTACT, Rule
 from emseg.kernels.contraction import contract, number_regions
 from emseg.kernels.grouping import (
     capped_groups,
@@ -47,6 +47,7 @@ class Chunk:
     stored: np.ndarray | Path
     length: int
     inside: int = 0
+    _spare: np.ndarray | None = None
 
     def load(self) -> np.ndarray:
         return np.load(self.stored) if isinstance(self.stored, Path) else self.stored
@@ -56,7 +57,12 @@ class Chunk:
         if isinstance(self.stored, Path):
             np.save(self.stored, contacts)
         else:
-            self.stored = contacts
+            self._spare, self.stored = self.stored, contacts
+
+    def as_many(self) -> np.ndarray:
+        """As many new contacts, in memory that is at hand: fresh memory has to be cleared."""
+        spare, self._spare = self._spare, None
+        return np.empty(self.length, CONTACT) if spare is None else spare[: self.length]
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,16 +123,20 @@ class _Work:
     def merge(self, tree: Tree, threads: int, pool: ThreadPoolExecutor) -> list[Future]:
         """Merges ranges of groups with about as many contacts each, in the pool."""
         owners = np.empty(self.chunk.last_label - self.chunk.first_label, np.int32)
+
+        def some(first: int, last: int) -> None:
+            most = int(np.diff(self.starts[first : last + 1]).max())
+            # By numpy, which has large arrays in large pages.
+            work = np.empty(5 * most + 16, np.uint64)
+            merge_groups(
+                self.contacts, self.starts, self.queues, self.ends, first, last, self.regions,
+                owners, self.chunk.first_label, tree.samples, tree.rule, tree.parents,
+                tree.heights, work,
+            )  # fmt: skip
+
         wanted = np.linspace(0, self.starts[-1], threads * _PARTS + 1)
-        bounds = np.searchsorted(self.starts, wanted).tolist()
-        return [
-            pool.submit(
-                merge_groups, self.contacts, self.starts, self.queues, self.ends, first, last,
-                self.regions, owners, self.chunk.first_label, tree.samples, tree.rule, tree.parents,
-                tree.heights,
-            )
-            for first, last in pairwise(bounds) if first < last
-        ]  # fmt: skip
+        bounds = np.unique(np.searchsorted(self.starts, wanted)).tolist()
+        return [pool.submit(some, *ends) for ends in pairwise(bounds)]
 
 
 def _batches(chunks: Sequence[Chunk]) -> list[Sequence[Chunk]]:
@@ -171,7 +181,7 @@ def _split(
     contacts = chunk.load()
     pairs = pairs_by_score(contacts, chunk.start, chunk.stop, until)
     groups, count = capped_groups(pairs, chunk.stop - chunk.start, most_regions)
-    found = np.empty_like(contacts)
+    found = chunk.as_many()
     starts, end = split_by_group(contacts, chunk.start, active, groups, count, found, outside)
     queues, ends = queues_of(pairs, groups, starts)
     regions = np.zeros(len(fragments), REGION)
@@ -192,7 +202,7 @@ def _add_up(
 
     def one(chunk: Chunk, first: int, stop: int) -> None:
         contacts, ends = chunk.load(), np.zeros(stop - first + 1, np.int32)
-        found = np.empty_like(contacts)
+        found = chunk.as_many()
         length = contract(
             contacts, chunk.inside, chunk.start, numbers, bounds[-1], first, ends, tree.samples,
             tree.rule, found,
@@ -213,12 +223,15 @@ def _joined(chunks: Sequence[Chunk], at_once: int) -> Iterator[Chunk]:
         own = [rest.pop(0)]
         while rest and sum(chunk.length for chunk in (*own, rest[0])) <= at_once:
             own.append(rest.pop(0))
-        if fit or len(own) > 1:
+        first, last = own[0], own[-1]
+        if len(own) > 1 or (fit and isinstance(first.stored, Path)):
             contacts = np.concatenate([chunk.load() for chunk in own])
-            files = [chunk.stored for chunk in own if isinstance(chunk.stored, Path)]
-            for file in files if fit else files[1:]:
-                file.unlink()
-            own[0].stored = contacts if fit else own[0].stored
-            own[0].store(contacts)
-            own[0].stop, own[0].last_label = own[-1].stop, own[-1].last_label
-        yield own[0]
+            for chunk in own:
+                if isinstance(chunk.stored, Path):
+                    chunk.stored.unlink()
+            labels = first.first_label, last.last_label
+            where = contacts if fit else first.stored
+            first = Chunk(first.start, last.stop, *labels, where, len(contacts))
+            if not fit:
+                first.store(contacts)
+        yield first
