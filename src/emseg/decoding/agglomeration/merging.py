@@ -27,8 +27,9 @@ MergeFunction = Literal[_NAMES]  # type: ignore[valid-type]
 
 # The most regions in a group at first: their contacts fit in a core's second-level cache.
 _MOST_REGIONS = 1024
-# Memory per contact of the chunk that is merged: itself twice, its queue, tables, and its owner.
-_BYTES_PER_CONTACT = 130
+# Memory per contact of a chunk while it is merged (itself twice, its queue, table and owner), and
+# per fragment (parents, heights, numbers and what is noted of it).
+_BYTES_PER_CONTACT, _BYTES_PER_FRAGMENT = 140, 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +97,12 @@ def merge(
             at_once=len(graph.edges) if most_contacts is None else most_contacts,
         )
     return MergeTree(parents, tree.heights, until)
+
+
+def most_contacts_within(memory: int, graph: RegionGraph) -> int:
+    """How many contacts may be merged at once in so many bytes; some, even if there are too few."""
+    left = memory - _BYTES_PER_FRAGMENT * len(graph.sizes)
+    return max(left, memory // 16) // _BYTES_PER_CONTACT
 
 
 def _chunks(
