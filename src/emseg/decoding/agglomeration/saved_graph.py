@@ -68,19 +68,19 @@ class SavedGraph:
             file.attrs.update(kind=_KIND, key=key, until=tree.until)
 
     @classmethod
-    def read(cls, path: Path, key: str) -> "SavedGraph | None":
+    def read(cls, path: str | Path, key: str | None = None) -> "SavedGraph | None":
         """What `write` put at the path, or None if there is nothing or something of another key.
 
         Raises:
             UserError: another file is there, or it cannot be read.
         """
-        if not path.exists():
+        if not Path(path).exists():
             return None
         try:
             with h5py.File(path) as file:
                 if file.attrs.get("kind") != _KIND:
                     raise UserError(f"{path} is no region graph of emseg: move it, or rename it")
-                if file.attrs["key"] != key:
+                if key not in (None, file.attrs["key"]):
                     return None
                 found: dict[str, np.ndarray] = {}
                 file.visititems(
