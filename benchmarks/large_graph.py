@@ -20,7 +20,7 @@ from engines import alone
 from scipy.ndimage import gaussian_filter
 
 from emseg.blocks.memory import GIB
-from emseg.decoding.agglomeration.merging import merge, most_contacts_within
+from emseg.decoding.agglomeration.merging import merge
 from emseg.decoding.agglomeration.region_graph import RegionGraph
 from emseg.kernels.region_edges import EDGE, SUM_UNIT
 
@@ -100,15 +100,13 @@ def measure(path: Path, regions: int, gib: float, threads: int, result: Path) ->
     watcher = threading.Thread(target=watch)
     watcher.start()
     start = time.perf_counter()
-    most = most_contacts_within(int(gib * GIB), graph)
-    tree = merge(graph, merge_function="mean", until=UNTIL, threads=threads, most_contacts=most)
+    tree = merge(graph, merge_function="mean", until=UNTIL, threads=threads, memory=int(gib * GIB))
     seconds = time.perf_counter() - start
     done.set()
     watcher.join()
     np.save(result, np.stack([tree.parents.view(np.float32), tree.heights]).view(np.uint32))
     return {
         "gib": gib,
-        "contacts at once": most,
         "seconds": seconds,
         "edges per second": len(graph.edges) / seconds,
         "merges": float(np.isfinite(tree.heights).sum()),

@@ -67,7 +67,7 @@ WAYS = st.fixed_dictionaries(
     {
         "most_regions": st.sampled_from([2, 3, 5, 1024]),
         "threads": st.sampled_from([1, 3]),
-        "most_contacts": st.sampled_from([None, None, 2, 7]),
+        "memory": st.sampled_from([None, None, 4_500, 16_000]),  # 2 contacts, 7,
     }
 )
 

@@ -110,9 +110,9 @@ class Agglomerate(Sharing, Blockwise):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, backend in (("time_limit", "waterz"), ("save_graph", "numba")):
-            if getattr(self, name) and self.backend != backend:
-                raise UserError(f"decoding.{name} is for decoding.backend={backend} alone")
+        for name, only in (("time_limit", "waterz"), ("save_graph", "numba")):
+            if getattr(self, name) and self.backend != only:
+                raise UserError(f"decoding.{name} is for decoding.backend={only} alone")
         check_branch_settings(self)
 
     def sweep(
@@ -155,8 +155,7 @@ class Agglomerate(Sharing, Blockwise):
         self._check(prediction, offsets)
         found = self._supervoxels(prediction, offsets, edge_side, store, block_shape)
         [(_, table)] = self.tables(found.graph, [self.thresholds])
-        for number, block in enumerate(found.blocks):
-            yield block, found.relabelled(number, table)
+        yield from ((block, found.relabelled(at, table)) for at, block in enumerate(found.blocks))
 
     def fragments_key(self) -> Hashable | None:
         if self.backend == "waterz":
@@ -188,6 +187,7 @@ class Agglomerate(Sharing, Blockwise):
                 until=until,
                 discretize_queue=self.discretize_queue,
                 threads=self._threads,
+                memory=self._memory,
             )
 
     def table(self, graph: RegionGraph, roots: np.ndarray) -> np.ndarray:
@@ -241,8 +241,9 @@ class Agglomerate(Sharing, Blockwise):
                     sections=unites_branches(self),
                     edge_limit=self._edge_limit.most,
                 )
-        for_each = [(at, roots.astype(np.int32)) for at, roots in partitions]
-        return found, ((at, self.table(found.graph, roots)) for at, roots in for_each)
+        return found, (
+            (at, self.table(found.graph, one.astype(np.int32))) for at, one in partitions
+        )
 
     def _supervoxels(
         self,

@@ -8,9 +8,9 @@ from emseg.blocks.memory import GIB
 from emseg.decoding.agglomeration.supervoxels import MOST_EDGES, TooManyEdges
 from emseg.errors import UserError
 
-# Memory per edge for assembling and merging: the graph twice, links, neighbours, the queue, and the
-# samples of histograms of all affinities (measured on noise, the worst case).
-BYTES_PER_EDGE, BYTES_WITH_HISTOGRAMS = 220, 320
+# Memory per edge for assembling the graph, and its histograms of all affinities (measured on noise,
+# the worst case). Merging takes what is left, and files.
+BYTES_PER_EDGE, BYTES_WITH_HISTOGRAMS = 135, 265
 # The same for the fragments' areas and overlaps in sections.
 BYTES_OF_SECTIONS = 30
 

@@ -61,16 +61,16 @@ def merge(
     discretize_queue: Literal[0, 256] = 0,
     threads: int = 1,
     most_regions: int = _MOST_REGIONS,
-    most_contacts: int | None = None,
+    memory: int | None = None,
 ) -> MergeTree:
     """The merge tree of all merges that score below `until`.
 
     The regions whose contact has the lowest score are merged again and again; of equal scores the
     contact comes first whose largest original edge (in the order of `graph.edges`) does. This is
     done in rounds: groups of at most `most_regions` regions are merged by themselves as far as
-    nothing outside can matter, and groups are larger in the next round (docs/decoding.md). With
-    `most_contacts` only so many are in memory at once, the others in a temporary folder. Neither
-    they nor `threads` change the tree.
+    nothing outside can matter, and groups are larger in the next round (docs/decoding.md). Contacts
+    that do not fit `memory` bytes, with the graph, wait in a temporary folder. Neither that nor
+    `threads` change the tree.
     """
     rule = Rule(quantile_of(merge_function), discretize_queue == 256, np.float32(until))
     own = samples_of(graph, merge_function)
@@ -81,9 +81,10 @@ def merge(
         parents,
         np.full(len(parents), np.inf, np.float32),
     )
+    most = len(graph.edges) if memory is None else _most_contacts(memory, graph)
     with tempfile.TemporaryDirectory(prefix="emseg-merging-") as folder:
-        in_files = most_contacts is not None and most_contacts < len(graph.edges)
-        parts = -(-len(graph.edges) // most_contacts) if in_files else threads
+        in_files = most < len(graph.edges)
+        parts = -(-len(graph.edges) // most) if in_files else threads
         chunks = list(
             _chunks(
                 graph, own, tree, min(parts, len(graph.edges)), Path(folder) if in_files else None
@@ -94,14 +95,14 @@ def merge(
             tree,
             most_regions=most_regions,
             threads=threads,
-            at_once=len(graph.edges) if most_contacts is None else most_contacts,
+            at_once=most,
         )
     return MergeTree(parents, tree.heights, until)
 
 
-def most_contacts_within(memory: int, graph: RegionGraph) -> int:
+def _most_contacts(memory: int, graph: RegionGraph) -> int:
     """How many contacts may be merged at once in so many bytes; some, even if there are too few."""
-    left = memory - _BYTES_PER_FRAGMENT * len(graph.sizes)
+    left = memory - graph.nbytes - _BYTES_PER_FRAGMENT * len(graph.sizes)
     return max(left, memory // 16) // _BYTES_PER_CONTACT
 
 
