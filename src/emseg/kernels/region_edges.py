@@ -36,7 +36,7 @@ def find_edges(labels, edges0, edges1, edges2, at, axes, levels, count, limit, w
         voxels: 256 * its edge's index + its bin (of 256). It is empty without `with_bins`.
     """
     depth, height, width = labels.shape
-    # Made by numpy, since compiled code gets memory in small pages. Most graphs have fewer than four
+    # Made by numpy, since compiled code gets memory in small pages. Most graphs have fewer than 4
     # edges per label; for others the arrays get longer.
     room = 1 << min(4 * count + 3 * width, 3 * labels.size).bit_length()
     edges, ids = np.empty(room, EDGE), np.full(4 * room, -1, np.int32)
