@@ -16,22 +16,7 @@ from emseg.kernels.compiled import kernel
 # instructions of them, where it can, and no branch is hard to predict.
 
 
-def flood(
-    edges0,
-    edges1,
-    edges2,
-    at,
-    missing,
-    extent,
-    lead,
-    low,
-    high,
-    top,
-    labels,
-    joined0,
-    joined1,
-    joined2,
-):
+def flood(edges, at, missing, extent, lead, low, high, top, labels, joined):
     """Fragments of one block: (count, first voxels, sizes, whether all values are legal).
 
     The region has the shape `extent`: the block, `lead[a]` planes before it and 0 or 1 after it. Of
@@ -39,9 +24,9 @@ def flood(
     or after) is the strongest.
 
     Args:
-        edges0, edges1, edges2: per axis, C-contiguous, the affinity of the region's voxel v with
-            the one before it, at v + `at[a]`: numbers in the order of the affinities.
-        at: (3, 3), see `edges0`.
+        edges: per axis, C-contiguous, the affinity of the region's voxel v with the one before it,
+            at v + `at[a]`: numbers in the order of the affinities.
+        at: (3, 3), see `edges`.
         missing: per axis; 1 if the region's first plane has no voxel before it: its values are not
             read.
         extent: voxels of the region.
@@ -51,9 +36,8 @@ def flood(
         top: the largest legal value; the smallest is 0.
         labels: uint32 (Z, Y, X) of the block alone; becomes 1, 2, … by the first voxel of each
             fragment in C order, 0 for background.
-        joined0, joined1, joined2: uint8 planes of the block's first face along each axis; become 1
-            where a voxel is joined to the one before it, outside the block. Such pairs join nothing
-            here.
+        joined: uint8 planes of the block's first face along each axis; become 1 where a voxel is
+            joined to the one before it, outside the block. Such pairs join nothing here.
 
     Returns:
         The number of fragments; per label and 0 its first voxel (an index of the block in C order)
@@ -61,7 +45,7 @@ def flood(
     """
     # Made by numpy, since compiled code gets memory in small pages. Only what is used is taken.
     parents = np.empty(labels.size + 1, np.uint32)
-    edges, joined = (edges0, edges1, edges2), (joined0, joined1, joined2)
+    edges, joined = tuple(edges), tuple(joined)
     count, legal = _label(edges, at, missing, extent, lead, low, high, top, labels, joined, parents)
     count = _rank(parents, count)
     first, sizes = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
@@ -74,7 +58,6 @@ def _label(edges, at, missing, extent, lead, low, high, top, labels, joined, par
     """(number of labels, whether all values are legal); fills labels and, per label, parents."""
     depth, height, width = labels.shape
     edges0, edges1, edges2 = edges
-    joined0, joined1, joined2 = joined
     # One row and one column more, before the first.
     rows, columns = lead[1] + height, extent[2]
     chosen = np.zeros((1 + rows, 1 + columns), np.uint8)
@@ -108,7 +91,7 @@ def _label(edges, at, missing, extent, lead, low, high, top, labels, joined, par
             continue
         # The voxels after the block are no longer needed: only their choices were.
         own, before = here[lead[1] :, begin:end], here[lead[1] :, begin - 1 : end - 1]
-        _note_faces(own, lead, plane == 0 and lead[0], plane, joined0, joined1, joined2)
+        _note_faces(own, lead, plane, joined)
         _link(own, before, behind[lead[1] :, begin:end], links)
         below = labels[max(plane - 1, 0)]
         count = _label_plane(links, labels[plane], below, places, parents, count)
@@ -152,10 +135,11 @@ def _take_choices(chosen, behind, flags):
 
 
 @kernel
-def _note_faces(inside, lead, at_face, plane, joined0, joined1, joined2):
+def _note_faces(inside, lead, plane, joined):
     # Pairs that lead out of the block are recorded, and join nothing in it.
     rows, columns = inside.shape
-    if at_face:
+    joined0, joined1, joined2 = joined
+    if lead[0] and plane == 0:
         for y in range(rows):
             for x in range(columns):
                 joined0[y, x] = inside[y, x] & 1
@@ -201,7 +185,12 @@ def _label_plane(links, labels, below, places, parents, count):
         last, count = np.int64(count), _label_row(link, own, count)
         for new in range(last + 1, np.int64(count) + 1):
             parents[new] = new
-        for place in range(_places_of(link, places)):
+        found = np.uint32(0)
+        for x in range(len(own)):
+            # Always written, and overwritten if nothing is to be united.
+            places[found] = x
+            found += np.uint32(link[x] > 15)
+        for place in range(np.int64(found)):
             x = np.int64(places[place])
             if link[x] & 16:
                 _unite(parents, own[x], up[x])
@@ -229,16 +218,6 @@ def _label_row(links, labels, count):
         label = np.uint32(label & keep | (labels[x] | count & fresh) & ~keep)
         labels[x] = label
     return count
-
-
-@kernel
-def _places_of(links, places):
-    n = np.uint32(0)
-    for x in range(len(links)):
-        # Always written, and overwritten if nothing is to be united.
-        places[n] = x
-        n += np.uint32(links[x] > 15)
-    return np.int64(n)
 
 
 @kernel

@@ -211,7 +211,7 @@ def _flooded(
     joined = [np.zeros(face, np.uint8) for face in faces]
     missing = tuple(int(a == 0) for a in start)
     extent = tuple(b - a for a, b in zip(start, stop, strict=True))
-    count, first, sizes, legal = flood(*arrays, at, missing, extent, lead, *values, labels, *joined)
+    count, first, sizes, legal = flood(arrays, at, missing, extent, lead, *values, labels, joined)
     inner = [labels.take(0, axis) if lead[axis] else None for axis in range(3)]
     return labels, {"first": first, "sizes": sizes, **face_facts(labels, inner, joined)}, legal
 
