@@ -169,7 +169,7 @@ def test_waterz_merges_its_fragments_alike(merge_function, queue, seed):
         discretize_queue=queue,
     )
     count, at = int(fragments.max()), np.zeros((3, 3), np.int64)
-    edges, contacts = find_edges(fragments, *affinities, at, 3, None, count, 10**9, True)
+    edges, contacts = find_edges(fragments, affinities, at, 3, None, count, 10**9, True)
     order = np.lexsort((edges["v"], edges["u"]))
     histograms = _histograms(edges, contacts, order, merge_function)
     parents, heights = merged(edges[order], histograms, merge_function, 0.9, count)

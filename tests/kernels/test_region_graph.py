@@ -16,7 +16,7 @@ def found_edges(drawn, labels, *, start=(0, 0, 0), axes=3, limit=MANY, with_bins
     """(edges, contacts) of labels that begin at `start` in the volume."""
     return find_edges(
         labels,
-        *drawn.stored,
+        drawn.stored,
         drawn.at(start),
         axes,
         LEVELS[drawn.dtype],

@@ -18,17 +18,17 @@ SUM_UNIT = 1 << 28
 _NEAR = 16
 
 
-def find_edges(labels, edges0, edges1, edges2, at, axes, levels, count, limit, with_bins):
+def find_edges(labels, affinities, at, axes, levels, count, limit, with_bins):
     """(edges, contacts) of the labels of a block, edges in any order.
 
     Only pairs of voxels within the block count. Stops when there are more than `limit` edges.
 
     Args:
         labels: uint32 (Z, Y, X), from 1 to `count`; 0 for background, which touches nothing.
-        edges0, edges1, edges2: per axis the affinity of voxel v with the one before it, at
-            v + `at[a]`: float32 or indices of `levels`.
+        affinities: per axis that of voxel v with the one before it, at v + `at[a]`: float32 or
+            indices of `levels`.
         axes: only pairs along the first so many axes count.
-        levels: affinities, float32; None if `edges0` … are affinities.
+        levels: affinities, float32; None if `affinities` are no indices of them.
         with_bins: whether contacts are listed.
 
     Returns:
@@ -41,7 +41,7 @@ def find_edges(labels, edges0, edges1, edges2, at, axes, levels, count, limit, w
     room = 1 << min(4 * count + 3 * width, 3 * labels.size).bit_length()
     edges, ids = np.empty(room, EDGE), np.full(4 * room, -1, np.int32)
     contacts = np.empty(room if with_bins else 0, np.int64)
-    arrays = edges0, edges1, edges2
+    arrays = tuple(affinities)
     row = n = met = 0
     while True:
         row, n, met = _add_rows(

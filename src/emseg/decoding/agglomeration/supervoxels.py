@@ -230,7 +230,7 @@ def _graph_facts(
     inside = at + (np.array(block.start) - start)
     count = int(labels.max(initial=0))
     found, contacts = find_edges(
-        labels, *arrays, inside, 3, probabilities(dtype), count, edge_limit, histograms
+        labels, arrays, inside, 3, probabilities(dtype), count, edge_limit, histograms
     )
     if len(found) > edge_limit:
         raise TooManyEdges(count, len(found))
