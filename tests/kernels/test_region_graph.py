@@ -16,7 +16,7 @@ def found_edges(drawn, labels, *, start=(0, 0, 0), axes=3, limit=MANY, with_bins
     """(edges, contacts) of labels that begin at `start` in the volume."""
     return find_edges(
         labels,
-        *drawn.stored,
+        drawn.stored,
         drawn.at(start),
         axes,
         LEVELS[drawn.dtype],
@@ -26,18 +26,22 @@ def found_edges(drawn, labels, *, start=(0, 0, 0), axes=3, limit=MANY, with_bins
     )
 
 
-def expected_edges(graph):
-    """As rows of EDGE, in the order of the graph."""
-    return [
+def edges_expected(graph):
+    """As rows of EDGE, sorted."""
+    return sorted(
         (u, v, max(own), len(own), sum(whole(affinity) for affinity in own))
         for (u, v), own in graph.items()
-    ]
-
-
-def expected_contacts(graph):
-    return Counter(
-        256 * edge + bin_of(affinity) for edge, own in enumerate(graph.values()) for affinity in own
     )
+
+
+def bins_of(edges, contacts):
+    """How many contacts there are per (u, v, bin)."""
+    pairs = edges[["u", "v"]].tolist()
+    return Counter((*pairs[contact >> 8], contact & 255) for contact in contacts.tolist())
+
+
+def bins_expected(graph):
+    return Counter((*pair, bin_of(affinity)) for pair, own in graph.items() for affinity in own)
 
 
 @st.composite
@@ -63,8 +67,8 @@ def test_edges_are_those_of_the_voxel_loop(volume, axes):
     graph = region_graph(box_of(drawn.affinities, start, labels.shape), labels, range(axes))
     assert SUM_UNIT == UNIT
     assert edges.dtype == EDGE
-    assert edges.tolist() == expected_edges(graph)
-    assert Counter(contacts.tolist()) == expected_contacts(graph)
+    assert sorted(edges.tolist()) == edges_expected(graph)
+    assert bins_of(edges, contacts) == bins_expected(graph)
     without = found_edges(drawn, labels, start=start, axes=axes, with_bins=False)
     np.testing.assert_array_equal(without[0], edges)
     assert len(without[1]) == 0
@@ -100,8 +104,21 @@ def test_regions_of_many_neighbours():
         drawn = Drawn("float32", False, values, np.float32(0), np.float32(1))
         edges, contacts = found_edges(drawn, labels)
         graph = region_graph(values, labels)
-        assert edges.tolist() == expected_edges(graph)
-        assert Counter(contacts.tolist()) == expected_contacts(graph)
+        assert sorted(edges.tolist()) == edges_expected(graph)
+        assert bins_of(edges, contacts) == bins_expected(graph)
+
+
+def test_more_edges_than_there_was_room_for_at_first():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 61, (14, 13, 12)).astype(np.uint32)
+    values = keys_of(rng.random((3, *labels.shape)), "float32")
+    drawn = Drawn("float32", False, values, np.float32(0), np.float32(1))
+    edges, contacts = found_edges(drawn, labels)
+    graph = region_graph(values, labels)
+    assert len(edges) > 1000
+    assert sorted(edges.tolist()) == edges_expected(graph)
+    assert bins_of(edges, contacts) == bins_expected(graph)
+    np.testing.assert_array_equal(found_edges(drawn, labels, with_bins=False)[0], edges)
 
 
 def test_sums_are_exact_for_large_contacts():

@@ -17,7 +17,7 @@ def flooded(drawn, start=(0, 0, 0), stop=None):
     labels = np.full(size, 77, np.uint32)
     joined = [np.zeros([n for a, n in enumerate(size) if a != axis], np.uint8) for axis in range(3)]
     found = flood(
-        *drawn.stored,
+        drawn.stored,
         drawn.at(region),
         tuple(int(a == 0) for a in region),
         tuple(sum(sizes) for sizes in zip(lead, size, behind, strict=True)),
@@ -26,7 +26,7 @@ def flooded(drawn, start=(0, 0, 0), stop=None):
         drawn.high,
         TOPS[drawn.dtype],
         labels,
-        *joined,
+        joined,
     )
     return labels, joined, *found
 

@@ -3,8 +3,6 @@
 import numpy as np
 
 from emseg.kernels.compiled import kernel
-from emseg.kernels.pair_keys import place_of, twice_as_long
-from emseg.kernels.prefetch import prefetch
 
 # One edge of a region graph, u < v: over all pairs of neighbouring voxels between the two, the
 # largest affinity, how many there are, and the sum of affinities in units of 1 / SUM_UNIT.
@@ -16,37 +14,21 @@ EDGE = np.dtype(
 # exact in a float64 for contacts of up to 2^25 pairs of voxels.
 SUM_UNIT = 1 << 28
 
-# How many neighbours with a smaller label a label stores in its own cache line, with their edges;
-# others are in a common hash table. Labels are numbered in C order, so labels used at the same time
-# are close together.
-_NEAR = 8
-_ROW = np.dtype([("u", np.int32, _NEAR), ("edge", np.int32, _NEAR)])
-
-# A pair of voxels of two labels: its place in a row and its axis; then its edge and affinity.
-_CONTACT = np.dtype(
-    [
-        ("u", np.int32),
-        ("v", np.int32),
-        ("x", np.int32),
-        ("axis", np.int32),
-        ("edge", np.int32),
-        ("value", np.float32),
-    ]
-)
+# Places of a hash table that belong to one label; see `_place_of`.
+_NEAR = 16
 
 
-@kernel
-def find_edges(labels, edges0, edges1, edges2, at, axes, levels, count, limit, with_bins):
-    """(edges, contacts) of the labels of a block, edges in the order in which they were found.
+def find_edges(labels, affinities, at, axes, levels, count, limit, with_bins):
+    """(edges, contacts) of the labels of a block, edges in any order.
 
     Only pairs of voxels within the block count. Stops when there are more than `limit` edges.
 
     Args:
         labels: uint32 (Z, Y, X), from 1 to `count`; 0 for background, which touches nothing.
-        edges0, edges1, edges2: per axis the affinity of voxel v with the one before it, at
-            v + `at[a]`: float32 or indices of `levels`.
+        affinities: per axis that of voxel v with the one before it, at v + `at[a]`: float32 or
+            indices of `levels`.
         axes: only pairs along the first so many axes count.
-        levels: affinities, float32; None if `edges0` … are affinities.
+        levels: affinities, float32; None if `affinities` are no indices of them.
         with_bins: whether contacts are listed.
 
     Returns:
@@ -54,109 +36,157 @@ def find_edges(labels, edges0, edges1, edges2, at, axes, levels, count, limit, w
         voxels: 256 * its edge's index + its bin (of 256). It is empty without `with_bins`.
     """
     depth, height, width = labels.shape
-    near = np.zeros(count + 1, _ROW)
-    keys, ids = np.zeros(1024, np.uint64), np.empty(1024, np.int32)
-    edges, notes = np.empty(1024, EDGE), np.empty(1024 if with_bins else 0, np.int64)
-    n, far, met = 0, 0, 0
-    buffer = np.empty(3 * width + 1, _CONTACT)
-    for z in range(depth):
-        for y in range(height):
-            up, below = labels[z, max(y - 1, 0)], labels[max(z - 1, 0), y]
-            touched = _touching(labels[z, y], up, below, axes, buffer)
-            contacts = buffer[:touched]
-            row0, row1 = edges0[z + at[0, 0], y + at[0, 1]], edges1[z + at[1, 0], y + at[1, 1]]
-            row2 = edges2[z + at[2, 0], y + at[2, 1]]
-            _look_up_values(contacts, row0, row1, row2, at, levels)
-            # Enlarge before the inner loop: one that makes arrays counts references at every step.
-            while n + touched > len(edges):
-                edges = np.concatenate((edges, np.empty(len(edges), EDGE)))
-            while 2 * (far + touched) > len(keys):
-                keys, ids = twice_as_long(keys, ids)
-            n, far = _look_up_edges(contacts, near, keys, ids, edges, n, far)
-            if n > limit:
-                return edges[: limit + 1], notes[:met]
-            _add(contacts, edges)
-            if with_bins:
-                while met + touched > len(notes):
-                    notes = np.concatenate((notes, np.empty(len(notes), np.int64)))
-                _note_bins(contacts, notes[met:])
-                met += touched
-    return edges[:n], notes[:met]
+    # Made by numpy, since compiled code gets memory in small pages. Most graphs have fewer than 4
+    # edges per label; for others the arrays get longer.
+    room = 1 << min(4 * count + 3 * width, 3 * labels.size).bit_length()
+    edges, ids = np.empty(room, EDGE), np.full(4 * room, -1, np.int32)
+    contacts = np.empty(room if with_bins else 0, np.int64)
+    arrays = tuple(affinities)
+    row = n = met = 0
+    while True:
+        row, n, met = _add_rows(
+            labels, arrays, at, axes, levels, limit, with_bins, row, edges, n, ids, contacts, met
+        )
+        if row == depth * height or n > limit:
+            return edges[: min(n, limit + 1)], contacts[:met]
+        if met + 3 * width > len(contacts):
+            contacts = np.concatenate((contacts, np.empty_like(contacts)))
+        if n + 3 * width > len(edges):
+            edges = np.concatenate((edges, np.empty_like(edges)))
+            ids = np.full(2 * len(ids), -1, np.int32)
+            _enter(edges[:n], ids)
 
 
 @kernel
-def _touching(own, up, below, axes, contacts):
-    """The number of contacts of a row with the voxels before it, which are put in `contacts`."""
-    count, before = 0, own[0]
-    for x in range(len(own)):
-        label = own[x]
-        three = (below[x], up[x], before)
-        before = label
+def _add_rows(
+    labels, arrays, at, axes, levels, limit, with_bins, first, edges, n, ids, contacts, met
+):
+    """Adds rows from number `first` on, while there is room: (next row, edges, contacts)."""
+    depth, height, width = labels.shape
+    edges0, edges1, edges2 = arrays
+    touching, near = np.empty(width, np.uint8), np.empty(width, edges0.dtype)
+    places = np.empty(width + 1, np.uint32)
+    sums, found = np.empty(width + 1, EDGE), np.empty(width + 1, np.int32)
+    for row in range(first, depth * height):
+        full = n + 3 * width > len(edges) or (with_bins and met + 3 * width > len(contacts))
+        if full or n > limit:
+            return row, n, met
+        z, y = row // height, row % height
         for axis in range(axes):
-            other = three[axis]
-            # Always written, and overwritten if it is no contact: a branch here is hard to predict.
-            contact = contacts[count]
-            contact.u, contact.v = min(other, label), max(other, label)
-            contact.x, contact.axis = x, axis
-            count += other != label and other != 0 and label != 0
+            if axis == 0:
+                own, other = labels[z, y], labels[max(z - 1, 0), y]
+                values = edges0[z + at[0, 0], y + at[0, 1], at[0, 2] :]
+            elif axis == 1:
+                own, other = labels[z, y], labels[z, max(y - 1, 0)]
+                values = edges1[z + at[1, 0], y + at[1, 1], at[1, 2] :]
+            else:
+                own, other = labels[z, y, 1:], labels[z, y, :-1]
+                values = edges2[z + at[2, 0], y + at[2, 1], at[2, 2] + 1 :]
+            count = _touching(own, other, values, touching, near, places)
+            runs = _add_up_runs(own, other, places, count, near, levels, sums)
+            n = _add_sums(sums, runs, edges, n, ids, found)
+            if with_bins:
+                _note_bins(own, other, places, count, near, levels, found, contacts, met)
+                met += np.int64(count)
+    return depth * height, n, met
+
+
+@kernel
+def _touching(own, other, values, touching, near, places):
+    """The number of places where two different labels touch, which are put in `places`."""
+    # One type and no branch: the compiler uses vector instructions.
+    for x in range(len(own)):
+        one, two = own[x], other[x]
+        touching[x] = np.uint8(1) if (one != two) & (one != 0) & (two != 0) else np.uint8(0)
+    # Memory that is read from end to end is fetched in advance.
+    for x in range(len(own)):
+        near[x] = values[x]
+    count = np.uint32(0)
+    for x in range(len(own)):
+        # Always written, and overwritten if it is none: a branch here is hard to predict.
+        places[count] = x
+        count += np.uint32(touching[x])
     return count
 
 
 @kernel
-def _look_up_values(contacts, row0, row1, row2, at, levels):
-    for contact in contacts:
-        if contact.axis == 0:
-            contact.value = _level(levels, row0[contact.x + at[0, 2]])
-        elif contact.axis == 1:
-            contact.value = _level(levels, row1[contact.x + at[1, 2]])
-        else:
-            contact.value = _level(levels, row2[contact.x + at[2, 2]])
+def _add_up_runs(own, other, places, n_places, values, levels, sums):
+    """Adds up contacts of the same two labels that follow each other: fills sums[1 : returned]."""
+    last, run = np.uint64(0), np.uint64(0)
+    largest, count, total = np.float32(0), np.int64(0), np.int64(0)
+    for place in range(n_places):
+        x = np.int64(places[place])
+        one, two = own[x], other[x]
+        value = _level(levels, values[x])
+        pair = np.uint64(one) << np.uint64(32) | np.uint64(two)
+        new = pair != last
+        last = pair
+        # No branches. `keep` has all bits or none.
+        run += np.uint64(new)
+        keep = np.int64(new) - 1
+        before = np.float32(0) if new else largest
+        largest = value if value > before else before
+        count = (count & keep) + 1
+        total = (total & keep) + np.int64(np.float64(value) * SUM_UNIT + 0.5)
+        # Overwritten until the run ends.
+        sum_ = sums[run]
+        sum_.u, sum_.v = min(one, two), max(one, two)
+        sum_.max, sum_.count, sum_.sum = largest, count, total
+    return np.int64(run) + 1
 
 
 @kernel
-def _look_up_edges(contacts, near, keys, ids, edges, n, far):
-    """Finds or makes the edge of each contact; returns the numbers of edges and of used keys."""
-    for place in range(len(contacts)):
-        prefetch(near, contacts[min(place + 8, len(contacts) - 1)].v)
-        u, v = contacts[place].u, contacts[place].v
-        row, slot, edge = near[v], 0, np.int64(n)
-        while slot < _NEAR and row.u[slot] != u and row.u[slot] != 0:
-            slot += 1
-        if slot < _NEAR and row.u[slot] == u:
-            edge = np.int64(row.edge[slot])
-        elif slot < _NEAR:
-            row.u[slot], row.edge[slot] = u, n
-        else:
-            key = np.uint64(u) << np.uint64(32) | np.uint64(v)
-            spot = place_of(keys, key)
-            if keys[spot] == key:
-                edge = np.int64(ids[spot])
-            else:
-                keys[spot], ids[spot] = key, n
-                far += 1
-        if edge == n:
-            new = edges[n]
-            new.u, new.v, new.max, new.count, new.sum = u, v, 0, 0, 0
+def _add_sums(sums, runs, edges, n, ids, found):
+    """Adds sums[1:] to the edges, whose number is returned; `found` gets their places."""
+    for run in range(1, runs):
+        new = sums[run]
+        place = _place_of(new.u, new.v, edges, ids)
+        found[run] = ids[place]
+        if ids[place] < 0:
+            found[run] = ids[place] = n
+            edges[n] = new
             n += 1
-        contacts[place].edge = edge
-        prefetch(edges, edge)
-    return n, far
+        else:
+            edge = edges[ids[place]]
+            edge.max = max(edge.max, new.max)
+            edge.count += new.count
+            edge.sum += new.sum
+    return n
 
 
 @kernel
-def _add(contacts, edges):
-    for contact in contacts:
-        edge, value = edges[contact.edge], contact.value
-        edge.max = max(edge.max, value)
-        edge.count += 1
-        edge.sum += np.int64(np.float64(value) * SUM_UNIT + 0.5)
+def _place_of(u, v, edges, ids):
+    """Where `ids`, 2^k places, at most a quarter in use, has the edge of u and v, or room for it.
+
+    A free place is -1. Labels used at the same time are close together, as they are numbered in C
+    order, so each has a few places in that order. Other edges are where their hash says.
+    """
+    last = np.uint64(len(ids) - 1)
+    mixed = (np.uint64(u) << np.uint64(32) | np.uint64(v)) * np.uint64(0x9E3779B97F4A7C15)
+    place = (np.uint64(v) * np.uint64(_NEAR) + (mixed >> np.uint64(60))) & last
+    tries = 0
+    while ids[place] >= 0 and (edges[ids[place]].u != u or edges[ids[place]].v != v):
+        tries += 1
+        place = (mixed >> np.uint64(20) if tries == _NEAR else place + np.uint64(1)) & last
+    return place
 
 
 @kernel
-def _note_bins(contacts, notes):
-    for place in range(len(contacts)):
-        edge, value = np.int64(contacts[place].edge), contacts[place].value
-        notes[place] = 256 * edge + min(np.int64(value * np.float32(256)), 255)
+def _enter(edges, ids):
+    for n in range(len(edges)):
+        ids[_place_of(edges[n].u, edges[n].v, edges, ids)] = n
+
+
+@kernel
+def _note_bins(own, other, places, n_places, values, levels, found, contacts, met):
+    last_one, last_two, run = np.uint32(0), np.uint32(0), 0
+    for place in range(n_places):
+        x = np.int64(places[place])
+        run += own[x] != last_one or other[x] != last_two
+        last_one, last_two = own[x], other[x]
+        value = _level(levels, values[x])
+        bin_ = min(np.int64(value * np.float32(256)), 255)
+        contacts[met + np.int64(place)] = 256 * np.int64(found[run]) + bin_
 
 
 @kernel

@@ -152,4 +152,4 @@ def _over_faces(
     labels, both = np.stack([before, after])[:, None], values[None, None]
     at = np.array([[-1, 0, 0]] * 3)
     count = numbering.count
-    return find_edges(labels, both, both, both, at, 1, levels, count, limit, histograms)
+    return find_edges(labels, [both] * 3, at, 1, levels, count, limit, histograms)

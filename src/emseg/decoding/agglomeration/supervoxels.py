@@ -211,7 +211,7 @@ def _flooded(
     joined = [np.zeros(face, np.uint8) for face in faces]
     missing = tuple(int(a == 0) for a in start)
     extent = tuple(b - a for a, b in zip(start, stop, strict=True))
-    count, first, sizes, legal = flood(*arrays, at, missing, extent, lead, *values, labels, *joined)
+    count, first, sizes, legal = flood(arrays, at, missing, extent, lead, *values, labels, joined)
     inner = [labels.take(0, axis) if lead[axis] else None for axis in range(3)]
     return labels, {"first": first, "sizes": sizes, **face_facts(labels, inner, joined)}, legal
 
@@ -230,7 +230,7 @@ def _graph_facts(
     inside = at + (np.array(block.start) - start)
     count = int(labels.max(initial=0))
     found, contacts = find_edges(
-        labels, *arrays, inside, 3, probabilities(dtype), count, edge_limit, histograms
+        labels, arrays, inside, 3, probabilities(dtype), count, edge_limit, histograms
     )
     if len(found) > edge_limit:
         raise TooManyEdges(count, len(found))
