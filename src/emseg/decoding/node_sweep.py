@@ -39,7 +39,7 @@ def node_components(
     del flags
     channels = tuple(values[edge.channel] for edge in edges)
     trusted = np.ones((1, 1, 1), np.bool_) if mask is None else mask
-    found, bounds, count = edges_by_level(
+    slabs, count = edges_by_level(
         channels, limits, pieces, forward=sides(edges), mask=trusted, threads=cores()
     )
     strongest = strongest_edges(channels, sides(edges), voxels, trusted)
@@ -47,7 +47,8 @@ def node_components(
     del pieces
     segments: list[np.ndarray] = []
     for level in reversed(range(len(thresholds))):
-        join_edges(roots, found[bounds[level] : bounds[level + 1]])
+        for found, bounds in slabs:
+            join_edges(roots, found[bounds[level] : bounds[level + 1]])
         on = strongest > limits[level]
         segments.append(np.where(on, roots_of(roots, asked) + 1, 0))
     yield from zip(thresholds, reversed(segments), strict=True)

@@ -1,5 +1,6 @@
 """Components of a voxel graph whose edges are added from the strongest to the weakest."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -7,24 +8,23 @@ import numpy as np
 from emseg.kernels.compiled import kernel
 from emseg.kernels.numbering import root_of, unite
 
-
 # Voxels that are looked at together.
 SLAB = 1 << 18
 
 
 def edges_by_level(
-    values: list[np.ndarray],
+    values: Sequence[np.ndarray],
     limits: np.ndarray,
     parents: np.ndarray,
     *,
     forward: tuple[bool, bool, bool],
     mask: np.ndarray,
     threads: int = 1,
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """(edges, bounds, pieces): the edges (E, 2) between different pieces, grouped by their value.
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
+    """(slabs, pieces): of each slab (edges, bounds), the edges (E, 2) between different pieces.
 
     Left out are edges above the last limit and those not above the first. One pass over the values,
-    plane by plane in threads, then a counting sort.
+    slab by slab in threads, each with a counting sort.
 
     Args:
         values: per axis (Z, Y, X) of one integer type.
@@ -35,8 +35,8 @@ def edges_by_level(
             shape: all count.
 
     Returns:
-        The edges: group t, from `bounds[t]` to `bounds[t + 1]`, has those above `limits[t]` that
-        are not above the next limit. The number of pieces: components, and voxels in none.
+        From `bounds[t]` to `bounds[t + 1]` are the edges above `limits[t]` that are not above the
+        next limit. The number of pieces: components, and voxels in none.
     """
     table, shift = _coarse_levels(limits)
 
@@ -46,7 +46,10 @@ def edges_by_level(
         count = _gather_planes(
             tuple(values), forward, first, last, limits, table, shift, parents, mask, edges, groups
         )
-        return edges[:count].copy(), groups[:count].copy()
+        groups = groups[:count]
+        sizes = np.bincount(groups, minlength=len(limits))
+        bounds = np.concatenate([[0], np.cumsum(sizes)])
+        return _sorted_edges(edges, groups, bounds[:-1].copy()), bounds
 
     depth, plane, flat = len(parents), parents[0].size, parents.reshape(-1)
     pieces, step, found = 0, max(1, SLAB // plane), []
@@ -55,15 +58,7 @@ def edges_by_level(
             last = min(first + step, depth)
             pieces = _number_pieces(flat, first * plane, last * plane, pieces)
             found.append(pool.submit(gather, first, last))
-    planes = [one.result() for one in reversed(found)]
-    counts = np.zeros(len(limits), np.int64)
-    for _, groups in planes:
-        counts += np.bincount(groups, minlength=len(limits))
-    bounds = np.concatenate([[0], np.cumsum(counts)])
-    ends, edges = bounds[:-1].copy(), np.empty((bounds[-1], 2), parents.dtype)
-    while planes:
-        _sort_edges(*planes.pop(), edges, ends)
-    return edges, bounds, pieces
+    return [slab.result() for slab in found], pieces
 
 
 def _coarse_levels(limits: np.ndarray) -> tuple[np.ndarray, int]:
@@ -77,15 +72,14 @@ def _coarse_levels(limits: np.ndarray) -> tuple[np.ndarray, int]:
 
 @kernel
 def _number_pieces(parents, first, last, count):
-    # Numbers those of the voxels `first` to `last`; `count` are numbered already.
+    # Numbers those of the voxels `first` to `last`; `count` are numbered already. A parent precedes
+    # its children, so it has its number. No branch: nobody could predict it.
     for voxel in range(first, last):
         parent = np.int64(parents[voxel])
-        if parent == 0 or parent == voxel + 1:
-            parents[voxel] = count
-            count += 1
-        else:
-            # A parent precedes its children, so it has its number already.
-            parents[voxel] = parents[parent - 1]
+        root = np.int64(parent == 0) | np.int64(parent == voxel + 1)
+        parents[np.uint64(voxel)] = count
+        parents[np.uint64(voxel)] = parents[np.uint64(root * voxel + (1 - root) * (parent - 1))]
+        count += root
     return count
 
 
@@ -106,11 +100,8 @@ def strongest_edges(values, forward, voxels, mask):
             continue
         for axis in range(3):
             for step in (-1, 1):
-                to_z, to_y, to_x = (
-                    z + step * (axis == 0),
-                    y + step * (axis == 1),
-                    x + step * (axis == 2),
-                )
+                to_z, to_y = z + step * (axis == 0), y + step * (axis == 1)
+                to_x = x + step * (axis == 2)
                 inside = 0 <= to_z < depth and 0 <= to_y < height and 0 <= to_x < width
                 if masked and inside and not mask[to_z, to_y, to_x]:
                     continue
@@ -174,11 +165,13 @@ def _gather_planes(values, forward, first, last, limits, table, shift, pieces, m
 
 
 @kernel
-def _sort_edges(found, groups, edges, ends):
-    for at in range(len(found)):
+def _sorted_edges(found, groups, ends):
+    edges = np.empty((len(groups), 2), found.dtype)
+    for at in range(len(groups)):
         to = ends[groups[at]]
         edges[to, 0], edges[to, 1] = found[at, 0], found[at, 1]
         ends[groups[at]] += 1
+    return edges
 
 
 @kernel
