@@ -32,6 +32,7 @@ from emseg.data.augment import OneOf, Pipeline, Sample, Transform
 from emseg.data.dataset import PatchDataset
 from emseg.data.labelled import LabelledVolume
 from emseg.data.sampling import RejectSampling
+from emseg.data.targets import Target
 from emseg.synthetic.synthesize import synthesize
 from emseg.training.datamodule import SampleStream
 from emseg.volumes import from_array
@@ -43,13 +44,10 @@ COUNTS = {"ours": (30, 70), "MONAI": (7, 13)}
 QUICK_COUNTS = {"ours": (6, 14), "MONAI": (1, 3)}
 
 
-class NoTarget:
+class NoTarget(Target):
     """Stands where no target is to be timed."""
 
-    out_channels, names = 0, ()
-
-    def check(self, patch_size: Sequence[int]) -> None:
-        pass
+    names = ()
 
     def __call__(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.empty((0, *labels.shape), np.uint8), np.empty((0, *labels.shape), bool)

@@ -10,8 +10,8 @@ from emseg.kernels.copies import copy_planes, in_c_order
 
 @settings(max_examples=60)
 @given(
-    shape=st.tuples(*[st.integers(1, 70)] * 2),
-    dtype=st.sampled_from([np.uint8, np.int32, np.float32]),
+    shape=st.tuples(*[st.integers(1, 70) | st.integers(255, 260)] * 2),
+    dtype=st.sampled_from([np.uint8, np.uint16, np.int32, np.float32, np.int64]),
     turns=st.integers(0, 3),
     flip=st.booleans(),
     leading=st.sampled_from([(1,), (3,), (2, 3)]),

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from emseg.errors import UserError
+from emseg.kernels.copies import owned
+from emseg.kernels.intensity_levels import scale_levels
 from emseg.volumes import Volume
 
 # Voxels that are checked together: 64 MB of float32.
@@ -32,7 +34,11 @@ def to_unit(array: np.ndarray, *, intensity_range: Sequence[float] | None = None
         if array.dtype.kind == "f":
             return array.astype(np.float32)
         scale = np.float32(1 / np.iinfo(array.dtype).max)
-        return np.multiply(array, scale, dtype=np.float32)
+        if array.dtype != np.uint8:
+            return np.multiply(array, scale, dtype=np.float32)
+        levels, unit = owned(array), np.empty(array.shape, np.float32)
+        scale_levels(levels.reshape(-1), scale, unit.reshape(-1))
+        return unit
     low, high = intensity_range
     unit = (array.astype(np.float32) - np.float32(low)) * np.float32(1 / (high - low))
     return np.clip(unit, 0, 1, out=unit)

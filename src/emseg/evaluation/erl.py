@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -83,6 +84,11 @@ class NodeOverlaps:
         """The ERL of a perfect segmentation, in nm."""
         return float(np.square(self.lengths).sum() / self.lengths.sum())
 
+    @cached_property
+    def _place(self) -> np.ndarray:
+        """The number (P,) of each pair's segment, from 0."""
+        return np.unique(self.segment, return_inverse=True)[1]
+
     def erl(self, tolerance: float) -> float:
         """The ERL in nm without the runs that mergers make worthless."""
         return float(np.square(self.run[~self.lost(tolerance)]).sum() / self.lengths.sum())
@@ -92,9 +98,8 @@ class NodeOverlaps:
 
         A skeleton with `tolerance` nodes in a segment or fewer is not joined by it.
         """
-        place = np.unique(self.segment, return_inverse=True)[1]
-        pairs = np.bincount(place[self.nodes > tolerance], minlength=len(place))
-        return (pairs >= 2)[place]
+        pairs = np.bincount(self._place[self.nodes > tolerance], minlength=len(self._place))
+        return (pairs >= 2)[self._place]
 
     def lost(self, tolerance: float) -> np.ndarray:
         """Per pair (P,) bool, whether a merger makes its run worthless, as defined by BANIS.

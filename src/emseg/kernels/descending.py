@@ -1,5 +1,6 @@
 """Components of a voxel graph whose edges are added from the strongest to the weakest."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -7,54 +8,57 @@ import numpy as np
 from emseg.kernels.compiled import kernel
 from emseg.kernels.numbering import root_of, unite
 
+# Voxels that are looked at together.
+SLAB = 1 << 18
+
 
 def edges_by_level(
-    values: list[np.ndarray],
+    values: Sequence[np.ndarray],
     limits: np.ndarray,
-    pieces: np.ndarray,
+    parents: np.ndarray,
     *,
     forward: tuple[bool, bool, bool],
-    mask: np.ndarray | None,
+    mask: np.ndarray,
     threads: int = 1,
-) -> tuple[np.ndarray, np.ndarray]:
-    """(edges, bounds): the edges (E, 2) between different pieces, grouped by their value.
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
+    """(slabs, pieces): of each slab (edges, bounds), the edges (E, 2) between different pieces.
 
     Left out are edges above the last limit and those not above the first. One pass over the values,
-    plane by plane in threads, then a counting sort.
+    slab by slab in threads, each with a counting sort.
 
     Args:
         values: per axis (Z, Y, X) of one integer type.
         limits: (T,) ascending of that type, 0 or more.
-        pieces: (Z, Y, X), of `number_pieces`.
+        parents: (Z, Y, X), of `joined_voxels`; becomes the piece of each voxel, from 0.
         forward: as of `edge_components`.
-        mask: bool (Z, Y, X), edges with an end where it is false are left out; None: all count.
+        mask: bool (Z, Y, X), edges with an end where it is false are left out; of another
+            shape: all count.
 
     Returns:
-        The edges: group t, from `bounds[t]` to `bounds[t + 1]`, has those above `limits[t]` that
-        are not above the next limit. Of successive edges between the same two pieces only the
-        strongest is listed.
+        From `bounds[t]` to `bounds[t + 1]` are the edges above `limits[t]` that are not above the
+        next limit. The number of pieces: components, and voxels in none.
     """
     table, shift = _coarse_levels(limits)
-    trusted = np.ones((1, 1, 1), np.bool_) if mask is None else mask
 
-    def gather(z: int) -> tuple[np.ndarray, np.ndarray]:
-        most = 3 * pieces[0].size
-        edges, groups = np.empty((most, 2), pieces.dtype), np.empty(most, np.uint32)
-        count = _gather_plane(
-            tuple(values), forward, z, limits, table, shift, pieces, trusted, edges, groups
+    def gather(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        most = 3 * parents[first:last].size
+        edges, groups = np.empty((most, 2), parents.dtype), np.empty(most, np.uint32)
+        count = _gather_planes(
+            tuple(values), forward, first, last, limits, table, shift, parents, mask, edges, groups
         )
-        return edges[:count].copy(), groups[:count].copy()
+        groups = groups[:count]
+        sizes = np.bincount(groups, minlength=len(limits))
+        bounds = np.concatenate([[0], np.cumsum(sizes)])
+        return _sorted_edges(edges, groups, bounds[:-1].copy()), bounds
 
+    depth, plane, flat = len(parents), parents[0].size, parents.reshape(-1)
+    pieces, step, found = 0, max(1, SLAB // plane), []
     with ThreadPoolExecutor(threads) as pool:
-        planes = list(pool.map(gather, range(len(pieces))))[::-1]
-    counts = np.zeros(len(limits), np.int64)
-    for _, groups in planes:
-        counts += np.bincount(groups, minlength=len(limits))
-    bounds = np.concatenate([[0], np.cumsum(counts)])
-    ends, edges = bounds[:-1].copy(), np.empty((bounds[-1], 2), pieces.dtype)
-    while planes:
-        _sort_edges(*planes.pop(), edges, ends)
-    return edges, bounds
+        for first in range(0, depth, step):
+            last = min(first + step, depth)
+            pieces = _number_pieces(flat, first * plane, last * plane, pieces)
+            found.append(pool.submit(gather, first, last))
+    return [slab.result() for slab in found], pieces
 
 
 def _coarse_levels(limits: np.ndarray) -> tuple[np.ndarray, int]:
@@ -67,22 +71,46 @@ def _coarse_levels(limits: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 @kernel
-def number_pieces(parents):
-    """The number of pieces: components, and voxels that are in none.
+def _number_pieces(parents, first, last, count):
+    # Numbers those of the voxels `first` to `last`; `count` are numbered already. A parent precedes
+    # its children, so it has its number. No branch: nobody could predict it.
+    for voxel in range(first, last):
+        parent = np.int64(parents[voxel])
+        root = np.int64(parent == 0) | np.int64(parent == voxel + 1)
+        parents[np.uint64(voxel)] = count
+        parents[np.uint64(voxel)] = parents[np.uint64(root * voxel + (1 - root) * (parent - 1))]
+        count += root
+    return count
+
+
+@kernel
+def strongest_edges(values, forward, voxels, mask):
+    """Per voxel (N,) the highest value that makes it foreground, -1 where the mask is false.
 
     Args:
-        parents: flat, of `joined_voxels`; becomes the piece of each voxel, from 0.
+        values, forward, mask: as of `edges_by_level`, the values a tuple, the mask an array.
+        voxels: int64 (N, 3).
     """
-    count = 0
-    for voxel in range(len(parents)):
-        parent = np.int64(parents[voxel])
-        if parent == 0 or parent == voxel + 1:
-            parents[voxel] = count
-            count += 1
-        else:
-            # A parent precedes its children, so it has its number already.
-            parents[voxel] = parents[parent - 1]
-    return count
+    strongest = np.full(len(voxels), -1, np.int64)
+    depth, height, width = values[0].shape
+    masked = mask.size == values[0].size
+    for at in range(len(voxels)):
+        z, y, x = voxels[at]
+        if masked and not mask[z, y, x]:
+            continue
+        for axis in range(3):
+            for step in (-1, 1):
+                to_z, to_y = z + step * (axis == 0), y + step * (axis == 1)
+                to_x = x + step * (axis == 2)
+                inside = 0 <= to_z < depth and 0 <= to_y < height and 0 <= to_x < width
+                if masked and inside and not mask[to_z, to_y, to_x]:
+                    continue
+                # A voxel's own value counts even where its edge leads out of the volume.
+                if forward[axis] == (step > 0):
+                    strongest[at] = max(strongest[at], values[axis][z, y, x])
+                elif inside:
+                    strongest[at] = max(strongest[at], values[axis][to_z, to_y, to_x])
+    return strongest
 
 
 @kernel
@@ -95,51 +123,55 @@ def _level(value, limits, table, shift):
 
 
 @kernel
-def _gather_plane(values, forward, z, limits, table, shift, pieces, mask, edges, groups):
+def _gather_planes(values, forward, first, last, limits, table, shift, pieces, mask, edges, groups):
     _, height, width = pieces.shape
     low, high = limits[0], limits[-1]
     masked = mask.size == pieces.size
     words = np.zeros((width + 7) // 8, np.uint64)
-    marks = words.view(np.uint8)
+    marks, places = words.view(np.uint8), np.empty(8 * len(words), np.int64)
+    some = np.empty(len(words), np.int64)
     count = 0
-    for y in range(height):
-        for axis in range(3):
-            dz, dy, dx = np.int64(axis == 0), np.int64(axis == 1), np.int64(axis == 2)
-            if z < dz or y < dy:
-                continue
-            # An edge stored forward is found one voxel back, where it begins.
-            ahead = forward[axis]
-            line = values[axis][z - dz if ahead else z, y - dy if ahead else y]
-            line = line[: width - dx] if ahead else line[dx:]
-            here, there = pieces[z, y, dx:], pieces[z - dz, y - dy, : width - dx]
-            for x in range(len(line)):
-                marks[x] = (line[x] > low) & (line[x] <= high) & (here[x] != there[x])
-            marks[len(line) :] = 0
-            for word in range(len(words)):
-                if words[word] == 0:
+    for z in range(first, last):
+        for y in range(height):
+            for axis in range(3):
+                dz, dy, dx = np.int64(axis == 0), np.int64(axis == 1), np.int64(axis == 2)
+                if z < dz or y < dy:
                     continue
-                for x in range(8 * word, min(8 * word + 8, len(line))):
-                    if not marks[x]:
-                        continue
-                    if masked and not (mask[z, y, x + dx] and mask[z - dz, y - dy, x]):
-                        continue
-                    group = _level(line[x], limits, table, shift) - 1
-                    last = max(count - 1, 0)
-                    if count and edges[last, 0] == there[x] and edges[last, 1] == here[x]:
-                        groups[last] = max(groups[last], group)
-                        continue
+                # An edge stored forward is found one voxel back, where it begins.
+                ahead = forward[axis]
+                line = values[axis][z - dz if ahead else z, y - dy if ahead else y]
+                line = line[: width - dx] if ahead else line[dx:]
+                here, there = pieces[z, y, dx:], pieces[z - dz, y - dy, : width - dx]
+                for x in range(len(line)):
+                    marks[x] = (line[x] > low) & (line[x] <= high) & (here[x] != there[x])
+                if masked:
+                    for x in range(len(line)):
+                        marks[x] &= mask[z, y, x + dx] & mask[z - dz, y - dy, x]
+                marks[len(line) :] = 0
+                # First the words, then their bytes: no branch, as nobody could predict it.
+                known = found = 0
+                for word in range(len(words)):
+                    some[known] = word
+                    known += words[word] != 0
+                for word in some[:known]:
+                    for x in range(8 * word, 8 * word + 8):
+                        places[found] = x
+                        found += marks[x]
+                for x in places[:found]:
                     edges[count, 0], edges[count, 1] = there[x], here[x]
-                    groups[count] = group
+                    groups[count] = _level(line[x], limits, table, shift) - 1
                     count += 1
     return count
 
 
 @kernel
-def _sort_edges(found, groups, edges, ends):
-    for at in range(len(found)):
+def _sorted_edges(found, groups, ends):
+    edges = np.empty((len(groups), 2), found.dtype)
+    for at in range(len(groups)):
         to = ends[groups[at]]
         edges[to, 0], edges[to, 1] = found[at, 0], found[at, 1]
         ends[groups[at]] += 1
+    return edges
 
 
 @kernel

@@ -3,6 +3,7 @@
 import numpy as np
 
 from emseg.kernels.compiled import kernel
+from emseg.kernels.copies import owned
 
 UNSEEN = -1
 
@@ -31,7 +32,7 @@ def warp_sections(
     """
     warped = np.empty((len(image), *size), image.dtype)
     moved = np.empty(size, np.int32)
-    arrays = (_compiled_for(image), _compiled_for(labels))
+    arrays = owned(image), owned(labels)  # numba would compile again for any others
     _warp_sections(*arrays, matrices, field, first, _half(image), warped, moved)
     return warped, moved
 
@@ -55,7 +56,7 @@ def warp_volume(
     """
     warped = np.empty((len(image), *size), image.dtype)
     moved = np.empty(size, np.int32)
-    arrays = (_compiled_for(image), _compiled_for(labels))
+    arrays = owned(image), owned(labels)  # numba would compile again for any others
     _warp_volume(*arrays, matrix, field, _half(image), warped, moved)
     return warped, moved
 
@@ -89,11 +90,6 @@ def _spline_field(rows, points, columns, field):
                     if weight != 0:
                         for x in range(len(across)):
                             row[x] += weight * across[x]
-
-
-def _compiled_for(array: np.ndarray) -> np.ndarray:
-    """The array in C order and writeable; numba would compile again for any other."""
-    return np.require(array, requirements=["C", "W"])
 
 
 def _half(image: np.ndarray) -> np.float32:

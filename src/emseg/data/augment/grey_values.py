@@ -140,10 +140,9 @@ def make_noisy(part: np.ndarray, sigma: float, rng: np.random.Generator) -> None
     """Add independent normal noise of `sigma` to an image, or a part of one, in place."""
     if part.dtype == np.uint8:
         table = np.clip(np.rint(255 * sigma * _normal_quantiles()), -255, 255).astype(np.int16)
-        count = (part.size + 3) // 4
-        raw = rng.integers(2**64 - 1, size=count, dtype=np.uint64, endpoint=True)
+        raw = rng.bit_generator.random_raw((part.size + 3) // 4)
         levels = part.ravel()  # a view where the part is the whole image, else a copy
-        add_noise(levels, table, raw)
+        add_noise(levels, table, raw.view(np.uint16))
         if levels.base is None:
             part[...] = levels.reshape(part.shape)
     else:
