@@ -38,8 +38,6 @@ CONFIG_SEEN_BY = {"cli", "stages"}
 CONFIG_SEES = {"errors", "bounds"}
 
 MOST_LINES_OF_FUNCTION = 60
-# The decode engine's issue replaces them.
-LONG_KERNELS = {"_merge"}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -141,7 +139,6 @@ def long_functions(tree: ast.Module) -> list[str]:
         for node in ast.walk(tree)
         if isinstance(node, FUNCTIONS)
         and (lines := (node.end_lineno or node.lineno) - node.lineno + 1) > MOST_LINES_OF_FUNCTION
-        and node.name not in LONG_KERNELS
     ]
 
 
