@@ -149,3 +149,18 @@ def test_more_edges_than_the_memory_holds():
     small = noisy(0, (4, 8, 8))
     found = agglomerate(small, memory_limit=1e-4, **FACTS)
     np.testing.assert_array_equal(found, agglomerate(small, **FACTS))
+
+
+def test_labels_that_are_kept_stay_what_they_are():
+    # Arrays of labels are used again, but those that somebody holds.
+    prediction = np.random.default_rng(3).random((3, 8, 24, 24), np.float32)
+    held, copies = [], []
+    decoder = Agglomerate(merge_function="mean")
+    for number, (_, labels) in enumerate(
+        decoder.sweep(prediction, [0.1 * step for step in range(1, 10)], **FACTS)
+    ):
+        if number % 3 == 0:
+            held.append(labels[2:])  # a view is enough
+            copies.append(labels[2:].copy())
+    for one, other in zip(held, copies, strict=True):
+        np.testing.assert_array_equal(one, other)

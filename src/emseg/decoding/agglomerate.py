@@ -30,6 +30,7 @@ from emseg.decoding.agglomeration.supervoxels import (
     bare_supervoxels,
     find_supervoxels,
     given_supervoxels,
+    recycled,
 )
 from emseg.decoding.decoder import Blockwise, Sharing, as_function
 from emseg.decoding.edges import (
@@ -56,9 +57,8 @@ class Agglomerate(Sharing, Blockwise):
     Labels are uint32, numbered 1, 2, … by their first voxel in C order. Fragments join voxels over
     strong edges, and each voxel to its strongest edge (of equals the first in the order -0, -1, -2,
     +0, +1, +2: axis, before or after). Then the two regions whose contact has the lowest score are
-    merged, again and again; where both touch a third, their contacts with it become one. See
-    docs/decoding.md. (Funke et al., "Large scale image segmentation with structured loss", TPAMI
-    2019; waterz 0.10.)
+    merged, again and again; contacts of both with a third become one. See docs/decoding.md. (Funke
+    et al., "Large scale image segmentation with structured loss", TPAMI 2019; waterz 0.10.)
 
     Args:
         prediction: (3, Z, Y, X), array or volume (read in blocks), probabilities that a pair lies
@@ -73,8 +73,7 @@ class Agglomerate(Sharing, Blockwise):
         discretize_queue: 256 rounds scores to 256 levels.
         dust_merge_size, dust_merge_affinity: segments of fewer voxels then join a neighbour over
             more than this affinity, strongest contact first.
-        iou_threshold to branch_affinity: see `merge_branches`, which unites segments of
-            neighbouring sections after that.
+        iou_threshold to branch_affinity: see `merge_branches`, which then unites segments.
         dust_remove_size: segments of fewer voxels become 0 in the end.
         backend: `waterz` runs the waterz package, and its watershed, in its own process.
         time_limit: seconds, for waterz alone.
@@ -132,12 +131,13 @@ class Agglomerate(Sharing, Blockwise):
             found = self._supervoxels(prediction, offsets, edge_side)
             tables = self.tables(found.graph, ascending)
         assert isinstance(found.store, MemoryStore)
-        labels = found.store.array
+        labels, made = found.store.array, []
         for threshold, table in tables:
             # The last segmentation may overwrite the fragments.
-            out = labels if threshold == ascending[-1] else np.empty_like(labels)
+            out = labels if threshold == ascending[-1] else recycled(made, labels)
             found.relabel_all(table, out, self._threads)
             yield threshold, out
+            del out
 
     def blocks(
         self,

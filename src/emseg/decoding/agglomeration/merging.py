@@ -26,7 +26,7 @@ _NAMES = (
 MergeFunction = Literal[_NAMES]  # type: ignore[valid-type]
 
 # The most regions in a group at first: their contacts fit in a core's second-level cache.
-_MOST_REGIONS = 1024
+_MOST_REGIONS = 2048
 # Memory per contact of a chunk while it is merged (itself twice, its queue, table and owner), and
 # per fragment (parents, heights, numbers and what is noted of it).
 _BYTES_PER_CONTACT, _BYTES_PER_FRAGMENT = 140, 40
@@ -169,9 +169,10 @@ def segment_labels(graph: RegionGraph, roots: np.ndarray, *, least: int) -> np.n
 
     Those of segments of fewer than `least` voxels are 0.
     """
-    sizes = np.bincount(roots, weights=graph.sizes, minlength=len(roots))
     # A root is the smallest fragment of its segment; fragments are in the order of first voxels.
-    large_enough = (roots == np.arange(len(roots))) & (sizes >= least)
+    large_enough = roots == np.arange(len(roots), dtype=roots.dtype)
+    if least:
+        large_enough &= np.bincount(roots, weights=graph.sizes, minlength=len(roots)) >= least
     large_enough[0] = False
     return np.where(large_enough, np.cumsum(large_enough), 0).astype(np.uint32)[roots]
 

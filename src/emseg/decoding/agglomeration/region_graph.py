@@ -109,8 +109,7 @@ def added_up(
     order_of(edges, np.zeros(count + 2, np.int32), places, order)
     added = np.empty_like(edges)
     n_added = add_up(edges, order, added, places)
-    if n_added < len(edges):
-        added = added[:n_added].copy()
+    added.resize(n_added, refcheck=False)  # without a copy
     if samples is None:
         return added, None
     moved, weights = places[samples[0] >> 8].astype(np.int64) << 8 | samples[0] & 255, samples[1]

@@ -10,6 +10,7 @@ what block B reads: its voxels and one more on each side (not at the volume's fa
     +---------------------+
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -184,6 +185,18 @@ def in_parallel(
         many = len(items) > 2 * threads
         for _ in track(results, total=len(items), label=label, unit="block") if many else results:
             pass
+
+
+def recycled(arrays: list[np.ndarray], like: np.ndarray) -> np.ndarray:
+    """One of the arrays that only the list refers to, or a new one like another, which it gets.
+
+    Fresh memory has to be cleared, which takes longer than filling it with labels.
+    """
+    for place in range(len(arrays)):
+        if sys.getrefcount(arrays[place]) == 2:  # the list's, and the argument
+            return arrays[place]
+    arrays.append(np.empty_like(like))
+    return arrays[-1]
 
 
 def _legal(arrays: Sequence[np.ndarray], dtype: np.dtype) -> list[np.ndarray]:
