@@ -12,8 +12,9 @@ from emseg.kernels.contacts import add_contact, score_of
 from emseg.kernels.heap import FIRST, pop, push
 
 # A region: the first and last of its list of half contacts (2 * place + 1 for the side of v, else
-# 2 * place; -1 for none), their number, the smallest fragment in it, the region it was merged into
-# (-1: none), and the lowest score of its contacts outside of the group, -1 if it is frozen.
+# 2 * place; -1 for none; the array `after` has the one after each), their number, the smallest
+# fragment in it, the region it was merged into (-1: none), and the lowest score of its contacts
+# outside of the group, -1 if it is frozen.
 REGION = np.dtype(
     [
         ("head", np.int32),
@@ -56,16 +57,17 @@ def merge_groups(
         samples, rule: of `fill_contacts`.
         parents, heights: int32 and float32, per fragment: at each merge, the larger of the two
             regions' smallest fragments gets the smaller one, and the score.
-        work: uint64, 5 entries for each contact of the largest group and 16 more; work space.
+        work: uint64, 6 entries for each contact of the largest group and 16 more; work space.
     """
     for group in range(first, last):
         own = contacts[starts[group] : starts[group + 1]]
         size = _table_size(len(own))
+        end = size + len(own)
         for place in range(len(own)):
             owners[own[place].label - first_label] = place
         _merge_group(
             own, queues[starts[group] : ends[group]], regions, owners, first_label, samples, rule,
-            parents, heights, work[:size], work[size:],
+            parents, heights, work[:size], work[end:], work[size:end].view(np.int32),
         )  # fmt: skip
 
 
@@ -79,10 +81,21 @@ def _table_size(contacts):
 
 @kernel
 def _merge_group(
-    contacts, queue, regions, owners, first_label, samples, rule, parents, heights, table, heap
+    contacts,
+    queue,
+    regions,
+    owners,
+    first_label,
+    samples,
+    rule,
+    parents,
+    heights,
+    table,
+    heap,
+    after,
 ):
     used = _fill_table(table, contacts)
-    _fill_lists(contacts, regions)
+    _fill_lists(contacts, regions, after)
     end, waiting = _sort_out(queue, heap)
     at, bits = 0, np.empty(1, np.uint32)
     as_float = bits.view(np.float32)
@@ -119,7 +132,7 @@ def _merge_group(
         if 4 * (used + regions[small].length) > 3 * len(table):
             used = _fill_table(table, contacts)
         used = _move(
-            small, large, contacts, regions, owners, first_label, samples, rule, table, used
+            small, large, contacts, regions, owners, first_label, samples, rule, table, after, used
         )
 
 
@@ -138,25 +151,18 @@ def _sort_out(queue, heap):
 
 
 @kernel
-def _fill_lists(contacts, regions):
+def _fill_lists(contacts, regions, after):
     for place in range(len(contacts)):
-        contact = contacts[place]
-        contact.next_u = _put_first(regions[contact.u], 2 * place)
-        contact.next_v = _put_first(regions[contact.v], 2 * place + 1)
+        for half, number in ((2 * place, contacts[place].u), (2 * place + 1, contacts[place].v)):
+            region = regions[number]
+            after[half], region.head = region.head, half
+            region.length += 1
+            if after[half] < 0:
+                region.tail = half
 
 
 @kernel
-def _put_first(region, half):
-    after = region.head
-    region.head = half
-    region.length += 1
-    if after < 0:
-        region.tail = half
-    return after
-
-
-@kernel
-def _move(small, large, contacts, regions, owners, first_label, samples, rule, table, used):
+def _move(small, large, contacts, regions, owners, first_label, samples, rule, table, after, used):
     """Merges the region `small` into `large`; returns how many places of the table are in use."""
     of, to = regions[small], regions[large]
     to.length += of.length - 2
@@ -164,11 +170,10 @@ def _move(small, large, contacts, regions, owners, first_label, samples, rule, t
     of.into = large
     half = of.head
     while half >= 0:
-        place, first_side = half >> 1, half & 1 == 0
+        place, following = half >> 1, after[half]
         contact = contacts[place]
-        after = contact.next_u if first_side else contact.next_v
         if contact.u != GONE:
-            third = contact.v if first_side else contact.u
+            third = contact.u if half & 1 else contact.v
             spot, tag = _spot(table, contacts, third, large)
             stays = table[spot] == 0
             if stays:
@@ -186,25 +191,17 @@ def _move(small, large, contacts, regions, owners, first_label, samples, rule, t
                 loser.u = GONE
             if stays:
                 table[spot] = tag << _HALF | np.uint64(place + 1)
-                _put_last(half, large, to, contacts)
-        half = after
+                if half & 1:
+                    contact.v = large
+                else:
+                    contact.u = large
+                if to.tail < 0:
+                    to.head = half
+                else:
+                    after[to.tail] = half
+                to.tail, after[half] = half, -1
+        half = following
     return used
-
-
-@kernel
-def _put_last(half, region, to, contacts):
-    contact = contacts[half >> 1]
-    if half & 1:
-        contact.v, contact.next_v = region, -1
-    else:
-        contact.u, contact.next_u = region, -1
-    if to.tail < 0:
-        to.head = half
-    elif to.tail & 1:
-        contacts[to.tail >> 1].next_v = half
-    else:
-        contacts[to.tail >> 1].next_u = half
-    to.tail = half
 
 
 @kernel

@@ -9,8 +9,8 @@ from emseg.kernels.region_edges import SUM_UNIT
 
 # A contact of the regions u and v. `count` affinities (or samples of a histogram) make its score;
 # `sum` is their sum in units of 1 / SUM_UNIT, or the first SAMPLE of its histogram. `label` is the
-# largest index of the edges that it was joined of. `next_u` and `next_v` are the next contacts in
-# the lists of u and v. A `stale` score is that of before other contacts were joined to it.
+# largest index of the edges that it was joined of. A `stale` score is that of before other contacts
+# were added to it.
 CONTACT = np.dtype(
     [
         ("sum", np.int64),
@@ -19,8 +19,6 @@ CONTACT = np.dtype(
         ("score", np.float32),
         ("count", np.uint32),
         ("label", np.int32),
-        ("next_u", np.int32),
-        ("next_v", np.int32),
         ("stale", np.int32),
     ]
 )
@@ -42,30 +40,65 @@ class Rule(NamedTuple):
 
 
 @kernel
-def fill_contacts(edges, first, starts, bins, weights, rule, contacts, samples):
-    """Fills contacts, and the samples of their histograms, from the EDGEs of a region graph.
+def fill_samples(starts, bins, weights, samples):
+    """Fills the samples of all edges: `bins` and `weights` from starts[e] to starts[e + 1] are e's.
 
     Args:
-        edges: EDGEs, each pair of regions once.
-        first: the label of the first.
-        starts, bins, weights: from `starts[e]` to `starts[e + 1]` (int32), `bins` (uint8,
-            ascending) and `weights` (int32) are the histogram of label e; not for means.
-        rule: a Rule.
-        contacts: CONTACTs, one for each edge.
-        samples: SAMPLEs, one for each of `bins`.
+        starts: int32, one more than edges.
+        bins, weights: uint8, ascending for each edge, and int32.
+        samples: SAMPLEs, as many.
     """
+    for edge in range(len(starts) - 1):
+        for place in range(starts[edge], starts[edge + 1]):
+            sample = samples[place]
+            sample.bin, sample.weight = bins[place], weights[place]
+            sample.next = place + 1 if place + 1 < starts[edge + 1] else -1
+
+
+@kernel
+def note_active(edges, first, starts, samples, rule, active):
+    """Sets `active` (bool) for the regions that have an edge with a score below `rule.until`.
+
+    The others never merge. Args as for `fill_contacts`.
+    """
+    scratch = np.empty(1, CONTACT)
     for place in range(len(edges)):
-        edge, contact, label = edges[place], contacts[place], first + place
-        contact.u, contact.v, contact.label, contact.stale = edge.u, edge.v, label, 0
-        contact.sum, contact.count = edge.sum, edge.count
-        if rule.quantile:
-            contact.sum, contact.count = starts[label], 0
-            for at in range(starts[label], starts[label + 1]):
-                sample = samples[at]
-                sample.bin, sample.weight, sample.next = bins[at], weights[at], at + 1
-                contact.count += np.uint32(weights[at])
-            samples[starts[label + 1] - 1].next = -1
-        contact.score = score_of(contact, samples, rule)
+        edge = edges[place]
+        _fill_contact(scratch[0], edge, first + place, starts, samples, rule)
+        if scratch[0].score < rule.until:
+            active[edge.u] = active[edge.v] = True
+
+
+@kernel
+def fill_contacts(edges, first, starts, samples, rule, active, contacts):
+    """The number of edges between active regions, each of which fills one of the contacts.
+
+    Args:
+        edges: EDGEs of a region graph, each pair of regions once.
+        first: the label of the first.
+        starts, samples: of `fill_samples`; not for means.
+        rule: a Rule.
+        active: of `note_active`.
+        contacts: CONTACTs, enough of them.
+    """
+    count = 0
+    for place in range(len(edges)):
+        edge = edges[place]
+        if active[edge.u] and active[edge.v]:
+            _fill_contact(contacts[count], edge, first + place, starts, samples, rule)
+            count += 1
+    return count
+
+
+@kernel
+def _fill_contact(contact, edge, label, starts, samples, rule):
+    contact.u, contact.v, contact.label, contact.stale = edge.u, edge.v, label, 0
+    contact.sum, contact.count = edge.sum, edge.count
+    if rule.quantile:
+        contact.sum, contact.count = starts[label], 0
+        for place in range(starts[label], starts[label + 1]):
+            contact.count += samples[place].weight
+    contact.score = score_of(contact, samples, rule)
 
 
 @kernel

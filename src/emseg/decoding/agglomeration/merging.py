@@ -13,7 +13,7 @@ import numpy as np
 from emseg.decoding.agglomeration.region_graph import Histograms, RegionGraph, added_up
 from emseg.decoding.agglomeration.rounds import Chunk, Tree, merge_in_rounds
 from emseg.kernels.agglomeration import roots_below
-from emseg.kernels.contacts import CONTACT, SAMPLE, Rule, fill_contacts
+from emseg.kernels.contacts import CONTACT, SAMPLE, Rule, fill_contacts, fill_samples, note_active
 from emseg.kernels.dust import join_small
 from emseg.kernels.edge_sums import rename_edges
 
@@ -75,12 +75,7 @@ def merge(
     rule = Rule(quantile_of(merge_function), discretize_queue == 256, np.float32(until))
     own = samples_of(graph, merge_function)
     parents = np.arange(len(graph.sizes), dtype=np.int32)
-    tree = Tree(
-        rule,
-        np.empty(len(own.bins), SAMPLE),
-        parents,
-        np.full(len(parents), np.inf, np.float32),
-    )
+    tree = Tree(rule, _samples(own), parents, np.full(len(parents), np.inf, np.float32))
     most = len(graph.edges) if memory is None else _most_contacts(memory, graph)
     with tempfile.TemporaryDirectory(prefix="emseg-merging-") as folder:
         in_files = most < len(graph.edges)
@@ -115,24 +110,25 @@ def _chunks(
     starts = [0, *np.unique(first_regions[wanted[1:]]).tolist(), len(graph.sizes)]
     # Not by numpy, which copies what does not lie side by side.
     bounds = [bisect_left(first_regions, start) for start in starts]
+    active = np.zeros(len(graph.sizes), np.bool_)
+    for begin, end in pairwise(bounds):
+        part = graph.edges[begin:end]
+        note_active(part, begin, own.starts, tree.samples, tree.rule, active)
     for (start, stop), (begin, end) in zip(pairwise(starts), pairwise(bounds), strict=True):
-        contacts = np.empty(end - begin, CONTACT)
-        fill_contacts(
-            graph.edges[begin:end],
-            begin,
-            own.starts,
-            own.bins,
-            own.weights,
-            tree.rule,
-            contacts,
-            tree.samples,
-        )
-        chunk = Chunk(
-            start, stop, begin, end, folder / f"{start}.npy" if folder else contacts, end - begin
-        )
+        part, contacts = graph.edges[begin:end], np.empty(end - begin, CONTACT)
+        count = fill_contacts(part, begin, own.starts, tree.samples, tree.rule, active, contacts)
+        contacts.resize(count, refcheck=False)
+        where = contacts if folder is None else folder / f"{start}.npy"
+        chunk = Chunk(start, stop, begin, end, where, count)
         if folder:
             chunk.store(contacts)
         yield chunk
+
+
+def _samples(own: Histograms) -> np.ndarray:
+    samples = np.empty(len(own.bins), SAMPLE)
+    fill_samples(own.starts, own.bins, own.weights, samples)
+    return samples
 
 
 def merge_dust(
@@ -217,6 +213,7 @@ def first_scores(
     """
     own = samples or samples_of(graph, merge_function)
     rule = Rule(quantile_of(merge_function), levels, np.float32(1))
-    contacts, listed = np.empty(len(graph.edges), CONTACT), np.empty(len(own.bins), SAMPLE)
-    fill_contacts(graph.edges, 0, own.starts, own.bins, own.weights, rule, contacts, listed)
+    contacts = np.empty(len(graph.edges), CONTACT)
+    every = np.ones(len(graph.sizes), np.bool_)
+    fill_contacts(graph.edges, 0, own.starts, _samples(own), rule, every, contacts)
     return contacts["score"].copy()

@@ -127,7 +127,7 @@ class _Work:
         def some(first: int, last: int) -> None:
             most = int(np.diff(self.starts[first : last + 1]).max())
             # By numpy, which has large arrays in large pages.
-            work = np.empty(5 * most + 16, np.uint64)
+            work = np.empty(6 * most + 16, np.uint64)
             merge_groups(
                 self.contacts, self.starts, self.queues, self.ends, first, last, self.regions,
                 owners, self.chunk.first_label, tree.samples, tree.rule, tree.parents,
