@@ -54,7 +54,7 @@ def number_blocks(blocks: Sequence[Block], store: Store, shape: Sequence[int]) -
     Args:
         blocks: all of the volume.
         store: holds of each block `face_facts`, and as `first` the place of each label's first
-            voxel in the block in C order (with one entry for 0).
+            voxel in the block in C order (with one entry for 0), ascending.
         shape: voxels of the volume.
 
     Raises:
@@ -70,6 +70,8 @@ def number_blocks(blocks: Sequence[Block], store: Store, shape: Sequence[int]) -
             f"the blocks hold {total} objects, more than {MOST_LABELS}: decode the volume in "
             "parts, or make more of it background"
         )
+    if len(blocks) == 1:
+        return Numbering([np.arange(total + 1, dtype=np.uint32)], total)
     parents = np.arange(total + 1, dtype=np.int32)
     first = np.zeros(total + 1, np.int64)
     for block in blocks:

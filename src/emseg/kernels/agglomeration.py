@@ -5,10 +5,12 @@ makes a better one (see docs/decoding.md). A region that may have a better conta
 group is frozen, and so is each region whose best contact leads to a frozen one.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from emseg.kernels.compiled import kernel
-from emseg.kernels.contacts import add_contact, score_of
+from emseg.kernels.contacts import Rule, add_contact, score_of
 from emseg.kernels.heap import FIRST, pop, push
 
 # A region: the first and last of its list of half contacts (2 * place + 1 for the side of v, else
@@ -30,45 +32,44 @@ _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 GONE = -1
 
 
+class Shared(NamedTuple):
+    """What the groups of a chunk share, each entry for one of them.
+
+    `regions` are REGIONs with empty lists, `owners` int32 per label from `first_label` on, work
+    space, `samples` and `rule` those of `fill_contacts`. `parents` int32 and `heights` float32 are
+    per fragment: at each merge, the larger of the two regions' smallest fragments gets the smaller
+    one, and the score.
+    """
+
+    regions: np.ndarray
+    owners: np.ndarray
+    first_label: int
+    samples: np.ndarray
+    rule: Rule
+    parents: np.ndarray
+    heights: np.ndarray
+
+
 @kernel
-def merge_groups(
-    contacts,
-    starts,
-    queues,
-    ends,
-    first,
-    last,
-    regions,
-    owners,
-    first_label,
-    samples,
-    rule,
-    parents,
-    heights,
-    work,
-):
+def merge_groups(contacts, starts, queues, ends, first, last, shared, work):
     """Merges the regions of the groups from `first` up to `last`.
 
     Args:
         contacts, starts: of `split_by_group`; the u of those that do not stay becomes GONE.
         queues, ends: of `queues_of`.
-        regions: REGIONs with empty lists.
-        owners: int32 per label from `first_label` on, work space.
-        samples, rule: of `fill_contacts`.
-        parents, heights: int32 and float32, per fragment: at each merge, the larger of the two
-            regions' smallest fragments gets the smaller one, and the score.
+        shared: a Shared.
         work: uint64, 6 entries for each contact of the largest group and 16 more; work space.
     """
     for group in range(first, last):
         own = contacts[starts[group] : starts[group + 1]]
+        for place in range(len(own)):
+            shared.owners[own[place].label - shared.first_label] = place
         size = _table_size(len(own))
         end = size + len(own)
-        for place in range(len(own)):
-            owners[own[place].label - first_label] = place
+        after = work[size:end].view(np.int32)
         _merge_group(
-            own, queues[starts[group] : ends[group]], regions, owners, first_label, samples, rule,
-            parents, heights, work[:size], work[end:], work[size:end].view(np.int32),
-        )  # fmt: skip
+            own, queues[starts[group] : ends[group]], shared, work[:size], work[end:], after
+        )
 
 
 @kernel
@@ -80,20 +81,8 @@ def _table_size(contacts):
 
 
 @kernel
-def _merge_group(
-    contacts,
-    queue,
-    regions,
-    owners,
-    first_label,
-    samples,
-    rule,
-    parents,
-    heights,
-    table,
-    heap,
-    after,
-):
+def _merge_group(contacts, queue, shared, table, heap, after):
+    regions, rule = shared.regions, shared.rule
     used = _fill_table(table, contacts)
     _fill_lists(contacts, regions, after)
     end, waiting = _sort_out(queue, heap)
@@ -105,13 +94,12 @@ def _merge_group(
         else:
             key, end = heap[FIRST], end - 1
             pop(heap, end)
-        place = owners[np.int64(key & _LOW) - first_label]
-        contact = contacts[place]
+        contact = contacts[shared.owners[np.int64(key & _LOW) - shared.first_label]]
         if contact.u == GONE:
             continue
         one, two = regions[contact.u], regions[contact.v]
         if contact.stale:
-            contact.score, contact.stale = score_of(contact, samples, rule), 0
+            contact.score, contact.stale = score_of(contact, shared.samples, rule), 0
         as_float[0] = contact.score
         now = np.uint64(bits[0]) << _HALF | np.uint64(contact.label)
         if now > key and contact.score < rule.until:
@@ -123,7 +111,8 @@ def _merge_group(
             one.outside = two.outside = np.float32(-1)
             continue
         child = max(one.fragment, two.fragment)
-        parents[child], heights[child] = min(one.fragment, two.fragment), contact.score
+        shared.parents[child] = min(one.fragment, two.fragment)
+        shared.heights[child] = contact.score
         small, large = contact.u, contact.v
         if one.length > two.length:
             small, large = large, small
@@ -131,9 +120,7 @@ def _merge_group(
         # Places of pairs that no longer exist stay in use until the table is filled anew.
         if 4 * (used + regions[small].length) > 3 * len(table):
             used = _fill_table(table, contacts)
-        used = _move(
-            small, large, contacts, regions, owners, first_label, samples, rule, table, after, used
-        )
+        used = _move(small, large, contacts, shared, table, after, used)
 
 
 @kernel
@@ -162,9 +149,9 @@ def _fill_lists(contacts, regions, after):
 
 
 @kernel
-def _move(small, large, contacts, regions, owners, first_label, samples, rule, table, after, used):
+def _move(small, large, contacts, shared, table, after, used):
     """Merges the region `small` into `large`; returns how many places of the table are in use."""
-    of, to = regions[small], regions[large]
+    of, to = shared.regions[small], shared.regions[large]
     to.length += of.length - 2
     to.fragment, to.outside = min(of.fragment, to.fragment), min(of.outside, to.outside)
     of.into = large
@@ -181,13 +168,13 @@ def _move(small, large, contacts, regions, owners, first_label, samples, rule, t
             else:
                 twin_place = np.int64(table[spot] & _LOW) - 1
                 twin = contacts[twin_place]
-                regions[third].length -= 1
+                shared.regions[third].length -= 1
                 to.length -= 1
                 # The lower score stays, whose place in the queue is not behind that of the sum.
                 stays = contact.score < twin.score
                 winner, loser = (contact, twin) if stays else (twin, contact)
-                add_contact(winner, loser, samples, rule.quantile)
-                owners[winner.label - first_label] = place if stays else twin_place
+                add_contact(winner, loser, shared.samples, shared.rule.quantile)
+                shared.owners[winner.label - shared.first_label] = place if stays else twin_place
                 loser.u = GONE
             if stays:
                 table[spot] = tag << _HALF | np.uint64(place + 1)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emseg.kernels.agglomeration import REGION, merge_groups
+from emseg.kernels.agglomeration import REGION, Shared, merge_groups
 from emseg.kernels.contacts import CONTACT, Rule
 from emseg.kernels.contraction import contract, number_regions
 from emseg.kernels.grouping import (
@@ -122,17 +122,17 @@ class _Work:
 
     def merge(self, tree: Tree, threads: int, pool: ThreadPoolExecutor) -> list[Future]:
         """Merges ranges of groups with about as many contacts each, in the pool."""
-        owners = np.empty(self.chunk.last_label - self.chunk.first_label, np.int32)
+        chunk = self.chunk
+        owners = np.empty(chunk.last_label - chunk.first_label, np.int32)
+        shared = Shared(self.regions, owners, chunk.first_label, **vars(tree))
 
         def some(first: int, last: int) -> None:
             most = int(np.diff(self.starts[first : last + 1]).max())
             # By numpy, which has large arrays in large pages.
             work = np.empty(6 * most + 16, np.uint64)
             merge_groups(
-                self.contacts, self.starts, self.queues, self.ends, first, last, self.regions,
-                owners, self.chunk.first_label, tree.samples, tree.rule, tree.parents,
-                tree.heights, work,
-            )  # fmt: skip
+                self.contacts, self.starts, self.queues, self.ends, first, last, shared, work
+            )
 
         wanted = np.linspace(0, self.starts[-1], threads * _PARTS + 1)
         bounds = np.unique(np.searchsorted(self.starts, wanted)).tolist()
