@@ -103,7 +103,7 @@ def test_tables_of_sections_count_as_memory():
         threads=1,
         edge_limit=10**6,
     )
-    little = 230 * len(found.graph.edges) / 2**30
+    little = 145 * len(found.graph.edges) / 2**30
     agglomerate(prediction, memory_limit=little, **FACTS)
     with pytest.raises(UserError, match="decoding.memory_limit"):
         agglomerate(prediction, memory_limit=little, best_buddy=True, **FACTS)
