@@ -10,10 +10,10 @@ what importing leaves, from an array (loaded in both) and from a file, which ems
 (with memory_limit as printed) and waterz as a whole. Affinities are made of the real objects in
 FOLDER, see affinities.py, or a network's: with PREDICTION.h5, emseg's of FIB-25.
 
-waterz's queue is the exact one. That takes equal scores in any order, and histograms have 256
-scores: whether partitions are equal is asked, for those, of waterz with its queue of 256 bins,
-which takes the first first, as emseg does. Voxels whose strongest affinities are equal (`ties`) may
-go to another fragment in waterz.
+waterz's queue is the exact one, which takes equal scores in any order; that of 256 bins takes the
+first first; emseg has an order of its own (docs/decoding.md). Histograms have 256 scores, so that
+partitions are equal only for the mean. Voxels whose strongest affinities are equal (`ties`) may go
+to another fragment in waterz.
 """
 
 import argparse
@@ -179,13 +179,12 @@ def report(
     for place, (ours, theirs) in zip(("array", "file"), peak_runs(threads), strict=True):
         for name, case in cases.items():
             memory[f"{name}, {place}"] = round(case.peaks[theirs] / case.peaks[ours], 2)
-    # The last comparison is that with a defined order of merges.
-    equal = {name: [*case.voi.values()][-1] == 0 for name, case in cases.items()}
+    voi = {name: case.voi for name, case in cases.items()}
     return {
         "benchmark": "agglomerate",
         "ratios": {n: case.ratio("2") for n, case in cases.items()} if 2 in threads else {},
         "one_core": {n: case.ratio("1") for n, case in cases.items()} if 1 in threads else {},
-        "equal": equal,
+        "voi": voi,
         "peak_memory_ratio": memory,
         "nine_thresholds": sweeps,
         "noise_peak_gb": noise,

@@ -2,8 +2,8 @@
 
 python benchmarks/equality.py [--prediction FILE.h5] [--data DIR] [--quick]
 
-Fragments; the mean with an exact queue; and two percentiles, whose 256 scores always tie: given
-waterz's fragments and its queue of 256 bins, and as they come.
+Fragments; the mean with an exact queue; and two percentiles, whose 256 scores always tie, which
+waterz takes in another order: given waterz's fragments and its queue of 256 bins, and as they come.
 """
 
 import argparse

@@ -7,10 +7,9 @@ counts; the child and its kernels are warm, but it has not seen the volume. For 
 lies in memory. Both score with adapted Rand error and variation of information. The engines take
 turns and the median of three counts; a waterz that takes more than a minute runs once. Scores are
 compared, also with those of emseg's labels, decoded and scored one by one. waterz's exact queue (0)
-takes equal scores in any order; its queue of 256 bins takes the first first, as emseg does, and
-gives the same scores wherever the watershed has no ties. With a high threshold of 1 waterz takes
-most of its time, hence a ratio without such trials too. Affinities are made of the real objects in
-FOLDER, see affinities.py.
+takes equal scores in any order; its queue of 256 bins takes the first first. With a high threshold
+of 1 waterz takes most of its time, hence a ratio without such trials too. Affinities are made of
+the real objects in FOLDER, see affinities.py.
 """
 
 import argparse

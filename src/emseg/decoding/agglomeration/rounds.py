@@ -93,7 +93,6 @@ def merge_in_rounds(
             if not active.any():
                 return
             numbers, bounds = np.empty(len(fragments), np.int32), [0]
-            left = []
             for batch in _batches(chunks):
                 for work in _merged(
                     batch, fragments, active, outside, tree, most_regions, threads, pool
@@ -101,11 +100,14 @@ def merge_in_rounds(
                     own = numbers[work.chunk.start : work.chunk.stop]
                     bounds.append(bounds[-1] + number_regions(work.regions, own))
                     own += bounds[-2]
-                    left.append(work.regions["fragment"][work.regions["into"] < 0])
+                    # In place: what is left of a chunk does not reach beyond its own regions.
+                    left = work.regions["fragment"][work.regions["into"] < 0]
+                    fragments[bounds[-2] : bounds[-1]] = left
+            del active, outside
             _add_up(chunks, bounds, numbers, tree, pool)
             if bounds[-1] == len(fragments):
                 at_once *= 2
-            fragments, chunks = np.concatenate(left), list(_joined(chunks, at_once))
+            fragments, chunks = fragments[: bounds[-1]], list(_joined(chunks, at_once))
             most_regions = min(most_regions * _GROWTH, len(tree.parents))
 
 
