@@ -28,6 +28,8 @@ from emseg.kernels.grouping import (
 
 # How much larger groups may be in each round: what is left then are the contacts between groups.
 _GROWTH = 4
+# Labels of which not even one in so many is left are numbered anew: there is an entry for each.
+_SPARSE = 16
 # Groups are given to threads in so many parts each.
 _PARTS = 8
 
@@ -181,6 +183,8 @@ def _split(
     most_regions: int,
 ) -> _Work:
     contacts = chunk.load()
+    if chunk.last_label - chunk.first_label > _SPARSE * chunk.length:
+        _number_labels(chunk, contacts)
     pairs = pairs_by_score(contacts, chunk.start, chunk.stop, until)
     groups, count = capped_groups(pairs, chunk.stop - chunk.start, most_regions)
     found = chunk.as_many()
@@ -191,6 +195,13 @@ def _split(
         regions[name] = -1
     regions["fragment"], regions["outside"] = fragments, outside
     return _Work(chunk, found[:end], starts, queues, ends, regions)
+
+
+def _number_labels(chunk: Chunk, contacts: np.ndarray) -> None:
+    """Gives the chunk's contacts labels without gaps, in the same order."""
+    ascending = np.argsort(contacts["label"])
+    contacts["label"][ascending] = np.arange(chunk.first_label, chunk.first_label + chunk.length)
+    chunk.last_label = chunk.first_label + chunk.length
 
 
 def _add_up(
