@@ -1,14 +1,18 @@
+import errno
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
+from emseg.decoding.agglomeration import rounds
 from emseg.decoding.agglomeration.merging import merge
 from emseg.decoding.agglomeration.region_graph import Histograms, RegionGraph
 from emseg.decoding.agglomeration.supervoxels import given_supervoxels
 from emseg.decoding.agglomeration.waterz_child import waterz_partitions
 from emseg.decoding.edges import axis_edges
+from emseg.errors import UserError
 from emseg.kernels.region_edges import EDGE
 from reference.agglomeration import bin_of, merges, quantile_of, samples_of, score_of, whole
 
@@ -67,7 +71,7 @@ WAYS = st.fixed_dictionaries(
     {
         "most_regions": st.sampled_from([2, 3, 5, 1024]),
         "threads": st.sampled_from([1, 3]),
-        "memory": st.sampled_from([None, None, 4_500, 16_000]),  # 2 contacts, 7,
+        "memory": st.sampled_from([None, None, 1, 4_500, 16_000]),  # 1 contact, 2, 7,
     }
 )
 
@@ -157,3 +161,13 @@ def test_segments_of_its_fragments_are_those_of_waterz():
         np.testing.assert_array_equal(tree.roots(threshold), theirs)
         counts.append(len(np.unique(theirs)))
     assert fragments.max() > counts[0] > counts[2] > counts[4] > counts[-1] > 1
+
+
+def test_a_full_disk_is_one_line(monkeypatch):
+    def full(path, _):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(rounds.np, "save", full)
+    contacts = random_graph(np.random.default_rng(0), 50, 200, 3, 100)
+    with pytest.raises(UserError, match="emseg-merging-.*No space left on device"):
+        merged(contacts, 50, "mean", 1.0, memory=16_000)

@@ -131,7 +131,7 @@ class Agglomerate(Sharing, Blockwise):
             found = self._supervoxels(prediction, offsets, edge_side)
             tables = self.tables(found.graph, ascending)
         assert isinstance(found.store, MemoryStore)
-        labels, made = found.store.array, []
+        labels, made = found.store.array, list[np.ndarray]()
         for threshold, table in tables:
             # The last segmentation may overwrite the fragments.
             out = labels if threshold == ascending[-1] else recycled(made, labels)

@@ -1,6 +1,6 @@
 """Unites segments that end at one section with those that continue them in the next."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,25 +10,17 @@ from emseg.kernels.branch_unions import flatten, unite_alike, unite_buddies
 from emseg.kernels.numbering import unite_pairs
 from emseg.kernels.region_edges import SUM_UNIT
 
-
-class BranchSettings(Protocol):
-    """Settings of `Agglomerate`: which overlaps unite two segments."""
-
-    iou_threshold: float | None
-    singleton_size_ratio: float
-    best_buddy: bool
-    one_sided_threshold: float | None
-    one_sided_min_size: int
-    branch_affinity: float
+if TYPE_CHECKING:
+    from emseg.decoding.agglomerate import Agglomerate
 
 
-def unites_branches(settings: BranchSettings) -> bool:
+def unites_branches(settings: "Agglomerate") -> bool:
     """Whether `merge_branches` does anything."""
     shares = (settings.iou_threshold, settings.one_sided_threshold)
     return settings.best_buddy or any(share is not None for share in shares)
 
 
-def check_branch_settings(settings: BranchSettings) -> None:
+def check_branch_settings(settings: "Agglomerate") -> None:
     """Raises UserError for a setting that does nothing without another one."""
     shares = "iou_threshold, best_buddy or one_sided_threshold"
     for name, other, there in (
@@ -53,7 +45,7 @@ def check_sections(depth: int) -> None:
         )
 
 
-def merge_branches(sections: Sections, roots: np.ndarray, settings: BranchSettings) -> np.ndarray:
+def merge_branches(sections: Sections, roots: np.ndarray, settings: "Agglomerate") -> np.ndarray:
     """The roots, int32, after segments were united with those that continue them.
 
     A root, in input and result, is the smallest fragment of a fragment's segment. Segments i and j

@@ -3,6 +3,7 @@
 import tempfile
 from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -77,28 +78,20 @@ def merge(
     parents = np.arange(len(graph.sizes), dtype=np.int32)
     tree = Tree(rule, _samples(own), parents, np.full(len(parents), np.inf, np.float32))
     most = len(graph.edges) if memory is None else _most_contacts(memory, graph)
-    with tempfile.TemporaryDirectory(prefix="emseg-merging-") as folder:
-        in_files = most < len(graph.edges)
-        parts = -(-len(graph.edges) // most) if in_files else threads
-        chunks = list(
-            _chunks(
-                graph, own, tree, min(parts, len(graph.edges)), Path(folder) if in_files else None
-            )
-        )
-        merge_in_rounds(
-            chunks,
-            tree,
-            most_regions=most_regions,
-            threads=threads,
-            at_once=most,
-        )
+    in_files = most < len(graph.edges)
+    parts = -(-len(graph.edges) // most) if in_files else min(threads, len(graph.edges))
+    with (
+        tempfile.TemporaryDirectory(prefix="emseg-merging-") if in_files else nullcontext() as name
+    ):
+        chunks = list(_chunks(graph, own, tree, parts, Path(name) if name else None))
+        merge_in_rounds(chunks, tree, most_regions=most_regions, threads=threads, at_once=most)
     return MergeTree(parents, tree.heights, until)
 
 
 def _most_contacts(memory: int, graph: RegionGraph) -> int:
     """How many contacts may be merged at once in so many bytes; some, even if there are too few."""
     left = memory - graph.nbytes - _BYTES_PER_FRAGMENT * len(graph.sizes)
-    return max(left, memory // 16) // _BYTES_PER_CONTACT
+    return max(1, max(left, memory // 16) // _BYTES_PER_CONTACT)
 
 
 def _chunks(

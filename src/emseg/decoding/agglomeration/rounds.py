@@ -25,6 +25,7 @@ from emseg.kernels.grouping import (
     queues_of,
     split_by_group,
 )
+from emseg.volumes.atomic import writing
 
 # How much larger groups may be in each round: what is left then are the contacts between groups.
 _GROWTH = 4
@@ -57,7 +58,8 @@ class Chunk:
     def store(self, contacts: np.ndarray) -> None:
         self.length = len(contacts)
         if isinstance(self.stored, Path):
-            np.save(self.stored, contacts)
+            with writing(self.stored):
+                np.save(self.stored, contacts)
         else:
             self._spare, self.stored = self.stored, contacts
 
