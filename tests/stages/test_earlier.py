@@ -107,7 +107,7 @@ def test_a_kill_between_renames_loses_neither(made, monkeypatch):
 def test_a_failed_decode_leaves_the_latest(made, monkeypatch):
     at(0.3)
 
-    def failing(_):
+    def failing(*_):
         raise MemoryError
 
     monkeypatch.setattr(stage, "labels_of", failing)

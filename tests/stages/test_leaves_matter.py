@@ -140,7 +140,9 @@ class Bench:
     def decode(self, overrides: tuple[str, ...]) -> Seen:
         session = self.session(overrides, "decode")
         found = test.decode_all(session, checkpoint=self.checkpoint, prediction=None)
-        return Seen({name: open_volume(path)[...] for name, path in found.items()})
+        graphs = [file.name for one in found.values() for file in one.parent.glob("*_graph.h5")]
+        labels = {name: open_volume(path)[...] for name, path in found.items()}
+        return Seen(labels, {"files": graphs})
 
     def evaluate(self, overrides: tuple[str, ...]) -> Seen:
         session = self.session(overrides, "evaluate")
