@@ -68,10 +68,19 @@ def merge(
 
     The regions whose contact has the lowest score are merged again and again; of equal scores the
     contact comes first whose largest original edge (in the order of `graph.edges`) does. This is
-    done in rounds: groups of at most `most_regions` regions are merged by themselves as far as
-    nothing outside can matter, and groups are larger in the next round (docs/decoding.md). Contacts
-    that do not fit `memory` bytes, with the graph, wait in a temporary folder. Neither that nor
-    `threads` change the tree.
+    done in rounds, by groups of regions that are merged as far as nothing outside can matter; the
+    tree is that of one queue (docs/decoding.md).
+
+    Args:
+        graph: with histograms for the functions that need them.
+        merge_function, discretize_queue: as of `Agglomerate`.
+        until: 0 to 1.
+        threads, most_regions, memory: how it is done, which does not change the tree: the most
+            regions in a group of the first round, and bytes for the graph and its contacts (None:
+            any number); contacts that exceed them wait in a temporary folder.
+
+    Raises:
+        UserError: the temporary folder is full.
     """
     rule = Rule(quantile_of(merge_function), discretize_queue == 256, np.float32(until))
     own = samples_of(graph, merge_function)

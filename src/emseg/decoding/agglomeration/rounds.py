@@ -84,8 +84,16 @@ def merge_in_rounds(
 ) -> None:
     """Fills the parents and heights of a tree.
 
-    Neighbouring chunks are joined after a round where they have at most `at_once` contacts; twice
-    as many if nothing else can be merged.
+    Args:
+        chunks: all contacts, in the order of their regions.
+        tree: its regions are the fragments, none merged yet.
+        most_regions: the most in a group in the first round.
+        threads: as many groups, or chunks in memory, are worked on at once.
+        at_once: neighbouring chunks of no more contacts are joined after a round; of twice as many
+            when nothing else can be merged.
+
+    Raises:
+        UserError: a chunk's file cannot be written.
     """
     fragments = np.arange(len(tree.parents), dtype=np.int32)
     with ThreadPoolExecutor(threads) as pool:
