@@ -43,7 +43,6 @@ from emseg.decoding.edges import (
 )
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide
-from emseg.progress import phase
 from emseg.volumes import Volume
 
 Tables = Iterator[tuple[float, np.ndarray]]
@@ -180,15 +179,14 @@ class Agglomerate(Sharing, Blockwise):
 
     def tree(self, graph: RegionGraph, until: float) -> MergeTree:
         """The merge tree of a graph of `make_fragments`, of all scores below `until`."""
-        with phase(f"merging {len(graph.sizes) - 1} fragments with {len(graph.edges)} contacts"):
-            return merge(
-                graph,
-                merge_function=self.merge_function,
-                until=until,
-                discretize_queue=self.discretize_queue,
-                threads=self._threads,
-                memory=self._memory,
-            )
+        return merge(
+            graph,
+            merge_function=self.merge_function,
+            until=until,
+            discretize_queue=self.discretize_queue,
+            threads=self._threads,
+            memory=self._memory,
+        )
 
     def table(self, graph: RegionGraph, roots: np.ndarray) -> np.ndarray:
         """The label of each fragment's segment, uint32, numbered by the segments' first voxels."""

@@ -36,9 +36,8 @@ class Shared(NamedTuple):
     """What the groups of a chunk share, each entry for one of them.
 
     `regions` are REGIONs with empty lists, `owners` int32 per label from `first_label` on, work
-    space, `samples` and `rule` those of `fill_contacts`. `parents` int32 and `heights` float32 are
-    per fragment: at each merge, the larger of the two regions' smallest fragments gets the smaller
-    one, and the score.
+    space, `samples` and `rule` those of `fill_contacts`. `parents` int32 and `heights` float32,
+    per fragment, are filled as MergeTree has them.
     """
 
     regions: np.ndarray

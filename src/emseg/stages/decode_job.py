@@ -12,8 +12,6 @@ from emseg.blocks.memory import GIB, memory_within
 from emseg.config import build
 from emseg.config.leaves import CODE_READ, NO_RESULT
 from emseg.config.schema_inference import PredictionConfig
-from emseg.decoding.agglomerate import Agglomerate
-from emseg.decoding.agglomeration.saved_graph import labels_by_graph
 from emseg.decoding.decoder import Sweeping, decoder_of
 from emseg.decoding.stored_values import Calibration, calibrated, calibration_of, usual_scale
 from emseg.errors import UserError
@@ -130,10 +128,15 @@ def labels_of(job: DecodeJob, graph: Path | None = None) -> np.ndarray:
     With `decoding.save_graph` they are made of the region graph at the path `graph`.
     """
     decoder, prediction, facts = decoder_input(job)
-    if graph is not None and isinstance(decoder, Agglomerate) and decoder.save_graph:
-        about = prediction_facts(job) | contents(inputs_of(job, open_prediction(job)))
-        key = fingerprint("decode", about)
-        return labels_by_graph(decoder, graph, key, prediction[...], **facts)
+    if graph is not None and job.decoding.get("save_graph"):
+        # Imported here: compiled code and h5py, which a stage that saves no graph does not need.
+        from emseg.decoding.agglomerate import Agglomerate
+        from emseg.decoding.agglomeration.saved_graph import labels_by_graph
+
+        if isinstance(decoder, Agglomerate):
+            about = prediction_facts(job) | contents(inputs_of(job, open_prediction(job)))
+            key = fingerprint("decode", about)
+            return labels_by_graph(decoder, graph, key, prediction[...], **facts)
     return decoder(prediction[...], **facts)
 
 

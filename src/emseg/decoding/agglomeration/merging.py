@@ -17,6 +17,7 @@ from emseg.kernels.agglomeration import roots_below
 from emseg.kernels.contacts import CONTACT, SAMPLE, Rule, fill_contacts, fill_samples, note_active
 from emseg.kernels.dust import join_small
 from emseg.kernels.edge_sums import rename_edges
+from emseg.progress import phase
 
 _QUANTILES = range(10, 100, 5)
 _NAMES = (
@@ -37,10 +38,10 @@ _BYTES_PER_CONTACT, _BYTES_PER_FRAGMENT = 140, 40
 class MergeTree:
     """Which fragment was merged into which, and at what score.
 
-    `parents` int32 and `heights` float32 have an entry per fragment and for background, 0: of two
-    regions that merge the larger smallest fragment gets the smaller one, and the score of the
-    merge; itself and infinity if there was none below `until`. No parent has a lower height than
-    its children.
+    `parents` int32 and `heights` float32 have an entry per fragment and for background, 0. A region
+    is known by its smallest fragment. When two merge, the entries of the larger of these become
+    the smaller one and the score of the merge; without a merge below `until` they are the fragment
+    itself and infinity. No parent has a lower height than its children.
     """
 
     parents: np.ndarray
@@ -89,9 +90,9 @@ def merge(
     most = len(graph.edges) if memory is None else _most_contacts(memory, graph)
     in_files = most < len(graph.edges)
     parts = -(-len(graph.edges) // most) if in_files else min(threads, len(graph.edges))
-    with (
-        tempfile.TemporaryDirectory(prefix="emseg-merging-") if in_files else nullcontext() as name
-    ):
+    place = tempfile.TemporaryDirectory(prefix="emseg-merging-") if in_files else nullcontext()
+    what = f"merging {len(graph.sizes) - 1} fragments with {len(graph.edges)} contacts"
+    with phase(what), place as name:
         chunks = list(_chunks(graph, own, tree, parts, Path(name) if name else None))
         merge_in_rounds(chunks, tree, most_regions=most_regions, threads=threads, at_once=most)
     return MergeTree(parents, tree.heights, until)
