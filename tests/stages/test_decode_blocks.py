@@ -7,11 +7,12 @@ import pytest
 
 from emseg.decoding.agglomerate import Agglomerate
 from emseg.decoding.agglomeration import supervoxels
+from emseg.decoding.agglomeration.saved_graph import SavedGraph
 from emseg.errors import UserError
 from emseg.runs.folder_store import FolderStore
 from emseg.stages import decode as stage
 from emseg.stages.decode import decode
-from emseg.stages.decode_job import DecodeJob, labels_of
+from emseg.stages.decode_job import DecodeJob, decoder_input, labels_of
 from emseg.volumes import open_volume, write_volume
 from stages.nearest_facts import FACTS
 
@@ -179,10 +180,15 @@ def test_another_threshold_from_the_saved_graph(prediction, monkeypatch):
         segmented(prediction, leaves[0], LITTLE)
 
 
-def test_a_graph_that_is_missing_beside_its_segmentation_is_made(prediction):
-    job, target = DecodeJob(prediction, AGGLOMERATE, None), Path("im_segmentation.h5")
-    decode(job, segmentation=target, force=False, verify=False)
-    job = DecodeJob(prediction, AGGLOMERATE | {"save_graph": True}, None)
-    for _ in range(2):
+@pytest.mark.parametrize("older", [{}, {"save_graph": True, "aff_threshold": (0.2, 0.9)}])
+def test_a_graph_that_is_missing_beside_its_segmentation_is_made(prediction, older, monkeypatch):
+    target, graphs = Path("im_segmentation.h5"), []
+    for change in (older, {}, {"save_graph": True}):
+        job = DecodeJob(prediction, AGGLOMERATE | change, None)
         decode(job, segmentation=target, force=False, verify=False)
-        assert stage.graph_of(target).exists()
+    graph = SavedGraph.read(stage.graph_of(target))
+    decoder = decoder_input(job)
+    fragments, _ = decoder[0].make_fragments(decoder[1], **decoder[2])
+    np.testing.assert_array_equal(graph.fragments, fragments)
+    monkeypatch.setattr(stage, "labels_of", None)  # not needed from here on
+    decode(job, segmentation=target, force=False, verify=False)

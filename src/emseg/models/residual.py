@@ -33,10 +33,17 @@ class ConvBlock(nn.Module):
 class ResidualHead(nn.Module):
     """The logits of one head: a residual block and a convolution."""
 
-    def __init__(self, width: int, channels: int, kernel: Kernel, before: Preactivation) -> None:
+    def __init__(
+        self,
+        width: int,
+        channels: int,
+        kernel: Kernel,
+        before: Preactivation,
+        factor: Kernel = (1, 1, 1),
+    ) -> None:
         super().__init__()
         self.residual = _residual(width, kernel, before)
-        self.leave = nn.Sequential(before(width), nn.Conv3d(width, channels, 1))
+        self.leave = nn.Sequential(before(width), logits_layer(width, channels, factor))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.leave(x + self.residual(x))
@@ -48,6 +55,13 @@ def _residual(width: int, kernel: Kernel, before: Preactivation) -> nn.Sequentia
 
 def _convolution(narrow: int, wide: int, kernel: Kernel, before: Preactivation) -> nn.Sequential:
     return nn.Sequential(before(narrow), same_convolution(narrow, wide, kernel))
+
+
+def logits_layer(width: int, channels: int, factor: Kernel) -> nn.Module:
+    """Logits `factor` times finer than the input, each voxel by its own weights."""
+    if factor == (1, 1, 1):
+        return nn.Conv3d(width, channels, 1)
+    return nn.ConvTranspose3d(width, channels, factor, factor)
 
 
 def same_convolution(before: int, after: int, kernel: Kernel) -> nn.Conv3d:

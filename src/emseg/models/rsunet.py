@@ -8,7 +8,14 @@ from torch import Tensor, nn
 
 from emseg.bounds import Positive, Rule, checked, within
 from emseg.models.head_parts import Heads, SeparateHeads
-from emseg.models.residual import Activation, ConvBlock, Norm, ResidualHead, preactivation
+from emseg.models.residual import (
+    Activation,
+    ConvBlock,
+    Norm,
+    ResidualHead,
+    logits_layer,
+    preactivation,
+)
 from emseg.models.stride import Axes, Widths, stride_of_levels
 
 Odd = Annotated[int, Rule("an odd number from 1 up", lambda size: size > 0 and size % 2 == 1)]
@@ -34,6 +41,9 @@ class RSUNet(nn.Module):
         stem: the first layer: `conv`, a plain convolution, or `preactivated`, with a norm and an
             activation before it, as in PyTorch Connectomics: needed for its weights and parameter
             counts, but the output then does not depend on the absolute intensity.
+        stem_factor: (z, y, x), how much coarser the finest level is than the image: the stem is a
+            strided convolution, and a transposed one makes the logits at full resolution, so that
+            most of the work is on fewer voxels.
         separate_heads: each of the `heads` has its own residual block and convolution, and its name
             in the state's keys; else one convolution makes all output channels.
 
@@ -58,10 +68,12 @@ class RSUNet(nn.Module):
         activation: Activation = "elu",
         deep_supervision: bool = False,
         stem: Literal["conv", "preactivated"] = "conv",
+        stem_factor: Axes = (1, 1, 1),
         separate_heads: bool = False,
     ) -> None:
         super().__init__()
-        self.stride = stride_of_levels(width, down_factors, depth_2d=depth_2d)
+        z, y, x = stride_of_levels(width, down_factors, depth_2d=depth_2d)
+        self.stride = (z * stem_factor[0], y * stem_factor[1], x * stem_factor[2])
         kernels = [kernel_2d] * depth_2d + [(3, 3, 3)] * (len(width) - depth_2d)
 
         def before(channels: int) -> nn.Module:
@@ -73,6 +85,7 @@ class RSUNet(nn.Module):
         first = block(in_channels, width[0], 0)
         if stem == "conv":
             first.enter[0] = nn.Identity()
+        first.enter[1] = _stem(in_channels, width[0], kernels[0], stem_factor)
         self.encoder = nn.ModuleList([first])
         self.decoder = nn.ModuleList()
         self.pools = nn.ModuleList()
@@ -88,12 +101,13 @@ class RSUNet(nn.Module):
                 self.heads.append(
                     SeparateHeads(
                         heads,
-                        lambda own: ResidualHead(width[0], own, kernels[0], before),
+                        lambda own: ResidualHead(width[0], own, kernels[0], before, stem_factor),
                         deep_supervision=deep_supervision,
                     )
                 )
             elif level == 0 or deep_supervision:
-                head = nn.Conv3d(narrow, out_channels, 1)
+                factor = (1, 1, 1) if level else stem_factor
+                head = logits_layer(narrow, out_channels, factor)
                 self.heads.append(nn.Sequential(before(narrow), head))
         _initialise(self)
 
@@ -110,6 +124,13 @@ class RSUNet(nn.Module):
         return outputs if self.training and len(self.heads) > 1 else outputs[0]
 
 
+def _stem(before: int, after: int, kernel: Axes, factor: Axes) -> nn.Conv3d:
+    """A convolution whose output is `factor` times coarser, with the kernel that much larger."""
+    padding = [size // 2 for size in kernel]
+    size = [step + 2 * pad for step, pad in zip(factor, padding, strict=True)]
+    return nn.Conv3d(before, after, tuple(size), factor, tuple(padding), bias=False)  # type: ignore[arg-type]
+
+
 class _UpAdd(nn.Module):
     def __init__(self, wide: int, narrow: int) -> None:
         super().__init__()
@@ -124,7 +145,7 @@ class _UpAdd(nn.Module):
 
 def _initialise(net: nn.Module) -> None:
     for module in net.modules():
-        if isinstance(module, nn.Conv3d):
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

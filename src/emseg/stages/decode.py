@@ -35,6 +35,7 @@ from emseg.stages.decode_job import (
     decoder_input,
     inputs_of,
     labels_of,
+    lacks_graph,
     open_prediction,
 )
 from emseg.stages.foreign_prediction import check_elsewhere
@@ -64,8 +65,7 @@ def decode(
         current = current_segmentation(
             job, folder=segmentation.parent, name=name, verify=verify, report=say
         )
-        graph_is_there = not job.decoding.get("save_graph") or graph_of(segmentation).exists()
-        if current is not None and graph_is_there:
+        if current is not None and not lacks_graph(job, graph_of(segmentation)):
             if current.stem != name:
                 say(f"{current.name} is of these settings: it is the latest again")
                 current = make_latest(current, name)

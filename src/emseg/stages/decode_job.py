@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from emseg.stages.foreign_prediction import agreed, open_elsewhere
 from emseg.volumes import Volume, identity, open_volume, read_attributes
 from emseg.volumes.content import content_now, stored_content
 from emseg.volumes.places import check_on_grid
+
+if TYPE_CHECKING:
+    from emseg.decoding.agglomerate import Agglomerate
 
 
 @dataclass(frozen=True)
@@ -128,16 +131,36 @@ def labels_of(job: DecodeJob, graph: Path | None = None) -> np.ndarray:
     With `decoding.save_graph` they are made of the region graph at the path `graph`.
     """
     decoder, prediction, facts = decoder_input(job)
-    if graph is not None and job.decoding.get("save_graph"):
+    if graph is not None and _saves_graph(job, decoder):
         # Imported here: compiled code and h5py, which a stage that saves no graph does not need.
-        from emseg.decoding.agglomerate import Agglomerate
         from emseg.decoding.agglomeration.saved_graph import labels_by_graph
 
-        if isinstance(decoder, Agglomerate):
-            about = prediction_facts(job) | contents(inputs_of(job, open_prediction(job)))
-            key = fingerprint("decode", about)
-            return labels_by_graph(decoder, graph, key, prediction[...], **facts)
+        return labels_by_graph(decoder, graph, _graph_key(job), prediction[...], **facts)
     return decoder(prediction[...], **facts)
+
+
+def lacks_graph(job: DecodeJob, graph: Path) -> bool:
+    """Whether `labels_of` would have to make the region graph at the path `graph`."""
+    decoder = decoder_for(job)
+    if not _saves_graph(job, decoder):
+        return False
+    from emseg.decoding.agglomeration.saved_graph import has_graph
+
+    return not has_graph(decoder, graph, _graph_key(job))
+
+
+def _saves_graph(job: DecodeJob, decoder: object) -> TypeGuard["Agglomerate"]:
+    if not job.decoding.get("save_graph"):
+        return False
+    from emseg.decoding.agglomerate import Agglomerate
+
+    # A user's own decoder may have a setting of that name.
+    return isinstance(decoder, Agglomerate)
+
+
+def _graph_key(job: DecodeJob) -> str:
+    about = prediction_facts(job) | contents(inputs_of(job, open_prediction(job)))
+    return fingerprint("decode", about)
 
 
 def labels_by_value(

@@ -1,5 +1,7 @@
 """What segments are made of, in a file: another threshold needs no second pass over the volume."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,21 +78,16 @@ class SavedGraph:
         """
         if not Path(path).exists():
             return None
-        try:
-            with h5py.File(path) as file:
-                if file.attrs.get("kind") != _KIND:
-                    raise UserError(f"{path} is no region graph of emseg: move it, or rename it")
-                if key not in (None, file.attrs["key"]):
-                    return None
-                found: dict[str, np.ndarray] = {}
-                file.visititems(
-                    lambda name, item: (
-                        found.update({name: item[...]}) if isinstance(item, h5py.Dataset) else None
-                    )
+        with _opened(path) as file:
+            if key not in (None, file.attrs["key"]):
+                return None
+            found: dict[str, np.ndarray] = {}
+            file.visititems(
+                lambda name, item: (
+                    found.update({name: item[...]}) if isinstance(item, h5py.Dataset) else None
                 )
-                until = float(file.attrs["until"])
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error}): remove it") from error
+            )
+            until = float(file.attrs["until"])
         histograms, sections = (
             {name.rpartition("/")[2]: a for name, a in found.items() if name.startswith(f"{kind}/")}
             for kind in ("histograms", "sections")
@@ -104,6 +101,30 @@ class SavedGraph:
         )
         tree = MergeTree(found["parents"], found["heights"], until)
         return cls(found["fragments"], graph, tree)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[h5py.File]:
+    try:
+        with h5py.File(path) as file:
+            if file.attrs.get("kind") != _KIND:
+                raise UserError(f"{path} is no region graph of emseg: move it, or rename it")
+            yield file
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error}): remove it") from error
+
+
+def has_graph(decoder: "Agglomerate", path: Path, key: str) -> bool:
+    """Whether `labels_by_graph` would find a graph at the path, without reading it."""
+    if not path.exists():
+        return False
+    with _opened(path) as file:
+        return bool(file.attrs["key"] == _key(decoder, key))
+
+
+def _key(decoder: "Agglomerate", key: str) -> str:
+    own = decoder.fragments_key(), decoder.merge_function, decoder.discretize_queue
+    return repr((key, own))
 
 
 def labels_by_graph(
@@ -120,8 +141,7 @@ def labels_by_graph(
     Raises:
         UserError: as `SavedGraph.read` and a call do.
     """
-    own = decoder.fragments_key(), decoder.merge_function, decoder.discretize_queue
-    key = repr((key, own))
+    key = _key(decoder, key)
     saved = SavedGraph.read(path, key)
     if saved is None:
         fragments, graph = decoder.make_fragments(prediction, **facts)
