@@ -47,6 +47,22 @@ def test_forward_is_the_reference(stem):
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("separate", [False, True])
+def test_a_coarse_stem_is_the_reference(separate):
+    torch.manual_seed(0)
+    factors, heads = [(1, 2, 2), (2, 2, 1)], {"near": (0, 2), "far": (2, 5)}
+    shape = {"width": [4, 6, 8], "down_factors": factors, "stem_factor": (1, 2, 3)}
+    net = RSUNet(2, 5, heads=heads, separate_heads=separate, **shape).double()
+    assert net.stride == (2, 8, 6)
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    image = torch.rand(1, 2, 2, 8, 12, dtype=torch.float64)
+    rules = {"down_factors": factors, "num_groups": 4, "stem": "conv", "stem_factor": (1, 2, 3)}
+    names = ("near", "far") if separate else ()
+    wanted = reference(image, net.state_dict(), **rules, heads=names)
+    torch.testing.assert_close(net(image), wanted, rtol=1e-9, atol=1e-9)
+
+
 def test_separate_heads_are_the_reference_and_carry_their_names():
     torch.manual_seed(0)
     factors = [(1, 2, 2), (2, 2, 1)]

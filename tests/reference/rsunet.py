@@ -12,6 +12,7 @@ def rsunet(
     down_factors: list[tuple[int, int, int]],
     num_groups: int,
     stem: str,
+    stem_factor: tuple[int, int, int] = (1, 1, 1),
     heads: tuple[str, ...] = (),
 ) -> Tensor:
     """Logits of the image: norm group, activation ELU; one after the other of separate heads."""
@@ -33,11 +34,29 @@ def rsunet(
         padding = [k // 2 for k in weight.shape[2:]]
         return F.conv3d(x, weight, state.get(f"{name}.bias"), padding=padding)
 
+    def coarse(x: Tensor, name: str) -> Tensor:
+        weight = state[f"{name}.weight"]
+        padding = [(k - f) // 2 for k, f in zip(weight.shape[2:], stem_factor, strict=True)]
+        z, y, x_step = stem_factor
+        return F.conv3d(x, weight, padding=padding)[:, :, ::z, ::y, ::x_step]
+
+    def fine(x: Tensor, name: str) -> Tensor:
+        # Each voxel becomes a box of voxels with weights of their own.
+        weight = state[f"{name}.weight"]
+        logits = torch.einsum("nczyx,coijk->noziyjxk", x, weight)
+        n, o, z, i, y, j, x_size, k = logits.shape
+        logits = logits.reshape(n, o, z * i, y * j, x_size * k)
+        return logits + state[f"{name}.bias"].reshape(1, o, 1, 1, 1)
+
+    def leave(x: Tensor, name: str) -> Tensor:
+        x = activated(x, f"{name}.0")
+        return conv(x, f"{name}.1") if stem_factor == (1, 1, 1) else fine(x, f"{name}.1")
+
     def step(x: Tensor, name: str) -> Tensor:
         return conv(activated(x, f"{name}.0"), f"{name}.1")
 
     def block(x: Tensor, name: str, *, plain: bool = False) -> Tensor:
-        x = conv(x, f"{name}.enter.1") if plain else step(x, f"{name}.enter")
+        x = coarse(x, f"{name}.enter.1") if plain else step(x, f"{name}.enter")
         x = x + step(step(x, f"{name}.residual.0"), f"{name}.residual.1")
         return step(x, f"{name}.leave")
 
@@ -51,10 +70,10 @@ def rsunet(
         x = block(skips[level] + conv(x, f"joins.{level}.project"), f"decoder.{level}")
     own = [f"heads.0.{name}" for name in heads]
     parts = [
-        step(x + step(step(x, f"{name}.residual.0"), f"{name}.residual.1"), f"{name}.leave")
+        leave(x + step(step(x, f"{name}.residual.0"), f"{name}.residual.1"), f"{name}.leave")
         for name in own
     ]
-    return torch.cat(parts, 1) if heads else step(x, "heads.0")
+    return torch.cat(parts, 1) if heads else leave(x, "heads.0")
 
 
 def stretch(x: Tensor, axis: int, factor: int) -> Tensor:

@@ -182,7 +182,7 @@ def test_another_threshold_from_the_saved_graph(prediction, monkeypatch):
 
 @pytest.mark.parametrize("older", [{}, {"save_graph": True, "aff_threshold": (0.2, 0.9)}])
 def test_a_graph_that_is_missing_beside_its_segmentation_is_made(prediction, older, monkeypatch):
-    target, graphs = Path("im_segmentation.h5"), []
+    target = Path("im_segmentation.h5")
     for change in (older, {}, {"save_graph": True}):
         job = DecodeJob(prediction, AGGLOMERATE | change, None)
         decode(job, segmentation=target, force=False, verify=False)
