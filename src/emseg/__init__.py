@@ -4,6 +4,7 @@ For notebooks, on plain arrays: `load_run`, `predict`, `open_volume`, the decode
 `affinity_cc`, the metrics `adapted_rand` and `voi`. `docs/notebook.py` shows them.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from emseg.inference.predict import predict
     from emseg.stages.load_run import load_run
     from emseg.volumes import open_volume
+
+# PyTorch's threads wait for each other by spinning, beside a busy process for whole time slices.
+# Read when PyTorch is loaded. See benchmarks/cpu_training.py.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 __version__ = "0.1.0"
 

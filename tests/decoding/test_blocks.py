@@ -48,14 +48,17 @@ def put_together(blocks, shape):
 def test_agglomeration_in_blocks_is_that_of_the_whole(cut, block_shape, side, function, at, data):
     arguments = {
         "merge_function": function,
-        "fragments": data.draw(st.sampled_from(["volume", "sections"])),
+        "fragments": data.draw(st.sampled_from(["volume", "basins", "sections"])),
+        "basin_boundary": 0.5,
+        "basin_reach": data.draw(st.sampled_from([1.0, 2.5])),
         "thresholds": at,
         "aff_threshold": (0.2, 0.95),
         "discretize_queue": data.draw(st.sampled_from([0, 256])),
         "dust_merge_size": data.draw(st.sampled_from([0, 6])),
         "dust_remove_size": data.draw(st.sampled_from([0, 3])),
     }
-    facts = {"offsets": UNITS, "edge_side": side}
+    size = data.draw(st.sampled_from([None, (30, 6, 6), (8, 8, 8)]))
+    facts = {"offsets": UNITS, "edge_side": side, "voxel_size": size}
     whole = agglomerate(cut, threads=1, **arguments, **facts)
     store = MemoryStore(cut.shape[1:])
     threads = data.draw(st.integers(1, 3))

@@ -5,7 +5,13 @@ import torch
 
 from emseg.config.schema import System
 from emseg.errors import UserError
-from emseg.stages.devices import Devices, resolve_devices, slow_precision, stand_resolved
+from emseg.stages.devices import (
+    Devices,
+    resolve_devices,
+    settled_precision,
+    slow_precision,
+    stand_resolved,
+)
 
 LAUNCHER = ("LOCAL_WORLD_SIZE", "WORLD_SIZE")
 
@@ -71,13 +77,15 @@ def test_numbers_stand_resolved_in_the_mode_section_too(machine):
     machine(gpus=2)
     saved = {
         "system": {"num_gpus": -1, "num_workers": -1},
-        "train": {"system": {"num_gpus": -1}},
+        "optimization": {"precision": "auto"},
+        "train": {"system": {"num_gpus": -1}, "optimization": {"precision": "auto"}},
         "test": {"system": {"num_gpus": 1}},
     }
-    stand_resolved(saved, resolve_devices(System()), "train")
+    stand_resolved(saved, resolve_devices(System()), "32-true", "train")
     assert saved == {
         "system": {"num_gpus": 2, "num_workers": 8},
-        "train": {"system": {"num_gpus": 2}},
+        "optimization": {"precision": "32-true"},
+        "train": {"system": {"num_gpus": 2}, "optimization": {"precision": "32-true"}},
         "test": {"system": {"num_gpus": 1}},
     }
 
@@ -88,5 +96,9 @@ def test_bfloat16_on_a_cpu_without_it_is_told(monkeypatch, native):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     cpu = Devices("cpu", 1, 1, 0, None)
     assert bool(slow_precision("bf16-mixed", cpu)) != native
+    assert settled_precision("auto", cpu) == "32-true"  # AVX-512's bfloat16 is slower
+    assert settled_precision("16-mixed", cpu) == "16-mixed"
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert settled_precision("auto", cpu) == "bf16-mixed"
     assert slow_precision("32-true", cpu) is None
     assert slow_precision("bf16-mixed", Devices("gpu", 1, 1, 0, None)) is None

@@ -63,6 +63,7 @@ class Optimization:
         max_epochs, max_steps: the smaller limit counts; training needs one.
         val_check_interval: steps between validations; None: an epoch.
         val_steps_per_epoch: batches of a validation; None: a default.
+        precision: auto: bf16-mixed where the device computes it faster, else 32-true.
         gradient_clip_val: the largest norm of gradients; None: any.
         accumulate_grad_batches: batches of a step.
     """
@@ -72,7 +73,7 @@ class Optimization:
     max_steps: Positive | None = None
     val_check_interval: Positive | None = None
     val_steps_per_epoch: Positive | None = None
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "32-true"
     gradient_clip_val: AboveZero | None = 1.0
     accumulate_grad_batches: Positive = 1
     ema: EmaConfig = field(default_factory=EmaConfig)

@@ -10,6 +10,7 @@ from emseg.blocks.grid import Block, slab_shape
 from emseg.blocks.memory import cores, memory_within
 from emseg.blocks.store import MemoryStore, Store
 from emseg.bounds import Fraction, Positive, above, within
+from emseg.decoding.agglomeration.basins import Basins, VoxelSize, spacing_of
 from emseg.decoding.agglomeration.branches import (
     check_branch_settings,
     check_sections,
@@ -27,19 +28,16 @@ from emseg.decoding.agglomeration.merging import (
 from emseg.decoding.agglomeration.region_graph import RegionGraph
 from emseg.decoding.agglomeration.supervoxels import (
     Supervoxels,
-    bare_supervoxels,
     find_supervoxels,
-    given_supervoxels,
     recycled,
 )
 from emseg.decoding.decoder import Blockwise, Sharing, as_function
 from emseg.decoding.edges import (
+    AxisEdge,
     LowHigh,
     Offsets,
     axis_edges,
     check_prediction,
-    check_values,
-    destination_affinities,
 )
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide
@@ -66,9 +64,13 @@ class Agglomerate(Sharing, Blockwise):
         merge_function: s in the score 1 - s: `mean`, the mean affinity between two regions;
             `hist_quant_Q`, percentile Q of a histogram of these (256 bins); `affQ_his256`, of the
             largest affinity of each contact of two fragments.
-        fragments: `sections`: by `flood_section` in each section, on 1 minus the mean affinity
-            along axes 1 and 2, without background.
-        aff_threshold: edges of at least the second join; voxels with none above the first become 0.
+        fragments: `volume`: as above; `basins`: each voxel is joined to its deepest neighbour, see
+            `Basins`, which is steadier where channels differ; `sections`: by `flood_section` in
+            each section, on 1 minus the mean affinity along axes 1 and 2, without background.
+        aff_threshold: for `volume`: edges of at least the second join; voxels with none above the
+            first become 0.
+        basin_boundary, basin_reach: for `basins`: the largest mean affinity of a boundary voxel;
+            how deep, in voxels along their shortest axis, one object is for sure.
         discretize_queue: 256 rounds scores to 256 levels.
         dust_merge_size, dust_merge_affinity: segments of fewer voxels then join a neighbour over
             more than this affinity, strongest contact first.
@@ -88,8 +90,10 @@ class Agglomerate(Sharing, Blockwise):
 
     thresholds: Fraction = 0.5
     merge_function: MergeFunction = "aff85_his256"
-    fragments: Literal["volume", "sections"] = "volume"
+    fragments: Literal["volume", "basins", "sections"] = "volume"
     aff_threshold: LowHigh = (0.1, 0.999)
+    basin_boundary: Fraction = 0.8
+    basin_reach: Annotated[float, within(1, 32)] = 4.0
     discretize_queue: Literal[0, 256] = 0
     dust_merge_size: Annotated[int, within(0)] = 0
     dust_merge_affinity: Fraction = 0.3
@@ -113,6 +117,18 @@ class Agglomerate(Sharing, Blockwise):
                 raise UserError(f"decoding.{name} is for decoding.backend={only} alone")
         check_branch_settings(self)
 
+    def __call__(
+        self,
+        prediction: np.ndarray | Volume,
+        *,
+        offsets: Offsets,
+        edge_side: EdgeSide,
+        voxel_size: VoxelSize = None,
+    ) -> np.ndarray:
+        facts = {"offsets": offsets, "edge_side": edge_side, "voxel_size": voxel_size}
+        [(_, labels)] = self.sweep(prediction, [self.thresholds], **facts)
+        return labels
+
     def sweep(
         self,
         prediction: np.ndarray | Volume,
@@ -120,14 +136,18 @@ class Agglomerate(Sharing, Blockwise):
         *,
         offsets: Offsets,
         edge_side: EdgeSide,
+        voxel_size: VoxelSize = None,
     ) -> Iterator[tuple[float, np.ndarray]]:
         """(threshold, labels): all share one watershed, region graph and merge tree."""
         ascending = self.ascending(values)
         self._check(prediction, offsets)
+        about = axis_edges(offsets, edge_side), voxel_size
         if self.backend == "waterz":
-            found, tables = self._by_waterz(prediction, ascending, offsets, edge_side)
+            from emseg.decoding.agglomeration.by_waterz import found_by_waterz
+
+            found, tables = found_by_waterz(self, prediction, ascending, *about)
         else:
-            found = self._supervoxels(prediction, offsets, edge_side)
+            found = self.supervoxels(prediction, *about)
             tables = self.tables(found.graph, ascending)
         assert isinstance(found.store, MemoryStore)
         labels, made = found.store.array, list[np.ndarray]()
@@ -146,28 +166,39 @@ class Agglomerate(Sharing, Blockwise):
         block_shape: Sequence[int],
         offsets: Offsets,
         edge_side: EdgeSide,
+        voxel_size: VoxelSize = None,
     ) -> Iterator[tuple[Block, np.ndarray]]:
         if self.backend == "waterz":
             raise UserError(
                 "decoding.backend: a prediction of more than half of system.memory needs numba"
             )
         self._check(prediction, offsets)
-        found = self._supervoxels(prediction, offsets, edge_side, store, block_shape)
+        about = axis_edges(offsets, edge_side), voxel_size
+        found = self.supervoxels(prediction, *about, store, block_shape)
         [(_, table)] = self.tables(found.graph, [self.thresholds])
         yield from ((block, found.relabelled(at, table)) for at, block in enumerate(found.blocks))
 
     def fragments_key(self) -> Hashable | None:
         if self.backend == "waterz":
             return None  # it does not return its fragments
-        of = tuple(self.aff_threshold) if self.fragments == "volume" else self.fragments
-        return of, self._needs_histograms, unites_branches(self)
+        of = {
+            "volume": tuple(self.aff_threshold),
+            "basins": ("basins", self.basin_boundary, self.basin_reach),
+            "sections": "sections",
+        }[self.fragments]
+        return of, self.needs_histograms, unites_branches(self)
 
     def make_fragments(
-        self, prediction: np.ndarray | Volume, *, offsets: Offsets, edge_side: EdgeSide
+        self,
+        prediction: np.ndarray | Volume,
+        *,
+        offsets: Offsets,
+        edge_side: EdgeSide,
+        voxel_size: VoxelSize = None,
     ) -> tuple[np.ndarray, RegionGraph]:
         self._check(prediction, offsets)
         store = MemoryStore(prediction.shape[-3:])
-        found = self._supervoxels(prediction, offsets, edge_side, store)
+        found = self.supervoxels(prediction, axis_edges(offsets, edge_side), voxel_size, store)
         found.relabel_all(None, store.array, self._threads)
         return store.array, found.graph
 
@@ -185,7 +216,7 @@ class Agglomerate(Sharing, Blockwise):
             until=until,
             discretize_queue=self.discretize_queue,
             threads=self._threads,
-            memory=self._memory,
+            memory=self.memory,
         )
 
     def table(self, graph: RegionGraph, roots: np.ndarray) -> np.ndarray:
@@ -203,73 +234,38 @@ class Agglomerate(Sharing, Blockwise):
             roots = merge_branches(graph.sections, roots, self)
         return segment_labels(graph, roots, least=self.dust_remove_size)
 
-    def _by_waterz(
+    def supervoxels(
         self,
         prediction: np.ndarray | Volume,
-        ascending: Sequence[float],
-        offsets: Offsets,
-        edge_side: EdgeSide,
-    ) -> tuple[Supervoxels, Tables]:
-        """The fragments that the waterz package makes (or ours, of sections) and merges."""
-        from emseg.decoding.agglomeration.waterz_child import waterz_partitions
-
-        whole = prediction[...] if isinstance(prediction, Volume) else prediction
-        check_values([whole], whole.dtype)
-        given = None
-        if self.fragments == "sections":
-            given, _ = self.make_fragments(whole, offsets=offsets, edge_side=edge_side)
-        fragments, partitions = waterz_partitions(
-            destination_affinities(whole, offsets=offsets, edge_side=edge_side),
-            ascending,
-            merge_function=self.merge_function,
-            aff_threshold=self.aff_threshold,
-            discretize_queue=self.discretize_queue,
-            time_limit=self.time_limit,
-            memory_limit=self._memory,
-            fragments=given,
-        )
-        found = bare_supervoxels(fragments)
-        if self.dust_merge_size or unites_branches(self):
-            with self._edge_limit.explained():
-                found = given_supervoxels(
-                    fragments,
-                    whole,
-                    edges=axis_edges(offsets, edge_side),
-                    histograms=self._needs_histograms,
-                    sections=unites_branches(self),
-                    edge_limit=self._edge_limit.most,
-                )
-        return found, (
-            (at, self.table(found.graph, one.astype(np.int32))) for at, one in partitions
-        )
-
-    def _supervoxels(
-        self,
-        prediction: np.ndarray | Volume,
-        offsets: Offsets,
-        edge_side: EdgeSide,
+        channels: Sequence[AxisEdge],
+        voxel_size: VoxelSize,
         store: Store | None = None,
         block_shape: Sequence[int] | None = None,
     ) -> Supervoxels:
         """The fragments of our watersheds and their graph; by default in memory, in slabs."""
         shape, branches = prediction.shape[-3:], unites_branches(self)
+        basins = None
+        if self.fragments == "basins":
+            basins = Basins(self.basin_boundary, self.basin_reach, spacing_of(voxel_size))
         slabs = slab_shape(
             shape,
-            bytes_per_voxel=3 * prediction.dtype.itemsize + 6,  # three affinities, a label, flags
-            memory=self._memory // 8 if isinstance(prediction, Volume) else 2**62,
+            # Three affinities, a label, flags; distances, heights and their three pairs.
+            bytes_per_voxel=3 * prediction.dtype.itemsize + (30 if basins else 6),
+            memory=self.memory // 8 if isinstance(prediction, Volume) else 2**62,
             threads=self._threads,
         )
-        with self._edge_limit.explained():
+        with self.edge_limit.explained():
             return find_supervoxels(
                 prediction,
-                edges=axis_edges(offsets, edge_side),
+                edges=channels,
                 aff_threshold=self.aff_threshold if self.fragments == "volume" else None,
-                histograms=self._needs_histograms,
+                basins=basins,
+                histograms=self.needs_histograms,
                 sections=branches,
                 store=MemoryStore(shape) if store is None else store,
                 block_shape=slabs if block_shape is None else block_shape,
                 threads=self._threads,
-                edge_limit=self._edge_limit.most,
+                edge_limit=self.edge_limit.most,
             )
 
     def _check(self, prediction: np.ndarray | Volume, offsets: Offsets) -> None:
@@ -278,16 +274,16 @@ class Agglomerate(Sharing, Blockwise):
             check_sections(prediction.shape[-3])
 
     @property
-    def _needs_histograms(self) -> bool:
+    def needs_histograms(self) -> bool:
         return self.merge_function.startswith("hist_quant_")
 
     @property
-    def _edge_limit(self) -> EdgeLimit:
+    def edge_limit(self) -> EdgeLimit:
         ends = self.aff_threshold if self.fragments == "volume" else None
-        return EdgeLimit(self._memory, self._needs_histograms, unites_branches(self), ends)
+        return EdgeLimit(self.memory, self.needs_histograms, unites_branches(self), ends)
 
     @property
-    def _memory(self) -> int:
+    def memory(self) -> int:
         return memory_within(self.memory_limit)
 
     @property

@@ -105,6 +105,15 @@ def check_values(arrays: Sequence[np.ndarray], dtype: np.dtype) -> None:
         )
 
 
+def legal_edges(arrays: Sequence[np.ndarray], dtype: np.dtype) -> list[np.ndarray]:
+    """The arrays of `edges_of`. Raises UserError if a value is not a probability."""
+    if dtype == np.float16:
+        # -0.0 is legal, but its bits are those of a negative number.
+        arrays = [np.where(array == np.iinfo(np.int16).min, 0, array) for array in arrays]
+    check_values(arrays, dtype)
+    return list(arrays)
+
+
 def destination_affinities(
     prediction: np.ndarray, *, offsets: Offsets, edge_side: EdgeSide
 ) -> np.ndarray:
@@ -113,8 +122,13 @@ def destination_affinities(
     C-contiguous and in [0, 1]. The first plane of each axis, whose pairs lead out of the volume,
     is 0 if values had to be moved.
     """
+    return moved_to_destination(prediction, axis_edges(offsets, edge_side))
+
+
+def moved_to_destination(prediction: np.ndarray, channels: Sequence[AxisEdge]) -> np.ndarray:
+    """The same of the channels that are the axes' edges."""
     affinities = np.empty((3, *prediction.shape[1:]), np.float32)
-    for axis, edge in enumerate(axis_edges(offsets, edge_side)):
+    for axis, edge in enumerate(channels):
         step = [[int(at == axis) for at in range(3)]]
         channel = prediction[edge.channel][None]
         moved = shift_edges(channel, offsets=step, from_side=edge.side, to_side="destination")

@@ -14,6 +14,7 @@ from emseg.config.annotations import defaults, typed
 from emseg.config.schema import Root
 from emseg.data.target_facts import TargetFacts
 from emseg.errors import UserError
+from emseg.stages.devices import resolve_devices, settled_precision
 from emseg.training.checkpoints import load_weights, net_weights, read_checkpoint
 from emseg.training.facts import Facts
 
@@ -61,7 +62,8 @@ def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> 
     net = build_network(root, target, in_channels=facts.in_channels, allow=allow)
     state = net_weights(stored)
     load_weights(net, state, source=checkpoint)
-    autocast = AUTOCAST[root.optimization.precision]
+    devices = resolve_devices(root.system)
+    autocast = AUTOCAST[settled_precision(root.optimization.precision, devices)]
     return Trained(net.eval(), facts, target, _hash(state), autocast)
 
 

@@ -19,7 +19,13 @@ from emseg.stages.built_objective import (
     facts_before,
     objective_of,
 )
-from emseg.stages.devices import Devices, resolve_devices, slow_precision, stand_resolved
+from emseg.stages.devices import (
+    Devices,
+    resolve_devices,
+    settled_precision,
+    slow_precision,
+    stand_resolved,
+)
 from emseg.stages.fit import fit
 from emseg.stages.patches import (
     Patches,
@@ -61,6 +67,7 @@ def prepare(loaded: Loaded, checkpoint: Path | None) -> Prepared:
     """
     root = loaded.root
     devices = resolve_devices(root.system)
+    root.optimization.precision = settled_precision(root.optimization.precision, devices)
     pl.seed_everything(root.system.seed, verbose=False)
     objective = objective_of(root, allow=loaded.allow)
     check_together(loaded, objective)
@@ -172,8 +179,8 @@ def _data(root: Root, patches: Patches, devices: Devices) -> PatchDataModule:
 def _run_folder(
     loaded: Loaded, checkpoint: Path | None, devices: Devices, command: str, locks: ExitStack
 ) -> Path:
-    stand_resolved(loaded.saved, devices, "train")
     root = loaded.root
+    stand_resolved(loaded.saved, devices, root.optimization.precision, "train")
     run = run_of(checkpoint) if checkpoint else None
     if run is None:
         run = start_run(root.experiment_name)

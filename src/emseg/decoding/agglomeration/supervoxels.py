@@ -21,10 +21,11 @@ import numpy as np
 from emseg.blocks.grid import Block, grid
 from emseg.blocks.seams import Numbering, face_facts, number_blocks
 from emseg.blocks.store import Facts, MemoryStore, Store
+from emseg.decoding.agglomeration.basins import ALL_DEEP, Basins
 from emseg.decoding.agglomeration.region_graph import RegionGraph, assemble, block_facts
 from emseg.decoding.agglomeration.section_facts import assemble_sections, section_facts
 from emseg.decoding.agglomeration.section_fragments import region_of, section_fragments
-from emseg.decoding.edges import AxisEdge, check_values, edges_of, limits, probabilities
+from emseg.decoding.edges import AxisEdge, edges_of, legal_edges, limits, probabilities
 from emseg.kernels.numbering import relabel
 from emseg.kernels.region_edges import EDGE, find_edges
 from emseg.kernels.watershed import flood
@@ -81,6 +82,7 @@ def find_supervoxels(
     *,
     edges: Sequence[AxisEdge],
     aff_threshold: tuple[float, float] | None,
+    basins: Basins | None = None,
     histograms: bool,
     sections: bool = False,
     store: Store,
@@ -91,9 +93,9 @@ def find_supervoxels(
     """The watershed fragments of a prediction and their region graph, the same for all block sizes.
 
     `prediction` (C, Z, Y, X) of float32, float16 or uint8, `edges` says which channel is which
-    axis's edge. Without an `aff_threshold` each section has its own fragments. `histograms` and
-    `sections` say whether the graph gets these. Blocks that are `done` in the store are not
-    computed again.
+    axis's edge. Fragments join over edges by `aff_threshold`, or are `basins`; without either each
+    section has its own. `histograms` and `sections` say whether the graph gets these. Blocks that
+    are `done` in the store are not computed again.
 
     Raises:
         TooManyEdges: there are more than `edge_limit`.
@@ -105,17 +107,22 @@ def find_supervoxels(
     found: list[tuple[int, int]] = []
 
     def label(block: Block) -> None:
-        start, stop = region_of(block, shape) if aff_threshold is None else block.grown(shape)
+        by_section = aff_threshold is None and basins is None
+        start, stop = region_of(block, shape) if by_section else block.grown(shape)
         arrays, at = edges_of(prediction, edges, start, stop)
         dtype = prediction.dtype
-        if aff_threshold is None:
-            arrays = _legal(arrays, dtype)
+        if by_section:
+            arrays = legal_edges(arrays, dtype)
             labels, facts = section_fragments(block, arrays, at, dtype, store)
+        elif basins is not None:
+            heights = basins.edges(prediction, edges, start, stop)
+            labels, facts, _ = _flooded(block, *heights, start, stop, ALL_DEEP, store)
         else:
+            assert aff_threshold is not None
             values = limits(dtype, *aff_threshold)
             labels, facts, legal = _flooded(block, arrays, at, start, stop, values, store)
             if not legal:
-                arrays = _legal(arrays, dtype)
+                arrays = legal_edges(arrays, dtype)
                 labels, facts, _ = _flooded(block, arrays, at, start, stop, values, store)
         facts |= _graph_facts(
             block, labels, arrays, at, start, dtype, histograms, sections, edge_limit
@@ -197,15 +204,6 @@ def recycled(arrays: list[np.ndarray], like: np.ndarray) -> np.ndarray:
             return arrays[place]
     arrays.append(np.empty_like(like))
     return arrays[-1]
-
-
-def _legal(arrays: Sequence[np.ndarray], dtype: np.dtype) -> list[np.ndarray]:
-    """The arrays of `edges_of`. Raises UserError if a value is not a probability."""
-    if dtype == np.float16:
-        # -0.0 is legal, but its bits are those of a negative number.
-        arrays = [np.where(array == np.iinfo(np.int16).min, 0, array) for array in arrays]
-    check_values(arrays, dtype)
-    return list(arrays)
 
 
 def _flooded(
