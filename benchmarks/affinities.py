@@ -98,7 +98,7 @@ def describe(affinities: np.ndarray) -> dict[str, float]:
     found = find_supervoxels(
         affinities,
         edges=axis_edges(NEAREST, SIDE),
-        aff_threshold=AFF_THRESHOLD,
+        rule=AFF_THRESHOLD,
         histograms=False,
         store=MemoryStore(shape),
         block_shape=shape,

@@ -113,3 +113,12 @@ def test_rows_of_one_biased_channel_are_no_fragments():
     rows, basins = (agglomerate(cut, fragments=rule, **facts) for rule in ("volume", "basins"))
     alone = np.bincount(rows.ravel())[1:].mean()
     assert np.bincount(basins.ravel())[1:].mean() > 4 * alone
+
+
+def test_minus_zero_is_zero():
+    zero = smooth_affinities(1, (6, 9, 9), np.float16)
+    zero[zero < 0.4] = 0
+    minus = np.where(zero == 0, np.float16(-0.0), zero)
+    facts = {"offsets": UNITS, "edge_side": "destination", "fragments": "basins"}
+    both = [agglomerate(cut, merge_function="mean", **facts) for cut in (zero, minus)]
+    np.testing.assert_array_equal(*both)

@@ -78,7 +78,7 @@ def test_blocks_in_any_order_have_one_graph(cut, block_shape, side, histograms, 
         return find_supervoxels(
             cut,
             edges=axis_edges(UNITS, side),
-            aff_threshold=(0.2, 0.95),
+            rule=(0.2, 0.95),
             histograms=histograms,
             store=store,
             block_shape=cells,

@@ -96,7 +96,7 @@ def test_tables_of_sections_count_as_memory():
     found = find_supervoxels(
         prediction,
         edges=axis_edges(UNITS, "destination"),
-        aff_threshold=(0.1, 0.999),
+        rule=(0.1, 0.999),
         histograms=False,
         store=MemoryStore((6, 12, 12)),
         block_shape=(6, 12, 12),

@@ -27,6 +27,7 @@ from emseg.decoding.agglomeration.merging import (
 )
 from emseg.decoding.agglomeration.region_graph import RegionGraph
 from emseg.decoding.agglomeration.supervoxels import (
+    FragmentRule,
     Supervoxels,
     find_supervoxels,
     recycled,
@@ -244,13 +245,15 @@ class Agglomerate(Sharing, Blockwise):
     ) -> Supervoxels:
         """The fragments of our watersheds and their graph; by default in memory, in slabs."""
         shape, branches = prediction.shape[-3:], unites_branches(self)
-        basins = None
-        if self.fragments == "basins":
-            basins = Basins(self.basin_boundary, self.basin_reach, spacing_of(voxel_size))
+        rule: FragmentRule = None
+        if self.fragments == "volume":
+            rule = self.aff_threshold
+        elif self.fragments == "basins":
+            rule = Basins(self.basin_boundary, self.basin_reach, spacing_of(voxel_size))
         slabs = slab_shape(
             shape,
             # Three affinities, a label, flags; distances, heights and their three pairs.
-            bytes_per_voxel=3 * prediction.dtype.itemsize + (30 if basins else 6),
+            bytes_per_voxel=3 * prediction.dtype.itemsize + (30 if isinstance(rule, Basins) else 6),
             memory=self.memory // 8 if isinstance(prediction, Volume) else 2**62,
             threads=self._threads,
         )
@@ -258,8 +261,7 @@ class Agglomerate(Sharing, Blockwise):
             return find_supervoxels(
                 prediction,
                 edges=channels,
-                aff_threshold=self.aff_threshold if self.fragments == "volume" else None,
-                basins=basins,
+                rule=rule,
                 histograms=self.needs_histograms,
                 sections=branches,
                 store=MemoryStore(shape) if store is None else store,

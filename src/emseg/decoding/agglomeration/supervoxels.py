@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from emseg.blocks.grid import Block, grid
+from emseg.blocks.grid import Block, Index, grid
 from emseg.blocks.seams import Numbering, face_facts, number_blocks
 from emseg.blocks.store import Facts, MemoryStore, Store
 from emseg.decoding.agglomeration.basins import ALL_DEEP, Basins
@@ -32,6 +32,8 @@ from emseg.kernels.watershed import flood
 from emseg.progress import phase, track
 from emseg.volumes import Volume
 
+# How fragments are made: by low and high limits of affinities, as basins, or in each section alone.
+FragmentRule = tuple[float, float] | Basins | None
 # Half edges are numbered by int32.
 MOST_EDGES = 2**30 - 1
 
@@ -81,8 +83,7 @@ def find_supervoxels(
     prediction: np.ndarray | Volume,
     *,
     edges: Sequence[AxisEdge],
-    aff_threshold: tuple[float, float] | None,
-    basins: Basins | None = None,
+    rule: FragmentRule,
     histograms: bool,
     sections: bool = False,
     store: Store,
@@ -93,8 +94,7 @@ def find_supervoxels(
     """The watershed fragments of a prediction and their region graph, the same for all block sizes.
 
     `prediction` (C, Z, Y, X) of float32, float16 or uint8, `edges` says which channel is which
-    axis's edge. Fragments join over edges by `aff_threshold`, or are `basins`; without either each
-    section has its own. `histograms` and `sections` say whether the graph gets these. Blocks that
+    axis's edge. `histograms` and `sections` say whether the graph gets these. Blocks that
     are `done` in the store are not computed again.
 
     Raises:
@@ -107,25 +107,9 @@ def find_supervoxels(
     found: list[tuple[int, int]] = []
 
     def label(block: Block) -> None:
-        by_section = aff_threshold is None and basins is None
-        start, stop = region_of(block, shape) if by_section else block.grown(shape)
-        arrays, at = edges_of(prediction, edges, start, stop)
-        dtype = prediction.dtype
-        if by_section:
-            arrays = legal_edges(arrays, dtype)
-            labels, facts = section_fragments(block, arrays, at, dtype, store)
-        elif basins is not None:
-            heights = basins.edges(prediction, edges, start, stop)
-            labels, facts, _ = _flooded(block, *heights, start, stop, ALL_DEEP, store)
-        else:
-            assert aff_threshold is not None
-            values = limits(dtype, *aff_threshold)
-            labels, facts, legal = _flooded(block, arrays, at, start, stop, values, store)
-            if not legal:
-                arrays = legal_edges(arrays, dtype)
-                labels, facts, _ = _flooded(block, arrays, at, start, stop, values, store)
+        labels, facts, *region = _fragments(block, prediction, edges, rule, store)
         facts |= _graph_facts(
-            block, labels, arrays, at, start, dtype, histograms, sections, edge_limit
+            block, labels, *region, prediction.dtype, histograms, sections, edge_limit
         )
         store.save(block, labels, facts)
         # Some edges are in two blocks, so this only stops hopeless cases early.
@@ -204,6 +188,33 @@ def recycled(arrays: list[np.ndarray], like: np.ndarray) -> np.ndarray:
             return arrays[place]
     arrays.append(np.empty_like(like))
     return arrays[-1]
+
+
+def _fragments(
+    block: Block,
+    prediction: np.ndarray | Volume,
+    edges: Sequence[AxisEdge],
+    rule: FragmentRule,
+    store: Store,
+) -> tuple[np.ndarray, Facts, Sequence[np.ndarray], np.ndarray, Index]:
+    """A block's labels and facts, and the edges of a region, as of `edges_of`, with its start."""
+    shape, dtype = tuple(prediction.shape[-3:]), prediction.dtype
+    start, stop = region_of(block, shape) if rule is None else block.grown(shape)
+    arrays, at = edges_of(prediction, edges, start, stop)
+    if rule is None:
+        arrays = legal_edges(arrays, dtype)
+        labels, facts = section_fragments(block, arrays, at, dtype, store)
+    elif isinstance(rule, Basins):
+        arrays = legal_edges(arrays, dtype)
+        heights = rule.edges(prediction, edges, start, stop)
+        labels, facts, _ = _flooded(block, *heights, start, stop, ALL_DEEP, store)
+    else:
+        values = limits(dtype, *rule)
+        labels, facts, legal = _flooded(block, arrays, at, start, stop, values, store)
+        if not legal:
+            arrays = legal_edges(arrays, dtype)
+            labels, facts, _ = _flooded(block, arrays, at, start, stop, values, store)
+    return labels, facts, arrays, at, start
 
 
 def _flooded(
