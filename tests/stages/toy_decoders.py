@@ -43,8 +43,21 @@ class Levelled(Sweeping):
         with Path("decodes.txt").open("a") as notes:
             notes.write(f"{self.gain}\n")
         for one in values:
-            score = self.gain - abs(one - 0.3)
+            score = self.score(one)
             yield one, np.full(prediction.shape[1:], round(100 * score), np.uint32)
+
+    def score(self, level: float) -> float:
+        return self.gain - abs(level - 0.3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spiked(Levelled):
+    """Scores 2 at level 0.1, 1 from 0.3 to 0.5, and 0.2 elsewhere."""
+
+    def score(self, level: float) -> float:
+        if abs(level - 0.1) < 1e-6:
+            return 2.0
+        return 1.0 if 0.29 < level < 0.51 else 0.2
 
 
 def size(segmentation: np.ndarray, truth: np.ndarray) -> dict[str, float]:
