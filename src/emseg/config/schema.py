@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from emseg.bounds import Positive, Rule, above, within
 from emseg.config.annotations import require
-from emseg.config.schema_data import AboveZero, Data, NotNegative
+from emseg.config.schema_data import AboveZero, Data, NotNegative, Size3
 from emseg.config.schema_inference import Inference
 
 Leaf = dict[str, Any]
@@ -200,6 +200,34 @@ class Checkpoint:
 
 
 @dataclass(kw_only=True)
+class EarlyStopping:
+    """Ends a training once `monitor` has not become better for `patience` validations (or epochs).
+
+    `patience` null: never. `mode` says whether less (`min`) or more (`max`) is better.
+    """
+
+    monitor: str = "val_loss_total"
+    mode: Literal["min", "max"] = "min"
+    patience: Positive | None = None
+
+
+@dataclass(kw_only=True)
+class ValSegmentation:
+    """At each validation a crop is decoded and scored, `val_<score>` of all `evaluation.metrics`.
+
+    Attributes:
+        size: voxels of the crop, at the centre of the first validation volume; None: none is
+            decoded.
+        time_limit: seconds for decoding and scoring, in a process of its own.
+        memory_limit: GiB for the same.
+    """
+
+    size: Size3 | None = None
+    time_limit: AboveZero = 60.0
+    memory_limit: AboveZero = 4.0
+
+
+@dataclass(kw_only=True)
 class Images:
     """Images in TensorBoard: raw, target and prediction, or what the objective shows instead."""
 
@@ -218,9 +246,11 @@ class Logging:
 
 @dataclass(kw_only=True)
 class Monitor:
-    """What a training saves and logs."""
+    """What a training saves and logs, and when it ends early."""
 
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
+    segmentation: ValSegmentation = field(default_factory=ValSegmentation)
     logging: Logging = field(default_factory=Logging)
 
 

@@ -120,9 +120,14 @@ def _united(own: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[dic
     return [*own, *(region for region in others if region not in own)]
 
 
-def check_checkpoints(root: Root, module: Objective, *, channels: int, validates: bool) -> None:
-    """Raises UserError if training would save no checkpoint, or fail only at its end."""
-    config = root.monitor.checkpoint
+def check_monitors(
+    root: Root, module: Objective, scores: Sequence[str], *, channels: int, validates: bool
+) -> None:
+    """Raises UserError if training would save no checkpoint, or fail only at its end.
+
+    `scores` are those of a segmentation at each validation.
+    """
+    config, early = root.monitor.checkpoint, root.monitor.early_stopping
     if not (config.save_top_k or config.save_last or config.every_n_steps):
         raise UserError(
             "monitor.checkpoint: with save_top_k=0, save_last=false and every_n_steps=null no "
@@ -133,12 +138,15 @@ def check_checkpoints(root: Root, module: Objective, *, channels: int, validates
     names = ["train_loss_total_epoch", "train_loss_total_step"]
     if validates:
         names += [f"val_loss_{part}" for part in ("total", *parts)]
-    if config.monitor.startswith("val_") and not validates:
-        raise UserError(
-            f"monitor.checkpoint.monitor={config.monitor} needs validation: set data.val or "
-            "data.split_val_range"
-        )
-    if config.monitor not in names:
-        raise unknown_name(
-            "logged value", config.monitor, names, where="monitor.checkpoint.monitor"
-        )
+        names += [f"val_{score}" for score in scores]
+    used = {"checkpoint": config.monitor}
+    if early.patience is not None:
+        used["early_stopping"] = early.monitor
+    for key, monitor in used.items():
+        if monitor.startswith("val_") and not validates:
+            raise UserError(
+                f"monitor.{key}.monitor={monitor} needs validation: set data.val or "
+                "data.split_val_range"
+            )
+        if monitor not in names:
+            raise unknown_name("logged value", monitor, names, where=f"monitor.{key}.monitor")

@@ -1,12 +1,15 @@
 """Runs the trainer, and explains how to continue if it does not finish."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
+
+from pytorch_lightning.callbacks import Callback
 
 from emseg.config.schema import Root
 from emseg.errors import UserError
 from emseg.faults import UNWRITABLE, is_gpu_full
-from emseg.runs.run_folder import process_rank
+from emseg.runs.run_folder import process_rank, say
 from emseg.stages.devices import Devices
 from emseg.stages.trainer import make_trainer
 from emseg.stopping import Stopped, deferred_signals
@@ -26,8 +29,9 @@ def fit(
     run: Path,
     checkpoint: Path | None,
     command: str,
+    callbacks: Sequence[Callback] = (),
 ) -> None:
-    """Trains the module, from the start or from `checkpoint`.
+    """Trains the module, from the start or from `checkpoint`, with further callbacks.
 
     Raises `Stopped` after a signal, with what is saved and how to continue, and `UserError` if
     memory, a loader worker or a disk fails.
@@ -39,7 +43,13 @@ def fit(
 
     with deferred_signals(left) as asked:
         trainer = make_trainer(
-            root, devices, run, validates=data.validates, writer=writer, asked=asked
+            root,
+            devices,
+            run,
+            validates=data.validates,
+            writer=writer,
+            asked=asked,
+            callbacks=callbacks,
         )
         try:
             with plain_numbers():
@@ -58,6 +68,13 @@ def fit(
             if fault is None:
                 raise
             raise fault from error
+        if trainer.global_step < trainer.max_steps and not asked() and not process_rank():
+            early = root.monitor.early_stopping
+            say(
+                f"ended early: {early.monitor} has not become better {early.patience} times in a "
+                f"row; {trainer.global_step} of {trainer.max_steps} steps are trained",
+                run=run,
+            )
         if asked():
             done = f"all {root.optimization.total_steps} steps are trained: {run / 'checkpoints'}"
             raise Stopped(asked(), "" if process_rank() else done)

@@ -114,7 +114,7 @@ def infer(source: Source, trained: Trained, root: Root, *, folder: Path) -> Path
         axes="c" + image.axes,
         voxel_size=image.voxel_size,
         offset=image.offset,
-        attributes=_attributes(source, trained, root, settings),
+        attributes=prediction_attributes(source, trained, root, settings),
     )
     try:
         done = partial.done()
@@ -207,7 +207,10 @@ def _fingerprint(source: Source, trained: Trained, root: Root, settings: Setting
     return fingerprint("infer", facts)
 
 
-def _attributes(source: Source, trained: Trained, root: Root, settings: Settings) -> dict[str, Any]:
+def prediction_attributes(
+    source: Source, trained: Trained, root: Root, settings: Settings
+) -> dict[str, Any]:
+    """The attributes of the file of a prediction."""
     facts = trained.target.stored()
     activations = facts.pop("activations", None)
     return {

@@ -15,7 +15,7 @@ from emseg.runs.run_folder import log_start, process_rank, run_of, say, start_ru
 from emseg.stages.built_objective import (
     begun_from,
     build_objective,
-    check_checkpoints,
+    check_monitors,
     facts_before,
     objective_of,
 )
@@ -38,6 +38,7 @@ from emseg.stages.patches import (
 from emseg.stages.resume import check_resumable
 from emseg.stages.sources import Source
 from emseg.stages.training_estimate import LONGEST_TRIAL, first_lines, hours_line, try_step
+from emseg.stages.val_segmentation import SegmentationScores, scores_while_training
 from emseg.stages.voxel_grid import unlike_training
 from emseg.training.datamodule import PatchDataModule
 from emseg.training.facts import Facts
@@ -76,7 +77,8 @@ def prepare(loaded: Loaded, checkpoint: Path | None) -> Prepared:
     facts = facts_before(loaded, target, sources)
     module = build_objective(loaded, facts, devices)
     begun = begun_from(root, module)
-    check_checkpoints(root, module, channels=facts.out_channels, validates=bool(sources.val))
+    scores = scores_while_training(loaded, sources.val, facts.target)
+    check_monitors(root, module, scores, channels=facts.out_channels, validates=bool(sources.val))
     if checkpoint is not None:
         check_resumable(checkpoint, root, module, facts.target)
     others = (*sources.val, *sources.unlabelled)
@@ -120,6 +122,10 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
         run = _run_folder(loaded, checkpoint, plan.devices, command, locks)
         _say_first(run, loaded.root, plan, patches)
         data = _data(loaded.root, patches, plan.devices)
+        callbacks = []
+        if loaded.root.monitor.segmentation.size is not None:
+            assert plan.facts.target is not None
+            callbacks = [SegmentationScores(loaded, plan.sources.val[0], plan.facts.target)]
         fit(
             loaded.root,
             plan.module,
@@ -128,6 +134,7 @@ def train(loaded: Loaded, *, checkpoint: Path | None, command: str) -> Path:
             run=run,
             checkpoint=checkpoint,
             command=command,
+            callbacks=callbacks,
         )
         _log(run, f"trained: {run / 'checkpoints'}")
         return run

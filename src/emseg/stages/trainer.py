@@ -2,13 +2,13 @@
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
 from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from emseg.config.schema import Root
@@ -43,6 +43,7 @@ def make_trainer(
     validates: bool,
     writer: WholeCheckpoints,
     asked: Callable[[], int],
+    callbacks: Sequence[Callback] = (),
 ) -> pl.Trainer:
     """A trainer that writes checkpoints, by `writer`, and TensorBoard's files into `run`.
 
@@ -70,7 +71,7 @@ def make_trainer(
         limit_val_batches=1.0 if validates else 0,
         use_distributed_sampler=False,
         logger=TensorBoardLogger(run, name="tensorboard", version=""),
-        callbacks=_callbacks(root, run, asked),
+        callbacks=[*callbacks, *_callbacks(root, run, asked)],
         plugins=[writer, *_environment()],
         # Where Lightning, on a cluster, looks for its own file to resume from.
         default_root_dir=run,
@@ -89,6 +90,16 @@ def _callbacks(root: Root, run: Path, asked: Callable[[], int]) -> list[Callback
         callbacks.append(SamplingStatistics(report=partial(say, run=run)))
     if images.n_images:
         callbacks.append(ImagePanels(**vars(images)))
+    early = root.monitor.early_stopping
+    if early.patience is not None:
+        callbacks.append(
+            EarlyStopping(
+                early.monitor,
+                mode=early.mode,
+                patience=early.patience,
+                check_on_train_epoch_end=early.monitor.startswith("train"),
+            )
+        )
     if ema.enabled:
         callbacks.append(
             Ema(
