@@ -122,7 +122,7 @@ def test_overrides_stand_before_or_after_flags(
     root = ran[0]["root"]
     assert root.system.num_gpus == 4
     assert root.inference.model.select_channel == [6, 9, 4]
-    assert root.model["width"] == [32, 64, 96, 128]
+    assert root.model["width"] == [24, 48, 96]
     assert root.optimization.optimizer["_target_"] == "torch.optim.SGD"
     assert root.decoding["affinity_mask_path"] is None
 

@@ -17,10 +17,12 @@ def mean_affinities(edges, at, faces, means):
         means: float32 (Z, Y, X) of the region; 0.5 in a volume of one voxel.
     """
     depth, height, width = means.shape
+    # In float64 sums are exact, so that voxels with equal affinities tie in whatever order.
+    sums = np.empty(width)
     for z in range(depth):
         for y in range(height):
-            row, count = means[z, y], np.float32(2)
-            row[:] = 0
+            count = 2
+            sums[:] = 0
             for axis in range(2):
                 place, size = (z, depth) if axis == 0 else (y, height)
                 for step in range(2):
@@ -30,29 +32,29 @@ def mean_affinities(edges, at, faces, means):
                     to_y = y + at[axis, 1] + (step if axis == 1 else 0)
                     line = edges[axis][to_z, to_y, at[axis, 2] : at[axis, 2] + width]
                     for x in range(width):
-                        row[x] += line[x]
-                    count += np.float32(1)
+                        sums[x] += line[x]
+                    count += 1
             line = edges[2][z + at[2, 0], y + at[2, 1]]
-            _end_row(line, at[2, 2], faces[2], count, row)
+            _end_row(line, at[2, 2], faces[2], count, sums, means[z, y])
 
 
 @kernel
-def _end_row(line, at, faces, count, row):
+def _end_row(line, at, faces, count, sums, means):
     """Adds the affinities along the row, and divides by their number; `count` is that within it."""
-    width = len(row)
+    width = len(means)
     for x in range(width):
         before = x > 0 or not faces[0]
         behind = x + 1 < width or not faces[1]
-        total, number = row[x], count
+        total, number = sums[x], count
         if before:
             total += line[x + at]
         else:
-            number -= np.float32(1)
+            number -= 1
         if behind:
             total += line[x + 1 + at]
         else:
-            number -= np.float32(1)
-        row[x] = total / number if number > 0 else np.float32(0.5)
+            number -= 1
+        means[x] = total / number if number > 0 else 0.5
 
 
 @kernel

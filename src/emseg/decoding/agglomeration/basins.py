@@ -1,15 +1,14 @@
 """Fragments as basins of a height map of all short affinities: the edges that the flood climbs.
 
 A single channel's strongest edge follows that channel's bias and noise: along it fragments become
-rows one voxel wide that bridge slanted membranes. Heights are made of all channels, smoothed, and
-depend on a bounded surrounding, so that blocks find the same fragments as the whole volume does.
+rows one voxel wide that bridge slanted membranes. Heights are made of all channels and depend on a
+bounded surrounding, so that blocks find the same fragments as the whole volume does.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from emseg.decoding.edges import AxisEdge, edges_of, legal_edges, probabilities
 from emseg.kernels.heights import capped_distances, mean_affinities
@@ -17,11 +16,10 @@ from emseg.volumes import Volume
 
 # Of a height: the share of the mean affinity, which leads on where distances are equal.
 _SHARE = np.float32(0.01)
-# Of the Gaussian, in voxels; it ends after this many sigmas.
-_SIGMA, _TRUNCATE = 1.0, 3.0
-# As limits of the flood: what joins nothing, what always joins, which are the heights where all is
-# as deep as `reach`, and the largest.
-ALL_DEEP = np.float32(0), 1 - _SHARE, np.float32(1)
+_REST = np.float32(1) - _SHARE
+# As limits of the flood: what joins nothing; what always joins, which is the height of voxels as
+# deep as `reach` whose affinities are all 1 (as of uint8 they often are); and the largest.
+LIMITS = np.float32(0), _REST + _SHARE, np.float32(2)
 
 VoxelSize = Sequence[float] | None  # nm; None: all axes alike
 
@@ -35,9 +33,10 @@ def spacing_of(voxel_size: VoxelSize) -> tuple[float, float, float]:
 
 @dataclass(frozen=True)
 class Basins:
-    """Heights in [0, 1]: the distance to the nearest boundary voxel, up to `reach`, smoothed.
+    """Heights from 0 to 1: the distance to the nearest boundary voxel, divided by `reach`, up to 1.
 
-    A voxel is boundary if the mean of its affinities does not exceed `boundary`. `spacing` (3,) are
+    A hundredth is the voxel's mean affinity, which decides where distances are equal. A voxel is
+    boundary if its mean affinity does not exceed `boundary`. `spacing` (3,) are
     lengths of a voxel in units of the shortest, as `reach` is.
     """
 
@@ -58,7 +57,7 @@ class Basins:
             UserError: values are no probabilities.
         """
         shape = prediction.shape[-3:]
-        margin = [int(self.reach / size) + int(_SIGMA * _TRUNCATE) + 2 for size in self.spacing]
+        margin = [int(self.reach / size) + 2 for size in self.spacing]
         low = [max(a - more, 0) for a, more in zip(start, margin, strict=True)]
         high = [min(b + more, n) for b, more, n in zip(stop, margin, shape, strict=True)]
         heights = self._heights(_means(prediction, channels, low, high))
@@ -79,10 +78,11 @@ class Basins:
         distances = np.empty(means.shape, np.float32)
         spacing = np.array(self.spacing, np.float32)
         capped_distances(means > np.float32(self.boundary), spacing, self.reach, distances)
-        distances *= (1 - _SHARE) / np.float32(self.reach)
-        distances += _SHARE * means
-        smooth = gaussian_filter(distances, _SIGMA, mode="nearest", truncate=_TRUNCATE)
-        return np.clip(smooth, 0, 1, out=smooth)
+        distances /= np.float32(self.reach)
+        distances *= _REST
+        means *= _SHARE
+        distances += means
+        return distances
 
 
 def _means(

@@ -21,7 +21,7 @@ import numpy as np
 from emseg.blocks.grid import Block, Index, grid
 from emseg.blocks.seams import Numbering, face_facts, number_blocks
 from emseg.blocks.store import Facts, MemoryStore, Store
-from emseg.decoding.agglomeration.basins import ALL_DEEP, Basins
+from emseg.decoding.agglomeration.basins import LIMITS, Basins
 from emseg.decoding.agglomeration.region_graph import RegionGraph, assemble, block_facts
 from emseg.decoding.agglomeration.section_facts import assemble_sections, section_facts
 from emseg.decoding.agglomeration.section_fragments import region_of, section_fragments
@@ -207,7 +207,7 @@ def _fragments(
     elif isinstance(rule, Basins):
         arrays = legal_edges(arrays, dtype)
         heights = rule.edges(prediction, edges, start, stop)
-        labels, facts, _ = _flooded(block, *heights, start, stop, ALL_DEEP, store)
+        labels, facts, _ = _flooded(block, *heights, start, stop, LIMITS, store)
     else:
         values = limits(dtype, *rule)
         labels, facts, legal = _flooded(block, arrays, at, start, stop, values, store)
