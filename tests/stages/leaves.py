@@ -165,6 +165,9 @@ VOLUME = {
 }
 TRUTH = ("label", "mask", "skeletons", "unlabelled", "background")
 DEEPER = ("model.width=[4,6,8]", "model.down_factors=[[1,2,2],[1,2,2]]")
+# The loss falls, which is called worse.
+LONGER = ("optimization.max_steps=8", "monitor.early_stopping.mode=max")
+EARLY, SEGMENTED = "monitor.early_stopping.patience=1", "monitor.segmentation.size=[4,16,16]"
 TTA = "inference.test_time_augmentation"
 ENABLED = f"{TTA}.enabled=true"
 
@@ -211,6 +214,7 @@ CHANGES: dict[str, Change] = {
     "model.down_factors": Change([[1, 4, 4]]),
     "model.kernel_2d": Change([1, 5, 5]),
     "model.num_groups": Change(2),
+    "model.stem_factor": Change([1, 2, 2]),
     "model.deep_supervision": Change(beside=DEEPER),
     "evaluation.keep_segmentations": Change(3, kept="how many earlier results stay"),
     "inference.window.sw_device": Change("cpu", kept="where windows are predicted"),
@@ -230,6 +234,12 @@ CHANGES: dict[str, Change] = {
     "augment.transforms.noise.sigma": Change([0.2, 0.3]),
     "perturb.both.transforms": Change("{shift: 1}"),
     "perturb.student.transforms": Change("{shift: 1}"),
+    "monitor.early_stopping.patience": Change(1, beside=LONGER),
+    "monitor.early_stopping.monitor": Change("train_loss_total_epoch", beside=(*LONGER, EARLY)),
+    "monitor.early_stopping.mode": Change("min", beside=(*LONGER, EARLY)),
+    "monitor.segmentation.size": Change([4, 16, 16]),
+    "monitor.segmentation.time_limit": Change(1e-4, beside=(SEGMENTED,)),
+    "monitor.segmentation.memory_limit": Change(1e-6, beside=(SEGMENTED,)),
     "optimization.max_epochs": Change(1),
     "optimization.val_check_interval": Change(1),
     "optimization.gradient_clip_val": Change(0.001),
@@ -255,6 +265,8 @@ CHANGES: dict[str, Change] = {
     f"{TTA}.rotation90_axes": Change([[1, 2]], beside=(ENABLED,)),
     f"{TTA}.ensemble_mode": Change(beside=(ENABLED,)),
     "decoding.aff_threshold": Change([0.3, 0.9]),
+    "decoding.basin_boundary": Change(0.3, beside=("decoding.fragments=basins",)),
+    "decoding.basin_reach": Change(2.0, beside=("decoding.fragments=basins",)),
     "decoding.discretize_queue": Change(256, beside=("decoding.merge_function=mean",)),
     "decoding.dust_merge_size": Change(200),
     "decoding.dust_merge_affinity": Change(0.9, beside=("decoding.dust_merge_size=200",)),

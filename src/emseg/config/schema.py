@@ -73,7 +73,7 @@ class Optimization:
     max_steps: Positive | None = None
     val_check_interval: Positive | None = None
     val_steps_per_epoch: Positive | None = None
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "auto"] = "32-true"
     gradient_clip_val: AboveZero | None = 1.0
     accumulate_grad_batches: Positive = 1
     ema: EmaConfig = field(default_factory=EmaConfig)
