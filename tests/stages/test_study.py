@@ -116,17 +116,18 @@ def test_untuned_is_the_config_as_it_stands(inline, level, untuned, scored_by):
     assert Counter(decodes()) == {0.5: 1, 1.0: 1 if scored_by == "a trial" else 2}
 
 
-def test_a_margin_prefers_the_middle_of_a_plateau_to_a_single_best(inline):
+def test_a_tolerance_takes_the_middle_of_a_plateau(inline):
     leaf, space = (
         LEVELLED | {"_target_": f"{TOYS}.Spiked", "level": 0.2},
         Space(low=0.1, high=0.6, step=0.1),
     )
     settings = {"search_space": {"level": space}, "direction": "maximize"}
     assert run(leaf, **settings).leaf["level"] == 0.1
-    found = run(leaf, margin=1, study_name="steady", **settings)
+    found = run(leaf, tolerance=1.0, study_name="steady", **settings)
     assert (found.leaf["level"], found.score, found.untuned) == (0.4, 1.0, 0.2)
+    assert run(leaf, tolerance=0.9, study_name="spike", **settings).leaf["level"] == 0.1
     with pytest.raises(UserError, match="study"):  # its trials were chosen otherwise
-        run(leaf, margin=2, study_name="steady", **settings)
+        run(leaf, tolerance=2.0, study_name="steady", **settings)
 
 
 def test_what_no_trial_beats_stays_as_it_is(inline):

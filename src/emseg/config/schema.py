@@ -154,8 +154,8 @@ class Tune:
         trial_timeout: seconds, after which a trial is pruned; None: never.
         study_name: of its file; None: `<experiment_name>_tuning`.
         metric, direction: the score, and whether it is minimized.
-        margin: a swept value counts with the worst score among it and so many steps to either side,
-            so that the middle of a plateau is preferred to a single best.
+        tolerance: a trial takes the middle of the longest run of swept values whose scores are that
+            near to its best, since a single best of a small volume is chance; None: the best.
         search_space: by argument of the decoder, or element of one (`aff_threshold.0`).
         profile: the choice of the group `tune`.
     """
@@ -166,7 +166,7 @@ class Tune:
     study_name: Name | None = None
     metric: str = "adapted_rand"
     direction: Literal["minimize", "maximize"] = "minimize"
-    margin: NotNegative = 0
+    tolerance: AboveZero | None = None
     search_space: dict[str, Space] = field(default_factory=dict)
     profile: str = ""
 

@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,8 @@ def search(
     The study is stored in `<folder>/<study_name>.sqlite3`: another call adds `n_trials` to it, or
     is refused if it is about something else (`task_facts`, with `verify` the bytes of the truth
     too). An argument that the decoder sweeps in one pass, and whose space has a step, is not
-    sampled: each trial tries all its values and uses the best, or with a `margin` the value whose
-    neighbours are best at worst. A trial that takes more than
+    sampled: each trial tries all its values and uses the best, or with a `tolerance` the
+    middle of those that are nearly as good. A trial that takes more than
     `trial_timeout` seconds, crashes, or has arguments that the decoder refuses is pruned, so that
     the sampler never sees an invented score. If no trial is better than the config's own arguments,
     those are the best.
@@ -80,8 +81,8 @@ def _open_study(
     # Choices cannot change within a study; ranges can.
     choices = {key: space.choices for key, space in config.search_space.items() if space.choices}
     about = {"tasks": facts, "direction": config.direction, "choices": choices}
-    if config.margin:
-        about["margin"] = config.margin
+    if config.tolerance is not None:
+        about["tolerance"] = config.tolerance
     assert config.study_name is not None
     study = open_study(
         path,
@@ -145,7 +146,7 @@ class _Trials:
                 curve = self._computed(sampled, self.swept)
             except UserError as error:
                 reason = str(error)
-        points = self._steady(curve or [])
+        points = [point for point in curve or [] if math.isfinite(point[1])]
         with study_errors(self.path):
             if curve is not None:
                 trial.set_user_attr("curve", curve)
@@ -154,22 +155,21 @@ class _Trials:
                 trial.set_user_attr("reason", reason)
                 self.study.tell(trial, state=TrialState.PRUNED)
                 return f"pruned ({reason}) {shown(sampled)}"
-            value, best = self.choose(points, key=lambda point: point[1])
+            value, best = self._chosen(points)
             parameters = sampled | ({self.swept[0]: value} if self.swept else {})
             trial.set_user_attr("parameters", parameters)
             self.study.tell(trial, best)
         return f"{self.config.metric} {best:.4f} {shown(parameters)}"
 
-    def _steady(self, curve: Curve) -> Curve:
-        """The points with a score, which is the worst within `margin` steps."""
-        worst = max if self.config.direction == "minimize" else min
-        near, scores = self.config.margin, [score for _, score in curve]
-        around = [scores[max(at - near, 0) : at + near + 1] for at in range(len(scores))]
-        return [
-            (value, worst(some))
-            for (value, _), some in zip(curve, around, strict=True)
-            if all(map(math.isfinite, some))
-        ]
+    def _chosen(self, points: Curve) -> tuple[float | None, float]:
+        """The point with the best score, or with a tolerance the middle of the longest run."""
+        best = self.choose(points, key=lambda point: point[1])
+        if self.config.tolerance is None:
+            return best
+        near = [abs(score - best[1]) <= self.config.tolerance for _, score in points]
+        runs = [[*run] for good, run in groupby(range(len(points)), near.__getitem__) if good]
+        longest = max(runs, key=len)
+        return points[longest[(len(longest) - 1) // 2]]
 
     def _known(self, sampled: Mapping[str, Any]) -> Curve | None:
         """The scores of an earlier trial with the same arguments and swept values."""
@@ -204,8 +204,7 @@ class _Trials:
         sampled = own_values(self.space, self.leaf)
         value = self.swept and own_values([self.swept[0]], self.leaf)[self.swept[0]]
         same = [found for found in self._attributes() if found.get("sampled") == sampled]
-        curves = [self._steady(found.get("curve", [])) for found in same]
-        scores = [score for curve in curves for at, score in curve if at == value]
+        scores = [score for found in same for at, score in found.get("curve", []) if at == value]
         if not scores and not any("reason" in found for found in same):
             try:
                 scores = [score for _, score in self._computed({}, None)]
