@@ -114,6 +114,7 @@ def test_long_range_channels_are_decoded_with_their_own_offsets(page: Session) -
         **decoder,
         offsets=[(0, 0, 3), (0, 3, 0), (3, 0, 0)],
         edge_side="destination",
+        voxel_size=segmentation.voxel_size,
     )
     np.testing.assert_array_equal(segmentation[...], labels)
     assert len(done.records) == 2
@@ -131,6 +132,7 @@ def test_tuning_begins_with_the_configs_own_score(page: Session) -> None:
     trials = page.study(STUDY).trials
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 5
     assert trials[0].params == {
+        "fragments": "volume",
         "merge_function": "aff85_his256",
         "aff_threshold.0": 0.1,
         "aff_threshold.1": 0.999,
