@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from emseg.volumes import open_volume
 
 # PyTorch's threads wait for each other by spinning, beside a busy process for whole time slices.
-# With so many turns, a tenth of the default, a quiet machine is as fast as ever, and a busy one up to
-# twice as fast (benchmarks/cpu_training.py). Read when PyTorch is loaded.
+# With so many turns, a tenth of the default, a quiet machine is as fast as ever and a busy one up
+# to twice as fast (benchmarks/cpu_training.py). Read when PyTorch is loaded.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
