@@ -35,21 +35,22 @@ def pairs_of(shape):
 def reference(affinities, boundary, reach, spacing):
     """Fragments as a partition, by the rule as one says it; affinities destination-stored."""
     shape = affinities.shape[1:]
-    values = affinities / np.float64(255) if affinities.dtype == np.uint8 else affinities
+    # As float32, like any probability: what ties for the decoder ties here.
+    values = affinities.astype(np.float32)
+    values = values / np.float32(255) if affinities.dtype == np.uint8 else values
     total, count = np.zeros(shape), np.zeros(shape)
     for axis, before, place in pairs_of(shape):
         for end in (before, place):
             total[end] += values[axis][place]
             count[end] += 1
-    means = total / count
-    inside = means > boundary
+    means = np.float32(total / count)
+    inside = means > np.float32(boundary)
     far = np.full(shape, np.inf)
     if not inside.all():
         far = distance_transform_edt(inside, sampling=spacing)
-    # Rounded once, so that what ties for the decoder ties here.
     depth = np.float32(np.minimum(far, reach)) / np.float32(reach)
     share = np.float32(0.01)
-    heights = depth * (np.float32(1) - share) + np.float32(means) * share
+    heights = depth * (np.float32(1) - share) + means * share
     deepest: dict[tuple, tuple] = {}
     joined = []
     for axis, before, place in pairs_of(shape):

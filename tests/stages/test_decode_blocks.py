@@ -169,6 +169,18 @@ def test_limits_of_memory_and_threads_make_no_new_segmentation(prediction, monke
     assert len(made) == 2
 
 
+@pytest.mark.parametrize(("fragments", "decodes"), [("volume", 1), ("basins", 3)])
+def test_what_basins_alone_read_makes_no_new_segmentation(
+    prediction, fragments, decodes, monkeypatch
+):
+    made = []
+    monkeypatch.setattr(stage, "labels_of", lambda *of: made.append(1) or labels_of(*of))
+    for more in ({}, {"basin_boundary": 0.8}, {"basin_boundary": 0.8, "basin_reach": 4.0}):
+        job = DecodeJob(prediction, AGGLOMERATE | {"fragments": fragments} | more, None)
+        decode(job, segmentation=Path("im_segmentation.h5"), force=False, verify=False)
+    assert len(made) == decodes
+
+
 def test_another_threshold_from_the_saved_graph(prediction, monkeypatch):
     leaves = [AGGLOMERATE | {"thresholds": at, "save_graph": True} for at in (0.3, 0.6)]
     plain = [segmented(prediction, leaf | {"save_graph": False}, None) for leaf in leaves]

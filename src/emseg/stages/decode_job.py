@@ -104,10 +104,14 @@ _VERSIONS = {"emseg.decoding.agglomerate.agglomerate": 2}
 def decode_facts(job: DecodeJob) -> dict[str, Any]:
     """All that determines the labels, as plain containers."""
     version = _VERSIONS.get(job.decoding["_target_"])
+    unused = set(NO_RESULT["decoding"])
+    if job.decoding.get("fragments") in ("volume", "sections"):
+        # Nothing reads them then, and segmentations from before they existed stay current.
+        unused |= {"basin_boundary", "basin_reach"}
     return {
         **prediction_facts(job),
         **({} if version is None else {"version": version}),
-        "decoding": {k: v for k, v in job.decoding.items() if k not in NO_RESULT["decoding"]},
+        "decoding": {k: v for k, v in job.decoding.items() if k not in unused},
         "files": [identity(file) for file in decoder_files(job.decoding)],
     }
 

@@ -36,8 +36,8 @@ class Basins:
     """Heights from 0 to 1: the distance to the nearest boundary voxel, divided by `reach`, up to 1.
 
     A hundredth is the voxel's mean affinity, which decides where distances are equal. A voxel is
-    boundary if its mean affinity does not exceed `boundary`. `spacing` (3,) are
-    lengths of a voxel in units of the shortest, as `reach` is.
+    boundary if its mean affinity does not exceed `boundary`. `spacing` (3,) are lengths of a voxel
+    in units of the shortest, as `reach` is.
     """
 
     boundary: float
@@ -68,8 +68,10 @@ class Basins:
             begin = [a - b - c for a, b, c in zip(start, before, low, strict=True)]
             end = [b - c for b, c in zip(stop, low, strict=True)]
             part = heights[tuple(slice(a, b) for a, b in zip(begin, end, strict=True))]
-            upper = part.take(range(1, part.shape[axis]), axis)
-            pairs = (upper + part.take(range(part.shape[axis] - 1), axis)) / np.float32(2)
+            below, above = [slice(None)] * 3, [slice(None)] * 3
+            below[axis], above[axis] = slice(None, -1), slice(1, None)
+            pairs = part[tuple(below)] + part[tuple(above)]
+            pairs *= np.float32(0.5)
             at[axis, axis] = -1 if start[axis] == 0 else 0
             arrays.append(np.ascontiguousarray(pairs))
         return arrays, at
