@@ -24,7 +24,7 @@ data:
   train: {image: raw.h5, label: labels.h5}
   test: {image: raw.h5, label: labels.h5}
   dataloader: {batch_size: 1, patch_size: [8, 16, 16]}
-model: {width: [4, 4], down_factors: [[2, 2, 2]]}
+model: {width: [4, 4], down_factors: [[2, 2, 2]], stem_factor: [1, 1, 1]}
 optimization: {max_steps: 1, n_steps_per_epoch: 1}
 monitor: {logging: {images: {n_images: 0}}}
 """

@@ -234,6 +234,7 @@ CHANGES: dict[str, Change] = {
     "augment.transforms.noise.sigma": Change([0.2, 0.3]),
     "perturb.both.transforms": Change("{shift: 1}"),
     "perturb.student.transforms": Change("{shift: 1}"),
+    "tune.tolerance": Change(1.0),
     "monitor.early_stopping.patience": Change(1, beside=LONGER),
     "monitor.early_stopping.monitor": Change("train_loss_total_epoch", beside=(*LONGER, EARLY)),
     "monitor.early_stopping.mode": Change("min", beside=(*LONGER, EARLY)),
