@@ -89,7 +89,7 @@ def predicted_affinities(prediction: str | Path) -> np.ndarray:
     offsets, side = volume.attributes["offsets"], volume.attributes["edge_side"]
     chosen = [offsets.index(list(offset)) for offset in NEAREST]
     values = volume.read((0, 0, 0), volume.shape, channels=chosen)
-    return destination_affinities(values, offsets=NEAREST, edge_side=side)
+    return destination_affinities(values, axis_edges(NEAREST, side))
 
 
 def describe(affinities: np.ndarray) -> dict[str, float]:

@@ -42,7 +42,7 @@ def main() -> None:
         volume = open_volume(options.prediction).select([0, 1, 2])
         side = volume.attributes["edge_side"]
         offsets = volume.attributes["offsets"][:3]
-        edges = destination_affinities(volume[...], offsets=offsets, edge_side=side)
+        edges = destination_affinities(volume[...], axis_edges(offsets, side))
     else:
         edges = made_affinities(shape, str(options.data))
     tied = ties_below(edges, LIMITS[1])

@@ -114,19 +114,13 @@ def legal_edges(arrays: Sequence[np.ndarray], dtype: np.dtype) -> list[np.ndarra
     return list(arrays)
 
 
-def destination_affinities(
-    prediction: np.ndarray, *, offsets: Offsets, edge_side: EdgeSide
-) -> np.ndarray:
+def destination_affinities(prediction: np.ndarray, channels: Sequence[AxisEdge]) -> np.ndarray:
     """Affinities float32 (3, Z, Y, X) in axis order, channel a at v for the pair (v, v - e_a).
 
-    C-contiguous and in [0, 1]. The first plane of each axis, whose pairs lead out of the volume,
-    is 0 if values had to be moved.
+    `channels` says which channel of the prediction is which axis's edge. C-contiguous and in
+    [0, 1]. The first plane of each axis, whose pairs lead out of the volume, is 0 if values had to
+    be moved.
     """
-    return moved_to_destination(prediction, axis_edges(offsets, edge_side))
-
-
-def moved_to_destination(prediction: np.ndarray, channels: Sequence[AxisEdge]) -> np.ndarray:
-    """The same of the channels that are the axes' edges."""
     affinities = np.empty((3, *prediction.shape[1:]), np.float32)
     for axis, edge in enumerate(channels):
         step = [[int(at == axis) for at in range(3)]]

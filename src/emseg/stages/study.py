@@ -51,11 +51,10 @@ def search(
     The study is stored in `<folder>/<study_name>.sqlite3`: another call adds `n_trials` to it, or
     is refused if it is about something else (`task_facts`, with `verify` the bytes of the truth
     too). An argument that the decoder sweeps in one pass, and whose space has a step, is not
-    sampled: each trial tries all its values and uses the best, or with a `tolerance` the
-    middle of those that are nearly as good. A trial that takes more than
-    `trial_timeout` seconds, crashes, or has arguments that the decoder refuses is pruned, so that
-    the sampler never sees an invented score. If no trial is better than the config's own arguments,
-    those are the best.
+    sampled: each trial tries all its values and uses the best, or with a `tolerance` the middle of
+    those that are nearly as good. A trial that takes more than `trial_timeout` seconds, crashes, or
+    has arguments that the decoder refuses is pruned, so that the sampler never sees an invented
+    score. If no trial is better than the config's own arguments, those are the best.
     """
     leaf = tasks[0].job.decoding
     path = folder / f"{config.study_name}.sqlite3"

@@ -13,7 +13,7 @@ from emseg.decoding.agglomeration.supervoxels import (
     given_supervoxels,
 )
 from emseg.decoding.agglomeration.waterz_child import waterz_partitions
-from emseg.decoding.edges import AxisEdge, check_values, moved_to_destination
+from emseg.decoding.edges import AxisEdge, check_values, destination_affinities
 from emseg.volumes import Volume
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def found_by_waterz(
         given = np.empty(whole.shape[-3:], np.uint32)
         ours.relabel_all(None, given, 1)
     fragments, partitions = waterz_partitions(
-        moved_to_destination(whole, channels),
+        destination_affinities(whole, channels),
         ascending,
         merge_function=decoder.merge_function,
         aff_threshold=decoder.aff_threshold,
