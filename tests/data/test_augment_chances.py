@@ -45,6 +45,7 @@ FIRING = [
     ("Cutout", {"count": (1, 2), "depth": (1, 3), "side": (2, 3)}, 1),
     ("DropSlices", {"rate": 1}, 1),
     ("ShiftSlices", {"rate": 1, "displacement": 2}, 1),
+    ("CellShade", {"share": 1.0, "shade": (0.5, 0.6)}, 1),
     ("CopyPaste", {"min_size": 1}, 1),
     ("Mixup", {}, 1),
 ]

@@ -84,10 +84,26 @@ class VolumeConfig:
 
 @dataclass(kw_only=True)
 class Dataloader:
-    """One device's batches; `patch_size` in voxels, in stored-axis order."""
+    """One device's batches; `patch_size` in voxels, in stored-axis order.
 
-    batch_size: Positive = 4
-    patch_size: Size3 = (16, 224, 224)
+    `auto` is chosen for the network from volumes, voxel size, device and `system.memory`, and saved
+    with the run.
+    """
+
+    batch_size: Positive | Literal["auto"] = 4
+    patch_size: Size3 | Literal["auto"] = (16, 224, 224)
+
+    @property
+    def patch(self) -> Axes3:
+        """The patch size, which was chosen before if it is `auto`."""
+        assert self.patch_size != "auto"
+        return self.patch_size
+
+    @property
+    def batch(self) -> int:
+        """The batch size, which was chosen before if it is `auto`."""
+        assert self.batch_size != "auto"
+        return self.batch_size
 
 
 @dataclass(kw_only=True)

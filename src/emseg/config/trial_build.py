@@ -104,8 +104,15 @@ def _facts_of(target: Any) -> dict[str, Any]:
 
 def _network(loaded: Loaded, facts: dict[str, Any]) -> Any:
     asked = {key: facts[key] for key in ("out_channels", "heads")}
+    model = loaded.root.model
+    if model.get("width") == "auto":
+        if "down_factors" not in model:
+            raise UserError("model.width: auto needs a model with down_factors (model=rsunet, say)")
+        # The training chooses; any width has the same stride and outputs.
+        model = model | {"width": [8] * (len(model["down_factors"]) + 1)}
     with without_values():
-        return _built(loaded, "model", in_channels=1, **asked)
+        made = {"kind": "model", "allow": loaded.allow, "in_channels": 1}
+        return build(model, **made, **asked) if model else None
 
 
 def _check_training(loaded: Loaded, facts: dict[str, Any], net: Any) -> None:
@@ -126,9 +133,12 @@ def _check_training(loaded: Loaded, facts: dict[str, Any], net: Any) -> None:
             make_optimizer=None,
             activations=facts["activations"],
         )
-        patch_size = root.data.dataloader.patch_size
-        built = _built(loaded, "objective", parts=parts)
-        built.check(patch_size, in_channels=1, channels=facts["out_channels"])
+        built, patch_size = (
+            _built(loaded, "objective", parts=parts),
+            root.data.dataloader.patch_size,
+        )
+        if patch_size != "auto":
+            built.check(patch_size, in_channels=1, channels=facts["out_channels"])
 
 
 def _check_optimizer(loaded: Loaded, net: Any) -> None:

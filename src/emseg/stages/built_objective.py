@@ -41,7 +41,7 @@ def facts_before(loaded: Loaded, target: Target | None, sources: Sources) -> Fac
         axes=_common(image.axes for image in images),
         voxel_size=_common(image.voxel_size for image in images),
         in_channels=images[0].channels or 1,
-        patch_size=root.data.dataloader.patch_size,
+        patch_size=root.data.dataloader.patch,
         target=None if target is None else TargetFacts.of(target),
         trained_on=[source.region() for source in sources.train],
         seen_unlabelled=[source.region() for source in sources.unlabelled],

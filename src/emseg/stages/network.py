@@ -59,6 +59,8 @@ def load_trained(root: Root, checkpoint: Path, *, allow: Sequence[str] = ()) -> 
     target = TargetFacts.of(build(root.target, kind="target", allow=allow))
     facts = trained_facts(stored, source=checkpoint)
     require_same_target(target, facts, source=checkpoint)
+    if root.model.get("width") == "auto":
+        root.model["width"] = trained_width(facts)
     net = build_network(root, target, in_channels=facts.in_channels, allow=allow)
     state = net_weights(stored)
     load_weights(net, state, source=checkpoint)
@@ -102,6 +104,12 @@ def trained_facts(checkpoint: Mapping[str, Any], *, source: Path) -> Facts:
             f"{source}: global_step: {step!r:.80} is not that of its facts, {facts.global_step}"
         )
     return facts
+
+
+def trained_width(facts: Facts) -> Any:
+    """The widths of the network that was trained, None if its config has none."""
+    model = facts.config.get("model")
+    return model.get("width") if isinstance(model, dict) else None
 
 
 def facts_of(stored: Any, *, source: Path) -> Facts:

@@ -123,7 +123,7 @@ def check_patches(
     for split in _splits(loaded, sources, target, objective).values():
         _, own = crop_for(
             split.volumes,
-            data.dataloader.patch_size,
+            data.dataloader.patch,
             target=split.target,
             target_context=data.target_context,
             changes=split.perturbation or split.augment or Pipeline(),
@@ -201,7 +201,7 @@ def _patches(split: _Split, root: Root) -> PatchDataset:
     config, target = root.data, split.target
     return PatchDataset(
         split.volumes,
-        patch_size=config.dataloader.patch_size,
+        patch_size=config.dataloader.patch,
         seed=root.system.seed,
         target=target,
         augment=split.augment,

@@ -36,6 +36,7 @@ from emseg.stages.patches import (
     open_training,
 )
 from emseg.stages.resume import check_resumable
+from emseg.stages.self_configuration import settle_patches, settle_width
 from emseg.stages.sources import Source
 from emseg.stages.training_estimate import LONGEST_TRIAL, first_lines, hours_line, try_step
 from emseg.stages.val_segmentation import SegmentationScores, scores_while_training
@@ -74,6 +75,8 @@ def prepare(loaded: Loaded, checkpoint: Path | None) -> Prepared:
     check_together(loaded, objective)
     target = build(root.target, kind="target", allow=loaded.allow) if objective.of_target else None
     sources = open_training(root.data, objective)
+    chosen = settle_width(loaded, checkpoint, devices)
+    chosen += settle_patches(loaded, checkpoint, sources, target, devices)
     facts = facts_before(loaded, target, sources)
     module = build_objective(loaded, facts, devices)
     begun = begun_from(root, module)
@@ -88,7 +91,7 @@ def prepare(loaded: Loaded, checkpoint: Path | None) -> Prepared:
         slow_precision(root.optimization.precision, devices),
         *(unlike_training(source.image, facts) for source in others),
     ]
-    said = [line for line in remarks if line]
+    said = [*chosen, *(line for line in remarks if line)]
     return Prepared(devices, target, objective, sources, facts, module, said)
 
 
@@ -170,7 +173,7 @@ def _shown(sources: list[Source]) -> str:
 
 
 def _data(root: Root, patches: Patches, devices: Devices) -> PatchDataModule:
-    schedule, batch = root.optimization, root.data.dataloader.batch_size
+    schedule, batch = root.optimization, root.data.dataloader.batch
     val_steps = schedule.val_steps_per_epoch or DEFAULT_VAL_STEPS
     return PatchDataModule(
         patches.train,

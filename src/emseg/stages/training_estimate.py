@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from emseg.blocks.memory import GIB, memory_within
 from emseg.config.schema import Root
+from emseg.config.schema_data import Dataloader
 from emseg.progress import in_words
 from emseg.stages.devices import Devices
 from emseg.stages.network import AUTOCAST
@@ -51,7 +52,7 @@ def try_step(module: Objective, root: Root, *, seconds: float) -> Trial | None:
         return None
     module, found = copy.deepcopy(module).train(), None
     precision = AUTOCAST[root.optimization.precision] and torch.bfloat16
-    end, sizes = time.monotonic() + seconds, _sizes(module.net, root.data.dataloader.patch_size)
+    end, sizes = time.monotonic() + seconds, _sizes(module.net, root.data.dataloader.patch)
     with torch.random.fork_rng(devices=[]), torch.autocast("cpu", precision, bool(precision)):
         for size in sizes:
             more = 1.0 if found is None else math.prod(size) / math.prod(found.size)
@@ -71,17 +72,16 @@ def first_lines(
     assert steps is not None
     patches = steps * _patches_per_step(root, devices)
     weights = sum(weight.numel() for weight in module.parameters())
-    size = "x".join(map(str, loader.patch_size))
+    size = "x".join(map(str, loader.patch))
     line = (
         f"{steps} steps of {_patches_per_step(root, devices)} patches of {size} voxels "
-        f"({_si(patches * math.prod(loader.patch_size))}voxels in all); {_si(weights)}weights"
+        f"({_si(patches * math.prod(loader.patch))}voxels in all); {_si(weights)}weights"
     )
-    volumes = _volumes_bytes(sources) if root.data.preload else 0
+    volumes = volumes_bytes(sources) if root.data.preload else 0
     if trial is None:
         yield line
         return
-    stored = trial.stored * math.prod(loader.patch_size) / math.prod(trial.size) * loader.batch_size
-    network = weights * BYTES_OF_PARAMETER + WORKING_MEMORY * stored
+    network = network_bytes(module, trial, loader)
     yield f"{line}; memory: {_gib(network)} for the network, {_gib(volumes)} for volumes"
     if devices.accelerator == "cpu":
         memory, where = memory_within(root.system.memory), "there are here"
@@ -93,13 +93,20 @@ def first_lines(
         yield f"warning: that is more than the {_gib(memory)} that {where}: lower {LESS}"
 
 
+def network_bytes(module: Objective, trial: Trial, loader: Dataloader) -> float:
+    """The memory of a training step with the loader's patches, without volumes."""
+    stored = trial.stored * math.prod(loader.patch) / math.prod(trial.size) * loader.batch
+    weights = sum(weight.numel() for weight in module.parameters())
+    return weights * BYTES_OF_PARAMETER + WORKING_MEMORY * stored
+
+
 def hours_line(root: Root, trial: Trial, devices: Devices) -> str:
     """A line on the duration of the training at the speed of the trial."""
-    patch, steps = root.data.dataloader.patch_size, root.optimization.total_steps
+    patch, steps = root.data.dataloader.patch, root.optimization.total_steps
     assert steps is not None
     if devices.accelerator == "gpu":
         return "how long it takes on the GPU is measured in its first steps"
-    voxels = math.prod(patch) * root.data.dataloader.batch_size
+    voxels = math.prod(patch) * root.data.dataloader.batch
     voxels *= root.optimization.accumulate_grad_batches
     each = trial.seconds / math.prod(trial.size) * voxels
     line = f"a step takes about {in_words(each)} here, all of them {in_words(each * steps)}"
@@ -168,10 +175,11 @@ def _noise(module: Objective, size: tuple[int, ...]) -> Batch:
 
 def _patches_per_step(root: Root, devices: Devices) -> int:
     together = devices.count * devices.nodes * root.optimization.accumulate_grad_batches
-    return root.data.dataloader.batch_size * together
+    return root.data.dataloader.batch * together
 
 
-def _volumes_bytes(sources: Sources) -> int:
+def volumes_bytes(sources: Sources) -> int:
+    """The memory of the volumes in the types that training has them in."""
     volumes = [*sources.train, *sources.val, *sources.unlabelled]
     return sum(
         math.prod(one.image.shape)

@@ -1,6 +1,7 @@
 """Random changes of training samples."""
 
 from emseg.data.augment.boxes import CutBlur, CutNoise, Cutout
+from emseg.data.augment.cells import CellShade
 from emseg.data.augment.defects import (
     DropSlices,
     Fold,
