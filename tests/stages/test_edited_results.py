@@ -96,20 +96,39 @@ def partial_volume(name="a.h5", **facts):
 
 
 @pytest.mark.parametrize("name", ["a.h5", "a.zarr"])
-def test_ledgers_of_partial_volumes(name):
-    ledger = Path(f"{name}.partial.json")
+def test_partial_volumes_of_others_begin_anew(name):
+    about = Path(f"{name}.partial.json")
     partial_volume(name).write(0, DATA[:8])
-    sound = json.loads(ledger.read_text())
+    sound = json.loads(about.read_text())
     texts = ["", "[]", "null", "{}", "[" * 100_000]
     texts += [json.dumps(sound | {key: wrong}) for key in sound for wrong in WRONG]
-    texts += [json.dumps(sound | {"rows": sound["rows"] * 3})]
     for text in texts:
-        ledger.write_text(text)
+        about.write_text(text)
         volume = partial_volume(name)
         assert volume.done() == 0
         volume.write(0, DATA[:8])
     volume.write(8, DATA[8:])
     np.testing.assert_array_equal(open_volume(volume.finish())[...], DATA)
+
+
+def test_lines_of_ledgers_that_no_writer_wrote_are_no_rows():
+    partial_volume().write(0, DATA[:8])
+    (ledger,) = Path("a.h5.partial.rows").iterdir()
+    first, second = ledger.read_bytes().splitlines()
+    number, digest, seconds = json.loads(second)
+    wrong = [[number, digest], [number, digest, seconds, 1], {}, "[" * 100_000, *WRONG]
+    lines = [json.dumps(one).encode() for one in wrong]
+    # Not that row, none of the volume, of other content, and cut short by a kill.
+    for other in ([-1, digest, seconds], [7, digest, seconds], [number, "0" * 64, seconds]):
+        lines.append(json.dumps(other).encode())
+    lines += [b"", b"\xff\xfe", b"\0" * 100, second[:-1]]
+    for line in lines:
+        ledger.write_bytes(first + b"\n" + line + b"\n")
+        assert partial_volume().missing() == [(4, 12)]
+    ledger.write_bytes(first + b"\n" + second)
+    assert partial_volume().missing() == [(4, 12)]
+    ledger.write_bytes(first + b"\n" + second + b"\n")
+    assert partial_volume().missing() == [(8, 12)]
 
 
 @pytest.mark.parametrize("loss", ["missing", "cut", "other", "metadata"])

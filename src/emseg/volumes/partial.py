@@ -1,4 +1,4 @@
-"""An unfinished volume: filled slab by slab, resumed after a kill, visible when finished."""
+"""An unfinished volume: filled in slabs, resumed after a kill, visible when finished."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,17 +11,19 @@ from emseg.errors import UserError
 from emseg.volumes.atomic import discard, publish, replacing, writing
 from emseg.volumes.content import CONTENT, row_hash, stamp
 from emseg.volumes.layout import make_layout
+from emseg.volumes.ledger import Ledger
 from emseg.volumes.location import MAIN, output_format
 
 
 class PartialVolume:
     """`<path>.partial`, a zarr folder with a ledger next to it, which becomes `path` at the end.
 
-    Slabs along the first spatial axis come in order, of any thickness; whole rows of chunks are
-    written, then their hashes go into the ledger, so that a process killed at any moment resumes at
-    `done()` and no chunk has two writers. An older partial is continued, as far as its rows are
-    undamaged, if its axes, dtype, shape, chunks and the attributes `fingerprint` and `contents` are
-    the same; else it is deleted. Only one run may have it open.
+    Slabs along the first spatial axis are of any thickness and follow each other within a stretch
+    of `missing()`; whole rows of chunks are written, then their hashes go into the ledger, so that
+    a process killed at any moment loses no row that it finished. An older partial is continued, as
+    far as its rows are undamaged, if its axes, dtype, shape, chunks and the attributes
+    `fingerprint` and `contents` are the same; else it is deleted. Several processes may fill
+    different stretches; `joined` is then true for all but the one that began it.
 
     Args:
         path: ends in `.h5` or `.zarr`.
@@ -29,9 +31,10 @@ class PartialVolume:
         dtype: of all slabs.
         chunks: as `shape`; the slabs are collected to rows of the thickness of a chunk.
         attributes: as for `write_volume`, with a `fingerprint`.
+        joined: goes on with what another process has open, without reading its rows.
 
     Raises:
-        UserError: the folder cannot be written to.
+        UserError: the folder cannot be written to, or there is nothing to join.
     """
 
     def __init__(
@@ -45,13 +48,15 @@ class PartialVolume:
         voxel_size: Sequence[float] | None,
         attributes: Mapping[str, Any],
         offset: Sequence[float] | None = None,
+        joined: bool = False,
     ) -> None:
         from emseg.volumes.ome_zarr import create_zarr
 
         self.path = Path(path)
         self._format = output_format(self.path)
         self._folder = self.path.with_name(f"{self.path.name}.partial")
-        self._ledger = self.path.with_name(f"{self.path.name}.partial.json")
+        self._about = self.path.with_name(f"{self.path.name}.partial.json")
+        self._ledger = Ledger(self.path.with_name(f"{self.path.name}.partial.rows"))
         self._layout = make_layout(
             shape,
             dtype,
@@ -70,43 +75,75 @@ class PartialVolume:
             "chunks": list(self._layout.chunks),
         }
         self._depth = self._layout.shape[-3]
-        self._rows: list[str] = []
         with writing(self.path):
-            array = self._taken_up()
+            array = self._taken_up(read=not joined)
+            if array is None and joined:
+                raise UserError(f"'{self._folder}' is gone, or was begun anew by another run")
             if array is None:
                 self._start_anew()
                 array = create_zarr(self._folder, self._layout)
-                self._record()
+                self._about.write_text(json.dumps({"of": self._identity}))
         self._array = array
         self._next = self.done()
         self._row: np.ndarray | None = None
 
     def done(self) -> int:
-        """The number of voxels along the first spatial axis that are safe on the disk."""
-        return min(len(self._rows) * self._layout.chunks[-3], self._depth)
+        """The number of voxels along the first spatial axis, from the first on, without a gap."""
+        missing = self.missing()
+        return missing[0][0] if missing else self._depth
+
+    @property
+    def thickness(self) -> int:
+        """The voxels along the first spatial axis of a row of chunks."""
+        return self._layout.chunks[-3]
+
+    @property
+    def ledger(self) -> Ledger:
+        """Its finished rows."""
+        return self._ledger
+
+    def missing(self, start: int = 0, stop: int | None = None) -> list[tuple[int, int]]:
+        """Stretches [first, stop) of voxels along the first spatial axis that are to be written.
+
+        Only those from `start` (a multiple of `thickness`) to `stop`.
+        """
+        step, stop = self.thickness, self._depth if stop is None else stop
+        stretches: list[tuple[int, int]] = []
+        for first in range(start, stop, step):
+            if first // step in self._ledger.rows:
+                continue
+            last = min(first + step, self._depth)
+            if stretches and stretches[-1][1] == first:
+                first = stretches.pop()[0]
+            stretches.append((first, last))
+        return stretches
 
     def write(self, start: int, array: np.ndarray) -> None:
         """Takes the next slab; rows of chunks that it completes are then on the disk.
 
         Args:
-            start: its first voxel along axis -3; the first one after opening begins at `done()`.
+            start: its first voxel along axis -3: where the last slab ended or, if that completed a
+                row, the first voxel of any row.
             array: (C?, n, Y, X) of the volume's dtype.
 
         Raises:
             ValueError: it does not follow the last one, or does not fit the volume.
             UserError: the disk refuses it.
         """
+        between_rows = self._next % self.thickness == 0 or self._next == self._depth
+        if between_rows and start % self.thickness == 0:
+            self._next = start
         self._check_slab(start, array)
         taken = 0
         while taken < array.shape[-3]:
             row = self._buffer()
-            filled = self._next - self.done()
+            filled = self._next % self.thickness
             count = min(array.shape[-3] - taken, row.shape[-3] - filled)
             row[..., filled : filled + count, :, :] = array[..., taken : taken + count, :, :]
             taken += count
             self._next += count
             if filled + count == row.shape[-3]:
-                self._store(row)
+                self._store((self._next - 1) // self.thickness, row)
 
     def finish(self, *, old_to: Path | None = None) -> Path:
         """The path of the complete volume, which now has a hash of its content.
@@ -118,10 +155,10 @@ class PartialVolume:
             ValueError: slabs are missing.
             UserError: written data are lost, or the disk refuses.
         """
-        if self.done() != self._depth:
-            raise ValueError(f"'{self.path}' is filled to {self.done()} of {self._depth}")
+        if self.missing():
+            raise ValueError(f"'{self.path}' lacks the voxels {self.missing()}")
         layout = self._layout
-        layout.attributes[CONTENT] = stamp(self._rows, layout.chunks[-3], **layout.facts)
+        layout.attributes[CONTENT] = stamp(self._digests(), self.thickness, **layout.facts)
         if self._format == "zarr":
             if self._array.nchunks_initialized != self._array.nchunks:
                 raise self._damaged()
@@ -140,18 +177,22 @@ class PartialVolume:
         """Removes what was written; a finished prediction or segmentation stays."""
         with writing(self.path):
             discard(self._folder)
-            discard(self._ledger)
+            discard(self._about)
+            discard(self._ledger.folder)
+
+    def _digests(self) -> list[str]:
+        return [row.digest for _, row in sorted(self._ledger.rows.items())]
 
     def _slabs(self) -> Iterator[tuple[int, np.ndarray]]:
-        for number, written in enumerate(self._rows):
+        for number, written in enumerate(self._digests()):
             row = self._row_of(self._array, number)
             if row is None or row_hash(row) != written:
                 raise self._damaged()
-            yield number * self._layout.chunks[-3], row
+            yield number * self.thickness, row
 
     def _row_of(self, array: Any, number: int) -> np.ndarray | None:
         """A row of chunks as it is on the disk, None if it cannot be read."""
-        step = self._layout.chunks[-3]
+        step = self.thickness
         first, last = number * step, min((number + 1) * step, self._depth)
         try:
             return np.asarray(array[..., first:last, :, :])
@@ -166,7 +207,7 @@ class PartialVolume:
 
     def _buffer(self) -> np.ndarray:
         *channels, _, height, width = self._layout.shape
-        thickness = min(self._layout.chunks[-3], self._depth - self.done())
+        thickness = min(self.thickness, self._depth - self._next // self.thickness * self.thickness)
         if self._row is None or self._row.shape[-3] != thickness:
             self._row = np.empty((*channels, thickness, height, width), self._layout.dtype)
         return self._row
@@ -182,19 +223,20 @@ class PartialVolume:
         if array.dtype != self._layout.dtype:
             raise ValueError(f"a slab of {array.dtype} does not fit {self._layout.dtype}")
 
-    def _store(self, row: np.ndarray) -> None:
-        stop = self.done() + row.shape[-3]
+    def _store(self, number: int, row: np.ndarray) -> None:
+        start = number * self.thickness
         with writing(self.path):
-            self._array[..., self.done() : stop, :, :] = row
-            self._rows.append(row_hash(row))
-            self._record()
+            self._array[..., start : start + row.shape[-3], :, :] = row
+            self._ledger.add(number, row_hash(row))
 
-    def _taken_up(self) -> Any:
-        """The array that an earlier run began, its undamaged rows counted as done; or None."""
+    def _taken_up(self, *, read: bool) -> Any:
+        """The array that an earlier run began, its undamaged rows counted as done; or None.
+
+        With `read` all rows are compared with their hashes.
+        """
         from emseg.volumes.ome_zarr import open_partial
 
-        rows = self._recorded()
-        if rows is None:
+        if not self._is_recorded():
             return None
         try:
             array = open_partial(self._folder, self._layout.dataset)
@@ -203,38 +245,33 @@ class PartialVolume:
             return None
         if array.shape != self._layout.shape or array.dtype != self._layout.dtype:
             return None
-        for number, written in enumerate(rows):
-            row = self._row_of(array, number)
-            if row is None or row_hash(row) != written:
-                break
-            self._rows.append(written)
+        for number, written in [*self._ledger.rows.items()]:
+            if number * self.thickness >= self._depth:
+                self._ledger.forget(number)
+            elif read:
+                row = self._row_of(array, number)
+                if row is None or row_hash(row) != written.digest:
+                    self._ledger.forget(number)
         return array
 
-    def _recorded(self) -> list[str] | None:
-        """The hashes of the rows in the ledger; None if it belongs to another volume."""
-        if not self._ledger.is_file() or not self._folder.is_dir():
-            return None
+    def _is_recorded(self) -> bool:
+        """Whether what an earlier run began is this volume."""
+        if not self._about.is_file() or not self._folder.is_dir():
+            return False
         try:
-            ledger = json.loads(self._ledger.read_text())
-        # Edited, or cut short by a power failure, against which a rename does not protect.
+            about = json.loads(self._about.read_text())
+        # Edited, or cut short by a power failure.
         except (ValueError, RecursionError):
-            return None
-        if not isinstance(ledger, dict) or ledger.get("of") != self._identity:
-            return None
-        rows, most = ledger.get("rows"), -(-self._depth // self._layout.chunks[-3])
-        fine = isinstance(rows, list) and len(rows) <= most
-        return rows if fine and all(isinstance(row, str) for row in rows) else None
+            return False
+        return isinstance(about, dict) and about == {"of": self._identity}
 
     def _start_anew(self) -> None:
-        # The ledger is deleted first: without it, the rest of the folder is ignored.
-        discard(self._ledger)
+        # Deleted first: without it, the rest is ignored.
+        discard(self._about)
+        discard(self._ledger.folder)
         discard(self._folder)
+        self._ledger = Ledger(self._ledger.folder)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-
-    def _record(self) -> None:
-        temporary = self._ledger.with_name(f"{self._ledger.name}.tmp")
-        temporary.write_text(json.dumps({"of": self._identity, "rows": self._rows}))
-        temporary.replace(self._ledger)
 
 
 def unfinished_attributes(path: Path) -> dict[str, Any] | None:
