@@ -157,7 +157,7 @@ def test_other_signals_and_forked_children_wake_nobody(ended) -> None:
 def test_output_that_nobody_reads_ends_quietly() -> None:
     code = (
         "import sys\nfrom emseg import cli\n"
-        "cli._run_verb = lambda *_: print('x' * 100_000)\nsys.exit(cli.main(['demo']))"
+        "cli.run_verb = lambda *_: print('x' * 100_000)\nsys.exit(cli.main(['demo']))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import signal
 import sys
@@ -9,13 +10,13 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from emseg.errors import UserError, unknown_name
 from emseg.faults import fault_line
 from emseg.stopping import Stopped, ending_signals
+from emseg.verbs import VERBS, run_verb
 
 if TYPE_CHECKING:
     from emseg.config import Loaded
@@ -35,52 +36,9 @@ examples:
   emseg download snemi            the real one
   emseg prepare ac3ac4            volumes of section images that are published as such
   emseg convert cremi FILE DIR    volumes of a challenge's own file
+  emseg status RUN                what of a run's results is finished, and the time left
   emseg inspect FILE …            what is in HDF5, zarr and TIFF files
 """
-
-
-class Verb(NamedTuple):
-    """A verb's module, where its function has the verb's name, and the words that it takes.
-
-    These are `least` to `most` in number, and perhaps one `flag` with a value.
-    """
-
-    module: str
-    usage: str
-    least: int
-    most: int
-    flag: str = ""
-
-
-VERBS = {
-    "demo": Verb("emseg.stages.demo", "emseg demo", 0, 0),
-    "synth": Verb("emseg.datasets.synth", "emseg synth LAYOUT DIR", 2, 2),
-    "download": Verb(
-        "emseg.datasets.download", "emseg download DATASET [DIR] [--sha256 HASH]", 1, 2, "--sha256"
-    ),
-    "prepare": Verb(
-        "emseg.datasets.prepare",
-        "emseg prepare ac3ac4 [DIR] [--sha256 HASH], or emseg prepare kasthuri15 [DIR]",
-        1,
-        2,
-        "--sha256",
-    ),
-    "convert": Verb(
-        "emseg.datasets.convert",
-        "emseg convert cremi SOURCE DIR, or emseg convert public-em SOURCE DIR, or "
-        "emseg convert cremi-submission SEGMENTATION FILE.hdf [--alignment RECORD]",
-        3,
-        3,
-        "--alignment",
-    ),
-    "inspect": Verb(
-        "emseg.datasets.inspect",
-        "emseg inspect FILE … [--json FILE.json]",
-        1,
-        sys.maxsize,
-        "--json",
-    ),
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with ending_signals(), _faults_of_threads() as faults:
             if words and words[0] in VERBS:
-                _run_verb(words[0], words[1:])
+                run_verb(words[0], words[1:])
             else:
                 _run_config(_parse(words), command=shlex.join(["emseg", *words]))
             sys.stdout.flush()
@@ -164,6 +122,7 @@ def _parser() -> _Parser:
     add("--mode", default="train", metavar="MODE", help=f"one of {', '.join(MODES)} (train)")
     add("--checkpoint", type=Path, metavar="CKPT", help="train: go on from it; else: its weights")
     add("--input", type=Path, metavar="FILE", help="decode: a prediction; evaluate: a segmentation")
+    add("--shard", metavar="I/N", help="infer, test: predict the I-th of N parts of each volume")
     add("--force", action="store_true", help="run the stages even where their results are there")
     add("--verify", action="store_true", help="compare inputs by content, too")
     add("--print-config", action="store_true", help="print the composed config, then stop")
@@ -191,9 +150,20 @@ def _parse(words: list[str]) -> argparse.Namespace:
             raise _misplaced(word)
     if arguments.mode not in MODES:
         raise unknown_name("mode", arguments.mode, MODES, where="--mode")
+    if arguments.shard is not None:
+        arguments.shard = _shard(arguments.shard, arguments.mode)
     if arguments.config is None:
         raise UserError(f"--config FILE is missing (or one of the verbs: {', '.join(VERBS)})")
     return arguments
+
+
+def _shard(text: str, mode: str) -> tuple[int, int]:
+    if mode not in ("infer", "test"):
+        raise UserError(f"--shard is for --mode infer and test, not for {mode}")
+    number, count = map(int, text.split("/")) if re.fullmatch(r"\d{1,6}/\d{1,6}", text) else (0, 0)
+    if not 1 <= number <= count:
+        raise UserError(f"--shard {text}: must be I/N with 1 <= I <= N, as 1/8 to 8/8")
+    return number, count
 
 
 def _misplaced(word: str) -> UserError:
@@ -236,6 +206,7 @@ def _run_config(arguments: argparse.Namespace, *, command: str) -> None:
         source=arguments.input,
         force=arguments.force,
         verify=arguments.verify,
+        shard=arguments.shard,
         command=command,
     )
 
@@ -271,18 +242,3 @@ def _check_inputs(arguments: argparse.Namespace) -> None:
         require_regular(checkpoint)
     if source is not None:
         require_there(parse_location(source))
-
-
-def _run_verb(verb: str, words: list[str]) -> None:
-    module, usage, least, most, flag = VERBS[verb]
-    if words in (["--help"], ["-h"]):
-        print(f"usage: {usage}")
-        return
-    given, rest = {}, [*words]
-    if flag and flag in words[:-1]:
-        at = rest.index(flag)
-        given[flag.removeprefix("--")] = rest[at + 1]
-        del rest[at : at + 2]
-    if not least <= len(rest) <= most or any(word.startswith("-") for word in rest):
-        raise UserError(f"'{' '.join(words)}' is not what {verb} takes: {usage}")
-    getattr(import_module(module), verb)(*rest, **given)

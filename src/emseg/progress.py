@@ -88,7 +88,7 @@ def _bar(
         task = progress.add_task(label, total=total, completed=done, rate="")
         for count, item in enumerate(items, 1):
             yield item
-            rate = f"{_si(count * each / (time.monotonic() - start))}{unit}/s"
+            rate = f"{amount(count * each / (time.monotonic() - start))}{unit}/s"
             progress.update(task, advance=1, rate=rate)
 
 
@@ -102,11 +102,12 @@ def _lines(
         if now - last >= LINE_EVERY:
             last, rate = now, count / (now - start)
             left = in_words((total - done - count) / rate)
-            said = f"{done + count}/{total}, {_si(rate * each)}{unit}/s, {left} left"
+            said = f"{done + count}/{total}, {amount(rate * each)}{unit}/s, {left} left"
             print(f"emseg: {label}: {said}", file=sys.stderr, flush=True)
 
 
-def _si(value: float) -> str:
+def amount(value: float) -> str:
+    """A number with the prefix of its unit: 1.2 M, 40 k, 3."""
     for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= factor:
             return f"{value / factor:.3g} {prefix}"

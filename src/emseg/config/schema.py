@@ -34,7 +34,12 @@ class System:
 
     Attributes:
         num_gpus, num_workers: -1: all available.
-        memory: GiB; None: what this process may use.
+        memory: GiB for each process; None: what this process may use.
+        executor: what shares out the blocks of a volume: nothing, child processes, or dask.
+        processes: of executor process, and of dask without a scheduler; -1: one for each GPU, else
+            for each core.
+        scheduler: dask's: slurm, pbs, sge or lsf for workers in that queue, with dask's own config;
+            an address or file (.json) of a running one; None: an own one on this machine.
         profile: the choice of the group `system`.
     """
 
@@ -42,6 +47,9 @@ class System:
     num_workers: AllOrCount = -1
     seed: Annotated[int, Rule("in [0, 2**32)", lambda seed: 0 <= seed < 2**32)] = 42
     memory: AboveZero | None = None
+    executor: Literal["serial", "process", "dask"] = "serial"
+    processes: AllOrCount = -1
+    scheduler: str | None = None
     profile: str = ""
 
 

@@ -22,9 +22,16 @@ class WindowSum:
     """
 
     def __init__(
-        self, grid: WindowGrid, settings: Settings, *, device: torch.device | str, first: int
+        self,
+        grid: WindowGrid,
+        settings: Settings,
+        *,
+        device: torch.device | str,
+        first: int,
+        stop: int,
     ) -> None:
         self.grid = grid
+        self.stop = stop
         self.dtype = settings.output_dtype
         self.next = first
         self.depth = min(grid.shape[0], grid.window[0])
@@ -49,7 +56,10 @@ class WindowSum:
         """Add one window's values, (C, *window) float32, weighted."""
         corner = self.grid.corner(window)
         inside = [self.grid.inside(axis, index) for axis, index in enumerate(window)]
-        inside[0] = slice(max(inside[0].start, self.next - corner[0]), inside[0].stop)
+        # Other planes were taken, or are of no interest.
+        inside[0] = slice(
+            max(inside[0].start, self.next - corner[0]), min(inside[0].stop, self.stop - corner[0])
+        )
         part = values[(slice(None), *inside)] * self.weights[tuple(inside)]
         for axis, index in enumerate(window):
             mask = self.masks[axis][index]

@@ -1,8 +1,9 @@
 """Predict a volume window by window, in memory that does not depend on its depth."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
 from typing import TypeVar
@@ -31,6 +32,8 @@ from emseg.volumes.padding import PaddingMode
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
 Window = tuple[int, ...]
+# Windows, and their patches or predictions (N, C, *window).
+Batch = tuple[list[Window], torch.Tensor]
 
 
 def predict(
@@ -106,6 +109,8 @@ def predict_volume(
     autocast_dtype: torch.dtype | None = None,
     write: Callable[[int, np.ndarray], None] | None = None,
     first_plane: int = 0,
+    stop_plane: int | None = None,
+    lanes: int | None = None,
 ) -> np.ndarray | None:
     """The prediction, (channels, Z, Y, X) from `first_plane` on, or None if `write` is given.
 
@@ -117,7 +122,10 @@ def predict_volume(
         accumulator_device: where windows are summed; None: `device`.
         autocast_dtype: of the network's mixed precision; None: without.
         write: gets finished planes in order, as `write(start, planes)`, planes (channels, 1, Y, X).
-        first_plane: along axis 0; from it on, planes equal those of an uninterrupted run.
+        first_plane, stop_plane: along axis 0, from the one up to the other (None: the end); these
+            planes equal those of an uninterrupted run.
+        lanes: how many batches a CPU predicts at a time, which share its threads; None: one for
+            each thread, so that values do not depend on the number of threads.
 
     Raises:
         UserError: image and window do not fit, or the network's output has another shape or is
@@ -126,9 +134,18 @@ def predict_volume(
     grid = window_grid(image.shape, settings)
     forward = _activated(net, settings, torch.device(device).type, autocast_dtype)
     forward = merged_views(forward, settings)
-    sums = WindowSum(grid, settings, device=accumulator_device or device, first=first_plane)
+    sums = WindowSum(
+        grid,
+        settings,
+        device=accumulator_device or device,
+        first=first_plane,
+        stop=grid.shape[0] if stop_plane is None else stop_plane,
+    )
     load = partial(_load, image, grid, normalize, settings.padding_mode, torch.device(device))
-    blocks = _blocks(sums, forward, load, settings.sw_batch_size)
+    threads = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
+    lanes = min(threads if lanes is None else lanes, threads)
+    forward_in_order = partial(_in_lanes, forward=forward, lanes=lanes, threads=threads // lanes)
+    blocks = _blocks(sums, forward_in_order, load, settings.sw_batch_size)
     if write is None:
         return _collected(blocks, sums)
     for start, planes in blocks:
@@ -194,29 +211,29 @@ def _load(
 @torch.inference_mode()
 def _blocks(
     sums: WindowSum,
-    forward: Forward,
+    forward: Callable[[Iterator[Batch]], Iterator[Batch]],
     load: Callable[[list[Window]], torch.Tensor],
     batch_size: int,
 ) -> Iterator[tuple[int, np.ndarray]]:
     grid = sums.grid
-    rows, depth = grid.starts[0], grid.shape[0]
-    needed = [i for i, start in enumerate(rows) if min(start + grid.window[0], depth) > sums.next]
+    rows, stop = grid.starts[0], sums.stop
+    needed = [i for i, start in enumerate(rows) if start < stop]
+    total = len(needed) * len(grid.batches(0, batch_size))
+    needed = [i for i in needed if min(rows[i] + grid.window[0], stop) > sums.next]
     batches = [batch for row in needed for batch in grid.batches(row, batch_size)]
-    total = len(rows) * len(grid.batches(0, batch_size))
-    loaded = track(
-        _ahead(batches, load),
+    predicted = track(
+        forward(_ahead(batches, load)),
         total=total,
         done=total - len(batches),
         label="predict",
         unit="voxel",
-        each=math.prod(grid.shape) / total,
+        each=stop * math.prod(grid.shape[1:]) / total,
     )
-    for row, batches_of_row in groupby(loaded, key=lambda pair: pair[0][0][0]):
-        for windows, batch in batches_of_row:
-            values = forward(batch).to(sums.sums.device)
-            for window, patch in zip(windows, values, strict=True):
+    for row, batches_of_row in groupby(predicted, key=lambda pair: pair[0][0][0]):
+        for windows, values in batches_of_row:
+            for window, patch in zip(windows, values.to(sums.sums.device), strict=True):
                 sums.add(window, patch)
-        yield from sums.take(rows[row + 1] if row + 1 < len(rows) else depth)
+        yield from sums.take(min(rows[row + 1], stop) if row + 1 < len(rows) else stop)
 
 
 def _ahead(items: Iterable[Item], load: Callable[[Item], Loaded]) -> Iterator[tuple[Item, Loaded]]:
@@ -229,10 +246,37 @@ def _ahead(items: Iterable[Item], load: Callable[[Item], Loaded]) -> Iterator[tu
             yield item, loading.result()
 
 
+def _in_lanes(
+    loaded: Iterator[Batch], *, forward: Forward, lanes: int, threads: int
+) -> Iterator[Batch]:
+    """The windows of each batch with its prediction, in order; so many threads for each lane.
+
+    Several threads for one batch wait for each other, and sum in an order that depends on their
+    number.
+    """
+    if lanes == 1:
+        yield from ((windows, forward(batch)) for windows, batch in loaded)
+        return
+
+    @torch.inference_mode()
+    def predict(batch: torch.Tensor) -> torch.Tensor:
+        return forward(batch)
+
+    running: deque[tuple[list[Window], Future[torch.Tensor]]] = deque()
+    with ThreadPoolExecutor(lanes, "lane", torch.set_num_threads, (threads,)) as pool:
+        for windows, batch in loaded:
+            running.append((windows, pool.submit(predict, batch)))
+            if len(running) > lanes:
+                windows, values = running.popleft()
+                yield windows, values.result()
+        for windows, values in running:
+            yield windows, values.result()
+
+
 def _collected(blocks: Iterable[tuple[int, np.ndarray]], sums: WindowSum) -> np.ndarray:
     first = sums.next
-    depth, *section = sums.grid.shape
-    result = np.empty((len(sums.sums), depth - first, *section), sums.dtype)
+    _, *section = sums.grid.shape
+    result = np.empty((len(sums.sums), sums.stop - first, *section), sums.dtype)
     for start, planes in blocks:
         result[:, start - first : start - first + planes.shape[1]] = planes
     return result

@@ -73,6 +73,31 @@ def locked(
             _release(file, owner)
 
 
+def locked_by(folder: Path, name: str, shard: tuple[int, int] | None) -> Path:
+    """The path that a run locks for the results of a volume.
+
+    With a `shard`, the number of one part and that of all, it is for that part of them.
+    """
+    return folder / (name if shard is None else f"{name}.shard-{shard[0]}-of-{shard[1]}")
+
+
+def owner_of(path: Path) -> Owner | None:
+    """The run that has locked `path`, perhaps a dead one; None without a lock."""
+    found = _read(path.absolute().with_name(f"{path.name}.lock"))
+    return None if found is None else parsed(found[0])
+
+
+def token_of(path: Path) -> str:
+    """What identifies the lock of `path`, for `is_held_by`."""
+    owner = owner_of(path)
+    return "" if owner is None else owner.token
+
+
+def is_held_by(path: Path, token: str) -> bool:
+    """Whether the run with that token still has the lock of `path`, as far as the file says."""
+    return token_of(path) == token
+
+
 def _wait_for(
     path: Path, file: Path, owner: Owner, report: Callable[[str], None], wait: float
 ) -> bool:

@@ -33,12 +33,14 @@ def run(
     source: Path | None,
     force: bool,
     verify: bool,
+    shard: tuple[int, int] | None,
     command: str,
 ) -> None:
     """Run the stages of `mode` on a checked config.
 
     `test` is the config composed for test, with whose data tune compares its own and which
-    tune-test uses next; `source` is the prediction or segmentation that decode or evaluate begin
+    tune-test uses next; `shard` is the number of a part of each volume and how many there are;
+    `source` is the prediction or segmentation that decode or evaluate begin
     with.
     """
     if mode == "train":
@@ -51,7 +53,7 @@ def run(
     from emseg.stages.test import decode_all, evaluate_all, infer_all, test_all
 
     require_one_process(mode)
-    session = Session(loaded, force=force, verify=verify, command=command)
+    session = Session(loaded, force=force, verify=verify, command=command, shard=shard)
     if mode == "infer":
         infer_all(session, checkpoint)
     elif mode == "decode":

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from emseg import __version__
 from emseg.blocks.memory import memory_within
@@ -14,19 +15,17 @@ from emseg.config.schema import Root
 from emseg.data.intensity import (
     check_intensities,
     intensities_of,
-    range_of,
     small_part,
-    to_unit,
     unlike_trained,
 )
 from emseg.errors import UserError
-from emseg.inference.predict import predict_volume
 from emseg.inference.settings import Settings
 from emseg.runs.artifacts import FORMAT_VERSION, contents, find_current, fingerprint, supersede
+from emseg.runs.lock import locked, locked_by, token_of
 from emseg.runs.run_folder import say
 from emseg.stages.channels import values_of
-from emseg.stages.devices import Devices, resolve_devices
 from emseg.stages.network import Trained
+from emseg.stages.prediction_planes import Filling, fill
 from emseg.stages.prediction_settings import (
     check_settings,
     in_words,
@@ -36,6 +35,8 @@ from emseg.stages.prediction_settings import (
 from emseg.stages.sources import Source
 from emseg.volumes import PartialVolume, Volume, default_chunks, identity
 
+# Seconds that a shard waits while another makes the file of all.
+LONGEST_JOIN = 3600.0
 # The settings that a fingerprint has by these names.
 _DECISIVE = (
     *("window_size", "overlap", "pad", "snap_to_edge", "padding_mode", "blending"),
@@ -93,72 +94,96 @@ def unlike_intensities(image: Volume, trained: Trained, root: Root) -> str | Non
     return small_part(image.location, found) if given is None else None
 
 
-def infer(source: Source, trained: Trained, root: Root, *, folder: Path) -> Path:
+def infer(
+    source: Source,
+    trained: Trained,
+    root: Root,
+    *,
+    folder: Path,
+    checkpoint: Path,
+    allow: tuple[str, ...] = (),
+    shard: tuple[int, int] | None = None,
+) -> Path | None:
     """The path of `<volume>_prediction`, newly made: all channels on the image's own support.
 
     HDF5, or zarr if the prediction exceeds `system.memory`. An earlier one is replaced at the end;
-    after a kill a new run continues from the last finished slab.
+    after a kill a new run predicts what is missing. What `locked_by` names is locked. The last
+    `shard` makes the file of what all of them predicted; for the others there is no path yet.
     """
+    locked_here = locked_by(folder, source.name, shard)
+    find = partial(current_prediction, source, trained, root, folder=folder, verify=False)
+    with _alone(folder / source.name, shard):
+        if shard and (there := find()):
+            return there
+        settings, volume = _unfinished(source, trained, root, folder)
+        unfinished = PartialVolume(**volume)
+    say(f"{source.name}: {in_words(settings, source.image.shape, root)}")
+    filling = Filling(
+        root=root,
+        allow=allow,
+        checkpoint=checkpoint,
+        weights=trained.weights,
+        source=source.name,
+        volume=volume,
+        settings=settings,
+        locked=locked_here,
+        token=token_of(locked_here),
+        folder=Path.cwd(),
+    )
+    try:
+        fill(filling, unfinished, source.image, trained, _stretch(unfinished, shard))
+    except UserError:
+        if not unfinished.ledger.rows and shard is None:
+            unfinished.discard()
+        raise
+    with _alone(folder / source.name, shard):
+        unfinished.ledger.refresh()
+        left = unfinished.missing()
+        if shard and left:
+            planes = sum(stop - start for start, stop in left)
+            say(f"shard {shard[0]}/{shard[1]} is done; others have {planes} planes to predict")
+            return None
+        if not (shard and find()):
+            unfinished.finish()
+            supersede(unfinished.path)
+    say(f"prediction: {unfinished.path}")
+    return unfinished.path
+
+
+def _alone(path: Path, shard: tuple[int, int] | None) -> AbstractContextManager[None]:
+    """Keeps other shards from making or finishing the same file."""
+    if shard is None:
+        return nullcontext()
+    return locked(path, f"shard {shard[0]}/{shard[1]}", report=say, wait=LONGEST_JOIN)
+
+
+def _stretch(unfinished: PartialVolume, shard: tuple[int, int] | None) -> tuple[int, int]:
+    """The planes of the shard, whole rows of chunks; all planes without one."""
+    depth, step = unfinished.depth, unfinished.thickness
+    number, count = shard or (1, 1)
+    rows = -(-depth // step)
+    return rows * (number - 1) // count * step, min(rows * number // count * step, depth)
+
+
+def _unfinished(
+    source: Source, trained: Trained, root: Root, folder: Path
+) -> tuple[Settings, dict[str, Any]]:
+    """The settings, and the arguments of the `PartialVolume` that becomes the prediction."""
     image = source.image
     settings, begun = _settings(source, trained, root, folder)
     shape, dtype = (len(settings.offsets), *image.shape), settings.output_dtype
     size = math.prod(shape) * np.dtype(dtype).itemsize
     suffix = ".zarr" if size > memory_within(root.system.memory) else ".h5"
-    path = begun or folder / f"{source.name}_prediction{suffix}"
-    say(f"{source.name}: {in_words(settings, image.shape, root)}")
-    partial = PartialVolume(
-        path,
-        shape=shape,
-        dtype=dtype,
-        chunks=default_chunks(shape),
-        axes="c" + image.axes,
-        voxel_size=image.voxel_size,
-        offset=image.offset,
-        attributes=prediction_attributes(source, trained, root, settings),
-    )
-    try:
-        done = partial.done()
-        predict_image(image, trained, root, settings, write=partial.write, first_plane=done)
-    except UserError:
-        if not partial.done():
-            partial.discard()
-        raise
-    partial.finish()
-    supersede(path)
-    say(f"prediction: {path}")
-    return path
-
-
-def predict_image(
-    image: Volume,
-    trained: Trained,
-    root: Root,
-    settings: Settings | None = None,
-    *,
-    write: Callable[[int, np.ndarray], None] | None = None,
-    first_plane: int = 0,
-) -> np.ndarray | None:
-    """The prediction (C, Z, Y, X), or None if `write` gets the planes.
-
-    `settings`: None for those of the config.
-    """
-    window, intensity_range = root.inference.window, range_of(image, **root.data.intensities)
-    devices = resolve_devices(root.system)
-    device = _device("sw_device", window.sw_device, devices)
-    # On a CPU convolutions are several times faster with channels last.
-    last = device.type == "cpu"
-    order = torch.channels_last_3d if last else torch.contiguous_format
-    return predict_volume(
-        trained.net.to(device=device, memory_format=order),
-        image,
-        settings or settings_of(image, trained, root),
-        normalize=lambda array: to_unit(array, intensity_range=intensity_range),
-        device=device,
-        accumulator_device=_device("output_device", window.output_device, devices),
-        autocast_dtype=trained.autocast,
-        write=write,
-        first_plane=first_plane,
-    )
+    return settings, {
+        "path": begun or folder / f"{source.name}_prediction{suffix}",
+        "shape": shape,
+        "dtype": dtype,
+        "chunks": default_chunks(shape),
+        "axes": "c" + image.axes,
+        "voxel_size": image.voxel_size,
+        "offset": image.offset,
+        "attributes": prediction_attributes(source, trained, root, settings),
+    }
 
 
 def _settings(
@@ -173,15 +198,6 @@ def _settings(
         if stored.get("fingerprint") == _fingerprint(source, trained, root, settings):
             return settings, begun
     return settings_of(source.image, trained, root), None
-
-
-def _device(key: str, asked: str | None, devices: Devices) -> torch.device:
-    if asked is None:
-        return devices.torch_device
-    if asked == "cuda" and devices.accelerator == "cpu":
-        say(f"inference.window.{key}=cuda, but no GPU is in use: going on with the CPU")
-        return devices.torch_device
-    return torch.device(asked)
 
 
 def _fingerprint(source: Source, trained: Trained, root: Root, settings: Settings) -> str:

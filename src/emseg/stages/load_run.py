@@ -13,8 +13,9 @@ from emseg.config.schema import Root
 from emseg.errors import UserError
 from emseg.runs.run_folder import run_of, say
 from emseg.stages.channels import Channels, nearest_channels
-from emseg.stages.infer import check_image, predict_image, unlike_intensities
+from emseg.stages.infer import check_image, unlike_intensities
 from emseg.stages.network import Trained, load_trained
+from emseg.stages.prediction_planes import predict_image
 from emseg.volumes import Volume, from_array
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,7 @@ def settings_of(image: Volume, trained: Trained, root: Root) -> Settings:
     least, window = least_settings(trained, root), root.inference.window
     if window.window_size is not None or _fixed(trained) is not None:
         return least
-    memory, device = memory_within(root.system.memory), resolve_devices(root.system).torch_device
-    if device.type == "cuda":
-        memory = min(memory, torch.cuda.get_device_properties(device).total_memory)
-    each = bytes_per_voxel(trained.net, trained.facts.in_channels, least.window_size)
-    section = 4 * len(least.offsets) * image.shape[1] * image.shape[2]
-
-    def fits(size: Sequence[int]) -> bool:
-        batch = window.sw_batch_size * math.prod(size)
-        return batch * each + size[0] * section <= memory // 2
+    fits = partial(_batches_that_fit, image, trained, root, _each(trained, least))
 
     size = choose_window(
         image.shape,
@@ -53,10 +46,36 @@ def settings_of(image: Volume, trained: Trained, root: Root) -> Settings:
         stride=_stride(trained),
         pad=least.pad,
         overlap=window.overlap,
-        fits=fits,
+        fits=lambda size: fits(size) >= 1,
         square=_turned(root),
     )
     return _with_window(size, trained, root)
+
+
+def lanes_of(image: Volume, trained: Trained, root: Root, settings: Settings) -> int:
+    """How many batches of windows half of `system.memory` holds, at least 1.
+
+    Raises UserError if the network's memory cannot be measured.
+    """
+    each = _each(trained, least_settings(trained, root))
+    return max(int(_batches_that_fit(image, trained, root, each, settings.window_size)), 1)
+
+
+def _each(trained: Trained, least: Settings) -> int:
+    """The bytes of memory that the network needs for a voxel."""
+    return bytes_per_voxel(trained.net, trained.facts.in_channels, least.window_size)
+
+
+def _batches_that_fit(
+    image: Volume, trained: Trained, root: Root, each: int, size: Sequence[int]
+) -> float:
+    """How many batches of windows of that size half the memory holds, beside the sums."""
+    memory, device = memory_within(root.system.memory), resolve_devices(root.system).torch_device
+    if device.type == "cuda":
+        memory = min(memory, torch.cuda.get_device_properties(device).total_memory)
+    channels = trained.facts.out_channels
+    sums = 4 * size[0] * channels * image.shape[1] * image.shape[2]
+    return (memory // 2 - sums) / (root.inference.window.sw_batch_size * math.prod(size) * each)
 
 
 def least_settings(trained: Trained, root: Root) -> Settings:

@@ -1,5 +1,6 @@
 """One call of the command line on the volumes of `data.test`, and results that it need not redo."""
 
+import glob
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from emseg.config import Loaded
 from emseg.errors import UserError
 from emseg.runs.earlier import make_latest
-from emseg.runs.lock import locked
+from emseg.runs.lock import MOMENT, locked, locked_by
 from emseg.runs.run_folder import results_of, run_of, say
 from emseg.stages.decode import current_segmentation
 from emseg.stages.decode_job import DecodeJob
@@ -18,21 +19,37 @@ from emseg.stages.sources import Source, open_sources
 
 @dataclass(frozen=True)
 class Session:
-    """One call of the command line: its config, and how it treats existing results."""
+    """One call of the command line: its config, and how it treats existing results.
+
+    With a `shard`, (number, count), it predicts one part of each volume, beside other runs that
+    predict the others.
+    """
 
     loaded: Loaded
     force: bool
     verify: bool
     command: str
+    shard: tuple[int, int] | None = None
 
     def lock(self, path: Path, locks: ExitStack) -> None:
         """Locks `path` until `locks` close; UserError if another run has it."""
         locks.enter_context(locked(path, self.command, report=say))
 
     def lock_volumes(self, folder: Path, names: Iterable[str], locks: ExitStack) -> None:
-        """Locks all results of these volumes in the folder of results."""
+        """Locks all results of these volumes in the folder of results, or one part of them.
+
+        Each locks its own first and then looks for the other kind, so that of two runs that start
+        at once at most one goes on.
+        """
         for name in sorted(names):
-            self.lock(folder / name, locks)
+            self.lock(locked_by(folder, name, self.shard), locks)
+            if self.shard is not None:
+                with locked(folder / name, self.command, report=say, wait=MOMENT):
+                    pass
+                continue
+            for file in folder.glob(f"{glob.escape(name)}.shard-*.lock"):
+                with locked(file.with_suffix(""), self.command, report=say):
+                    pass
 
 
 def rehearsed_sources(session: Session) -> list[Source]:

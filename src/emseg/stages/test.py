@@ -52,10 +52,27 @@ def test_all(session: Session, checkpoint: Path) -> dict[str, Scores]:
     sources = rehearsed_sources(session)
     with ExitStack() as locks:
         predictions = infer_sources(session, checkpoint, sources, locks)
+        if session.shard is not None and not _has_all(session, predictions, sources, locks):
+            return {}
         segmentations = {
             name: _decode(session, decode_job(session, one)) for name, one in predictions.items()
         }
         return _judge(session, sources, segmentations)
+
+
+def _has_all(
+    session: Session, predictions: Mapping[str, Path], sources: Sequence[Source], locks: ExitStack
+) -> bool:
+    """Whether this shard goes on with whole volumes: all are predicted, and no other has them."""
+    if len(predictions) < len(sources):
+        return False
+    try:
+        for name, path in sorted(predictions.items()):
+            session.lock(path.parent / name, locks)
+    except UserError as error:
+        say(f"decoding is left to another shard: {error}")
+        return False
+    return True
 
 
 def infer_all(session: Session, checkpoint: Path) -> dict[str, Path]:
@@ -148,6 +165,8 @@ def infer_sources(
     trained = load_trained(root, checkpoint, allow=session.loaded.allow)
     check_settings(trained, root)
     before = run_of(checkpoint)
+    if before is None and session.shard is not None:
+        raise UserError(f"--shard: {checkpoint} lies in no run, where shards would find each other")
     there = current_predictions(session, before, trained, sources, subfolder) if before else {}
     for source in sources:
         if session.force or source.name not in there:
@@ -172,9 +191,12 @@ def infer_sources(
     with locked(folder / "config.yaml", session.command, report=say, wait=MOMENT):
         write_config(folder, dump(session.loaded.saved))
     _warn(session, run, trained, sources, missing)
+    network = {"checkpoint": checkpoint, "allow": tuple(session.loaded.allow)}
     for source in missing:
-        done[source.name] = infer(source, trained, root, folder=folder)
-    return {source.name: done[source.name] for source in sources}
+        path = infer(source, trained, root, folder=folder, shard=session.shard, **network)
+        if path is not None:
+            done[source.name] = path
+    return {source.name: done[source.name] for source in sources if source.name in done}
 
 
 def _warn(

@@ -98,6 +98,16 @@ class PartialVolume:
         return self._layout.chunks[-3]
 
     @property
+    def depth(self) -> int:
+        """The voxels along the first spatial axis."""
+        return self._depth
+
+    @property
+    def plane_voxels(self) -> int:
+        """The voxels of a plane across the first spatial axis."""
+        return self._layout.shape[-2] * self._layout.shape[-1]
+
+    @property
     def ledger(self) -> Ledger:
         """Its finished rows."""
         return self._ledger

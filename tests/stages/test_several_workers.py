@@ -1,0 +1,216 @@
+"""One prediction by several workers: the same bytes as by one process, whatever happens to them."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emseg.cli import main
+from emseg.runs.lock import locked
+from emseg.stages import infer as infer_module
+from emseg.volumes import PartialVolume, open_volume, read_attributes, write_volume
+from stages.tiny_tutorial import DEMO, TINY, cells, environment, train_tiny, write_volumes
+
+SHAPE, CHUNKS = (60, 40, 40), (4, 8, 40, 40)
+ROWS = 8
+SPAWN = multiprocessing.get_context("spawn")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with volumes, a checkpoint, and the prediction by a single process."""
+    folder = tmp_path_factory.mktemp("trained")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        write_volumes(folder)
+        raw, labels = cells(SHAPE, seed=7)
+        for name, array in (("raw", raw), ("labels", labels)):
+            file = f"datasets/demo/test_{name}.h5"
+            write_volume(file, array, axes="zyx", voxel_size=(30, 6, 6), attributes={})
+        train_tiny()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(infer_module, "default_chunks", chunks)
+            assert emseg() == 0
+        (made,) = results().glob("test_im_prediction.h5")
+        yield folder, open_volume(made)[...], read_attributes(made)
+    finally:
+        os.chdir(before)
+
+
+def chunks(shape):
+    return (len(shape) == 4 and shape[0], 8, *shape[-2:])
+
+
+def results():
+    (found,) = Path("outputs/demo").glob("*/results_step=2")
+    return found
+
+
+def emseg(*words, mode="infer"):
+    return main(arguments(*words, mode=mode))
+
+
+def arguments(*words, mode="infer"):
+    (checkpoint,) = Path("outputs/demo").glob("*/checkpoints/last.ckpt")
+    given = ["--config", str(DEMO), "--mode", mode, "--checkpoint", str(checkpoint), *TINY]
+    return [*given, "evaluation.enabled=false", *words]
+
+
+@pytest.fixture(autouse=True)
+def copied(trained, tmp_path, monkeypatch):
+    """A copy of the folder without the prediction, whose files have the same times."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("datasets", "outputs"):
+        shutil.copytree(trained[0] / name, name)
+    (results() / "test_im_prediction.h5").unlink()
+    monkeypatch.setattr(infer_module, "default_chunks", chunks)
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """The numbers of the rows of chunks that this process writes."""
+    numbers, store = [], PartialVolume._store
+
+    def noted(volume, number, row):
+        numbers.append(number)
+        store(volume, number, row)
+
+    monkeypatch.setattr(PartialVolume, "_store", noted)
+    return numbers
+
+
+def require_the_same(trained):
+    made = results() / "test_im_prediction.h5"
+    np.testing.assert_array_equal(open_volume(made)[...], trained[1])
+    facts, expected = read_attributes(made), trained[2]
+    assert facts["content"] == expected["content"] and facts["axes"] == expected["axes"]
+    names = {path.name for path in results().iterdir()}
+    assert names <= {"config.yaml", made.name, "test_im_segmentation.h5", "overview.png"}
+
+
+@pytest.mark.parametrize("executor", ["process", "dask"])
+def test_workers_make_the_same_bytes(trained, executor):
+    assert emseg(f"system.executor={executor}", "system.processes=2") == 0
+    require_the_same(trained)
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 3, 2, 1)])
+def test_shards_in_any_order_make_the_same_bytes_once(trained, order, written, capsys):
+    for number in order:
+        assert emseg("--shard", f"{number}/3") == 0
+    require_the_same(trained)
+    assert sorted(written) == [*range(ROWS)]
+    assert "others have" in capsys.readouterr().err
+
+
+def test_more_shards_than_rows(trained):
+    for number in range(1, 12):
+        assert emseg("--shard", f"{number}/11") == 0
+    require_the_same(trained)
+
+
+def test_the_last_shard_decodes(trained, capsys):
+    for number in (2, 1):
+        assert not (results() / "test_im_segmentation.h5").exists()
+        assert emseg("--shard", f"{number}/2", "system.executor=process", mode="test") == 0
+    assert (results() / "test_im_segmentation.h5").exists()
+    require_the_same(trained)
+
+
+def hold(path, ready, over):
+    """Another run, which has the lock until it is `over`."""
+    with locked(path, "another run", report=print):
+        ready.set()
+        over.wait(60)
+
+
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        ("test_im", ["--shard", "1/2"]),
+        ("test_im.shard-1-of-2", ["--shard", "1/2"]),
+        ("test_im.shard-1-of-2", []),
+    ],
+)
+def test_a_whole_run_and_its_shards_exclude_each_other(held, words, capsys, monkeypatch):
+    monkeypatch.setattr("emseg.stages.session.MOMENT", 0.2)
+    ready, over = SPAWN.Event(), SPAWN.Event()
+    other = SPAWN.Process(target=hold, args=((results() / held).absolute(), ready, over))
+    other.start()
+    try:
+        assert ready.wait(30)
+        assert emseg(*words) == 2
+        assert "another run" in capsys.readouterr().err
+    finally:
+        over.set()
+        other.join()
+    assert emseg(*words) == 0
+
+
+def test_two_shards_run_at_once(trained):
+    assert emseg("--shard", "1/3") == 0
+    ready, over = SPAWN.Event(), SPAWN.Event()
+    path = (results() / "test_im.shard-2-of-3").absolute()
+    other = SPAWN.Process(target=hold, args=(path, ready, over))
+    other.start()
+    try:
+        assert ready.wait(30)
+        assert emseg("--shard", "3/3") == 0
+    finally:
+        over.set()
+        other.join()
+    assert emseg("--shard", "2/3") == 0
+    require_the_same(trained)
+
+
+@pytest.mark.parametrize("executor", ["serial", "process"])
+def test_a_killed_run_goes_on_where_it_was(trained, executor, written):
+    words = arguments(f"system.executor={executor}", "system.processes=2")
+    script = (
+        "import sys; from emseg.stages import infer; from emseg.cli import main\n"
+        "infer.default_chunks = lambda shape: (shape[0], 8, *shape[-2:])\n"
+        "if __name__ == '__main__': sys.exit(main(sys.argv[1:]))"
+    )
+    Path("run.py").write_text(script)
+    run = subprocess.Popen([sys.executable, "run.py", *words], env=environment())
+    ledger = results() / "test_im_prediction.h5.partial.rows"
+    while run.poll() is None and not any(path.stat().st_size for path in ledger.glob("*")):
+        time.sleep(0.01)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert not (results() / "test_im_prediction.h5").exists()
+    assert emseg() == 0
+    require_the_same(trained)
+    assert 0 < len(written) < ROWS and len(set(written)) == len(written)
+
+
+def test_other_weights_are_refused_by_the_workers(trained, capsys, monkeypatch):
+    def other(filling, *rest):
+        from emseg.stages.prediction_planes import fill
+
+        fill(replace(filling, weights="0" * 64), *rest)
+
+    monkeypatch.setattr(infer_module, "fill", other)
+    assert emseg("system.executor=process", "system.processes=2") == 2
+    printed = capsys.readouterr().err
+    assert "was changed while its network predicts" in printed and "2 of 2 parts failed" in printed
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "1/2/3"])
+def test_wrong_shards_are_one_line(text, capsys):
+    assert emseg("--shard", text) == 2
+    assert "1 <= I <= N" in capsys.readouterr().err
+
+
+def test_only_some_modes_have_shards(capsys):
+    assert emseg("--shard", "1/2", mode="decode") == 2
+    assert "--shard is for --mode infer and test" in capsys.readouterr().err
