@@ -175,6 +175,9 @@ CHANGES: dict[str, Change] = {
     "experiment_name": Change("another"),
     "system.num_gpus": Change(4),
     "system.num_workers": Change(1, kept="how many processes make the samples"),
+    "system.executor": Change("process", kept="who predicts the planes"),
+    "system.processes": Change(3, kept="how many predict"),
+    "system.scheduler": Change("slurm", kept="where dask's workers are"),
     "system.memory": Change(1e-9, stage="infer", kept="zarr instead of HDF5"),
     **{f"data.{split}.{k}": change for split in ("train", "val") for k, change in VOLUME.items()},
     **{
