@@ -36,6 +36,7 @@ examples:
   emseg download snemi            the real one
   emseg prepare ac3ac4            volumes of section images that are published as such
   emseg convert cremi FILE DIR    volumes of a challenge's own file
+  emseg plan --config … --checkpoint CKPT     windows, memory, disk and time of a prediction
   emseg status RUN                what of a run's results is finished, and the time left
   emseg inspect FILE …            what is in HDF5, zarr and TIFF files
 """
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with ending_signals(), _faults_of_threads() as faults:
+            if words[:1] == ["plan"]:  # what a test, or a training, would take
+                words = ["--check", "--mode", "test", *words[1:]]
             if words and words[0] in VERBS:
                 run_verb(words[0], words[1:])
             else:

@@ -1,12 +1,13 @@
 """One prediction by several workers: the same bytes as by one process, whatever happens to them."""
 
-import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,6 @@ from stages.tiny_tutorial import DEMO, TINY, cells, environment, train_tiny, wri
 
 SHAPE, CHUNKS = (60, 40, 40), (4, 8, 40, 40)
 ROWS = 8
-SPAWN = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture(scope="module")
@@ -121,60 +121,56 @@ def test_more_shards_than_rows(trained):
 def test_the_last_shard_decodes(trained, capsys):
     for number in (2, 1):
         assert not (results() / "test_im_segmentation.h5").exists()
-        assert emseg("--shard", f"{number}/2", "system.executor=process", mode="test") == 0
+        assert emseg("--shard", f"{number}/2", mode="test") == 0
     assert (results() / "test_im_segmentation.h5").exists()
     require_the_same(trained)
 
 
-def hold(path, ready, over):
-    """Another run, which has the lock until it is `over`."""
-    with locked(path, "another run", report=print):
-        ready.set()
-        over.wait(60)
+@contextmanager
+def held(name):
+    """Another run, here another thread, has the lock of that name meanwhile."""
+    ready, over = threading.Event(), threading.Event()
+
+    def hold():
+        with locked(results() / name, "another run", report=print):
+            ready.set()
+            over.wait(60)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert ready.wait(30)
+    try:
+        yield
+    finally:
+        over.set()
+        other.join()
 
 
 @pytest.mark.parametrize(
-    ("held", "words"),
+    ("name", "words"),
     [
         ("test_im", ["--shard", "1/2"]),
         ("test_im.shard-1-of-2", ["--shard", "1/2"]),
         ("test_im.shard-1-of-2", []),
     ],
 )
-def test_a_whole_run_and_its_shards_exclude_each_other(held, words, capsys, monkeypatch):
+def test_a_whole_run_and_its_shards_exclude_each_other(name, words, capsys, monkeypatch):
     monkeypatch.setattr("emseg.stages.session.MOMENT", 0.2)
-    ready, over = SPAWN.Event(), SPAWN.Event()
-    other = SPAWN.Process(target=hold, args=((results() / held).absolute(), ready, over))
-    other.start()
-    try:
-        assert ready.wait(30)
+    with held(name):
         assert emseg(*words) == 2
-        assert "another run" in capsys.readouterr().err
-    finally:
-        over.set()
-        other.join()
-    assert emseg(*words) == 0
+    assert "another run" in capsys.readouterr().err
 
 
 def test_two_shards_run_at_once(trained):
-    assert emseg("--shard", "1/3") == 0
-    ready, over = SPAWN.Event(), SPAWN.Event()
-    path = (results() / "test_im.shard-2-of-3").absolute()
-    other = SPAWN.Process(target=hold, args=(path, ready, over))
-    other.start()
-    try:
-        assert ready.wait(30)
-        assert emseg("--shard", "3/3") == 0
-    finally:
-        over.set()
-        other.join()
+    for number in (1, 3):
+        with held("test_im.shard-2-of-3"):
+            assert emseg("--shard", f"{number}/3") == 0
     assert emseg("--shard", "2/3") == 0
     require_the_same(trained)
 
 
-@pytest.mark.parametrize("executor", ["serial", "process"])
-def test_a_killed_run_goes_on_where_it_was(trained, executor, written):
-    words = arguments(f"system.executor={executor}", "system.processes=2")
+def test_a_killed_run_goes_on_where_it_was(trained, written):
+    words = arguments("system.executor=process", "system.processes=2")
     script = (
         "import sys; from emseg.stages import infer; from emseg.cli import main\n"
         "infer.default_chunks = lambda shape: (shape[0], 8, *shape[-2:])\n"

@@ -9,7 +9,7 @@ def check(loaded: Loaded, mode: str, *, checkpoint: Path | None, source: Path | 
     """Notes for the user on a run of `mode`; raises the UserErrors that the run would raise.
 
     Volumes are opened, but no voxel is read. For a training the network is also tried for some
-    seconds, and, with a `checkpoint`, whether it can be resumed.
+    seconds, and, with a `checkpoint`, whether it can be resumed; for a prediction with one, too.
     """
     if mode == "train":
         from emseg.stages.train import check_training
@@ -21,6 +21,10 @@ def check(loaded: Loaded, mode: str, *, checkpoint: Path | None, source: Path | 
         sources = open_sources(loaded.root.data.test, split="test")
         if mode == "tune":
             require_truth(sources, "tuning")
+    if mode in ("infer", "test") and checkpoint is not None:
+        from emseg.stages.plan import plan
+
+        return plan(loaded, checkpoint)
     return []
 
 

@@ -25,6 +25,7 @@ from emseg.runs.lock import locked, locked_by, token_of
 from emseg.runs.run_folder import say
 from emseg.stages.channels import values_of
 from emseg.stages.network import Trained
+from emseg.stages.plan import require_disk
 from emseg.stages.prediction_planes import Filling, fill
 from emseg.stages.prediction_settings import (
     check_settings,
@@ -34,6 +35,7 @@ from emseg.stages.prediction_settings import (
 )
 from emseg.stages.sources import Source
 from emseg.volumes import PartialVolume, Volume, default_chunks, identity
+from emseg.volumes.partial import unfinished_attributes
 
 # Seconds that a shard waits while another makes the file of all.
 LONGEST_JOIN = 3600.0
@@ -174,8 +176,11 @@ def _unfinished(
     shape, dtype = (len(settings.offsets), *image.shape), settings.output_dtype
     size = math.prod(shape) * np.dtype(dtype).itemsize
     suffix = ".zarr" if size > memory_within(root.system.memory) else ".h5"
+    path = begun or folder / f"{source.name}_prediction{suffix}"
+    if unfinished_attributes(path) is None:
+        require_disk(folder, size, what=f"the prediction of {source.name}")
     return settings, {
-        "path": begun or folder / f"{source.name}_prediction{suffix}",
+        "path": path,
         "shape": shape,
         "dtype": dtype,
         "chunks": default_chunks(shape),

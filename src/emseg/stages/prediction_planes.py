@@ -23,7 +23,7 @@ from emseg.runs.lock import is_held_by
 from emseg.runs.run_folder import say
 from emseg.stages.devices import Devices, resolve_devices
 from emseg.stages.network import Trained, load_trained
-from emseg.stages.prediction_settings import lanes_of, settings_of
+from emseg.stages.prediction_settings import settings_of, window_memory
 from emseg.stages.sources import open_sources
 from emseg.volumes import PartialVolume, Volume
 
@@ -98,17 +98,20 @@ def predict_image(
         write=write,
         first_plane=first_plane,
         stop_plane=stop_plane,
-        lanes=_lanes(image, trained, root, settings) if last else 1,
+        lanes=lanes_here(image, trained, root, settings),
     )
 
 
-def _lanes(image: Volume, trained: Trained, root: Root, settings: Settings) -> int:
-    if torch.get_num_threads() == 1:
+def lanes_here(image: Volume, trained: Trained, root: Root, settings: Settings) -> int:
+    """How many batches are predicted at a time: on a CPU one for each thread, if memory allows."""
+    threads = torch.get_num_threads()
+    if threads == 1 or resolve_devices(root.system).accelerator == "gpu":
         return 1
     try:
-        return lanes_of(image, trained, root, settings)
+        fit = window_memory(image, trained, root).batches(settings.window_size)
     except UserError:  # a network of the user's that runs on no meta device
         return 1
+    return max(min(threads, fit), 1)
 
 
 def _device(key: str, asked: str | None, devices: Devices) -> torch.device:
@@ -143,7 +146,7 @@ def fill(
         for first, stop in missing:
             predict(write=unfinished.write, first_plane=first, stop_plane=stop)
         return
-    count, planes = _workers(root), sum(stop - first for first, stop in missing)
+    count, planes = workers_of(root), sum(stop - first for first, stop in missing)
     parts = [
         part
         for first, stop in missing
@@ -217,8 +220,8 @@ def _loaded(of: Filling) -> Trained:
     return _LOADED[key]
 
 
-def _workers(root: Root) -> int:
-    """One for each GPU, else `system.processes`, or one for each core."""
+def workers_of(root: Root) -> int:
+    """How many workers `system` asks for: one for each GPU, else `processes`, or each core."""
     devices, asked = resolve_devices(root.system), root.system.processes
     if devices.accelerator == "gpu":
         return devices.count

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,44 +38,60 @@ def settings_of(image: Volume, trained: Trained, root: Root) -> Settings:
     least, window = least_settings(trained, root), root.inference.window
     if window.window_size is not None or _fixed(trained) is not None:
         return least
-    fits = partial(_batches_that_fit, image, trained, root, _each(trained, least))
-
+    memory = window_memory(image, trained, root)
     size = choose_window(
         image.shape,
         least=least.window_size,
         stride=_stride(trained),
         pad=least.pad,
         overlap=window.overlap,
-        fits=lambda size: fits(size) >= 1,
+        fits=lambda size: memory.batches(size) >= 1,
         square=_turned(root),
     )
     return _with_window(size, trained, root)
 
 
-def lanes_of(image: Volume, trained: Trained, root: Root, settings: Settings) -> int:
-    """How many batches of windows half of `system.memory` holds, at least 1.
+@dataclass(frozen=True)
+class WindowMemory:
+    """What windows take of the memory for predictions, in bytes.
 
-    Raises UserError if the network's memory cannot be measured.
+    Attributes:
+        budget: half of `system.memory`, or of the GPU's if that is less.
+        voxel: of a window, in the network.
+        plane: of the sums of windows.
+        together: windows in a batch.
     """
-    each = _each(trained, least_settings(trained, root))
-    return max(int(_batches_that_fit(image, trained, root, each, settings.window_size)), 1)
+
+    budget: int
+    voxel: int
+    plane: int
+    together: int
+
+    def batch(self, size: Sequence[int]) -> int:
+        """Of the network, for a batch of windows of that size."""
+        return self.together * math.prod(size) * self.voxel
+
+    def sums(self, size: Sequence[int]) -> int:
+        """Of the sums of windows of that size."""
+        return size[0] * self.plane
+
+    def batches(self, size: Sequence[int]) -> int:
+        """How many batches fit at a time."""
+        return max(self.budget - self.sums(size), 0) // self.batch(size)
 
 
-def _each(trained: Trained, least: Settings) -> int:
-    """The bytes of memory that the network needs for a voxel."""
-    return bytes_per_voxel(trained.net, trained.facts.in_channels, least.window_size)
-
-
-def _batches_that_fit(
-    image: Volume, trained: Trained, root: Root, each: int, size: Sequence[int]
-) -> float:
-    """How many batches of windows of that size half the memory holds, beside the sums."""
+def window_memory(image: Volume, trained: Trained, root: Root) -> WindowMemory:
+    """What windows over the image take; UserError if the network cannot be measured."""
     memory, device = memory_within(root.system.memory), resolve_devices(root.system).torch_device
     if device.type == "cuda":
         memory = min(memory, torch.cuda.get_device_properties(device).total_memory)
-    channels = trained.facts.out_channels
-    sums = 4 * size[0] * channels * image.shape[1] * image.shape[2]
-    return (memory // 2 - sums) / (root.inference.window.sw_batch_size * math.prod(size) * each)
+    least = least_settings(trained, root)
+    return WindowMemory(
+        budget=memory // 2,
+        voxel=bytes_per_voxel(trained.net, trained.facts.in_channels, least.window_size),
+        plane=4 * len(least.offsets) * image.shape[1] * image.shape[2],
+        together=root.inference.window.sw_batch_size,
+    )
 
 
 def least_settings(trained: Trained, root: Root) -> Settings:
