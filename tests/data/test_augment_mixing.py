@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from data.drawn_samples import KINDS
-from emseg.data.augment import CopyPaste, Mixup, Pipeline, Sample, Size
+from emseg.data.augment import CellShade, CopyPaste, Mixup, Pipeline, Sample, Size
 from emseg.data.dataset import PatchDataset
 from emseg.data.labelled import LabelledVolume
 from emseg.data.targets import Affinity
@@ -157,3 +157,30 @@ def test_a_data_set_mixes_volumes_of_different_types() -> None:
 def test_mixup_without_a_data_set_says_what_it_needs() -> None:
     with pytest.raises(ValueError, match="draw another"):
         Mixup(p=1)(pieces(0, [1]), SIZE, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cell_shade_moves_whole_bodies_towards_the_dark_end(kind: type) -> None:
+    size, full = (4, 12, 12), 255 if kind is np.uint8 else 1
+    tolerance = 0.5 / 255 + 1e-6
+    moved = []
+    for seed in range(30):
+        sample = random_sample(size, kind, 2, seed)
+        labels = np.random.default_rng(seed).integers(-1, 5, size).astype(np.int32)
+        sample = sample.with_arrays(sample.image, labels)
+        before = sample.image.astype(np.float64) / full
+        shade = CellShade(share=0.5, shade=(0.3, 0.6), p=1)
+        after = shade(sample, size, np.random.default_rng(seed))
+        np.testing.assert_array_equal(after.labels, labels)
+        change = after.image / full - before
+        dark = np.percentile(before, 5)
+        assert not change[:, labels < 1].any()
+        for body in range(1, 5):
+            inside = labels == body
+            above = before[:, inside] - dark
+            # One factor for the whole body, by least squares.
+            factor = -(change[:, inside] * above).sum() / (above**2).sum()
+            assert factor == 0 or 0.3 - 0.01 < factor < 0.6 + 0.01
+            assert np.abs(change[:, inside] + factor * above).max() <= 2 * tolerance
+            moved.append(factor > 0)
+    assert 0.3 < np.mean(moved) < 0.7
