@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from data.drawn_samples import KINDS
+from data.drawn_samples import KINDS, random_sample
 from emseg.data.augment import CellShade, CopyPaste, Mixup, Pipeline, Sample, Size
 from emseg.data.dataset import PatchDataset
 from emseg.data.labelled import LabelledVolume
