@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from emseg.config.schema import System
 from emseg.decoding.agglomerate import Agglomerate
 from emseg.decoding.agglomeration import supervoxels
 from emseg.decoding.agglomeration.saved_graph import SavedGraph
@@ -35,8 +36,11 @@ def prediction(tmp_path, monkeypatch):
     return Path("im_prediction.h5")
 
 
-def segmented(prediction, leaf, memory, *, force=False):
-    job, target = DecodeJob(prediction, leaf, None, memory=memory), Path("im_segmentation.h5")
+def segmented(prediction, leaf, memory, *, force=False, executor="serial"):
+    job = DecodeJob(
+        prediction, leaf, None, memory=memory, system=System(executor=executor, processes=2)
+    )
+    target = Path("im_segmentation.h5")
     target.unlink(missing_ok=True)
     return open_volume(decode(job, segmentation=target, force=force, verify=False))[...]
 
@@ -56,6 +60,30 @@ def test_little_memory_gives_the_labels_of_much(prediction, leaf, monkeypatch):
     np.testing.assert_array_equal(segmented(prediction, leaf, LITTLE), whole)
     assert len(slabs) > 2 and all(shape[1:] == SHAPE[1:] for shape in slabs)
     assert {path.name for path in Path().iterdir()} == {"im_prediction.h5", "im_segmentation.h5"}
+
+
+@pytest.mark.parametrize(
+    ("leaf", "executor"), [(BRANCHES, "process"), (COMPONENTS, "process"), (AGGLOMERATE, "dask")]
+)
+def test_workers_label_the_blocks(prediction, leaf, executor, monkeypatch):
+    whole = segmented(prediction, leaf, None)
+
+    def here(*_):
+        raise AssertionError("a block was labelled by the main process")
+
+    monkeypatch.setattr(FolderStore, "save", here)
+    found = segmented(prediction, leaf, LITTLE, executor=executor)
+    np.testing.assert_array_equal(found, whole)
+    assert {path.name for path in Path().iterdir()} == {"im_prediction.h5", "im_segmentation.h5"}
+
+
+def test_a_mask_needs_no_workers(prediction):
+    leaf = {"_target_": "emseg.decoding.binary.binary", "threshold": 0.5}
+    job = DecodeJob(prediction, leaf, [0], memory=1e-6, system=System(executor="process"))
+    found = decode(job, segmentation=Path("im_segmentation.h5"), force=False, verify=False)
+    np.testing.assert_array_equal(
+        open_volume(found)[...], open_volume(prediction)[...][0] > np.float32(0.5)
+    )
 
 
 class Killed(BaseException):

@@ -99,26 +99,34 @@ class AffinityCC(Sweeping, Blockwise):
         offsets: Offsets,
         edge_side: EdgeSide,
     ) -> Iterator[tuple[Block, np.ndarray]]:
-        """Each block and its labels.
-
-        A block is labelled together with the voxels around it, whose labels then show what it is
-        connected to.
-        """
         check_prediction(prediction, offsets=offsets)
-        edges, shape = self._edges(offsets, edge_side), prediction.shape
-        mask = open_mask(self.affinity_mask_path, shape)
+        shape = prediction.shape
         blocks = grid(shape, block_shape)
         missing = [block for block in blocks if not store.done(block)]
-        for block in track(missing, total=len(missing), label="components", unit="block"):
+        self.label(prediction, missing, store=store, offsets=offsets, edge_side=edge_side)
+        numbering = number_blocks(blocks, store, shape)
+        for block, ids in zip(blocks, numbering.ids, strict=True):
+            yield block, ids[store.labels(block)]
+
+    def label(
+        self,
+        prediction: Volume,
+        blocks: Sequence[Block],
+        *,
+        store: Store,
+        offsets: Offsets,
+        edge_side: EdgeSide,
+    ) -> None:
+        """Labels blocks together with the voxels around them, which show what they continue in."""
+        edges, shape = self._edges(offsets, edge_side), prediction.shape
+        mask = open_mask(self.affinity_mask_path, shape)
+        for block in track(blocks, total=len(blocks), label="components", unit="block"):
             start, stop = block.grown(shape)
             around = prediction.read(start, stop)
             check_values([around], around.dtype)
             trusted = None if mask is None else mask.read(start, stop) != 0
             flags = edge_flags(around, edges, self.threshold, trusted)
             _save(block, start, self._labels(flags, edges), store)
-        numbering = number_blocks(blocks, store, shape)
-        for block, ids in zip(blocks, numbering.ids, strict=True):
-            yield block, ids[store.labels(block)]
 
     def _edges_and_mask(
         self, prediction: np.ndarray, offsets: Offsets, edge_side: EdgeSide

@@ -2,11 +2,11 @@
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from emseg.blocks.grid import Block, slab_shape
+from emseg.blocks.grid import Block
 from emseg.blocks.memory import cores, memory_within
 from emseg.blocks.store import MemoryStore, Store
 from emseg.bounds import Fraction, Positive, above, within
@@ -30,16 +30,12 @@ from emseg.decoding.agglomeration.supervoxels import (
     FragmentRule,
     Supervoxels,
     find_supervoxels,
+    label_blocks,
     recycled,
+    thick_slabs,
 )
 from emseg.decoding.decoder import Blockwise, Sharing, as_function
-from emseg.decoding.edges import (
-    AxisEdge,
-    LowHigh,
-    Offsets,
-    axis_edges,
-    check_prediction,
-)
+from emseg.decoding.edges import AxisEdge, LowHigh, Offsets, axis_edges, check_prediction
 from emseg.errors import UserError
 from emseg.kernels.affinity import EdgeSide
 from emseg.volumes import Volume
@@ -179,6 +175,14 @@ class Agglomerate(Sharing, Blockwise):
         [(_, table)] = self.tables(found.graph, [self.thresholds])
         yield from ((block, found.relabelled(at, table)) for at, block in enumerate(found.blocks))
 
+    def label(
+        self, prediction: Volume, blocks: Sequence[Block], *, store: Store, **facts: Any
+    ) -> None:
+        channels = axis_edges(facts["offsets"], facts["edge_side"])
+        about = self._about(channels, facts.get("voxel_size"))
+        with self.edge_limit.explained():
+            label_blocks(prediction, blocks, store=store, threads=self._threads, **about)
+
     def fragments_key(self) -> Hashable | None:
         if self.backend == "waterz":
             return None  # it does not return its fragments
@@ -244,31 +248,29 @@ class Agglomerate(Sharing, Blockwise):
         block_shape: Sequence[int] | None = None,
     ) -> Supervoxels:
         """The fragments of our watersheds and their graph; by default in memory, in slabs."""
-        shape, branches = prediction.shape[-3:], unites_branches(self)
-        rule: FragmentRule = None
-        if self.fragments == "volume":
-            rule = self.aff_threshold
-        elif self.fragments == "basins":
-            rule = Basins(self.basin_boundary, self.basin_reach, spacing_of(voxel_size))
-        slabs = slab_shape(
-            shape,
-            # Three affinities, a label, flags; distances, heights and their three pairs.
-            bytes_per_voxel=3 * prediction.dtype.itemsize + (30 if isinstance(rule, Basins) else 6),
-            memory=self.memory // 8 if isinstance(prediction, Volume) else 2**62,
-            threads=self._threads,
-        )
+        basins, memory = self.fragments == "basins", self.memory // 8
+        slabs = thick_slabs(prediction, basins=basins, memory=memory, threads=self._threads)
         with self.edge_limit.explained():
             return find_supervoxels(
                 prediction,
-                edges=channels,
-                rule=rule,
-                histograms=self.needs_histograms,
-                sections=branches,
-                store=MemoryStore(shape) if store is None else store,
-                block_shape=slabs if block_shape is None else block_shape,
+                store=MemoryStore(prediction.shape[-3:]) if store is None else store,
+                block_shape=block_shape or slabs,
                 threads=self._threads,
-                edge_limit=self.edge_limit.most,
+                **self._about(channels, voxel_size),
             )
+
+    def _about(self, channels: Sequence[AxisEdge], voxel_size: VoxelSize) -> dict[str, Any]:
+        """What the fragments and their graph depend on, and the most edges that it may have."""
+        rule: FragmentRule = self.aff_threshold if self.fragments == "volume" else None
+        if self.fragments == "basins":
+            rule = Basins(self.basin_boundary, self.basin_reach, spacing_of(voxel_size))
+        return {
+            "edges": channels,
+            "rule": rule,
+            "histograms": self.needs_histograms,
+            "sections": unites_branches(self),
+            "edge_limit": self.edge_limit.most,
+        }
 
     def _check(self, prediction: np.ndarray | Volume, offsets: Offsets) -> None:
         check_prediction(prediction, offsets=offsets)

@@ -92,6 +92,13 @@ class Sharing(Sweeping):
 class Blockwise(Decoder):
     """A decoder of volumes that do not fit the memory."""
 
+    def label(self, *args: Any, **facts: Any) -> None:
+        """`label(prediction, blocks, store=..., **facts)`: labels these blocks into the store.
+
+        It is the part of `blocks` that needs no other block, which any process can do. Nothing by
+        default.
+        """
+
     @abstractmethod
     def blocks(self, *args: Any, **facts: Any) -> Iterator[tuple[Block, np.ndarray]]:
         """`blocks(prediction, store=..., block_shape=..., **facts)`: the labels, block by block.
@@ -99,7 +106,7 @@ class Blockwise(Decoder):
         Args:
             prediction: a Volume.
             store: holds labels of blocks; with one on disk no array is as large as the volume, and
-                blocks that are done there are not computed again.
+                blocks that are done there, by `label` perhaps, are not computed again.
             block_shape: voxels per axis.
 
         Yields:

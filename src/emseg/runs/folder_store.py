@@ -50,6 +50,10 @@ class FolderStore:
         with replacing(self._path(block, "facts")) as partial, partial.open("wb") as file:
             np.savez(file, **{**facts, CHECKSUM: np.array(_checksum(labels, facts))})
 
+    def has(self, block: Block) -> bool:
+        """Whether the block was saved; see `done`."""
+        return self._path(block, "facts").exists()
+
     def done(self, block: Block) -> bool:
         """Whether the block's files exist and hold what was stored; reads them completely."""
         try:

@@ -2,18 +2,13 @@
 
 import math
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from emseg import __version__
-from emseg.blocks.grid import grid, slab_shape
-from emseg.blocks.memory import cores
 from emseg.decoding.decoder import Blockwise
 from emseg.errors import UserError
-from emseg.progress import phase, track
+from emseg.progress import phase
 from emseg.runs.artifacts import (
     FORMAT_VERSION,
     check_format,
@@ -23,9 +18,9 @@ from emseg.runs.artifacts import (
     fingerprint,
 )
 from emseg.runs.earlier import earlier_name, make_latest, old_place, tidy
-from emseg.runs.folder_store import FolderStore
 from emseg.runs.run_folder import say
 from emseg.stages.absent_chunks import report_absent
+from emseg.stages.decode_blocks import LABEL_BYTES, write_in_blocks
 from emseg.stages.decode_job import (
     DecodeJob,
     as_it_is,
@@ -40,16 +35,12 @@ from emseg.stages.decode_job import (
 )
 from emseg.stages.foreign_prediction import check_elsewhere
 from emseg.volumes import (
-    PartialVolume,
     Volume,
-    default_chunks,
     open_volume,
     read_attributes,
     write_volume,
 )
 from emseg.volumes.atomic import discard, writing
-
-LABEL_BYTES = 4
 
 
 def decode(
@@ -86,7 +77,7 @@ def decode(
         raise UserError(
             "decoding.save_graph: fragments and prediction must fit in half of system.memory"
         )
-    write = _write_in_blocks if in_blocks else _write_at_once
+    write = write_in_blocks if in_blocks else _write_at_once
     try:
         write(job, predicted, segmentation, attributes)
     except UserError:
@@ -167,46 +158,3 @@ def _write_at_once(
         attributes=attributes,
         old_to=old_place(segmentation, attributes["fingerprint"]),
     )
-
-
-def _write_in_blocks(
-    job: DecodeJob, predicted: Volume, segmentation: Path, attributes: dict[str, Any]
-) -> None:
-    """The segmentation slab by slab; finished blocks of a killed decode are reused."""
-    decoder, prediction, facts = decoder_input(job)
-    assert isinstance(decoder, Blockwise)
-    chunks = default_chunks(predicted.shape)
-    shape = slab_shape(
-        predicted.shape,
-        bytes_per_voxel=prediction.channels * prediction.dtype.itemsize + 3 * LABEL_BYTES,
-        memory=job.memory_bytes // 4,
-        threads=getattr(decoder, "threads", 1) or cores(),
-        aligned=chunks[0],
-    )
-    partial_volume = PartialVolume(
-        segmentation,
-        shape=predicted.shape,
-        dtype=np.uint32,
-        chunks=chunks,
-        axes=predicted.axes,
-        voxel_size=predicted.voxel_size,
-        offset=predicted.offset,
-        attributes=attributes,
-    )
-    store = FolderStore(
-        segmentation.with_name(f"{segmentation.name}.blocks"),
-        purpose={
-            **{key: attributes[key] for key in ("fingerprint", "contents")},
-            "block_shape": shape,
-        },
-    )
-    with phase("decoding in blocks"):
-        made = decoder.blocks(prediction, store=store, block_shape=shape, **facts)
-        first = next(made)  # comes after most of the work, which shows its own progress
-    count, voxels = len(grid(predicted.shape, shape)), math.prod(shape)
-    made = track(chain([first], made), total=count, label="labels", unit="voxel", each=voxels)
-    for block, labels in made:
-        written = max(partial_volume.done() - block.start[0], 0)
-        if written < len(labels):
-            partial_volume.write(block.start[0] + written, labels[written:])
-    partial_volume.finish(old_to=old_place(segmentation, attributes["fingerprint"]))

@@ -11,6 +11,7 @@ import numpy as np
 from emseg.blocks.memory import GIB, memory_within
 from emseg.config import build
 from emseg.config.leaves import CODE_READ, NO_RESULT
+from emseg.config.schema import System
 from emseg.config.schema_inference import PredictionConfig
 from emseg.decoding.decoder import Sweeping, decoder_of
 from emseg.decoding.stored_values import Calibration, calibrated, calibration_of, usual_scale
@@ -32,9 +33,10 @@ class DecodeJob:
     """All that decoding one prediction needs; plain values, to be sent to a child process.
 
     `decoding` is the decoder's leaf, `select` the chosen channels or head (None: the nearest
-    offsets), `memory` GiB that decoding may use (None: what the machine or its cgroup has), `said`
-    what the config says about a prediction of another program, `content` the hash of the
-    prediction's content if it was changed after it was written.
+    offsets), `memory` GiB that decoding may use (None: what the machine or its cgroup has),
+    `system` says who labels the blocks of a large volume, `said` what the config says about a
+    prediction of another program, `content` the hash of the prediction's content if it was changed
+    after it was written.
     """
 
     prediction: Path
@@ -42,6 +44,7 @@ class DecodeJob:
     select: Sequence[int] | str | None
     allow: tuple[str, ...] = ()
     memory: float | None = None
+    system: System = field(default_factory=System)
     said: PredictionConfig = field(default_factory=PredictionConfig)
     content: str | None = None
 

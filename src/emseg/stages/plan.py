@@ -18,9 +18,10 @@ from emseg.progress import in_words
 from emseg.runs.run_folder import run_of
 from emseg.stages.devices import resolve_devices
 from emseg.stages.network import Trained, load_trained
-from emseg.stages.prediction_planes import lanes_here, workers_of
+from emseg.stages.prediction_planes import lanes_here
 from emseg.stages.prediction_settings import settings_of, window_memory
 from emseg.stages.sources import Source, open_sources
+from emseg.stages.workers import workers_of
 
 LABEL_BYTES = 4
 
@@ -51,7 +52,7 @@ def _lines(loaded: Loaded, trained: Trained, source: Source, folder: Path) -> It
     settings = settings_of(image, trained, root)
     windows = math.prod(map(len, window_grid(image.shape, settings).starts))
     views = len(settings.tta.views) if settings.tta else 1
-    workers = 1 if root.system.executor == "serial" else workers_of(root)
+    workers = workers_of(root.system)
     lanes = lanes_here(image, trained, root, settings)
     if root.system.executor != "serial":
         lanes = min(lanes, max(cores() // workers, 1))

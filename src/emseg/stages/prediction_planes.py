@@ -4,14 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import chdir
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from emseg.blocks.executors import Jobs, Place, cut, run_in_children, run_on_dask
+from emseg.blocks.executors import Jobs, Place, cut
 from emseg.blocks.memory import cores
 from emseg.config.schema import Root
 from emseg.data.intensity import range_of, to_unit
@@ -19,12 +18,12 @@ from emseg.errors import UserError
 from emseg.inference.predict import predict_volume
 from emseg.inference.settings import Settings
 from emseg.progress import track
-from emseg.runs.lock import is_held_by
 from emseg.runs.run_folder import say
 from emseg.stages.devices import Devices, resolve_devices
 from emseg.stages.network import Trained, load_trained
 from emseg.stages.prediction_settings import settings_of, window_memory
 from emseg.stages.sources import open_sources
+from emseg.stages.workers import done_by_workers, while_locked, workers_of
 from emseg.volumes import PartialVolume, Volume
 
 # A job is at most so many windows deep: the windows at its ends are computed by two jobs.
@@ -146,7 +145,7 @@ def fill(
         for first, stop in missing:
             predict(write=unfinished.write, first_plane=first, stop_plane=stop)
         return
-    count, planes = workers_of(root), sum(stop - first for first, stop in missing)
+    count, planes = workers_of(root.system), sum(stop - first for first, stop in missing)
     parts = [
         part
         for first, stop in missing
@@ -159,12 +158,8 @@ def fill(
         )
     ]
     jobs = Jobs(predict_planes, [PlanesJob(filling, *part) for part in parts])
-    if root.system.executor == "process":
-        moments = run_in_children(jobs, count)
-    else:
-        moments = run_on_dask(jobs, count, root.system.scheduler)
-    _follow(moments, unfinished, stretch)
-    _require_all(jobs, parts)
+    names = [f"planes {first} to {stop}" for first, stop in parts]
+    _follow(done_by_workers(jobs, root.system, names), unfinished, stretch)
 
 
 def _follow(moments: Iterator[None], unfinished: PartialVolume, stretch: tuple[int, int]) -> None:
@@ -197,11 +192,10 @@ def predict_planes(job: PlanesJob, place: Place) -> None:
         (image,) = (one.image for one in sources if one.name == of.source)
         unfinished = PartialVolume(**of.volume, joined=True)
 
+        check = while_locked(of.locked, of.token)
+
         def write(start: int, planes: np.ndarray) -> None:
-            parent = parent_process()
-            alone = parent is not None and not parent.is_alive()
-            if alone or not is_held_by(of.locked, of.token):
-                raise UserError(f"the run that predicts '{unfinished.path}' has ended")
+            check()
             unfinished.write(start, planes)
 
         predict = partial(predict_image, image, trained, of.root, of.settings)
@@ -218,25 +212,3 @@ def _loaded(of: Filling) -> Trained:
             raise UserError(f"{of.checkpoint} was changed while its network predicts")
         _LOADED[key] = trained
     return _LOADED[key]
-
-
-def workers_of(root: Root) -> int:
-    """How many workers `system` asks for: one for each GPU, else `processes`, or each core."""
-    devices, asked = resolve_devices(root.system), root.system.processes
-    if devices.accelerator == "gpu":
-        return devices.count
-    return cores() if asked == -1 else max(asked, 1)
-
-
-def _require_all(jobs: Jobs, parts: list[tuple[int, int]]) -> None:
-    """Raises UserError if a job failed; the planes of the others are on the disk."""
-    if not jobs.failed:
-        return
-    errors = [
-        f"planes {parts[number][0]} to {parts[number][1]}: {' '.join(str(error).split())}"
-        for number, error in sorted(jobs.failed.items())
-    ]
-    raise UserError(
-        f"{len(errors)} of {len(parts)} parts failed, the same command tries them again; "
-        f"{'; '.join(errors[:3])}" + f"; and {len(errors) - 3} more" * (len(errors) > 3)
-    )

@@ -80,6 +80,7 @@ def decode_job(session: Session, prediction: Path) -> DecodeJob:
         select,
         tuple(session.loaded.allow),
         root.system.memory,
+        root.system,
         root.inference.prediction,
     )
 

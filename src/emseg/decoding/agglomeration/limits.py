@@ -5,14 +5,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from emseg.blocks.memory import GIB
-from emseg.decoding.agglomeration.supervoxels import MOST_EDGES, TooManyEdges
 from emseg.errors import UserError
 
+# Half edges are numbered by int32.
+MOST_EDGES = 2**30 - 1
 # Memory per edge for assembling the graph, and its histograms of all affinities (measured on noise,
 # the worst case). Merging takes what is left, and files.
 BYTES_PER_EDGE, BYTES_WITH_HISTOGRAMS = 135, 265
 # The same for the fragments' areas and overlaps in sections.
 BYTES_OF_SECTIONS = 30
+
+
+class TooManyEdges(Exception):
+    """There are more edges than allowed; `fragments` and `edges` are the numbers found so far."""
+
+    def __init__(self, fragments: int, edges: int) -> None:
+        super().__init__(f"{fragments} fragments with {edges} edges")
+        self.fragments, self.edges = fragments, edges
 
 
 @dataclass(frozen=True)

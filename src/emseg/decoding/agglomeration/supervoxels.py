@@ -11,17 +11,17 @@ what block B reads: its voxels and one more on each side (not at the volume's fa
 """
 
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from emseg.blocks.grid import Block, Index, grid
+from emseg.blocks.grid import Block, Index, grid, slab_shape
+from emseg.blocks.in_threads import in_parallel
 from emseg.blocks.seams import Numbering, face_facts, number_blocks
 from emseg.blocks.store import Facts, MemoryStore, Store
 from emseg.decoding.agglomeration.basins import LIMITS, Basins
+from emseg.decoding.agglomeration.limits import MOST_EDGES, TooManyEdges
 from emseg.decoding.agglomeration.region_graph import RegionGraph, assemble, block_facts
 from emseg.decoding.agglomeration.section_facts import assemble_sections, section_facts
 from emseg.decoding.agglomeration.section_fragments import region_of, section_fragments
@@ -29,21 +29,11 @@ from emseg.decoding.edges import AxisEdge, edges_of, legal_edges, limits, probab
 from emseg.kernels.numbering import relabel
 from emseg.kernels.region_edges import EDGE, find_edges
 from emseg.kernels.watershed import flood
-from emseg.progress import phase, track
+from emseg.progress import phase
 from emseg.volumes import Volume
 
 # How fragments are made: by low and high limits of affinities, as basins, or in each section alone.
 FragmentRule = tuple[float, float] | Basins | None
-# Half edges are numbered by int32.
-MOST_EDGES = 2**30 - 1
-
-
-class TooManyEdges(Exception):
-    """There are more edges than allowed; `fragments` and `edges` are the numbers found so far."""
-
-    def __init__(self, fragments: int, edges: int) -> None:
-        super().__init__(f"{fragments} fragments with {edges} edges")
-        self.fragments, self.edges = fragments, edges
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +93,34 @@ def find_supervoxels(
     """
     shape = tuple(prediction.shape[-3:])
     blocks = grid(shape, block_shape)
+    about = edges, rule, histograms, sections, edge_limit
     missing = [block for block in blocks if not store.done(block)]
+    label_blocks(prediction, missing, *about, store=store, threads=threads)
+    with phase("region graph"):
+        numbering = number_blocks(blocks, store, shape)
+        graph = _graph(blocks, store, numbering, prediction.dtype, histograms, sections, edge_limit)
+    if len(graph.edges) > edge_limit:
+        raise TooManyEdges(numbering.count, len(graph.edges))
+    return Supervoxels(blocks, store, numbering, graph)
+
+
+def label_blocks(
+    prediction: np.ndarray | Volume,
+    blocks: Sequence[Block],
+    edges: Sequence[AxisEdge],
+    rule: FragmentRule,
+    histograms: bool,
+    sections: bool,
+    edge_limit: int,
+    *,
+    store: Store,
+    threads: int,
+) -> None:
+    """Fragments of blocks, and facts about them for `find_supervoxels`, into the store.
+
+    Raises:
+        TooManyEdges: these blocks alone have many more than `edge_limit`.
+    """
     found: list[tuple[int, int]] = []
 
     def label(block: Block) -> None:
@@ -118,13 +135,7 @@ def find_supervoxels(
         if edges_so_far > 4 * edge_limit:
             raise TooManyEdges(fragments, edges_so_far)
 
-    in_parallel(label, missing, threads=threads, label="fragments")
-    with phase("region graph"):
-        numbering = number_blocks(blocks, store, shape)
-        graph = _graph(blocks, store, numbering, prediction.dtype, histograms, sections, edge_limit)
-    if len(graph.edges) > edge_limit:
-        raise TooManyEdges(numbering.count, len(graph.edges))
-    return Supervoxels(blocks, store, numbering, graph)
+    in_parallel(label, blocks, threads=threads, label="fragments")
 
 
 def given_supervoxels(
@@ -166,16 +177,17 @@ def bare_supervoxels(fragments: np.ndarray) -> Supervoxels:
     return Supervoxels([block], store, numbering, RegionGraph(np.empty(0, EDGE), None, sizes))
 
 
-def in_parallel(
-    work: Callable[[Any], Any], items: Sequence[Any], *, threads: int, label: str
-) -> None:
-    """Runs `work` on each item in a number of threads, with progress."""
-    with phase(label), ThreadPoolExecutor(threads) as pool:
-        results = pool.map(work, items)
-        # With one or two blocks per thread, the time left could be estimated only near the end.
-        many = len(items) > 2 * threads
-        for _ in track(results, total=len(items), label=label, unit="block") if many else results:
-            pass
+def thick_slabs(
+    prediction: np.ndarray | Volume, *, basins: bool, memory: int, threads: int
+) -> Index:
+    """The shape of blocks that are as thick as memory and threads allow."""
+    return slab_shape(
+        prediction.shape[-3:],
+        # Three affinities, a label, flags; for basins distances, heights and their three pairs.
+        bytes_per_voxel=3 * prediction.dtype.itemsize + (30 if basins else 6),
+        memory=memory if isinstance(prediction, Volume) else 2**62,
+        threads=threads,
+    )
 
 
 def recycled(arrays: list[np.ndarray], like: np.ndarray) -> np.ndarray:

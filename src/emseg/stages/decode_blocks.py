@@ -1,0 +1,134 @@
+"""A prediction larger than memory, decoded block by block, by several workers if asked."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import chdir
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emseg.blocks.executors import Jobs, Place
+from emseg.blocks.grid import Block, grid, slab_shape
+from emseg.blocks.memory import cores
+from emseg.blocks.store import Facts
+from emseg.decoding.decoder import Blockwise
+from emseg.progress import phase, track
+from emseg.runs.earlier import old_place
+from emseg.runs.folder_store import FolderStore
+from emseg.runs.lock import token_of
+from emseg.stages.decode_job import DecodeJob, decoder_input
+from emseg.stages.workers import done_by_workers, while_locked
+from emseg.volumes import PartialVolume, Volume, default_chunks
+
+LABEL_BYTES = 4
+
+
+@dataclass(frozen=True)
+class BlockJob:
+    """A block to be labelled by another process, while `token` has the lock of `locked`."""
+
+    of: DecodeJob
+    block: Block
+    store: Path
+    purpose: Mapping[str, Any]
+    locked: Path
+    token: str
+    folder: Path
+
+
+def write_in_blocks(
+    job: DecodeJob, predicted: Volume, segmentation: Path, attributes: dict[str, Any]
+) -> None:
+    """Writes the segmentation slab by slab; finished blocks of a killed decode are reused."""
+    decoder, prediction, facts = decoder_input(job)
+    assert isinstance(decoder, Blockwise)
+    chunks = default_chunks(predicted.shape)
+    shape = slab_shape(
+        predicted.shape,
+        bytes_per_voxel=prediction.channels * prediction.dtype.itemsize + 3 * LABEL_BYTES,
+        memory=job.memory_bytes // 4,
+        threads=getattr(decoder, "threads", 1) or cores(),
+        aligned=chunks[0],
+    )
+    folder = segmentation.with_name(f"{segmentation.name}.blocks")
+    purpose = {key: attributes[key] for key in ("fingerprint", "contents")} | {"block_shape": shape}
+    store, blocks = FolderStore(folder, purpose=purpose), grid(predicted.shape, shape)
+    with phase("decoding in blocks"):
+        if job.system.executor != "serial" and type(decoder).label is not Blockwise.label:
+            _label_by_workers(job, blocks, store, purpose, segmentation)
+        made = decoder.blocks(prediction, store=store, block_shape=shape, **facts)
+        first = next(made)  # comes after most of the work, which shows its own progress
+    unfinished = PartialVolume(
+        segmentation,
+        shape=predicted.shape,
+        dtype=first[1].dtype,
+        chunks=chunks,
+        axes=predicted.axes,
+        voxel_size=predicted.voxel_size,
+        offset=predicted.offset,
+        attributes=attributes,
+    )
+    made = chain([first], made)
+    for block, labels in _shown(made, total=len(blocks), voxels=shape, label="labels"):
+        written = max(unfinished.done() - block.start[0], 0)
+        if written < len(labels):
+            unfinished.write(block.start[0] + written, labels[written:])
+    unfinished.finish(old_to=old_place(segmentation, attributes["fingerprint"]))
+
+
+def _shown(items: Any, *, total: int, voxels: Sequence[int], label: str) -> Iterator[Any]:
+    each = float(np.prod(voxels))
+    return track(items, total=total, label=label, unit="voxel", each=each)
+
+
+def _label_by_workers(
+    job: DecodeJob,
+    blocks: Sequence[Block],
+    store: FolderStore,
+    purpose: Mapping[str, Any],
+    segmentation: Path,
+) -> None:
+    """Labels the blocks that are not done into the store, each by a worker."""
+    locked = segmentation.with_name(segmentation.stem.removesuffix("_segmentation"))
+    missing = [block for block in blocks if not store.done(block)]
+    about = (store.folder.parent, purpose, locked, token_of(locked), Path.cwd())
+    jobs = Jobs(label_block, [BlockJob(job, block, *about) for block in missing])
+    names = [f"block {list(block.start)} to {list(block.stop)}" for block in missing]
+    seen = set()
+
+    def finished() -> Iterator[Block]:
+        for _ in done_by_workers(jobs, job.system, names):
+            new = [one for one in missing if one.index not in seen and store.has(one)]
+            seen.update(one.index for one in new)
+            yield from new
+
+    shape = blocks[0].shape
+    for _ in _shown(finished(), total=len(missing), voxels=shape, label="fragments"):
+        pass
+
+
+def label_block(job: BlockJob, place: Place) -> None:
+    """Labels one block into the store; UserError if the run that it is for has ended."""
+    with chdir(job.folder):
+        decoder, prediction, facts = decoder_input(job.of)
+        if hasattr(decoder, "threads"):
+            decoder = replace(decoder, threads=max(cores() // place.count, 1))
+        check = while_locked(job.locked, job.token)
+        store = _GuardedStore(job.store, purpose=job.purpose, check=check)
+        decoder.label(prediction, [job.block], store=store, **facts)
+
+
+class _GuardedStore(FolderStore):
+    """A store into which a worker saves only while its run goes on."""
+
+    def __init__(
+        self, folder: Path, *, purpose: Mapping[str, Any], check: Callable[[], None]
+    ) -> None:
+        super().__init__(folder, purpose=purpose)
+        self._check = check
+
+    def save(self, block: Block, labels: np.ndarray, facts: Facts) -> None:
+        self._check()
+        super().save(block, labels, facts)
