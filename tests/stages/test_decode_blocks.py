@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from emseg.blocks import in_threads
 from emseg.config.schema import System
 from emseg.decoding.agglomerate import Agglomerate
-from emseg.decoding.agglomeration import supervoxels
 from emseg.decoding.agglomeration.saved_graph import SavedGraph
 from emseg.errors import UserError
 from emseg.runs.folder_store import FolderStore
@@ -115,7 +115,7 @@ def test_a_killed_decode_goes_on_with_the_blocks_that_are_missing(
     with monkeypatch.context() as dead:
         dead.setattr(FolderStore, at, dying)
         # One thread, so that a block that another thread is at cannot be kept after the kill.
-        dead.setattr(supervoxels, "ThreadPoolExecutor", OneThread)
+        dead.setattr(in_threads, "ThreadPoolExecutor", OneThread)
         with pytest.raises(Killed):
             segmented(prediction, leaf, LITTLE)
     before = list(kept)
