@@ -206,6 +206,36 @@ def test_a_resumed_run_gives_the_same_bits_from_any_plane(snap, pad):
     np.testing.assert_array_equal(rest, whole[:, 5:])
 
 
+@settings(deadline=None, max_examples=40)
+@given(first=st.integers(0, 16), depth=st.integers(1, 17), pad=st.sampled_from([None, (3, 2, 2)]))
+def test_a_stretch_of_planes_has_the_bits_of_the_whole(first, depth, pad):
+    image, stop = noise((17, 9, 10)), min(first + depth, 17)
+    options = {"channels": len(OFFSETS), "window_size": (6, 5, 4), "offsets": OFFSETS, "pad": pad}
+    whole = predicted(window_bound, image, sw_batch_size=4, **options)
+    part = predicted(
+        window_bound, image, sw_batch_size=4, first_plane=first, stop_plane=stop, **options
+    )
+    np.testing.assert_array_equal(part, whole[:, first:stop])
+
+
+def test_values_do_not_depend_on_the_number_of_threads():
+    torch.manual_seed(0)
+    # With two threads for one sample, either layer gives other bits.
+    net = torch.nn.Sequential(torch.nn.Conv3d(1, 24, 3, padding=1), torch.nn.GroupNorm(4, 24))
+    net = net.eval().to(memory_format=torch.channels_last_3d)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            options = {"channels": 24, "window_size": (24, 24, 24), "sw_batch_size": 1}
+            found.append(predicted(net, noise((24, 40, 60)), **options))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
+
+
 def test_a_resumed_run_predicts_no_window_that_is_behind_it():
     seen = []
 
