@@ -18,13 +18,14 @@ from emseg.errors import UserError
 @pytest.fixture(params=["children", "dask"])
 def run(request, monkeypatch):
     monkeypatch.setattr(executors, "PAUSE", 0.01)
+    monkeypatch.setattr(executors, "cores", lambda: 4)
     if request.param == "children":
         return lambda jobs: [*run_in_children(jobs, 2)]
     return lambda jobs: [*run_on_dask(jobs, 2, None)]
 
 
 def done(folder: Path) -> Counter[int]:
-    return Counter(int(path.name.split(".")[0]) for path in folder.glob("*.*.of*"))
+    return Counter(int(path.name.split(".")[0]) for path in folder.glob("*.*.threads*"))
 
 
 def test_each_job_is_done_once(run, tmp_path):
@@ -32,7 +33,8 @@ def test_each_job_is_done_once(run, tmp_path):
     assert run(jobs)
     assert not jobs.failed
     assert done(tmp_path) == dict.fromkeys(range(7), 1)
-    assert {path.suffix for path in tmp_path.iterdir()} == {".of2"}
+    # Half of four cores for each of two workers.
+    assert {path.suffix for path in tmp_path.iterdir()} == {".threads2"}
 
 
 def test_a_job_whose_worker_dies_is_done_by_another(run, tmp_path):
@@ -81,3 +83,15 @@ def test_stretches_cover_once_and_begin_at_steps(first, length, parts, step, mos
     assert max(steps) - min(steps) <= 1
     assert max(steps) <= max(1, most // step)
     assert len(found) >= min(parts, math.ceil(length / step))
+
+
+def test_a_worker_of_several_threads_has_one_job_at_a_time(tmp_path):
+    from distributed import LocalCluster
+
+    about = {"threads_per_worker": 3, "host": "127.0.0.1", "dashboard_address": None}
+    with LocalCluster(n_workers=1, **about) as cluster:
+        jobs = Jobs(work.alone, [(tmp_path, number) for number in range(6)])
+        assert [*run_on_dask(jobs, 1, cluster.scheduler_address)]
+    assert not jobs.failed
+    assert done(tmp_path) == dict.fromkeys(range(6), 1)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".threads3"}

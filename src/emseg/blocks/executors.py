@@ -11,6 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from emseg.blocks.child import ChildCrash, ChildWorker
+from emseg.blocks.memory import cores
 from emseg.errors import UserError
 
 # How often a job is tried whose worker dies, and the seconds before the second time, doubled then.
@@ -21,14 +22,16 @@ LOOK = 0.25
 QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
 # Jobs for each worker that dask's scheduler knows at a time.
 WAVE = 4
+# A worker of dask with several threads begins as many jobs at once.
+_ALONE = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Place:
-    """Which of how many workers runs a job, for its share of cores and its GPU."""
+    """Which worker of a machine runs a job, for its GPU, and how many threads it may have."""
 
     number: int
-    count: int
+    threads: int
 
 
 @dataclass
@@ -57,6 +60,7 @@ def run_in_children(jobs: Jobs, count: int) -> Iterator[None]:
         queue.put(numbered)
     closing = threading.Event()
     children = [ChildWorker() for _ in range(min(count, len(jobs.waiting)))]
+    share = max(cores() // max(len(children), 1), 1)
 
     def work(place: Place, child: ChildWorker) -> None:
         while not closing.is_set():
@@ -69,7 +73,7 @@ def run_in_children(jobs: Jobs, count: int) -> Iterator[None]:
                 jobs.failed[number] = error
 
     threads = [
-        threading.Thread(target=work, args=(Place(number, len(children)), child))
+        threading.Thread(target=work, args=(Place(number, share), child))
         for number, child in enumerate(children)
     ]
     try:
@@ -102,9 +106,11 @@ def run_on_dask(jobs: Jobs, count: int, scheduler: str | None) -> Iterator[None]
         left, running, tries = list(enumerate(jobs.waiting))[::-1], {}, dict[int, int]()
         while left or running:
             workers = max(len(client.scheduler_info(n_workers=-1)["workers"]), 1)
+            # Another cluster's workers have as many threads as it gives them.
+            share = None if scheduler else max(cores() // workers, 1)
             while left and len(running) < WAVE * workers:
                 number, job = left.pop()
-                running[client.submit(_call, jobs.function, job, workers, pure=False)] = number
+                running[client.submit(_call, jobs.function, job, share, pure=False)] = number
             yield
             time.sleep(LOOK)
             for future in [one for one in running if one.done()]:
@@ -136,12 +142,14 @@ def _tried(call: Callable[[], Any], closing: threading.Event) -> Exception | Non
     return last
 
 
-def _call(function: Callable[[Any, Place], None], job: Any, count: int) -> None:
-    """A job on a worker of dask: those of an own cluster are numbered, others have a machine."""
+def _call(function: Callable[[Any, Place], None], job: Any, share: int | None) -> None:
+    """A job on a worker of dask, alone in its process: it has all its threads, and a folder."""
     from distributed import get_worker
 
-    name = get_worker().name
-    function(job, Place(name, count) if isinstance(name, int) else Place(0, 1))
+    worker = get_worker()
+    number = worker.name if isinstance(worker.name, int) else 0
+    with _ALONE:
+        function(job, Place(number, share or worker.state.nthreads))
 
 
 @contextmanager

@@ -114,7 +114,7 @@ def label_block(job: BlockJob, place: Place) -> None:
     with chdir(job.folder):
         decoder, prediction, facts = decoder_input(job.of)
         if hasattr(decoder, "threads"):
-            decoder = replace(decoder, threads=max(cores() // place.count, 1))
+            decoder = replace(decoder, threads=place.threads)
         check = while_locked(job.locked, job.token)
         store = _GuardedStore(job.store, purpose=job.purpose, check=check)
         decoder.label(prediction, [job.block], store=store, **facts)

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from emseg.blocks.executors import Jobs, Place, cut
-from emseg.blocks.memory import cores
 from emseg.config.schema import Root
 from emseg.data.intensity import range_of, to_unit
 from emseg.errors import UserError
@@ -185,7 +184,7 @@ def predict_planes(job: PlanesJob, place: Place) -> None:
     if resolve_devices(system).accelerator == "gpu":
         torch.cuda.set_device(place.number % torch.cuda.device_count())
     else:
-        torch.set_num_threads(max(cores() // place.count, 1))
+        torch.set_num_threads(place.threads)
     with chdir(of.folder):
         trained = _loaded(of)
         sources = open_sources(of.root.data.test, split="test", lone_name="test_im")
