@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from emseg.blocks import in_threads
+from emseg.blocks.executors import Place
 from emseg.config.schema import System
 from emseg.decoding.agglomerate import Agglomerate
 from emseg.decoding.agglomeration.saved_graph import SavedGraph
 from emseg.errors import UserError
 from emseg.runs.folder_store import FolderStore
 from emseg.stages import decode as stage
+from emseg.stages import decode_blocks
 from emseg.stages.decode import decode
 from emseg.stages.decode_job import DecodeJob, decoder_input, labels_of
 from emseg.volumes import open_volume, write_volume
@@ -75,6 +77,25 @@ def test_workers_label_the_blocks(prediction, leaf, executor, monkeypatch):
     found = segmented(prediction, leaf, LITTLE, executor=executor)
     np.testing.assert_array_equal(found, whole)
     assert {path.name for path in Path().iterdir()} == {"im_prediction.h5", "im_segmentation.h5"}
+
+
+def test_a_job_that_is_run_again_labels_nothing_again(prediction, monkeypatch):
+    saved, save = [], FolderStore.save
+
+    def noting(store, block, *rest):
+        saved.append(block.index)
+        save(store, block, *rest)
+
+    def twice(jobs, *_):
+        for job in [*jobs.waiting, *jobs.waiting]:
+            jobs.function(job, Place(0, 1))
+            yield
+
+    monkeypatch.setattr(FolderStore, "save", noting)
+    monkeypatch.setattr(decode_blocks, "done_by_workers", twice)
+    found = segmented(prediction, AGGLOMERATE, LITTLE, executor="process")
+    assert len(saved) > 2 and len(set(saved)) == len(saved)
+    np.testing.assert_array_equal(found, segmented(prediction, AGGLOMERATE, None))
 
 
 def test_a_mask_needs_no_workers(prediction):

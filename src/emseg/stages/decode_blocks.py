@@ -117,6 +117,9 @@ def label_block(job: BlockJob, place: Place) -> None:
             decoder = replace(decoder, threads=place.threads)
         check = while_locked(job.locked, job.token)
         store = _GuardedStore(job.store, purpose=job.purpose, check=check)
+        # dask runs a finished job again if its worker dies.
+        if store.done(job.block):
+            return
         decoder.label(prediction, [job.block], store=store, **facts)
 
 
