@@ -155,6 +155,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
         raise unknown_name("mode", arguments.mode, MODES, where="--mode")
     if arguments.shard is not None:
         arguments.shard = _shard(arguments.shard, arguments.mode)
+        if arguments.force:
+            raise UserError("--shard goes on with what others have predicted: it allows no --force")
     if arguments.config is None:
         raise UserError(f"--config FILE is missing (or one of the verbs: {', '.join(VERBS)})")
     return arguments

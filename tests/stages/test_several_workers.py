@@ -208,5 +208,7 @@ def test_wrong_shards_are_one_line(text, capsys):
 
 
 def test_only_some_modes_have_shards(capsys):
+    assert emseg("--shard", "1/2", "--force") == 2
+    assert "allows no --force" in capsys.readouterr().err
     assert emseg("--shard", "1/2", mode="decode") == 2
     assert "--shard is for --mode infer and test" in capsys.readouterr().err

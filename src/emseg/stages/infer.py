@@ -139,15 +139,16 @@ def infer(
             unfinished.discard()
         raise
     with _alone(folder / source.name, shard):
+        if shard and (there := find()):
+            return there
         unfinished.ledger.refresh()
         left = unfinished.missing()
         if shard and left:
             planes = sum(stop - start for start, stop in left)
             say(f"shard {shard[0]}/{shard[1]} is done; others have {planes} planes to predict")
             return None
-        if not (shard and find()):
-            unfinished.finish()
-            supersede(unfinished.path)
+        unfinished.finish()
+        supersede(unfinished.path)
     say(f"prediction: {unfinished.path}")
     return unfinished.path
 
