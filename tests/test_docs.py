@@ -40,7 +40,7 @@ BESIDE: dict[str, Any] = {
     "data": {"train": {"image": "a.h5", "label": "b.h5"}, "test": {"image": "a.h5"}},
     "optimization": {"max_epochs": 1},
 }
-STOPS_BEFORE = {"--check", "--print-config"}
+STOPS_BEFORE = {"plan", "--check", "--print-config"}
 # tests/stages/test_*_page.py do every command of these.
 FOLLOWED = ("snemi3d", "cremi_cleft", "nisb", "dbmim", "ssns")
 GROUPS = list_groups([conf_folder()])

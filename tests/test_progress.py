@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from emseg import progress
+from emseg.blocks import in_threads
 from emseg.decoding.agglomerate import agglomerate
 from emseg.decoding.agglomeration import merging, supervoxels
 from emseg.progress import phase, track
@@ -54,7 +55,7 @@ def test_an_agglomeration_names_what_it_is_at(monkeypatch):
         named.append(label.split()[0])
         yield
 
-    for module in (supervoxels, merging):
+    for module in (in_threads, supervoxels, merging):
         monkeypatch.setattr(module, "phase", noted)
     affinities = np.random.default_rng(0).random((3, 4, 8, 8), np.float32)
     agglomerate(affinities, offsets=np.eye(3, dtype=int).tolist(), edge_side="destination")

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emseg.inference.accumulator import weight_map
-from emseg.inference.predict import predict
+from emseg.inference.predict import predict, predict_volume
+from emseg.inference.settings import Settings
 from emseg.inference.windows import window_starts
 from emseg.models.rsunet import RSUNet
 from emseg.volumes import from_array, read_padded
@@ -211,12 +212,18 @@ def test_a_resumed_run_gives_the_same_bits_from_any_plane(snap, pad):
 @given(first=st.integers(0, 16), depth=st.integers(1, 17), pad=st.sampled_from([None, (3, 2, 2)]))
 def test_a_stretch_of_planes_has_the_bits_of_the_whole(first, depth, pad):
     image, stop = noise((17, 9, 10)), min(first + depth, 17)
-    options = {"channels": len(OFFSETS), "window_size": (6, 5, 4), "offsets": OFFSETS, "pad": pad}
-    whole = predicted(window_bound, image, sw_batch_size=4, **options)
-    part = predicted(
-        window_bound, image, sw_batch_size=4, first_plane=first, stop_plane=stop, **options
+    asked = Settings(
+        window_size=(6, 5, 4),
+        overlap=0.5,
+        pad=pad or (),
+        sw_batch_size=4,
+        offsets=tuple(map(tuple, OFFSETS)),
     )
-    np.testing.assert_array_equal(part, whole[:, first:stop])
+    parts = [
+        predict_volume(window_bound, from_array(image), asked, normalize=np.float32, **planes)
+        for planes in ({}, {"first_plane": first, "stop_plane": stop})
+    ]
+    np.testing.assert_array_equal(parts[1], parts[0][:, first:stop])
 
 
 def test_values_do_not_depend_on_the_number_of_threads():

@@ -60,12 +60,11 @@ def predict(
     autocast_dtype: torch.dtype | None = None,
     write: Callable[[int, np.ndarray], None] | None = None,
     first_plane: int = 0,
-    stop_plane: int | None = None,
 ) -> np.ndarray | None:
     """The prediction, (channels, Z, Y, X) from `first_plane` on, or None if `write` is given.
 
     Args:
-        net, normalize, device, ... stop_plane: see `predict_volume`; an array is (Z, Y, X).
+        net, normalize, device, ... first_plane: see `predict_volume`; an array is (Z, Y, X).
         channels: of the network's output. The other arguments, from `window_size`: see `Settings`.
 
     Raises:
@@ -96,7 +95,6 @@ def predict(
         autocast_dtype=autocast_dtype,
         write=write,
         first_plane=first_plane,
-        stop_plane=stop_plane,
     )
 
 
