@@ -16,7 +16,7 @@ from emseg.stages import decode as stage
 from emseg.stages import decode_blocks
 from emseg.stages.decode import decode
 from emseg.stages.decode_job import DecodeJob, decoder_input, labels_of
-from emseg.volumes import open_volume, write_volume
+from emseg.volumes import PartialVolume, open_volume, write_volume
 from stages.nearest_facts import FACTS
 
 AGGLOMERATE = {
@@ -145,6 +145,19 @@ def test_a_killed_decode_goes_on_with_the_blocks_that_are_missing(
     assert before and not set(before) & set(kept)
     assert len(before) + len(kept) > 2
     assert not Path("im_segmentation.h5.blocks").exists()
+
+
+def test_what_a_killed_decode_in_blocks_left_goes_with_a_decode_at_once(prediction, monkeypatch):
+    def dying(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as dead:
+        dead.setattr(PartialVolume, "finish", dying)
+        with pytest.raises(Killed):
+            segmented(prediction, AGGLOMERATE, LITTLE)
+    assert Path("im_segmentation.h5.partial.rows").exists()
+    segmented(prediction, AGGLOMERATE, None)
+    assert {path.name for path in Path().iterdir()} == {"im_prediction.h5", "im_segmentation.h5"}
 
 
 class OneThread:

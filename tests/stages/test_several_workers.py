@@ -189,6 +189,14 @@ def test_a_killed_run_goes_on_where_it_was(trained, written):
     assert 0 < len(written) < ROWS and len(set(written)) == len(written)
 
 
+def test_workers_predict_a_damaged_row_again(trained):
+    assert emseg("--shard", "1/2") == 0
+    (chunk,) = Path(results(), "test_im_prediction.h5.partial/main/c/0/1").rglob("*/*")
+    chunk.write_bytes(chunk.read_bytes()[:50])
+    assert emseg("system.executor=process", "system.processes=2") == 0
+    require_the_same(trained)
+
+
 def test_other_weights_are_refused_by_the_workers(trained, capsys, monkeypatch):
     def other(filling, *rest):
         from emseg.stages.prediction_planes import fill

@@ -41,6 +41,7 @@ from emseg.volumes import (
     write_volume,
 )
 from emseg.volumes.atomic import discard, writing
+from emseg.volumes.partial import discard_unfinished
 
 
 def decode(
@@ -106,8 +107,8 @@ def _attributes(job: DecodeJob, predicted: Volume) -> dict[str, Any]:
 
 def _discard_unfinished(segmentation: Path) -> None:
     with writing(segmentation):
-        for end in (".blocks", ".partial", ".partial.json"):
-            discard(segmentation.with_name(segmentation.name + end))
+        discard(segmentation.with_name(f"{segmentation.name}.blocks"))
+        discard_unfinished(segmentation)
 
 
 def graph_of(segmentation: Path) -> Path:

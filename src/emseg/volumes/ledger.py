@@ -1,9 +1,10 @@
 """Which rows of chunks of an unfinished volume are on the disk, as all its writers record it."""
 
 import json
+import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +20,9 @@ class Row(NamedTuple):
 class Ledger:
     """The finished rows in a folder, where each writer appends lines to a file of its own.
 
-    No line is ever changed, so that a writer that is killed spoils nothing but its own last line,
-    which is then ignored, and writers on several machines need no lock.
+    Lines are only appended, so that a writer that is killed spoils nothing but its own last line,
+    which is then ignored, and writers on several machines need no lock. `forget` alone replaces
+    the files, before work begins.
 
     Attributes:
         rows: by number, as far as they are read; see `refresh`.
@@ -36,9 +38,7 @@ class Ledger:
     def add(self, number: int, digest: str) -> None:
         """Records a row, whose voxels are on the disk."""
         row = Row(number, digest, time.time())
-        self.folder.mkdir(exist_ok=True)
-        with self._own.open("ab") as opened:
-            opened.write(json.dumps(row).encode() + b"\n")
+        self._append([row])
         self.rows[number] = row
 
     def refresh(self) -> list[Row]:
@@ -50,17 +50,35 @@ class Ledger:
                 self.rows.update((row.number, row) for row in new)
         return new
 
-    def forget(self, number: int) -> None:
-        """Takes out a row whose voxels were damaged; it has to be written again."""
-        del self.rows[number]
+    def forget(self, numbers: Sequence[int]) -> None:
+        """Takes out rows whose voxels were damaged, for all writers; they must be written again."""
+        for number in numbers:
+            del self.rows[number]
+        others = [file for file in self.folder.glob("*.jsonl") if file != self._own]
+        # Killed in between, the damaged rows are found once more.
+        self._append(self.rows.values())
+        for file in others:
+            file.unlink(missing_ok=True)
+
+    def _append(self, rows: Iterable[Row]) -> None:
+        self.folder.mkdir(exist_ok=True)
+        with self._own.open("ab") as opened:
+            opened.writelines(json.dumps(row).encode() + b"\n" for row in rows)
 
     def _unread(self, file: Path) -> Iterator[Row]:
-        with file.open("rb") as opened:
-            opened.seek(self._read.get(file, 0))
+        try:
+            opened = file.open("rb")
+        except FileNotFoundError:
+            return  # replaced by another opener's `forget`
+        with opened:
+            # A file that was replaced begins anew.
+            start = self._read.get(file, 0)
+            self._read[file] = start if start <= os.fstat(opened.fileno()).st_size else 0
+            opened.seek(self._read[file])
             for line in opened:
                 if not line.endswith(b"\n"):
                     return  # being written, or cut short by a kill
-                self._read[file] = self._read.get(file, 0) + len(line)
+                self._read[file] += len(line)
                 row = _parsed(line)
                 if row is not None:
                     yield row

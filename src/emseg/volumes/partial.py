@@ -11,7 +11,7 @@ from emseg.errors import UserError
 from emseg.volumes.atomic import discard, publish, replacing, writing
 from emseg.volumes.content import CONTENT, row_hash, stamp
 from emseg.volumes.layout import make_layout
-from emseg.volumes.ledger import Ledger
+from emseg.volumes.ledger import Ledger, Row
 from emseg.volumes.location import MAIN, output_format
 
 
@@ -32,6 +32,10 @@ class PartialVolume:
         chunks: as `shape`; the slabs are collected to rows of the thickness of a chunk.
         attributes: as for `write_volume`, with a `fingerprint`.
         joined: goes on with what another process has open, without reading its rows.
+
+    Attributes:
+        depth: voxels along the first spatial axis.
+        ledger: its finished rows.
 
     Raises:
         UserError: the folder cannot be written to, or there is nothing to join.
@@ -56,7 +60,7 @@ class PartialVolume:
         self._format = output_format(self.path)
         self._folder = self.path.with_name(f"{self.path.name}.partial")
         self._about = self.path.with_name(f"{self.path.name}.partial.json")
-        self._ledger = Ledger(self.path.with_name(f"{self.path.name}.partial.rows"))
+        self.ledger = Ledger(self.path.with_name(f"{self.path.name}.partial.rows"))
         self._layout = make_layout(
             shape,
             dtype,
@@ -74,7 +78,7 @@ class PartialVolume:
             "shape": list(self._layout.shape),
             "chunks": list(self._layout.chunks),
         }
-        self._depth = self._layout.shape[-3]
+        self.depth = self._layout.shape[-3]
         with writing(self.path):
             array = self._taken_up(read=not joined)
             if array is None and joined:
@@ -90,7 +94,7 @@ class PartialVolume:
     def done(self) -> int:
         """The number of voxels along the first spatial axis, from the first on, without a gap."""
         missing = self.missing()
-        return missing[0][0] if missing else self._depth
+        return missing[0][0] if missing else self.depth
 
     @property
     def thickness(self) -> int:
@@ -98,31 +102,21 @@ class PartialVolume:
         return self._layout.chunks[-3]
 
     @property
-    def depth(self) -> int:
-        """The voxels along the first spatial axis."""
-        return self._depth
-
-    @property
     def plane_voxels(self) -> int:
         """The voxels of a plane across the first spatial axis."""
         return self._layout.shape[-2] * self._layout.shape[-1]
-
-    @property
-    def ledger(self) -> Ledger:
-        """Its finished rows."""
-        return self._ledger
 
     def missing(self, start: int = 0, stop: int | None = None) -> list[tuple[int, int]]:
         """Stretches [first, stop) of voxels along the first spatial axis that are to be written.
 
         Only those from `start` (a multiple of `thickness`) to `stop`.
         """
-        step, stop = self.thickness, self._depth if stop is None else stop
+        step, stop = self.thickness, self.depth if stop is None else stop
         stretches: list[tuple[int, int]] = []
         for first in range(start, stop, step):
-            if first // step in self._ledger.rows:
+            if first // step in self.ledger.rows:
                 continue
-            last = min(first + step, self._depth)
+            last = min(first + step, self.depth)
             if stretches and stretches[-1][1] == first:
                 first = stretches.pop()[0]
             stretches.append((first, last))
@@ -140,7 +134,7 @@ class PartialVolume:
             ValueError: it does not follow the last one, or does not fit the volume.
             UserError: the disk refuses it.
         """
-        between_rows = self._next % self.thickness == 0 or self._next == self._depth
+        between_rows = self._next % self.thickness == 0 or self._next == self.depth
         if between_rows and start % self.thickness == 0:
             self._next = start
         self._check_slab(start, array)
@@ -186,12 +180,10 @@ class PartialVolume:
     def discard(self) -> None:
         """Removes what was written; a finished prediction or segmentation stays."""
         with writing(self.path):
-            discard(self._folder)
-            discard(self._about)
-            discard(self._ledger.folder)
+            discard_unfinished(self.path)
 
     def _digests(self) -> list[str]:
-        return [row.digest for _, row in sorted(self._ledger.rows.items())]
+        return [row.digest for _, row in sorted(self.ledger.rows.items())]
 
     def _slabs(self) -> Iterator[tuple[int, np.ndarray]]:
         for number, written in enumerate(self._digests()):
@@ -203,7 +195,7 @@ class PartialVolume:
     def _row_of(self, array: Any, number: int) -> np.ndarray | None:
         """A row of chunks as it is on the disk, None if it cannot be read."""
         step = self.thickness
-        first, last = number * step, min((number + 1) * step, self._depth)
+        first, last = number * step, min((number + 1) * step, self.depth)
         try:
             return np.asarray(array[..., first:last, :, :])
         except (OSError, RuntimeError, ValueError):  # a damaged chunk
@@ -217,7 +209,7 @@ class PartialVolume:
 
     def _buffer(self) -> np.ndarray:
         *channels, _, height, width = self._layout.shape
-        thickness = min(self.thickness, self._depth - self._next // self.thickness * self.thickness)
+        thickness = min(self.thickness, self.depth - self._next // self.thickness * self.thickness)
         if self._row is None or self._row.shape[-3] != thickness:
             self._row = np.empty((*channels, thickness, height, width), self._layout.dtype)
         return self._row
@@ -237,7 +229,7 @@ class PartialVolume:
         start = number * self.thickness
         with writing(self.path):
             self._array[..., start : start + row.shape[-3], :, :] = row
-            self._ledger.add(number, row_hash(row))
+            self.ledger.add(number, row_hash(row))
 
     def _taken_up(self, *, read: bool) -> Any:
         """The array that an earlier run began, its undamaged rows counted as done; or None.
@@ -255,14 +247,18 @@ class PartialVolume:
             return None
         if array.shape != self._layout.shape or array.dtype != self._layout.dtype:
             return None
-        for number, written in [*self._ledger.rows.items()]:
-            if number * self.thickness >= self._depth:
-                self._ledger.forget(number)
-            elif read:
-                row = self._row_of(array, number)
-                if row is None or row_hash(row) != written.digest:
-                    self._ledger.forget(number)
+        if read:
+            damaged = [row.number for row in self.ledger.rows.values() if self._lacks(array, row)]
+            if damaged:
+                self.ledger.forget(damaged)
         return array
+
+    def _lacks(self, array: Any, written: Row) -> bool:
+        """Whether the voxels of a recorded row are not those on the disk."""
+        if written.number * self.thickness >= self.depth:
+            return True
+        row = self._row_of(array, written.number)
+        return row is None or row_hash(row) != written.digest
 
     def _is_recorded(self) -> bool:
         """Whether what an earlier run began is this volume."""
@@ -276,12 +272,16 @@ class PartialVolume:
         return isinstance(about, dict) and about == {"of": self._identity}
 
     def _start_anew(self) -> None:
-        # Deleted first: without it, the rest is ignored.
-        discard(self._about)
-        discard(self._ledger.folder)
-        discard(self._folder)
-        self._ledger = Ledger(self._ledger.folder)
+        discard_unfinished(self.path)
+        self.ledger = Ledger(self.ledger.folder)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def discard_unfinished(path: Path) -> None:
+    """Removes what there is of the unfinished volume that was to become `path`."""
+    # The description first: without it, the rest is ignored.
+    for end in (".partial.json", ".partial.rows", ".partial"):
+        discard(path.with_name(path.name + end))
 
 
 def unfinished_attributes(path: Path) -> dict[str, Any] | None:
