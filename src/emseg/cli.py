@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with ending_signals(), _faults_of_threads() as faults:
-            if words[:1] == ["plan"]:  # what a test, or a training, would take
+            if words[:1] == ["plan"]:  # --check says what a test takes
                 words = ["--check", "--mode", "test", *words[1:]]
             if words and words[0] in VERBS:
                 run_verb(words[0], words[1:])

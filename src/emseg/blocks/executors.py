@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -143,7 +144,7 @@ def _tried(call: Callable[[], Any], closing: threading.Event) -> Exception | Non
 
 
 def _call(function: Callable[[Any, Place], None], job: Any, share: int | None) -> None:
-    """A job on a worker of dask, alone in its process: it has all its threads, and a folder."""
+    """A job on a worker of dask, alone in its process: it may use all threads of the worker."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -214,4 +215,4 @@ def cut(start: int, stop: int, *, parts: int, step: int, most: int) -> Sequence[
     steps = -(-(stop - start) // step)
     count = min(steps, max(parts, -(-steps // max(most // step, 1))))
     bounds = [start + steps * at // count * step for at in range(count)] + [stop]
-    return [(a, b) for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
+    return [*pairwise(bounds)]

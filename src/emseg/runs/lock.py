@@ -88,14 +88,9 @@ def owner_of(path: Path) -> Owner | None:
 
 
 def token_of(path: Path) -> str:
-    """What identifies the lock of `path`, for `is_held_by`."""
+    """What identifies the run that has locked `path`; "" without a lock."""
     owner = owner_of(path)
     return "" if owner is None else owner.token
-
-
-def is_held_by(path: Path, token: str) -> bool:
-    """Whether the run with that token still has the lock of `path`, as far as the file says."""
-    return token_of(path) == token
 
 
 def _wait_for(

@@ -12,7 +12,7 @@ from emseg.runs.artifacts import SUFFIXES
 from emseg.runs.lock import owner_of
 from emseg.volumes.ledger import Ledger, Row
 
-# Rows of chunks after whose times the speed is reckoned.
+# How many of the last rows the speed is computed from.
 RECENT = 50
 
 

@@ -9,22 +9,23 @@ def check(loaded: Loaded, mode: str, *, checkpoint: Path | None, source: Path | 
     """Notes for the user on a run of `mode`; raises the UserErrors that the run would raise.
 
     Volumes are opened, but no voxel is read. For a training the network is also tried for some
-    seconds, and, with a `checkpoint`, whether it can be resumed; for a prediction with one, too.
+    seconds, and, with a `checkpoint`, whether it can be resumed. For infer and test with a
+    `checkpoint` it predicts one batch of noise; the notes are those of `plan`.
     """
     if mode == "train":
         from emseg.stages.train import check_training
 
         return check_training(loaded, checkpoint)
+    if mode in ("infer", "test") and checkpoint is not None:
+        from emseg.stages.plan import plan
+
+        return plan(loaded, checkpoint)
     from emseg.stages.sources import open_sources, require_truth
 
     if mode != "decode" or source is None:
         sources = open_sources(loaded.root.data.test, split="test")
         if mode == "tune":
             require_truth(sources, "tuning")
-    if mode in ("infer", "test") and checkpoint is not None:
-        from emseg.stages.plan import plan
-
-        return plan(loaded, checkpoint)
     return []
 
 
@@ -44,8 +45,7 @@ def run(
 
     `test` is the config composed for test, with whose data tune compares its own and which
     tune-test uses next; `shard` is the number of a part of each volume and how many there are;
-    `source` is the prediction or segmentation that decode or evaluate begin
-    with.
+    `source` is the prediction or segmentation that decode or evaluate begin with.
     """
     if mode == "train":
         from emseg.stages.train import train

@@ -16,14 +16,13 @@ from emseg.inference.settings import Settings
 from emseg.inference.windows import window_grid
 from emseg.progress import in_words
 from emseg.runs.run_folder import run_of
+from emseg.stages.decode_blocks import LABEL_BYTES
 from emseg.stages.devices import resolve_devices
 from emseg.stages.network import Trained, load_trained
 from emseg.stages.prediction_planes import lanes_here
 from emseg.stages.prediction_settings import settings_of, window_memory
-from emseg.stages.sources import Source, open_sources
+from emseg.stages.sources import Source, open_test
 from emseg.stages.workers import workers_of
-
-LABEL_BYTES = 4
 
 
 def plan(loaded: Loaded, checkpoint: Path) -> list[str]:
@@ -31,8 +30,8 @@ def plan(loaded: Loaded, checkpoint: Path) -> list[str]:
 
     The network predicts one batch of noise, which is timed.
     """
+    sources = open_test(loaded.root.data.test)
     trained = load_trained(loaded.root, checkpoint, allow=loaded.allow)
-    sources = open_sources(loaded.root.data.test, split="test", lone_name="test_im")
     folder = run_of(checkpoint) or Path()
     return [line for source in sources for line in _lines(loaded, trained, source, folder)]
 

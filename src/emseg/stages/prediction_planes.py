@@ -21,7 +21,7 @@ from emseg.runs.run_folder import say
 from emseg.stages.devices import Devices, resolve_devices
 from emseg.stages.network import Trained, load_trained
 from emseg.stages.prediction_settings import settings_of, window_memory
-from emseg.stages.sources import open_sources
+from emseg.stages.sources import open_test
 from emseg.stages.workers import done_by_workers, while_locked, workers_of
 from emseg.volumes import PartialVolume, Volume
 
@@ -187,7 +187,7 @@ def predict_planes(job: PlanesJob, place: Place) -> None:
         torch.set_num_threads(place.threads)
     with chdir(of.folder):
         trained = _loaded(of)
-        sources = open_sources(of.root.data.test, split="test", lone_name="test_im")
+        sources = open_test(of.root.data.test)
         (image,) = (one.image for one in sources if one.name == of.source)
         unfinished = PartialVolume(**of.volume, joined=True)
 

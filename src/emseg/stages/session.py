@@ -14,7 +14,7 @@ from emseg.runs.lock import MOMENT, locked, locked_by
 from emseg.runs.run_folder import results_of, run_of, say
 from emseg.stages.decode import current_segmentation
 from emseg.stages.decode_job import DecodeJob
-from emseg.stages.sources import Source, open_sources
+from emseg.stages.sources import Source, open_test
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def rehearsed_sources(session: Session) -> list[Source]:
 def test_sources(session: Session) -> list[Source]:
     """The open volumes of `data.test`; a single unnamed one is called test_im."""
     root = session.loaded.root
-    sources = open_sources(root.data.test, split="test", lone_name="test_im")
+    sources = open_test(root.data.test)
     return [replace(source, border_mask=root.evaluation.border_mask) for source in sources]
 
 

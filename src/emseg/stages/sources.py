@@ -115,6 +115,11 @@ class Source:
         return LabelledVolume(self.image, weight=self.config.weight)
 
 
+def open_test(volumes: Mapping[str, VolumeConfig]) -> list[Source]:
+    """The open volumes of `data.test`; a single unnamed one is called test_im."""
+    return open_sources(volumes, split="test", lone_name="test_im")
+
+
 def open_sources(
     volumes: Mapping[str, VolumeConfig], *, split: str, lone_name: str | None = None
 ) -> list[Source]:

@@ -7,7 +7,7 @@ from emseg.blocks.executors import Jobs, run_in_children, run_on_dask
 from emseg.blocks.memory import cores
 from emseg.config.schema import System
 from emseg.errors import UserError
-from emseg.runs.lock import is_held_by
+from emseg.runs.lock import token_of
 
 MOST_SHOWN = 3
 
@@ -59,7 +59,7 @@ def while_locked(locked: Path, token: str) -> Callable[[], None]:
 
     def check() -> None:
         parent = parent_process()
-        if (parent is not None and not parent.is_alive()) or not is_held_by(locked, token):
+        if (parent is not None and not parent.is_alive()) or token_of(locked) != token:
             raise UserError(f"the run that works at '{locked}' has ended")
 
     return check
