@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from monai.data.utils import compute_importance_map
 
 from emseg.inference.accumulator import FLOOR, SCALE, weight_map
 
@@ -27,11 +28,22 @@ def test_weights_follow_their_formula_down_to_the_floor(blending, window):
     expected = np.array([formula(blending, voxel, window) for voxel in np.ndindex(window)]).reshape(
         window
     )
-    expected = np.maximum(expected / expected.max(), FLOOR)
+    if blending == "bump":
+        expected /= expected.max()
+    expected = np.maximum(expected, FLOOR)
     weights = weight_map(window, blending)
     assert weights.dtype == np.float32
     np.testing.assert_array_equal(weights, np.rint(weights))
-    np.testing.assert_allclose(weights / weights.max(), expected, rtol=0, atol=1 / SCALE)
+    np.testing.assert_allclose(
+        weights / weights.max(), expected / expected.max(), rtol=0, atol=1 / SCALE
+    )
+
+
+@pytest.mark.parametrize("window", [(16, 64, 64), (5, 33, 40)])
+def test_gaussian_weights_are_those_of_monai(window):
+    theirs = compute_importance_map(window, mode="gaussian", sigma_scale=0.125).numpy()
+    weights = weight_map(window, "gaussian")
+    np.testing.assert_allclose(weights / weights.max(), theirs / theirs.max(), atol=1 / SCALE)
 
 
 def test_no_weight_of_a_large_bump_vanishes():

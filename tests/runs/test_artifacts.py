@@ -22,7 +22,7 @@ def test_a_fingerprint_is_of_facts_stage_and_version(monkeypatch):
     others = [{**FACTS, key: 1} for key in (*FACTS, "more")]
     assert first not in {fingerprint("infer", facts) for facts in others}
     assert first != fingerprint("decode", FACTS)
-    monkeypatch.setitem(artifacts.STAGE_VERSIONS, "infer", 2)
+    monkeypatch.setitem(artifacts.STAGE_VERSIONS, "infer", 3)
     assert first != fingerprint("infer", FACTS)
 
 

@@ -130,15 +130,15 @@ class WindowSum:
         return weights
 
 
-# The smallest weight relative to the largest, so that float32 sums lose no voxel.
+# The smallest weight where a window's centre has 1, as in MONAI, so that sums lose no voxel.
 FLOOR = 1e-3
-# Weights are whole numbers: float32 adds up 256 windows of the largest without rounding, and a
+# Weights are whole numbers: float32 adds up 64 windows of the largest without rounding, and a
 # constant prediction remains exactly constant.
-SCALE = 1 << 16
+SCALE = 1 << 18
 
 
 def weight_map(window: tuple[int, ...], blending: Blending) -> np.ndarray:
-    """The weight of each voxel of a window, float32 whole numbers, at least 1e-3 of the largest.
+    """The weight of each voxel of a window, float32 whole numbers, at least 1e-3 of the centre's.
 
     `constant`: 1. `gaussian`: sigma of an eighth of the window (MONAI). `bump`: exp(-1/(1 - u^2))
     with u from -1 to 1 over the window and its rim (Wu et al. 2021, chunkflow).
@@ -146,12 +146,12 @@ def weight_map(window: tuple[int, ...], blending: Blending) -> np.ndarray:
     """
     profiles = [_profile(n, blending) for n in window]
     if blending == "distance_transform":
-        weights = reduce(np.minimum.outer, profiles)
-    else:
-        weights = reduce(np.multiply.outer, profiles)
-    if blending in ("gaussian", "bump"):
-        weights = np.rint(weights * (SCALE / weights.max()))
-    return np.maximum(weights, np.ceil(FLOOR * weights.max())).astype(np.float32)
+        return reduce(np.minimum.outer, profiles).astype(np.float32)
+    weights = reduce(np.multiply.outer, profiles)
+    if blending != "constant":
+        unit = SCALE / weights.max()
+        weights = np.maximum(np.rint(weights * unit), np.ceil(FLOOR * unit))
+    return weights.astype(np.float32)
 
 
 def _profile(n: int, blending: Blending) -> np.ndarray:
