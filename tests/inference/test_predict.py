@@ -208,10 +208,14 @@ def test_a_resumed_run_gives_the_same_bits_from_any_plane(snap, pad):
     np.testing.assert_array_equal(rest, whole[:, 5:])
 
 
-@settings(deadline=None, max_examples=40)
-@given(first=st.integers(0, 16), depth=st.integers(1, 17), pad=st.sampled_from([None, (3, 2, 2)]))
-def test_a_stretch_of_planes_has_the_bits_of_the_whole(first, depth, pad):
-    image, stop = noise((17, 9, 10)), min(first + depth, 17)
+def spans(size):
+    return st.tuples(st.integers(0, size), st.integers(0, size)).map(sorted).filter(np.diff)
+
+
+@settings(deadline=None, max_examples=60)
+@given(region=st.tuples(*map(spans, (17, 9, 10))), pad=st.sampled_from([None, (3, 2, 2)]))
+def test_a_region_has_the_bits_of_the_whole(region, pad):
+    image = noise((17, 9, 10))
     asked = Settings(
         window_size=(6, 5, 4),
         overlap=0.5,
@@ -220,10 +224,11 @@ def test_a_stretch_of_planes_has_the_bits_of_the_whole(first, depth, pad):
         offsets=tuple(map(tuple, OFFSETS)),
     )
     parts = [
-        predict_volume(window_bound, from_array(image), asked, normalize=np.float32, **planes)
-        for planes in ({}, {"first_plane": first, "stop_plane": stop})
+        predict_volume(window_bound, from_array(image), asked, normalize=np.float32, region=part)
+        for part in (None, region)
     ]
-    np.testing.assert_array_equal(parts[1], parts[0][:, first:stop])
+    inside = tuple(slice(*span) for span in region)
+    np.testing.assert_array_equal(parts[1], parts[0][(slice(None), *inside)])
 
 
 def test_values_do_not_depend_on_the_number_of_threads():

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +14,10 @@ from emseg.volumes import PartialVolume
 def _kill_at(plane: int) -> None:
     write = PartialVolume.write
 
-    def write_until(partial: PartialVolume, start: int, array: np.ndarray) -> None:
+    def write_until(partial: PartialVolume, start: int, array: np.ndarray, *area: Any) -> None:
         if start >= plane:
             os.kill(os.getpid(), signal.SIGKILL)
-        write(partial, start, array)
+        write(partial, start, array, *area)
 
     PartialVolume.write = write_until  # type: ignore[method-assign]
 

@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from emseg.cli import VERBS, main
-from emseg.stages import decode, evaluate, prediction_planes
+from emseg.stages import decode, evaluate, prediction_parts
 from emseg.volumes import Volume, open_volume
 from test_docs import REPOSITORY, commands, fences
 from test_package import just
@@ -204,7 +204,7 @@ def _noted(worked: list[str], stage: str, function: Callable[..., Any]) -> Calla
 def count_stages(patch: pytest.MonkeyPatch, worked: list[str], *, scorer: str) -> None:
     """From here on stages note in `worked` that they compute; `scorer` is what evaluate calls."""
     for module, name, stage in (
-        (prediction_planes, "predict_volume", "infer"),
+        (prediction_parts, "predict_volume", "infer"),
         (decode, "labels_of", "decode"),
         (evaluate, scorer, "evaluate"),
     ):

@@ -28,19 +28,19 @@ def test_what_was_begun_goes_on_with_its_windows_in_less_memory(experiment, deep
     path.unlink()
     write_planes = PartialVolume.write
 
-    def interrupted(partial, start, array):
+    def interrupted(partial, start, array, area):
         if start >= 20:
             raise KeyboardInterrupt
-        write_planes(partial, start, array)
+        write_planes(partial, start, array, area)
 
     monkeypatch.setattr(PartialVolume, "write", interrupted)
     assert experiment.emseg("infer", *deep) == 130
     assert not path.exists()
     begun = []
 
-    def noted(partial, start, array):
+    def noted(partial, start, array, area):
         begun.append(start)
-        write_planes(partial, start, array)
+        write_planes(partial, start, array, area)
 
     monkeypatch.setattr(PartialVolume, "write", noted)
     assert experiment.emseg("infer", *deep, LITTLE) == 0

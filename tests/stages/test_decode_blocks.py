@@ -155,7 +155,7 @@ def test_what_a_killed_decode_in_blocks_left_goes_with_a_decode_at_once(predicti
         dead.setattr(PartialVolume, "finish", dying)
         with pytest.raises(Killed):
             segmented(prediction, AGGLOMERATE, LITTLE)
-    assert Path("im_segmentation.h5.partial.rows").exists()
+    assert Path("im_segmentation.h5.partial.cells").exists()
     segmented(prediction, AGGLOMERATE, None)
     assert {path.name for path in Path().iterdir()} == {"im_prediction.h5", "im_segmentation.h5"}
 

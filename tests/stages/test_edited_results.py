@@ -113,7 +113,7 @@ def test_partial_volumes_of_others_begin_anew(name):
 
 def test_lines_of_ledgers_that_no_writer_wrote_are_no_rows():
     partial_volume().write(0, DATA[:8])
-    (ledger,) = Path("a.h5.partial.rows").iterdir()
+    (ledger,) = Path("a.h5.partial.cells").iterdir()
     first, second = ledger.read_bytes().splitlines()
     number, digest, seconds = json.loads(second)
     wrong = [[number, digest], [number, digest, seconds, 1], {}, "[" * 100_000, *WRONG]

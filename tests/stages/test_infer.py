@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from emseg.stages import devices, prediction_planes
+from emseg.stages import devices, prediction_parts
 from emseg.stages.devices import Devices
 from emseg.volumes import open_volume, read_attributes, write_volume
 from stages.conftest import OFFSETS, SHAPE, Experiment, write
@@ -156,13 +156,13 @@ def test_killed_it_goes_on_from_its_ledger(experiment, monkeypatch):
     path = experiment.results / "test_im_prediction.h5"
     assert not path.exists()
     first = []
-    predict = prediction_planes.predict_volume
+    predict = prediction_parts.predict_volume
 
     def noting(*arguments, **named):
-        first.append(named["first_plane"])
+        first.append(named["region"][0][0])
         return predict(*arguments, **named)
 
-    monkeypatch.setattr(prediction_planes, "predict_volume", noting)
+    monkeypatch.setattr(prediction_parts, "predict_volume", noting)
     torch.set_num_threads(1)
     assert experiment.emseg("infer", *words) == 0
     resumed = path.read_bytes()
@@ -220,11 +220,11 @@ def test_where_results_go(experiment: Experiment, work, inside, capsys):
 def test_devices_of_windows_are_those_that_are_there(key, capsys):
     there = Devices("gpu", 1, 1, 0, None)
     none = Devices("cpu", 1, 1, 0, None)
-    assert prediction_planes._device(key, None, there).type == "cuda"
-    assert prediction_planes._device(key, "cpu", there).type == "cpu"
-    assert prediction_planes._device(key, "cuda", there).type == "cuda"
+    assert prediction_parts._device(key, None, there).type == "cuda"
+    assert prediction_parts._device(key, "cpu", there).type == "cpu"
+    assert prediction_parts._device(key, "cuda", there).type == "cuda"
     assert capsys.readouterr().err == ""
-    assert prediction_planes._device(key, "cuda", none).type == "cpu"
+    assert prediction_parts._device(key, "cuda", none).type == "cpu"
     assert f"inference.window.{key}=cuda, but no GPU" in capsys.readouterr().err
 
 

@@ -17,7 +17,9 @@ import pytest
 from emseg.cli import main
 from emseg.runs.lock import locked
 from emseg.stages import infer as infer_module
+from emseg.stages import prediction_parts
 from emseg.volumes import PartialVolume, open_volume, read_attributes, write_volume
+from emseg.volumes import cells as cells_module
 from stages.tiny_tutorial import DEMO, TINY, cells, environment, train_tiny, write_volumes
 
 SHAPE, CHUNKS = (60, 40, 40), (4, 8, 40, 40)
@@ -178,7 +180,7 @@ def test_a_killed_run_goes_on_where_it_was(trained, written):
     )
     Path("run.py").write_text(script)
     run = subprocess.Popen([sys.executable, "run.py", *words], env=environment())
-    ledger = results() / "test_im_prediction.h5.partial.rows"
+    ledger = results() / "test_im_prediction.h5.partial.cells"
     while run.poll() is None and not any(path.stat().st_size for path in ledger.glob("*")):
         time.sleep(0.01)
     run.send_signal(signal.SIGKILL)
@@ -199,7 +201,7 @@ def test_workers_predict_a_damaged_row_again(trained):
 
 def test_other_weights_are_refused_by_the_workers(trained, capsys, monkeypatch):
     def other(filling, *rest):
-        from emseg.stages.prediction_planes import fill
+        from emseg.stages.prediction_parts import fill
 
         fill(replace(filling, weights="0" * 64), *rest)
 
@@ -220,3 +222,33 @@ def test_only_some_modes_have_shards(capsys):
     assert "allows no --force" in capsys.readouterr().err
     assert emseg("--shard", "1/2", mode="decode") == 2
     assert "--shard is for --mode infer and test" in capsys.readouterr().err
+
+
+def test_large_sections_are_predicted_cell_by_cell(monkeypatch):
+    monkeypatch.setattr(cells_module, "SIDE", 16)
+    monkeypatch.setattr(infer_module, "default_chunks", lambda shape: (1, 8, 8, 16))
+    window = "inference.window.window_size=[8,16,16]"
+    predict, regions = prediction_parts.predict_volume, []
+
+    def noted(*arguments, region, **named):
+        regions.append(region[1:])
+        return predict(*arguments, region=region, **named)
+
+    monkeypatch.setattr(prediction_parts, "predict_volume", noted)
+    assert emseg(window) == 0
+    assert regions == [((0, 40), (0, 40))]
+    (path,) = results().glob("test_im_prediction.h5")
+    whole, about = open_volume(path)[...], read_attributes(path)
+    path.unlink()
+    # In so little memory there is no place for the sums of a section, nor for an HDF5 file.
+    assert emseg(window, "system.memory=1e-4") == 0
+    areas = [(y, x) for y in ((0, 24), (24, 40)) for x in ((0, 32), (32, 40))]
+    assert regions[1:] == areas
+    path = path.with_suffix(".zarr")
+    np.testing.assert_array_equal(open_volume(path)[...], whole)
+    assert read_attributes(path)["content"] == about["content"]
+    assert about["content"]["across"] == [24, 32]
+    shutil.rmtree(path)
+    for number in (2, 3, 1):
+        assert emseg(window, "--shard", f"{number}/3") == 0
+    np.testing.assert_array_equal(open_volume(path.with_suffix(".h5"))[...], whole)

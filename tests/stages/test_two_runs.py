@@ -2,12 +2,12 @@
 
 import threading
 
-from emseg.stages import prediction_planes
+from emseg.stages import prediction_parts
 
 
 def test_the_second_is_refused_and_the_first_is_as_if_alone(experiment, monkeypatch, capsys):
     middle, may_go_on, codes = threading.Event(), threading.Event(), []
-    predict = prediction_planes.predict_volume
+    predict = prediction_parts.predict_volume
 
     def stopping(*arguments, write, **named):
         def write_and_wait(start, array):
@@ -17,7 +17,7 @@ def test_the_second_is_refused_and_the_first_is_as_if_alone(experiment, monkeypa
 
         return predict(*arguments, write=write_and_wait, **named)
 
-    monkeypatch.setattr(prediction_planes, "predict_volume", stopping)
+    monkeypatch.setattr(prediction_parts, "predict_volume", stopping)
     first = threading.Thread(target=lambda: codes.append(experiment.emseg("infer")))
     first.start()
     assert middle.wait(120)

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emseg.errors import UserError
-from emseg.volumes import PartialVolume, open_volume, partial, read_attributes, write_volume
+from emseg.volumes import PartialVolume, cells, open_volume, partial, read_attributes, write_volume
 from emseg.volumes import atomic as atomic_module
+from emseg.volumes.content import content_now, stored_content
 
 SHAPE = (2, 13, 10, 12)
 DATA = np.random.default_rng(0).random(SHAPE, np.float32)
@@ -88,6 +89,22 @@ def test_only_a_damaged_row_is_written_again(name, damage):
     np.testing.assert_array_equal(open_volume(name)[...], DATA)
 
 
+def test_only_a_damaged_cell_is_written_again(small_cells):
+    volume = opened("a.zarr", **small_cells)
+    for area in volume.cells.areas:
+        volume.write(0, DATA[(..., *(slice(*span) for span in area))], area)
+    chunk = Path("a.zarr.partial/main/c/0/1/3/1")
+    chunk.write_bytes(chunk.read_bytes()[:9])
+    volume = opened("a.zarr", **small_cells)
+    lost = [area for area in volume.cells.areas if volume.missing(area=area)]
+    assert lost == [((6, 10), (0, 4))] and volume.missing() == [(4, 8)]
+    with pytest.raises(ValueError, match="lacks"):
+        volume.finish()
+    volume.write(4, DATA[:, 4:8, 6:, :4], lost[0])
+    volume.finish()
+    np.testing.assert_array_equal(open_volume("a.zarr")[...], DATA)
+
+
 def test_a_row_that_is_lost_while_it_is_written_is_one_line():
     volume = opened("a.zarr")
     fill(volume, 13)
@@ -140,6 +157,39 @@ def test_what_is_left_without_its_other_half_starts_anew(loss):
 def test_the_fingerprint_is_required():
     with pytest.raises(KeyError, match="fingerprint"):
         opened("a.h5", attributes={})
+
+
+@pytest.fixture
+def small_cells(monkeypatch):
+    """Sections of 10 x 12 voxels have 2 x 3 cells, of chunks of 3 x 2 voxels."""
+    monkeypatch.setattr(cells, "SIDE", 4)
+    return {"chunks": (1, 4, 3, 2)}
+
+
+@settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data(), suffix=st.sampled_from(["h5", "zarr"]))
+def test_areas_in_any_order_with_stops_between(small_cells, tmp_path_factory, data, suffix):
+    path = tmp_path_factory.mktemp("areas") / f"a.{suffix}"
+    volume = opened(path, **small_cells)
+    areas = data.draw(st.permutations(volume.cells.areas))
+    assert len(areas) == 6
+    for area in areas:
+        part = DATA[(..., *(slice(*span) for span in area))]
+        for start, stop in volume.missing(area=area):
+            cut = data.draw(st.integers(start + 1, stop))
+            volume.write(start, part[:, start:cut], area)
+            if data.draw(st.booleans()):
+                volume = opened(path, **small_cells)  # what is left of the stretch stays missing
+            elif cut < stop:
+                volume.write(cut, part[:, cut:stop], area)
+    for start, stop in volume.missing():
+        volume.write(start, DATA[:, start:stop])
+    volume.finish()
+    found = open_volume(path)
+    np.testing.assert_array_equal(found[...], DATA)
+    assert content_now(path) == stored_content(found.attributes)
 
 
 def test_slabs_must_follow_and_fit():

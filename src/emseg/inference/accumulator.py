@@ -9,13 +9,13 @@ import torch
 
 from emseg.errors import UserError
 from emseg.inference.settings import Blending, Settings
-from emseg.inference.windows import WindowGrid
+from emseg.inference.windows import Span, WindowGrid
 from emseg.kernels.affinity import EdgeSide
 from emseg.kernels.symmetry import Offset, edge_span
 
 
 class WindowSum:
-    """The rolling weighted sum of windows, from which finished planes are taken in order.
+    """The rolling weighted sum of windows in a region, whose finished planes are taken in order.
 
     Planes are in a ring buffer along axis 0; the sum of weights is not stored, because it follows
     from the grid.
@@ -27,16 +27,16 @@ class WindowSum:
         settings: Settings,
         *,
         device: torch.device | str,
-        first: int,
-        stop: int,
+        region: Sequence[Span],
     ) -> None:
         self.grid = grid
-        self.stop = stop
+        self.region = tuple(region)
+        self.next, self.stop = region[0]
         self.dtype = settings.output_dtype
-        self.next = first
         self.depth = min(grid.shape[0], grid.window[0])
         offsets = settings.offsets
-        self.sums = torch.zeros((len(offsets), self.depth, *grid.shape[1:]), device=device)
+        section = [stop - start for start, stop in region[1:]]
+        self.sums = torch.zeros((len(offsets), self.depth, *section), device=device)
         self.weights = torch.from_numpy(weight_map(grid.window, settings.blending)).to(device)
         # Channels with one offset share their weights.
         kinds = list(dict.fromkeys(offsets))
@@ -53,21 +53,20 @@ class WindowSum:
         ]
 
     def add(self, window: Sequence[int], values: torch.Tensor) -> None:
-        """Add one window's values, (C, *window) float32, weighted."""
+        """Add one window's values, (C, *window) float32, weighted; nothing outside the region."""
         corner = self.grid.corner(window)
-        inside = [self.grid.inside(axis, index) for axis, index in enumerate(window)]
-        # Other planes were taken, or are of no interest.
-        inside[0] = slice(
-            max(inside[0].start, self.next - corner[0]), min(inside[0].stop, self.stop - corner[0])
-        )
+        inside = [self._inside(axis, index) for axis, index in enumerate(window)]
+        if any(span.start >= span.stop for span in inside):
+            return
         part = values[(slice(None), *inside)] * self.weights[tuple(inside)]
         for axis, index in enumerate(window):
             mask = self.masks[axis][index]
             if mask is not None:
                 part *= mask[self.kind].narrow(axis + 1, inside[axis].start, part.shape[axis + 1])
+        firsts = [0, *(start for start, _ in self.region[1:])]
         planes, *section = (
-            slice(start + span.start, start + span.stop)
-            for start, span in zip(corner, inside, strict=True)
+            slice(start + span.start - first, start + span.stop - first)
+            for start, span, first in zip(corner, inside, firsts, strict=True)
         )
         taken = 0
         for slots in self._slots(planes.start, planes.stop):
@@ -87,6 +86,13 @@ class WindowSum:
             sums.zero_()
             self.next = plane + 1
             yield plane, values[:, np.newaxis]
+
+    def _inside(self, axis: int, index: int) -> slice:
+        """The part of a window along one axis that counts, in the window's voxels."""
+        corner, (first, stop) = self.grid.starts[axis][index], self.region[axis]
+        # Planes that were taken count no more.
+        first = self.next if axis == 0 else first
+        return slice(max(first - corner, 0), min(stop - corner, self.grid.window[axis]))
 
     def _slots(self, start: int, stop: int) -> Iterator[slice]:
         while start < stop:
@@ -117,15 +123,17 @@ class WindowSum:
         weights = weights if mask is None else weights * mask[:, index]
         for axis in range(len(self.grid.shape) - 1, 0, -1):
             shape = [*weights.shape]
-            shape[axis] = self.grid.shape[axis]
+            first, stop = self.region[axis]
+            shape[axis] = stop - first
             total = weights.new_zeros(shape)
             for i, start in enumerate(self.grid.starts[axis]):
-                mask, inside = self.masks[axis][i], self.grid.inside(axis, i)
+                mask, inside = self.masks[axis][i], self._inside(axis, i)
                 part = weights if mask is None else weights * mask[:, 0]
                 count = inside.stop - inside.start
-                total.narrow(axis, start + inside.start, count).add_(
-                    part.narrow(axis, inside.start, count)
-                )
+                if count > 0:
+                    total.narrow(axis, start + inside.start - first, count).add_(
+                        part.narrow(axis, inside.start, count)
+                    )
             weights = total
         return weights
 

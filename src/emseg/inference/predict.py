@@ -22,7 +22,7 @@ from emseg.inference.settings import (
     Settings,
 )
 from emseg.inference.tta import Forward, merged_views
-from emseg.inference.windows import WindowGrid, window_grid
+from emseg.inference.windows import Span, WindowGrid, window_grid
 from emseg.kernels.affinity import EdgeSide
 from emseg.kernels.symmetry import Offset
 from emseg.progress import track
@@ -64,7 +64,7 @@ def predict(
     """The prediction, (channels, Z, Y, X) from `first_plane` on, or None if `write` is given.
 
     Args:
-        net, normalize, device, ... first_plane: see `predict_volume`; an array is (Z, Y, X).
+        net, normalize, device, ... write: see `predict_volume`; an array is (Z, Y, X).
         channels: of the network's output. The other arguments, from `window_size`: see `Settings`.
 
     Raises:
@@ -94,7 +94,7 @@ def predict(
         accumulator_device=accumulator_device,
         autocast_dtype=autocast_dtype,
         write=write,
-        first_plane=first_plane,
+        region=[(first_plane * (axis == 0), size) for axis, size in enumerate(volume.shape)],
     )
 
 
@@ -108,11 +108,10 @@ def predict_volume(
     accumulator_device: torch.device | str | None = None,
     autocast_dtype: torch.dtype | None = None,
     write: Callable[[int, np.ndarray], None] | None = None,
-    first_plane: int = 0,
-    stop_plane: int | None = None,
+    region: Sequence[Span] | None = None,
     lanes: int | None = None,
 ) -> np.ndarray | None:
-    """The prediction, (channels, Z, Y, X) from `first_plane` on, or None if `write` is given.
+    """The prediction (channels, Z, Y, X) of the region, or None if `write` is given.
 
     Args:
         net: in eval mode, maps (N, C_in, *window) float32 on `device` to logits
@@ -121,9 +120,9 @@ def predict_volume(
         normalize: maps a patch as stored to float32 values for the network, of the same shape.
         accumulator_device: where windows are summed; None: `device`.
         autocast_dtype: of the network's mixed precision; None: without.
-        write: gets finished planes in order, as `write(start, planes)`, planes (channels, 1, Y, X).
-        first_plane, stop_plane: along axis 0, from the one up to the other (None: the end); these
-            planes equal those of an uninterrupted run.
+        write: gets finished planes in order, as `write(start, planes)`, planes (channels, 1, Y, X)
+            of the region.
+        region: (start, stop) for each axis, None: all; its values are those of the whole volume.
         lanes: how many batches a CPU predicts at a time, which share its threads; None: one for
             each thread, so that values do not depend on the number of threads.
 
@@ -138,8 +137,7 @@ def predict_volume(
         grid,
         settings,
         device=accumulator_device or device,
-        first=first_plane,
-        stop=grid.shape[0] if stop_plane is None else stop_plane,
+        region=region or [(0, size) for size in grid.shape],
     )
     load = partial(_load, image, grid, normalize, settings.padding_mode, torch.device(device))
     threads = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
@@ -215,19 +213,25 @@ def _blocks(
     load: Callable[[list[Window]], torch.Tensor],
     batch_size: int,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    grid = sums.grid
-    rows, stop = grid.starts[0], sums.stop
-    needed = [i for i, start in enumerate(rows) if start < stop]
-    total = len(needed) * len(grid.batches(0, batch_size))
-    needed = [i for i in needed if min(rows[i] + grid.window[0], stop) > sums.next]
-    batches = [batch for row in needed for batch in grid.batches(row, batch_size)]
+    grid, (first, stop) = sums.grid, sums.region[0]
+    rows, across = grid.starts[0], [(-grid.window[0], stop), *sums.region[1:]]
+    # Batches are those of the whole volume, since a value's last bits depend on what is beside it.
+    of_first_row = [
+        batch
+        for batch in grid.batches(0, batch_size)
+        if any(grid.meets(window, across) for window in batch)
+    ]
+    needed = [row for row, start in enumerate(rows) if start < stop]
+    total = len(needed) * len(of_first_row)
+    needed = [row for row in needed if rows[row] + grid.window[0] > first]
+    batches = ([(row, *at) for _, *at in batch] for row in needed for batch in of_first_row)
     predicted = track(
         forward(_ahead(batches, load)),
         total=total,
-        done=total - len(batches),
+        done=total - len(needed) * len(of_first_row),
         label="predict",
         unit="voxel",
-        each=stop * math.prod(grid.shape[1:]) / total,
+        each=stop * math.prod(sums.sums.shape[2:]) / total,
     )
     for row, batches_of_row in groupby(predicted, key=lambda pair: pair[0][0][0]):
         for windows, values in batches_of_row:
@@ -275,8 +279,8 @@ def _in_lanes(
 
 def _collected(blocks: Iterable[tuple[int, np.ndarray]], sums: WindowSum) -> np.ndarray:
     first = sums.next
-    _, *section = sums.grid.shape
-    result = np.empty((len(sums.sums), sums.stop - first, *section), sums.dtype)
+    channels, _, *section = sums.sums.shape
+    result = np.empty((channels, sums.stop - first, *section), sums.dtype)
     for start, planes in blocks:
         result[:, start - first : start - first + planes.shape[1]] = planes
     return result

@@ -12,6 +12,9 @@ from torch import nn
 from emseg.errors import UserError
 from emseg.inference.settings import Settings
 
+# The first voxel along an axis, and the one after the last.
+Span = tuple[int, int]
+
 
 @dataclass(frozen=True)
 class WindowGrid:
@@ -39,10 +42,10 @@ class WindowGrid:
         """The first voxel of a window, which may lie before the volume."""
         return tuple(starts[i] for starts, i in zip(self.starts, window, strict=True))
 
-    def inside(self, axis: int, index: int) -> slice:
-        """The part of a window along one axis that lies in the volume, in the window's voxels."""
-        start = self.starts[axis][index]
-        return slice(max(0, -start), min(self.window[axis], self.shape[axis] - start))
+    def meets(self, window: Sequence[int], region: Sequence[Span]) -> bool:
+        """Whether a window has voxels in the region."""
+        spans = zip(self.corner(window), self.window, region, strict=True)
+        return all(at < stop and at + size > start for at, size, (start, stop) in spans)
 
 
 def window_grid(shape: Sequence[int], settings: Settings) -> WindowGrid:

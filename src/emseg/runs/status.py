@@ -10,9 +10,10 @@ from emseg.errors import UserError
 from emseg.progress import amount, in_words
 from emseg.runs.artifacts import SUFFIXES
 from emseg.runs.lock import owner_of
-from emseg.volumes.ledger import Ledger, Row
+from emseg.volumes.cells import Cells
+from emseg.volumes.ledger import Ledger, Recorded
 
-# How many of the last rows the speed is computed from.
+# How many of the last parts the speed is computed from.
 RECENT = 50
 
 
@@ -45,24 +46,23 @@ def _progress(about: Path) -> str:
     """How much of an unfinished volume is there, how fast it grows, and the time left."""
     try:
         of = json.loads(about.read_text())["of"]
-        depth, thickness = of["shape"][-3], of["chunks"][-3]
+        total = len(Cells.of(of["shape"], of["chunks"]))
         voxels = math.prod(of["shape"][-3:])
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError, ZeroDivisionError):
         return "unfinished, its description cannot be read"
-    rows = Ledger(about.with_name(about.name.removesuffix(".json") + ".rows")).rows.values()
-    total = -(-depth // thickness)
-    line = f"{len(rows)} of {total} rows of chunks"
-    rate = _rate([*rows])
+    cells = Ledger(about.with_name(about.name.removesuffix(".json") + ".cells")).done.values()
+    line = f"{len(cells)} of {total} parts"
+    rate = _rate([*cells])
     if rate is None:
         return line
-    left = in_words((total - len(rows)) / rate)
-    last = in_words(max(time.time() - max(row.seconds for row in rows), 0))
+    left = in_words((total - len(cells)) / rate)
+    last = in_words(max(time.time() - max(cell.seconds for cell in cells), 0))
     return f"{line}, {amount(rate * voxels / total)}voxel/s, {left} left; the last {last} ago"
 
 
-def _rate(rows: list[Row]) -> float | None:
-    """Rows in a second, by the times of the last ones; None if these are not enough."""
-    times = sorted(row.seconds for row in rows)[-RECENT:]
+def _rate(cells: list[Recorded]) -> float | None:
+    """Cells in a second, by the times of the last ones; None if these are not enough."""
+    times = sorted(cell.seconds for cell in cells)[-RECENT:]
     if len(times) < 2 or times[-1] == times[0]:
         return None
     return (len(times) - 1) / (times[-1] - times[0])

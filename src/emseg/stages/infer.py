@@ -26,7 +26,7 @@ from emseg.runs.run_folder import say
 from emseg.stages.channels import values_of
 from emseg.stages.network import Trained
 from emseg.stages.plan import require_disk
-from emseg.stages.prediction_planes import Filling, fill
+from emseg.stages.prediction_parts import Filling, fill
 from emseg.stages.prediction_settings import (
     check_settings,
     in_words,
@@ -133,19 +133,19 @@ def infer(
         folder=Path.cwd(),
     )
     try:
-        fill(filling, unfinished, source.image, trained, _stretch(unfinished, shard))
+        fill(filling, unfinished, source.image, trained, shard)
     except UserError:
-        if not unfinished.ledger.rows and shard is None:
+        if not unfinished.ledger.done and shard is None:
             unfinished.discard()
         raise
     with _alone(folder / source.name, shard):
         if shard and (there := find()):
             return there
         unfinished.ledger.refresh()
-        left = unfinished.missing()
+        left = len(unfinished.cells) - len(unfinished.ledger.done)
         if shard and left:
-            planes = sum(stop - start for start, stop in left)
-            say(f"shard {shard[0]}/{shard[1]} is done; others have {planes} planes to predict")
+            parts = f"{left} of {len(unfinished.cells)} parts"
+            say(f"shard {shard[0]}/{shard[1]} is done; others have {parts} to predict")
             return None
         unfinished.finish()
         supersede(unfinished.path)
@@ -158,14 +158,6 @@ def _alone(path: Path, shard: tuple[int, int] | None) -> AbstractContextManager[
     if shard is None:
         return nullcontext()
     return locked(path, f"shard {shard[0]}/{shard[1]}", report=say, wait=LONGEST_JOIN)
-
-
-def _stretch(unfinished: PartialVolume, shard: tuple[int, int] | None) -> tuple[int, int]:
-    """The planes of the shard, whole rows of chunks; all planes without one."""
-    depth, step = unfinished.depth, unfinished.thickness
-    number, count = shard or (1, 1)
-    rows = -(-depth // step)
-    return rows * (number - 1) // count * step, min(rows * number // count * step, depth)
 
 
 def _unfinished(

@@ -15,7 +15,7 @@ from emseg.runs.run_folder import run_of, say
 from emseg.stages.channels import Channels, nearest_channels
 from emseg.stages.infer import check_image, unlike_intensities
 from emseg.stages.network import Trained, load_trained
-from emseg.stages.prediction_planes import predict_image
+from emseg.stages.prediction_parts import predict_image
 from emseg.volumes import Volume, from_array
 
 

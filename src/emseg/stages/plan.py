@@ -19,7 +19,7 @@ from emseg.runs.run_folder import run_of
 from emseg.stages.decode_blocks import LABEL_BYTES
 from emseg.stages.devices import resolve_devices
 from emseg.stages.network import Trained, load_trained
-from emseg.stages.prediction_planes import lanes_here
+from emseg.stages.prediction_parts import lanes_here
 from emseg.stages.prediction_settings import settings_of, window_memory
 from emseg.stages.sources import Source, open_test
 from emseg.stages.workers import workers_of

@@ -25,7 +25,8 @@ from emseg.models.stride import check_input
 from emseg.runs.artifacts import SUFFIXES, existing
 from emseg.stages.devices import resolve_devices
 from emseg.stages.network import Trained
-from emseg.volumes import Volume, read_attributes
+from emseg.volumes import Volume, default_chunks, read_attributes
+from emseg.volumes.cells import Cells
 from emseg.volumes.partial import unfinished_attributes
 
 
@@ -58,13 +59,13 @@ class WindowMemory:
     Attributes:
         budget: half of `system.memory`, or of the GPU's if that is less.
         voxel: of a window, in the network.
-        plane: of the sums of windows.
+        planes: of the sums of windows, for a whole section and for a cell.
         together: windows in a batch.
     """
 
     budget: int
     voxel: int
-    plane: int
+    planes: tuple[int, int]
     together: int
 
     def batch(self, size: Sequence[int]) -> int:
@@ -73,7 +74,11 @@ class WindowMemory:
 
     def sums(self, size: Sequence[int]) -> int:
         """Of the sums of windows of that size."""
-        return size[0] * self.plane
+        return size[0] * self.planes[self.in_cells(size)]
+
+    def in_cells(self, size: Sequence[int]) -> bool:
+        """Whether the sums for a whole section do not fit, and cells are predicted one by one."""
+        return size[0] * self.planes[0] > self.budget // 2
 
     def batches(self, size: Sequence[int]) -> int:
         """How many batches fit at a time."""
@@ -82,16 +87,32 @@ class WindowMemory:
 
 def window_memory(image: Volume, trained: Trained, root: Root) -> WindowMemory:
     """What windows over the image take; UserError if the network cannot be measured."""
+    least = least_settings(trained, root)
+    return WindowMemory(
+        budget=_budget(root),
+        voxel=bytes_per_voxel(trained.net, trained.facts.in_channels, least.window_size),
+        planes=_plane_bytes(image, least),
+        together=root.inference.window.sw_batch_size,
+    )
+
+
+def sums_in_cells(image: Volume, settings: Settings, root: Root) -> bool:
+    """Whether the image is predicted cell by cell, as in `WindowMemory`, whatever the network."""
+    memory = WindowMemory(_budget(root), voxel=0, planes=_plane_bytes(image, settings), together=0)
+    return memory.in_cells(settings.window_size)
+
+
+def _budget(root: Root) -> int:
     memory, device = memory_within(root.system.memory), resolve_devices(root.system).torch_device
     if device.type == "cuda":
         memory = min(memory, torch.cuda.get_device_properties(device).total_memory)
-    least = least_settings(trained, root)
-    return WindowMemory(
-        budget=memory // 2,
-        voxel=bytes_per_voxel(trained.net, trained.facts.in_channels, least.window_size),
-        plane=4 * len(least.offsets) * image.shape[1] * image.shape[2],
-        together=root.inference.window.sw_batch_size,
-    )
+    return memory // 2
+
+
+def _plane_bytes(image: Volume, settings: Settings) -> tuple[int, int]:
+    _, height, width = Cells.of(image.shape, default_chunks(image.shape)).size
+    channels = len(settings.offsets)
+    return 4 * channels * image.shape[1] * image.shape[2], 4 * channels * height * width
 
 
 def least_settings(trained: Trained, root: Root) -> Settings:

@@ -18,7 +18,7 @@ from emseg.runs.run_folder import say
 from emseg.stages.decode_job import DecodeJob
 from emseg.stages.infer import prediction_attributes
 from emseg.stages.network import AUTOCAST, Trained
-from emseg.stages.prediction_planes import predict_image
+from emseg.stages.prediction_parts import predict_image
 from emseg.stages.prediction_settings import settings_of
 from emseg.stages.scores import build_metrics, score_names
 from emseg.stages.sources import Source, cut

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from emseg.volumes.attributes import PLACE
+from emseg.volumes.cells import Cells
 from emseg.volumes.formats import open_source
 from emseg.volumes.location import parse_location
 from emseg.volumes.skeletons import is_skeletons, skeleton_files
@@ -21,14 +22,14 @@ from emseg.volumes.skeletons import is_skeletons, skeleton_files
 CONTENT = "content"
 
 
-def row_hash(row: np.ndarray) -> str:
-    """The SHA-256 of a slab's voxels in C order."""
-    return hashlib.sha256(np.ascontiguousarray(row)).hexdigest()
+def cell_hash(cell: np.ndarray) -> str:
+    """The SHA-256 of a cell's voxels in C order."""
+    return hashlib.sha256(np.ascontiguousarray(cell)).hexdigest()
 
 
 def stamp(
-    rows: Sequence[str],
-    thickness: int,
+    hashes: Sequence[str],
+    cells: Cells,
     *,
     shape: Sequence[int],
     dtype: np.dtype,
@@ -36,18 +37,24 @@ def stamp(
 ) -> dict[str, Any]:
     """The attribute `content` of a volume, the same for every file format.
 
-    A row is `thickness` voxels along axis -3, of all channels.
+    Args:
+        hashes: of each cell of all channels, in order.
+        cells: of the volume.
+        shape, dtype, attributes: of the volume.
     """
     named = sorted({*attributes} - {CONTENT})
     record = {name: attributes[name] for name in named}
-    digest = _digest(shape, dtype, record, rows)
-    return {"sha256": digest, "thickness": thickness, "attributes": named}
+    thickness, *across = cells.size
+    # Only if there are several: so were all volumes before there were cells.
+    parts = {"across": across} if len(cells.areas) > 1 else {}
+    digest = _digest(shape, dtype, record, hashes)
+    return {"sha256": digest, "thickness": thickness, **parts, "attributes": named}
 
 
 def _digest(
-    shape: Sequence[int], dtype: np.dtype, record: Mapping[str, Any], rows: Sequence[str]
+    shape: Sequence[int], dtype: np.dtype, record: Mapping[str, Any], hashes: Sequence[str]
 ) -> str:
-    about = [list(shape), np.dtype(dtype).newbyteorder("=").str, record, list(rows)]
+    about = [list(shape), np.dtype(dtype).newbyteorder("=").str, record, list(hashes)]
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
@@ -56,9 +63,15 @@ def stored_content(attributes: Mapping[str, Any]) -> str | None:
     record = attributes.get(CONTENT)
     if not isinstance(record, dict) or not isinstance(record.get("sha256"), str):
         return None
-    thickness, named = record.get("thickness"), record.get("attributes")
-    fine = type(thickness) is int and thickness > 0 and isinstance(named, list)
+    size, named = _cell_size(record, (1, 1, 1)), record.get("attributes")
+    fine = all(type(length) is int and length > 0 for length in size) and isinstance(named, list)
     return record["sha256"] if fine and all(isinstance(name, str) for name in named) else None
+
+
+def _cell_size(record: Mapping[str, Any], shape: Sequence[int]) -> tuple[Any, ...]:
+    across = record.get("across", list(shape[-2:]))
+    valid = isinstance(across, list) and len(across) == 2
+    return (record.get("thickness"), *(across if valid else (None, None)))
 
 
 def content_now(location: str | Path) -> str | None:
@@ -71,21 +84,18 @@ def content_now(location: str | Path) -> str | None:
     if stored_content(source.attributes) is None:
         return None
     record = source.attributes[CONTENT]
-    thickness, depth = record["thickness"], source.shape[-3]
-    whole = (slice(None),) * (len(source.shape) - 3)
-    rows = [
-        row_hash(source[(*whole, slice(at, min(at + thickness, depth)), slice(None), slice(None))])
-        for at in range(0, depth, thickness)
-    ]
+    cells = Cells(source.shape[-3:], _cell_size(record, source.shape))
+    channels = (slice(None),) * (len(source.shape) - 3)
+    hashes = [cell_hash(source[(*channels, *box)]) for _, box in cells]
     named = {name: source.attributes.get(name) for name in record["attributes"]}
     # The position is looked for under all its names, to detect one that was added.
     place = {name: source.attributes[name] for name in PLACE if name in source.attributes}
     # Earlier versions hashed the absent names too, as None.
     absent = {name: None for name in PLACE if name != "element_size_um"}
-    earlier = _digest(source.shape, source.dtype, absent | place | named, rows)
+    earlier = _digest(source.shape, source.dtype, absent | place | named, hashes)
     if earlier == record["sha256"]:
         return earlier
-    return _digest(source.shape, source.dtype, place | named, rows)
+    return _digest(source.shape, source.dtype, place | named, hashes)
 
 
 def identity(location: str | Path, *, verify: bool = False) -> dict[str, Any]:

@@ -9,33 +9,35 @@ import numpy as np
 
 from emseg.errors import UserError
 from emseg.volumes.atomic import discard, publish, replacing, writing
-from emseg.volumes.content import CONTENT, row_hash, stamp
+from emseg.volumes.cells import Area, Cells
+from emseg.volumes.content import CONTENT, cell_hash, stamp
 from emseg.volumes.layout import make_layout
-from emseg.volumes.ledger import Ledger, Row
+from emseg.volumes.ledger import Ledger
 from emseg.volumes.location import MAIN, output_format
 
 
 class PartialVolume:
     """`<path>.partial`, a zarr folder with a ledger next to it, which becomes `path` at the end.
 
-    Slabs along the first spatial axis are of any thickness and follow each other within a stretch
-    of `missing()`; whole rows of chunks are written, then their hashes go into the ledger, so that
-    a process killed at any moment loses no row that it finished. An older partial is continued, as
-    far as its rows are undamaged, if its axes, dtype, shape, chunks and the attributes
+    Slabs of an area along the first spatial axis are of any thickness and follow each other within
+    a stretch of `missing()`; whole cells are written, then their hashes go into the ledger, so that
+    a process killed at any moment loses no cell that it finished. An older partial is continued, as
+    far as its cells are undamaged, if its axes, dtype, shape, chunks and the attributes
     `fingerprint` and `contents` are the same; else it is deleted. Several processes may fill
-    different stretches; `joined` is then true for all but the one that began it.
+    different cells; `joined` is then true for all but the one that began it.
 
     Args:
         path: ends in `.h5` or `.zarr`.
         shape, axes, voxel_size, offset: of the whole volume, as for `write_volume`.
         dtype: of all slabs.
-        chunks: as `shape`; the slabs are collected to rows of the thickness of a chunk.
+        chunks: as `shape`; the slabs are collected to rows of cells, which consist of chunks.
         attributes: as for `write_volume`, with a `fingerprint`.
-        joined: goes on with what another process has open, without reading its rows.
+        joined: goes on with what another process has open, without reading its cells.
 
     Attributes:
         depth: voxels along the first spatial axis.
-        ledger: its finished rows.
+        cells: how it is divided.
+        ledger: its finished cells.
 
     Raises:
         UserError: the folder cannot be written to, or there is nothing to join.
@@ -60,7 +62,7 @@ class PartialVolume:
         self._format = output_format(self.path)
         self._folder = self.path.with_name(f"{self.path.name}.partial")
         self._about = self.path.with_name(f"{self.path.name}.partial.json")
-        self.ledger = Ledger(self.path.with_name(f"{self.path.name}.partial.rows"))
+        self.ledger = Ledger(self.path.with_name(f"{self.path.name}.partial.cells"))
         self._layout = make_layout(
             shape,
             dtype,
@@ -79,6 +81,7 @@ class PartialVolume:
             "chunks": list(self._layout.chunks),
         }
         self.depth = self._layout.shape[-3]
+        self.cells = Cells.of(self._layout.shape, self._layout.chunks)
         with writing(self.path):
             array = self._taken_up(read=not joined)
             if array is None and joined:
@@ -88,7 +91,7 @@ class PartialVolume:
                 array = create_zarr(self._folder, self._layout)
                 self._about.write_text(json.dumps({"of": self._identity}))
         self._array = array
-        self._next = self.done()
+        self._next, self._area = self.done(), self.cells.section
         self._row: np.ndarray | None = None
 
     def done(self) -> int:
@@ -96,25 +99,20 @@ class PartialVolume:
         missing = self.missing()
         return missing[0][0] if missing else self.depth
 
-    @property
-    def thickness(self) -> int:
-        """The voxels along the first spatial axis of a row of chunks."""
-        return self._layout.chunks[-3]
-
-    @property
-    def plane_voxels(self) -> int:
-        """The voxels of a plane across the first spatial axis."""
-        return self._layout.shape[-2] * self._layout.shape[-1]
-
-    def missing(self, start: int = 0, stop: int | None = None) -> list[tuple[int, int]]:
+    def missing(
+        self, start: int = 0, stop: int | None = None, area: Area | None = None
+    ) -> list[tuple[int, int]]:
         """Stretches [first, stop) of voxels along the first spatial axis that are to be written.
 
-        Only those from `start` (a multiple of `thickness`) to `stop`.
+        Only those from `start` (a multiple of the thickness of cells) to `stop`, in cells of the
+        area.
         """
-        step, stop = self.thickness, self.depth if stop is None else stop
+        step, stop = self.cells.size[0], self.depth if stop is None else stop
+        area = area or self.cells.section
         stretches: list[tuple[int, int]] = []
         for first in range(start, stop, step):
-            if first // step in self.ledger.rows:
+            cells = self.cells.of_row(first // step, area)
+            if all(number in self.ledger.done for number, _ in cells):
                 continue
             last = min(first + step, self.depth)
             if stretches and stretches[-1][1] == first:
@@ -122,32 +120,34 @@ class PartialVolume:
             stretches.append((first, last))
         return stretches
 
-    def write(self, start: int, array: np.ndarray) -> None:
-        """Takes the next slab; rows of chunks that it completes are then on the disk.
+    def write(self, start: int, array: np.ndarray, area: Area | None = None) -> None:
+        """Takes the next slab of an area; cells that it completes are then on the disk.
 
         Args:
             start: its first voxel along axis -3: where the last slab ended or, if that completed a
                 row, the first voxel of any row.
-            array: (C?, n, Y, X) of the volume's dtype.
+            array: (C?, n, y, x) of the volume's dtype.
+            area: whole cells, another one only after a row is complete; None: the whole section.
 
         Raises:
             ValueError: it does not follow the last one, or does not fit the volume.
             UserError: the disk refuses it.
         """
-        between_rows = self._next % self.thickness == 0 or self._next == self.depth
-        if between_rows and start % self.thickness == 0:
-            self._next = start
-        self._check_slab(start, array)
+        area, step = area or self.cells.section, self.cells.size[0]
+        between_rows = self._next % step == 0 or self._next == self.depth
+        if between_rows and start % step == 0:
+            self._next, self._area = start, area
+        self._check_slab(start, array, area)
         taken = 0
         while taken < array.shape[-3]:
             row = self._buffer()
-            filled = self._next % self.thickness
+            filled = self._next % step
             count = min(array.shape[-3] - taken, row.shape[-3] - filled)
             row[..., filled : filled + count, :, :] = array[..., taken : taken + count, :, :]
             taken += count
             self._next += count
             if filled + count == row.shape[-3]:
-                self._store((self._next - 1) // self.thickness, row)
+                self._store((self._next - 1) // step, row)
 
     def finish(self, *, old_to: Path | None = None) -> Path:
         """The path of the complete volume, which now has a hash of its content.
@@ -162,7 +162,7 @@ class PartialVolume:
         if self.missing():
             raise ValueError(f"'{self.path}' lacks the voxels {self.missing()}")
         layout = self._layout
-        layout.attributes[CONTENT] = stamp(self._digests(), self.thickness, **layout.facts)
+        layout.attributes[CONTENT] = stamp(self._digests(), self.cells, **layout.facts)
         if self._format == "zarr":
             if self._array.nchunks_initialized != self._array.nchunks:
                 raise self._damaged()
@@ -183,21 +183,23 @@ class PartialVolume:
             discard_unfinished(self.path)
 
     def _digests(self) -> list[str]:
-        return [row.digest for _, row in sorted(self.ledger.rows.items())]
+        return [cell.digest for _, cell in sorted(self.ledger.done.items())]
 
     def _slabs(self) -> Iterator[tuple[int, np.ndarray]]:
-        for number, written in enumerate(self._digests()):
-            row = self._row_of(self._array, number)
-            if row is None or row_hash(row) != written:
-                raise self._damaged()
-            yield number * self.thickness, row
+        """The rows, read again: (first voxel along axis -3, voxels)."""
+        for number in range(self.cells.rows):
+            cells = [*self.cells.of_row(number, self.cells.section)]
+            z = cells[0][1][0]
+            row = self._read(self._array, (z, slice(None), slice(None)))
+            for at, (_, y, x) in cells:
+                if row is None or cell_hash(row[..., y, x]) != self.ledger.done[at].digest:
+                    raise self._damaged()
+            yield z.start, row
 
-    def _row_of(self, array: Any, number: int) -> np.ndarray | None:
-        """A row of chunks as it is on the disk, None if it cannot be read."""
-        step = self.thickness
-        first, last = number * step, min((number + 1) * step, self.depth)
+    def _read(self, array: Any, box: tuple[slice, ...]) -> np.ndarray | None:
+        """The voxels of a box as they are on the disk, None if they cannot be read."""
         try:
-            return np.asarray(array[..., first:last, :, :])
+            return np.asarray(array[(..., *box)])
         except (OSError, RuntimeError, ValueError):  # a damaged chunk
             return None
 
@@ -208,33 +210,39 @@ class PartialVolume:
         )
 
     def _buffer(self) -> np.ndarray:
-        *channels, _, height, width = self._layout.shape
-        thickness = min(self.thickness, self.depth - self._next // self.thickness * self.thickness)
-        if self._row is None or self._row.shape[-3] != thickness:
-            self._row = np.empty((*channels, thickness, height, width), self._layout.dtype)
+        step, (ys, xs) = self.cells.size[0], self._area
+        thickness = min(step, self.depth - self._next // step * step)
+        shape = (*self._layout.shape[:-3], thickness, ys[1] - ys[0], xs[1] - xs[0])
+        if self._row is None or self._row.shape != shape:
+            self._row = np.empty(shape, self._layout.dtype)
         return self._row
 
-    def _check_slab(self, start: int, array: np.ndarray) -> None:
-        *channels, depth, height, width = self._layout.shape
-        fits = array.shape == (*channels, array.shape[-3], height, width)
-        if start != self._next or start + array.shape[-3] > depth or not fits:
+    def _check_slab(self, start: int, array: np.ndarray, area: Area) -> None:
+        sides = [stop - first for first, stop in area]
+        fits = array.shape == (*self._layout.shape[:-3], array.shape[-3], *sides)
+        follows = start == self._next and area == self._area
+        if not (fits and follows) or start + array.shape[-3] > self.depth:
             raise ValueError(
-                f"a slab of shape {array.shape} at {start} does not follow {self._next} "
-                f"in a volume of shape {self._layout.shape}"
+                f"a slab of shape {array.shape} at {start} does not follow {self._next} of "
+                f"{self._area} in a volume of shape {self._layout.shape}"
             )
         if array.dtype != self._layout.dtype:
             raise ValueError(f"a slab of {array.dtype} does not fit {self._layout.dtype}")
 
     def _store(self, number: int, row: np.ndarray) -> None:
-        start = number * self.thickness
-        with writing(self.path):
-            self._array[..., start : start + row.shape[-3], :, :] = row
-            self.ledger.add(number, row_hash(row))
+        (top, _), (left, _) = self._area
+        for at, (z, y, x) in self.cells.of_row(number, self._area):
+            if at in self.ledger.done:
+                continue
+            cell = row[..., y.start - top : y.stop - top, x.start - left : x.stop - left]
+            with writing(self.path):
+                self._array[..., z, y, x] = cell
+                self.ledger.add(at, cell_hash(cell))
 
     def _taken_up(self, *, read: bool) -> Any:
-        """The array that an earlier run began, its undamaged rows counted as done; or None.
+        """The array that an earlier run began, its undamaged cells counted as done; or None.
 
-        With `read` all rows are compared with their hashes.
+        With `read` all cells are compared with their hashes.
         """
         from emseg.volumes.ome_zarr import open_partial
 
@@ -248,17 +256,16 @@ class PartialVolume:
         if array.shape != self._layout.shape or array.dtype != self._layout.dtype:
             return None
         if read:
-            damaged = [row.number for row in self.ledger.rows.values() if self._lacks(array, row)]
-            if damaged:
-                self.ledger.forget(damaged)
+            there = {at for at, box in self.cells if self._holds(array, at, box)}
+            if lost := {*self.ledger.done} - there:
+                self.ledger.forget(lost)
         return array
 
-    def _lacks(self, array: Any, written: Row) -> bool:
-        """Whether the voxels of a recorded row are not those on the disk."""
-        if written.number * self.thickness >= self.depth:
-            return True
-        row = self._row_of(array, written.number)
-        return row is None or row_hash(row) != written.digest
+    def _holds(self, array: Any, number: int, box: tuple[slice, ...]) -> bool:
+        """Whether the voxels of a cell are on the disk as it is recorded."""
+        recorded = self.ledger.done.get(number)
+        cell = None if recorded is None else self._read(array, box)
+        return cell is not None and cell_hash(cell) == recorded.digest
 
     def _is_recorded(self) -> bool:
         """Whether what an earlier run began is this volume."""
@@ -280,7 +287,7 @@ class PartialVolume:
 def discard_unfinished(path: Path) -> None:
     """Removes what there is of the unfinished volume that was to become `path`."""
     # The description first: without it, the rest is ignored.
-    for end in (".partial.json", ".partial.rows", ".partial"):
+    for end in (".partial.json", ".partial.cells", ".partial"):
         discard(path.with_name(path.name + end))
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from emseg.volumes.atomic import replacing
-from emseg.volumes.content import CONTENT, row_hash, stamp
+from emseg.volumes.cells import Cells
+from emseg.volumes.content import CONTENT, cell_hash, stamp
 from emseg.volumes.layout import make_layout
 from emseg.volumes.location import MAIN, output_format
 
@@ -51,9 +52,9 @@ def write_volume(
         dataset=dataset,
     )
     if "fingerprint" in attributes:
-        step, depth = layout.chunks[-3], array.shape[-3]
-        slabs = (array[..., at : at + step, :, :] for at in range(0, depth, step))
-        layout.attributes[CONTENT] = stamp([row_hash(slab) for slab in slabs], step, **layout.facts)
+        cells = Cells.of(layout.shape, layout.chunks)
+        hashes = [cell_hash(array[(..., *box)]) for _, box in cells]
+        layout.attributes[CONTENT] = stamp(hashes, cells, **layout.facts)
     if kind == "hdf5":
         from emseg.volumes.hdf5_writing import write_hdf5
 

@@ -1,9 +1,9 @@
-"""Planes of a prediction: of an image at once, or into an unfinished file, by several workers."""
+"""Parts of a prediction: of an image at once, or into an unfinished file, by several workers."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,21 @@ from emseg.data.intensity import range_of, to_unit
 from emseg.errors import UserError
 from emseg.inference.predict import predict_volume
 from emseg.inference.settings import Settings
+from emseg.inference.windows import Span
 from emseg.progress import track
 from emseg.runs.run_folder import say
 from emseg.stages.devices import Devices, resolve_devices
 from emseg.stages.network import Trained, load_trained
-from emseg.stages.prediction_settings import settings_of, window_memory
+from emseg.stages.prediction_settings import settings_of, sums_in_cells, window_memory
 from emseg.stages.sources import open_test
 from emseg.stages.workers import done_by_workers, while_locked, workers_of
 from emseg.volumes import PartialVolume, Volume
+from emseg.volumes.cells import Area
+from emseg.volumes.places import shown_region
 
-# A job is at most so many windows deep: the windows at its ends are computed by two jobs.
+# Cells of one area between two voxels along the first axis: the area, the first, the one after.
+Part = tuple[Area, int, int]
+# A part for a worker is at most so many windows deep: those at its ends are computed twice.
 WINDOWS = 8
 # Networks of this process, by checkpoint and hash: a worker has many jobs of one.
 _LOADED: dict[tuple[Path, str], Trained] = {}
@@ -56,12 +61,11 @@ class Filling:
 
 
 @dataclass(frozen=True)
-class PlanesJob:
-    """Planes [start, stop) of a prediction."""
+class PartJob:
+    """A part of a prediction."""
 
     of: Filling
-    start: int
-    stop: int
+    part: Part
 
 
 def predict_image(
@@ -71,10 +75,9 @@ def predict_image(
     settings: Settings | None = None,
     *,
     write: Callable[[int, np.ndarray], None] | None = None,
-    first_plane: int = 0,
-    stop_plane: int | None = None,
+    region: Sequence[Span] | None = None,
 ) -> np.ndarray | None:
-    """The prediction (C, Z, Y, X), or None if `write` gets the planes.
+    """The prediction (C, Z, Y, X) of a region (None: all), or None if `write` gets its planes.
 
     `settings`: None for those of the config.
     """
@@ -94,8 +97,7 @@ def predict_image(
         accumulator_device=_device("output_device", window.output_device, devices),
         autocast_dtype=trained.autocast,
         write=write,
-        first_plane=first_plane,
-        stop_plane=stop_plane,
+        region=region,
         lanes=lanes_here(image, trained, root, settings),
     )
 
@@ -121,61 +123,95 @@ def _device(key: str, asked: str | None, devices: Devices) -> torch.device:
     return torch.device(asked)
 
 
+def parts_of(
+    unfinished: PartialVolume, shard: tuple[int, int] | None, areas: list[Area]
+) -> list[Part]:
+    """What is missing of the shard's cells, or of all: long parts, each in one of the areas."""
+    rows, step = unfinished.cells.rows, unfinished.cells.size[0]
+    number, count = shard or (1, 1)
+    begin, end = (rows * len(areas) * at // count for at in (number - 1, number))
+    parts = []
+    for at, area in enumerate(areas):
+        start, stop = (min(max(bound - at * rows, 0), rows) * step for bound in (begin, end))
+        stretches = unfinished.missing(start, min(stop, unfinished.depth), area)
+        parts += [(area, *stretch) for stretch in stretches]
+    return parts
+
+
 def fill(
     filling: Filling,
     unfinished: PartialVolume,
     image: Volume,
     trained: Trained,
-    stretch: tuple[int, int],
+    shard: tuple[int, int] | None = None,
 ) -> None:
-    """Predicts the missing planes of a stretch, as `system.executor` says.
+    """Predicts what is missing, of a shard perhaps, as `system.executor` says.
 
     Args:
         filling: what other processes get.
         unfinished, image, trained: the same in this process.
-        stretch: first and last + 1, the first a multiple of the thickness of rows.
+        shard: its number, from 1, and how many there are.
 
     Raises:
-        UserError: planes are missing at the end; the others are on the disk.
+        UserError: parts are missing at the end; the others are on the disk.
     """
-    root, missing = filling.root, unfinished.missing(*stretch)
+    root, settings, cells = filling.root, filling.settings, unfinished.cells
+    # The parts of shards are the same whatever memory their machines have.
+    whole = shard is None and not sums_in_cells(image, settings, root)
+    parts = parts_of(unfinished, shard, [cells.section] if whole else cells.areas)
     if root.system.executor == "serial":
-        predict = partial(predict_image, image, trained, root, filling.settings)
-        for first, stop in missing:
-            predict(write=unfinished.write, first_plane=first, stop_plane=stop)
+        for number, part in enumerate(parts, 1):
+            if len(parts) > 1:
+                say(f"{filling.source}: part {number} of {len(parts)}")
+            _predict_part(part, unfinished, image, trained, filling)
         return
-    count, planes = workers_of(root.system), sum(stop - first for first, stop in missing)
-    parts = [
-        part
-        for first, stop in missing
-        for part in cut(
-            first,
-            stop,
-            parts=-(-count * (stop - first) // planes),
-            step=unfinished.thickness,
-            most=WINDOWS * filling.settings.window_size[0],
+    each = -(-workers_of(root.system) // max(len(parts), 1))
+    short = [
+        (area, *ends)
+        for area, first, stop in parts
+        for ends in cut(
+            first, stop, parts=each, step=cells.size[0], most=WINDOWS * settings.window_size[0]
         )
     ]
-    jobs = Jobs(predict_planes, [PlanesJob(filling, *part) for part in parts])
-    names = [f"planes {first} to {stop}" for first, stop in parts]
-    _follow(done_by_workers(jobs, root.system, names), unfinished, stretch)
+    names = [f"voxels {shown_region([*zip(*_region(part), strict=True)])}" for part in short]
+    jobs = Jobs(predict_part, [PartJob(filling, part) for part in short])
+    _follow(done_by_workers(jobs, root.system, names), unfinished)
 
 
-def _follow(moments: Iterator[None], unfinished: PartialVolume, stretch: tuple[int, int]) -> None:
+def _predict_part(
+    part: Part,
+    unfinished: PartialVolume,
+    image: Volume,
+    trained: Trained,
+    filling: Filling,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    area = part[0]
+
+    def write(start: int, planes: np.ndarray) -> None:
+        check()
+        unfinished.write(start, planes, area)
+
+    region = _region(part)
+    predict_image(image, trained, filling.root, filling.settings, write=write, region=region)
+
+
+def _region(part: Part) -> tuple[Span, ...]:
+    area, *ends = part
+    return tuple(ends), *area
+
+
+def _follow(moments: Iterator[None], unfinished: PartialVolume) -> None:
     """Shows the progress of the workers until they are done."""
-
-    def rows(parts: list[tuple[int, int]]) -> int:
-        return sum(-(-(stop - first) // unfinished.thickness) for first, stop in parts)
-
-    total, left = rows([stretch]), rows(unfinished.missing(*stretch))
-    each = unfinished.thickness * unfinished.plane_voxels
-    new = (row for _ in moments for row in unfinished.ledger.refresh())
-    for _ in track(new, total=total, done=total - left, label="predict", unit="voxel", each=each):
+    cells, done = unfinished.cells, len(unfinished.ledger.done)
+    new = (cell for _ in moments for cell in unfinished.ledger.refresh())
+    each = math.prod(cells.shape) / len(cells)
+    for _ in track(new, total=len(cells), done=done, label="predict", unit="voxel", each=each):
         pass
 
 
-def predict_planes(job: PlanesJob, place: Place) -> None:
-    """Predicts those planes of the job that are not in the ledger yet.
+def predict_part(job: PartJob, place: Place) -> None:
+    """Predicts those cells of the job that are not in the ledger yet.
 
     Raises:
         UserError: the checkpoint was changed, or the run that made the job has ended.
@@ -190,16 +226,10 @@ def predict_planes(job: PlanesJob, place: Place) -> None:
         sources = open_test(of.root.data.test)
         (image,) = (one.image for one in sources if one.name == of.source)
         unfinished = PartialVolume(**of.volume, joined=True)
-
         check = while_locked(of.locked, of.token)
-
-        def write(start: int, planes: np.ndarray) -> None:
-            check()
-            unfinished.write(start, planes)
-
-        predict = partial(predict_image, image, trained, of.root, of.settings)
-        for first, stop in unfinished.missing(job.start, job.stop):
-            predict(write=write, first_plane=first, stop_plane=stop)
+        area, start, stop = job.part
+        for stretch in unfinished.missing(start, stop, area):
+            _predict_part((area, *stretch), unfinished, image, trained, of, check)
 
 
 def _loaded(of: Filling) -> Trained:
