@@ -33,12 +33,12 @@ def test_rows_speed_and_time_left(run, capsys, monkeypatch):
     unfinished = PartialVolume(
         path, shape=shape, dtype="u1", chunks=chunks, attributes=attributes, **PLACE
     )
-    assert printed(capsys, run) == ["results_step=2/a_prediction.h5: 0 of 10 parts"]
+    assert printed(capsys, run) == ["results_step=2/a_prediction.h5: 0 of 10 cells"]
     unfinished.write(0, np.zeros((2, 32, 100, 100), np.uint8))
     monkeypatch.setattr(ledger.time, "time", lambda: 117.0)
     # A row of 80 000 voxels every 4 s, six to go, the fourth at 112 s.
     assert printed(capsys, run) == [
-        "results_step=2/a_prediction.h5: 4 of 10 parts, 20 kvoxel/s, 24 s left; the last 5 s ago"
+        "results_step=2/a_prediction.h5: 4 of 10 cells, 20 kvoxel/s, 24 s left; the last 5 s ago"
     ]
     unfinished.write(32, np.zeros((2, 48, 100, 100), np.uint8))
     unfinished.finish()

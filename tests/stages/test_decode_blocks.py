@@ -16,7 +16,7 @@ from emseg.stages import decode as stage
 from emseg.stages import decode_blocks
 from emseg.stages.decode import decode
 from emseg.stages.decode_job import DecodeJob, decoder_input, labels_of
-from emseg.volumes import PartialVolume, open_volume, write_volume
+from emseg.volumes import PartialVolume, cells, open_volume, write_volume
 from stages.nearest_facts import FACTS
 
 AGGLOMERATE = {
@@ -26,7 +26,7 @@ AGGLOMERATE = {
 }
 BRANCHES = AGGLOMERATE | {"iou_threshold": 0.3, "best_buddy": True, "branch_affinity": 0.4}
 COMPONENTS = {"_target_": "emseg.decoding.affinity_cc.affinity_cc", "threshold": 0.6}
-SHAPE = (40, 16, 16)
+SHAPE, HALVES = (40, 16, 16), ((0, 8), (8, 16))
 LITTLE = 300_000 / 2**30  # GiB: less than the prediction and its labels
 
 
@@ -62,6 +62,28 @@ def test_little_memory_gives_the_labels_of_much(prediction, leaf, monkeypatch):
     np.testing.assert_array_equal(segmented(prediction, leaf, LITTLE), whole)
     assert len(slabs) > 2 and all(shape[1:] == SHAPE[1:] for shape in slabs)
     assert {path.name for path in Path().iterdir()} == {"im_prediction.h5", "im_segmentation.h5"}
+
+
+@pytest.mark.parametrize("leaf", [BRANCHES, COMPONENTS])
+def test_large_sections_are_decoded_in_boxes_of_cells(prediction, leaf, monkeypatch):
+    whole = segmented(prediction, leaf, None)
+    monkeypatch.setattr(cells, "SIDE", 8)
+    monkeypatch.setattr(decode_blocks, "default_chunks", lambda shape: (4, 4, 4))
+    write, areas = PartialVolume.write, []
+
+    def noted(volume, start, labels, area):
+        areas.append((start, area))
+        write(volume, start, labels, area)
+        if len(areas) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(PartialVolume, "write", noted)
+    with pytest.raises(KeyboardInterrupt):
+        segmented(prediction, leaf, 60_000 / 2**30)
+    np.testing.assert_array_equal(segmented(prediction, leaf, 60_000 / 2**30), whole)
+    # One of the parts that were written before was not complete, or all were.
+    assert len({*areas}) >= len(areas) - 1
+    assert {area for _, area in areas} == {(y, x) for y in HALVES for x in HALVES}
 
 
 @pytest.mark.parametrize(

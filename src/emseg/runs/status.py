@@ -51,7 +51,7 @@ def _progress(about: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError, IndexError, ZeroDivisionError):
         return "unfinished, its description cannot be read"
     cells = Ledger(about.with_name(about.name.removesuffix(".json") + ".cells")).done.values()
-    line = f"{len(cells)} of {total} parts"
+    line = f"{len(cells)} of {total} cells"
     rate = _rate([*cells])
     if rate is None:
         return line

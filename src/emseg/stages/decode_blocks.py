@@ -1,5 +1,6 @@
 """A prediction larger than memory, decoded block by block, by several workers if asked."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from emseg.runs.lock import token_of
 from emseg.stages.decode_job import DecodeJob, decoder_input
 from emseg.stages.workers import done_by_workers, while_locked
 from emseg.volumes import PartialVolume, Volume, default_chunks
+from emseg.volumes.cells import Cells
 
 LABEL_BYTES = 4
 
@@ -45,12 +47,12 @@ def write_in_blocks(
     decoder, prediction, facts = decoder_input(job)
     assert isinstance(decoder, Blockwise)
     chunks = default_chunks(predicted.shape)
-    shape = slab_shape(
+    shape = block_shape(
         predicted.shape,
+        cell=Cells.of(predicted.shape, chunks).size,
         bytes_per_voxel=prediction.channels * prediction.dtype.itemsize + 3 * LABEL_BYTES,
         memory=job.memory_bytes // 4,
         threads=getattr(decoder, "threads", 1) or cores(),
-        aligned=chunks[0],
     )
     folder = segmentation.with_name(f"{segmentation.name}.blocks")
     purpose = {key: attributes[key] for key in ("fingerprint", "contents")} | {"block_shape": shape}
@@ -72,10 +74,24 @@ def write_in_blocks(
     )
     made = chain([first], made)
     for block, labels in _shown(made, total=len(blocks), voxels=shape, label="labels"):
-        written = max(unfinished.done() - block.start[0], 0)
-        if written < len(labels):
-            unfinished.write(block.start[0] + written, labels[written:])
+        (begin, end), *area = zip(block.start, block.stop, strict=True)
+        row = begin - begin % unfinished.cells.size[0]
+        for first, stop in unfinished.missing(row, end, tuple(area)):
+            part = labels[max(first - begin, 0) : stop - begin]
+            unfinished.write(max(first, begin), part, tuple(area))
     unfinished.finish(old_to=old_place(segmentation, attributes["fingerprint"]))
+
+
+def block_shape(
+    shape: Sequence[int], *, cell: Sequence[int], bytes_per_voxel: int, memory: int, threads: int
+) -> tuple[int, ...]:
+    """Slabs as of `slab_shape`, or boxes of cells if not even a row of cells fits the memory."""
+    share = {"bytes_per_voxel": bytes_per_voxel, "memory": memory, "threads": threads}
+    row = math.prod((cell[0], *shape[1:])) * bytes_per_voxel * threads
+    if row <= memory or tuple(cell[1:]) == tuple(shape[1:]):
+        return slab_shape(shape, aligned=cell[0], **share)
+    thickness, *_ = slab_shape((shape[0], *cell[1:]), aligned=cell[0], **share)
+    return (max(thickness, cell[0]), *cell[1:])
 
 
 def _shown(items: Any, *, total: int, voxels: Sequence[int], label: str) -> Iterator[Any]:

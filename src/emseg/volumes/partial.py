@@ -134,8 +134,7 @@ class PartialVolume:
             UserError: the disk refuses it.
         """
         area, step = area or self.cells.section, self.cells.size[0]
-        between_rows = self._next % step == 0 or self._next == self.depth
-        if between_rows and start % step == 0:
+        if start % step == 0 and (self._next % step == 0 or self._next == self.depth):
             self._next, self._area = start, area
         self._check_slab(start, array, area)
         taken = 0
@@ -273,8 +272,7 @@ class PartialVolume:
             return False
         try:
             about = json.loads(self._about.read_text())
-        # Edited, or cut short by a power failure.
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError):  # edited, or cut short by a power failure
             return False
         return isinstance(about, dict) and about == {"of": self._identity}
 
