@@ -19,7 +19,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from emseg.blocks.store import MemoryStore
-from emseg.decoding.agglomeration.supervoxels import MOST_EDGES, find_supervoxels
+from emseg.decoding.agglomeration.limits import EdgeLimit
+from emseg.decoding.agglomeration.supervoxels import find_supervoxels
 from emseg.decoding.edges import axis_edges, destination_affinities
 from emseg.kernels.affinity import EdgeSide
 from emseg.volumes import open_volume
@@ -103,7 +104,7 @@ def describe(affinities: np.ndarray) -> dict[str, float]:
         store=MemoryStore(shape),
         block_shape=shape,
         threads=1,
-        edge_limit=MOST_EDGES,
+        limit=EdgeLimit(2**40),
     )
     fragments = found.numbering.count
     return {

@@ -11,6 +11,7 @@ from emseg.blocks.grid import grid
 from emseg.blocks.store import MemoryStore
 from emseg.decoding.affinity_cc import AffinityCC, affinity_cc
 from emseg.decoding.agglomerate import Agglomerate, agglomerate
+from emseg.decoding.agglomeration.limits import EdgeLimit
 from emseg.decoding.agglomeration.supervoxels import find_supervoxels
 from emseg.decoding.edges import axis_edges
 from emseg.errors import UserError
@@ -83,7 +84,7 @@ def test_blocks_in_any_order_have_one_graph(cut, block_shape, side, histograms, 
             store=store,
             block_shape=cells,
             threads=1,
-            edge_limit=10**6,
+            limit=EdgeLimit(2**30, histograms=histograms),
         ).graph
 
     class Reordered(MemoryStore):
@@ -109,6 +110,46 @@ def test_blocks_in_any_order_have_one_graph(cut, block_shape, side, histograms, 
         for name in ("starts", "bins", "weights"):
             one, two = getattr(cut_up.histograms, name), getattr(whole.histograms, name)
             np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("merge_function", ["mean", "aff50_his256"])
+def test_a_graph_larger_than_the_memory(merge_function):
+    prediction = np.random.default_rng(0).random((3, 40, 16, 16), np.float32)
+    shape, block_shape = prediction.shape[1:], (4, 16, 16)
+    about = {"edges": axis_edges(UNITS, "destination"), "rule": (0.1, 0.999), "histograms": False}
+    found = [
+        find_supervoxels(
+            prediction,
+            **about,
+            store=MemoryStore(shape),
+            block_shape=block_shape,
+            threads=1,
+            limit=limit,
+        ).graph
+        for limit in (EdgeLimit(2**30), EdgeLimit(1_000_000))
+    ]
+    assert [graph.in_file for graph in found] == [False, True]
+    np.testing.assert_array_equal(found[0].edges, found[1].edges)
+    settings = {"merge_function": merge_function, "thresholds": 0.4}
+    facts = {"offsets": UNITS, "edge_side": "destination"}
+    whole = agglomerate(prediction, **settings, **facts)
+    blocks = Agglomerate(**settings, memory_limit=1_000_000 / 2**30).blocks(
+        from_array(prediction, axes="czyx"),
+        store=MemoryStore(shape),
+        block_shape=block_shape,
+        **facts,
+    )
+    np.testing.assert_array_equal(put_together(blocks, shape), whole)
+    # Its dust would need all edges in memory.
+    dust = Agglomerate(**settings, memory_limit=1_000_000 / 2**30, dust_merge_size=5)
+    with pytest.raises(UserError, match=r"\d+ fragments with \d+ edges between them"):
+        dust(prediction, **facts)
+    # Nor are there files for what every fragment takes.
+    little = (60 * (len(found[0].sizes) - 1) - 1) / 2**30
+    with pytest.raises(UserError, match=r"leaves at least \d+ fragments: merging those takes"):
+        Agglomerate(**settings, memory_limit=little).supervoxels(
+            prediction, about["edges"], None, block_shape=(1, 16, 16)
+        )
 
 
 @settings(deadline=None, max_examples=60)

@@ -5,6 +5,7 @@ import pytest
 
 from emseg.blocks.store import MemoryStore
 from emseg.decoding.agglomerate import Agglomerate, agglomerate
+from emseg.decoding.agglomeration.limits import EdgeLimit
 from emseg.decoding.agglomeration.supervoxels import find_supervoxels
 from emseg.decoding.edges import axis_edges
 from emseg.errors import UserError
@@ -101,7 +102,7 @@ def test_tables_of_sections_count_as_memory():
         store=MemoryStore((6, 12, 12)),
         block_shape=(6, 12, 12),
         threads=1,
-        edge_limit=10**6,
+        limit=EdgeLimit(2**30),
     )
     little = 145 * len(found.graph.edges) / 2**30
     agglomerate(prediction, memory_limit=little, **FACTS)

@@ -1,4 +1,5 @@
 import errno
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from emseg.decoding.agglomeration import rounds
+from emseg.decoding.agglomeration.edge_files import Edges, added_up, in_file
 from emseg.decoding.agglomeration.merging import merge
 from emseg.decoding.agglomeration.region_graph import Histograms, RegionGraph
 from emseg.decoding.agglomeration.supervoxels import given_supervoxels
@@ -35,9 +37,11 @@ def graph_of(contacts, fragments):
     return RegionGraph(np.array(rows, EDGE), histograms, np.ones(fragments + 1, np.int64))
 
 
-def merged(contacts, fragments, merge_function, until, levels=False, **how):
+def merged(contacts, fragments, merge_function, until, levels=False, filed=False, **how):
     queue = 256 if levels else 0
     graph = graph_of(contacts, fragments)
+    if filed:
+        graph = replace(graph, edges=in_file(graph.edges[:, None], EDGE, None))
     return merge(graph, merge_function=merge_function, until=until, discretize_queue=queue, **how)
 
 
@@ -71,6 +75,7 @@ WAYS = st.fixed_dictionaries(
     {
         "most_regions": st.sampled_from([2, 3, 5, 1024]),
         "threads": st.sampled_from([1, 3]),
+        "filed": st.booleans(),
         "memory": st.sampled_from([None, None, 1, 4_500, 16_000]),  # 1 contact, 2, 7,
     }
 )
@@ -92,6 +97,34 @@ def test_a_tree_cut_at_a_threshold_is_that_of_a_run_stopped_there(drawn, merge_f
     assert (tree.heights[joined] <= tree.heights[tree.parents[joined]]).all()
     stopped = merged(*drawn, merge_function, threshold)
     np.testing.assert_array_equal(tree.roots(threshold), stopped.roots(threshold))
+
+
+@settings(deadline=None, max_examples=70)
+@given(
+    fragments=st.integers(1, 400),
+    lengths=st.lists(st.integers(0, 50), min_size=1, max_size=6),
+    most=st.integers(0, 100),
+    seed=st.integers(0, 9),
+)
+def test_edges_that_the_memory_does_not_hold(fragments, lengths, most, seed):
+    rng = np.random.default_rng(seed)
+    parts = []
+    for length in lengths:
+        part = np.zeros(length, EDGE)
+        part["u"], part["v"] = np.sort(rng.integers(1, fragments + 1, (2, length)), axis=0)
+        part["max"], part["sum"] = rng.random(length), rng.integers(0, 2**40, length)
+        part["count"] = rng.integers(1, 9, length)
+        parts.append(part)
+    expected, _ = added_up(np.concatenate(parts), fragments)
+    edges = Edges(fragments, most=most, folder=None)
+    for part in parts:
+        edges.add(part)
+    found = edges.added_up()
+    assert edges.total == sum(lengths)
+    assert isinstance(found, np.memmap) == (edges.total > most and len(expected) > 0)
+    np.testing.assert_array_equal(found, expected)
+    pairs = found[["u", "v"]].tolist()
+    assert pairs == sorted({*pairs}) and all(u < v for u, v in pairs)
 
 
 def random_graph(rng, nodes, count, most, distinct):

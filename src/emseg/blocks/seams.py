@@ -60,9 +60,8 @@ def number_blocks(blocks: Sequence[Block], store: Store, shape: Sequence[int]) -
     Raises:
         UserError: the blocks have more than `MOST_LABELS` labels.
     """
-    faces = [f"{name}{axis}" for name in ("last", "joining", "joined") for axis in range(3)]
-    facts = {block.index: store.facts(block, ("first", *faces)) for block in blocks}
-    counts = [len(facts[block.index]["first"]) - 1 for block in blocks]
+    by_place = {block.index: block for block in blocks}
+    counts = [len(store.facts(block, ("first",))["first"]) - 1 for block in blocks]
     offsets = dict(zip((b.index for b in blocks), np.cumsum([0, *counts]).tolist(), strict=False))
     total = sum(counts)
     if total > MOST_LABELS:
@@ -74,8 +73,9 @@ def number_blocks(blocks: Sequence[Block], store: Store, shape: Sequence[int]) -
         return Numbering([np.arange(total + 1, dtype=np.uint32)], total)
     parents = np.arange(total + 1, dtype=np.int32)
     first = np.zeros(total + 1, np.int64)
+    faces = [f"{name}{axis}" for name in ("joining", "joined") for axis in range(3)]
     for block in blocks:
-        own, offset = facts[block.index], offsets[block.index]
+        own, offset = store.facts(block, ("first", *faces)), offsets[block.index]
         first[offset + 1 : offset + len(own["first"])] = _in_volume(own["first"][1:], block, shape)
         for axis in range(3):
             before = block.before(axis)
@@ -83,7 +83,8 @@ def number_blocks(blocks: Sequence[Block], store: Store, shape: Sequence[int]) -
                 continue
             on = own[f"joined{axis}"] != 0
             mine = own[f"joining{axis}"][on].astype(np.int64) + offset
-            theirs = facts[before][f"last{axis}"][on].astype(np.int64) + offsets[before]
+            last = store.facts(by_place[before], (f"last{axis}",))[f"last{axis}"]
+            theirs = last[on].astype(np.int64) + offsets[before]
             unite_pairs(parents, theirs, mine)
     found = earliest(parents, first)
     roots = np.flatnonzero(found[1:] >= 0) + 1

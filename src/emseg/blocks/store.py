@@ -1,6 +1,7 @@
 """Stores for labelled blocks until all blocks are done and the final ids are known."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +12,13 @@ Facts = dict[str, np.ndarray]
 
 
 class Store(Protocol):
-    """Labels of blocks (uint32), and for each block arrays of facts about it."""
+    """Labels of blocks (uint32), and for each block arrays of facts about it.
+
+    Attributes:
+        scratch: where large temporary files may be; None: in the system's temporary folder.
+    """
+
+    scratch: Path | None
 
     def buffer(self, block: Block) -> np.ndarray:
         """A C-contiguous array of the block's shape to fill with labels, for `save`."""
@@ -32,6 +39,8 @@ class Store(Protocol):
 
 class MemoryStore:
     """Labels in one array, `array` (uint32); blocks of whole planes are filled in place."""
+
+    scratch: Path | None = None
 
     def __init__(self, shape: Sequence[int]) -> None:
         self.array = np.empty(shape, np.uint32)

@@ -269,7 +269,7 @@ class Agglomerate(Sharing, Blockwise):
             "rule": rule,
             "histograms": self.needs_histograms,
             "sections": unites_branches(self),
-            "edge_limit": self.edge_limit.most,
+            "limit": self.edge_limit,
         }
 
     def _check(self, prediction: np.ndarray | Volume, offsets: Offsets) -> None:
@@ -284,7 +284,8 @@ class Agglomerate(Sharing, Blockwise):
     @property
     def edge_limit(self) -> EdgeLimit:
         ends = self.aff_threshold if self.fragments == "volume" else None
-        return EdgeLimit(self.memory, self.needs_histograms, unites_branches(self), ends)
+        more = self.needs_histograms, unites_branches(self), self.dust_merge_size > 0
+        return EdgeLimit(self.memory, ends, *more)
 
     @property
     def memory(self) -> int:

@@ -133,7 +133,7 @@ def links(
             # Bits have the order of float16 and index `levels`, except those of -0.0.
             values = np.maximum(np.ascontiguousarray(values).view(np.int16), 0)
         parts.append(distant_edges(labels, values, levels, edge.partner))
-    found, _ = added_up(np.concatenate(parts), None, len(graph.sizes) - 1)
+    found, _ = added_up(np.concatenate(parts), len(graph.sizes) - 1)
     return found[~np.isin(_keys(found), _keys(graph.edges))]
 
 

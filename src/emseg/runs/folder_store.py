@@ -34,6 +34,7 @@ class FolderStore:
     def __init__(self, folder: Path, *, purpose: Mapping[str, Any]) -> None:
         name = hashlib.sha256(json.dumps(purpose, sort_keys=True).encode()).hexdigest()[:16]
         self.folder = folder / name
+        self.scratch: Path | None = self.folder
         with writing(folder):
             for other in folder.iterdir() if folder.is_dir() else ():
                 if other.name != name:

@@ -56,6 +56,6 @@ def found_by_waterz(
                 edges=channels,
                 histograms=decoder.needs_histograms,
                 sections=unites_branches(decoder),
-                edge_limit=decoder.edge_limit.most,
+                limit=decoder.edge_limit,
             )
     return found, ((at, decoder.table(found.graph, one.astype(np.int32))) for at, one in partitions)

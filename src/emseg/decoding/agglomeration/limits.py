@@ -12,6 +12,8 @@ MOST_EDGES = 2**30 - 1
 # Memory per edge for assembling the graph, and its histograms of all affinities (measured on noise,
 # the worst case). Merging takes what is left, and files.
 BYTES_PER_EDGE, BYTES_WITH_HISTOGRAMS = 135, 265
+# Memory per fragment for its number, size, place in the merge tree and region.
+BYTES_PER_FRAGMENT = 60
 # The same for the fragments' areas and overlaps in sections.
 BYTES_OF_SECTIONS = 30
 
@@ -28,17 +30,36 @@ class TooManyEdges(Exception):
 class EdgeLimit:
     """The number of edges that may be merged in `memory` bytes.
 
-    A graph may have histograms and sections; `aff_threshold` is that of the watershed, if any.
+    Attributes:
+        aff_threshold: that of the watershed, if any.
+        histograms, sections: whether the graph has these.
+        dust: whether dust is merged.
     """
 
     memory: int
-    histograms: bool
-    sections: bool
-    aff_threshold: tuple[float, float] | None
+    aff_threshold: tuple[float, float] | None = None
+    histograms: bool = False
+    sections: bool = False
+    dust: bool = False
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether all edges must be in memory; else only those of a block."""
+        return self.histograms or self.sections or self.dust
 
     @property
     def most(self) -> int:
+        """Edges in memory."""
         return min(self.memory // self._bytes_per_edge, MOST_EDGES)
+
+    def check(self, fragments: int, edges: int) -> None:
+        """Raises TooManyEdges for a graph that cannot be merged."""
+        if self.in_memory:
+            fits = edges <= self.most
+        else:
+            fits = edges <= MOST_EDGES and fragments * BYTES_PER_FRAGMENT <= self.memory
+        if not fits:
+            raise TooManyEdges(fragments, edges)
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -52,10 +73,13 @@ class EdgeLimit:
                 if self.aff_threshold
                 else ""
             )
-            needed = error.edges * self._bytes_per_edge / GIB
+            needed, many = error.fragments * BYTES_PER_FRAGMENT, f"{error.fragments} fragments"
+            if error.edges:
+                needed = error.edges * self._bytes_per_edge
+                many += f" with {error.edges} edges between them"
             raise UserError(
-                f"the watershed leaves at least {error.fragments} fragments with {error.edges} "
-                f"edges between them: merging those takes more than {needed:.3g} GiB, "
+                f"the watershed leaves at least {many}: merging those takes more than "
+                f"{needed / GIB:.3g} GiB, "
                 f"decoding.memory_limit is {self.memory / GIB:.3g}. A prediction as noisy as that "
                 f"is seldom worth it: {watershed}smooth the prediction, or raise the limit"
             ) from error

@@ -5,19 +5,22 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from emseg.decoding.agglomeration.region_graph import Histograms, RegionGraph, added_up
+from emseg.decoding.agglomeration.edge_files import in_file
+from emseg.decoding.agglomeration.region_graph import Histograms, RegionGraph, with_histograms
 from emseg.decoding.agglomeration.rounds import Chunk, Tree, merge_in_rounds
 from emseg.kernels.agglomeration import roots_below
 from emseg.kernels.contacts import CONTACT, SAMPLE, Rule, fill_contacts, fill_samples, note_active
 from emseg.kernels.dust import join_small
 from emseg.kernels.edge_sums import rename_edges
 from emseg.progress import phase
+from emseg.volumes.atomic import writing
 
 _QUANTILES = range(10, 100, 5)
 _NAMES = (
@@ -32,6 +35,8 @@ _MOST_REGIONS = 2048
 # Memory per contact of a chunk while it is merged (itself twice, its queue, table and owner), and
 # per fragment (parents, heights, numbers and what is noted of it).
 _BYTES_PER_CONTACT, _BYTES_PER_FRAGMENT = 140, 40
+# Edges of a file that are read together.
+_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,16 +89,17 @@ def merge(
         UserError: the temporary folder is full.
     """
     rule = Rule(quantile_of(merge_function), discretize_queue == 256, np.float32(until))
-    own = samples_of(graph, merge_function)
+    starts, samples = _samples(graph, merge_function)
     parents = np.arange(len(graph.sizes), dtype=np.int32)
-    tree = Tree(rule, _samples(own), parents, np.full(len(parents), np.inf, np.float32))
+    tree = Tree(rule, samples, parents, np.full(len(parents), np.inf, np.float32))
     most = len(graph.edges) if memory is None else _most_contacts(memory, graph)
     in_files = most < len(graph.edges)
     parts = -(-len(graph.edges) // most) if in_files else min(threads, len(graph.edges))
-    place = tempfile.TemporaryDirectory(prefix="emseg-merging-") if in_files else nullcontext()
+    folder = partial(tempfile.TemporaryDirectory, prefix="emseg-merging-", dir=graph.scratch)
+    place = folder() if in_files else nullcontext()
     what = f"merging {len(graph.sizes) - 1} fragments with {len(graph.edges)} contacts"
     with phase(what), place as name:
-        chunks = list(_chunks(graph, own, tree, parts, Path(name) if name else None))
+        chunks = list(_chunks(graph, starts, tree, parts, Path(name) if name else None))
         merge_in_rounds(chunks, tree, most_regions=most_regions, threads=threads, at_once=most)
     return MergeTree(parents, tree.heights, until)
 
@@ -105,7 +111,7 @@ def _most_contacts(memory: int, graph: RegionGraph) -> int:
 
 
 def _chunks(
-    graph: RegionGraph, own: Histograms, tree: Tree, parts: int, folder: Path | None
+    graph: RegionGraph, samples: np.ndarray, tree: Tree, parts: int, folder: Path | None
 ) -> Iterator[Chunk]:
     """Chunks with about as many contacts each."""
     first_regions = graph.edges["u"]
@@ -116,10 +122,10 @@ def _chunks(
     active = np.zeros(len(graph.sizes), np.bool_)
     for begin, end in pairwise(bounds):
         part = graph.edges[begin:end]
-        note_active(part, begin, own.starts, tree.samples, tree.rule, active)
+        note_active(part, begin, samples, tree.samples, tree.rule, active)
     for (start, stop), (begin, end) in zip(pairwise(starts), pairwise(bounds), strict=True):
         part, contacts = graph.edges[begin:end], np.empty(end - begin, CONTACT)
-        count = fill_contacts(part, begin, own.starts, tree.samples, tree.rule, active, contacts)
+        count = fill_contacts(part, begin, samples, tree.samples, tree.rule, active, contacts)
         contacts.resize(count, refcheck=False)
         where = contacts if folder is None else folder / f"{start}.npy"
         chunk = Chunk(start, stop, begin, end, where, count)
@@ -128,10 +134,34 @@ def _chunks(
         yield chunk
 
 
-def _samples(own: Histograms) -> np.ndarray:
-    samples = np.empty(len(own.bins), SAMPLE)
-    fill_samples(own.starts, own.bins, own.weights, samples)
-    return samples
+def _samples(graph: RegionGraph, merge_function: MergeFunction) -> tuple[np.ndarray, np.ndarray]:
+    """Where each edge's samples begin (and the last end), and the samples; files as the edges."""
+    if not (graph.in_file and merge_function.startswith("aff")):
+        own = samples_of(graph, merge_function)
+        samples = np.empty(len(own.bins), SAMPLE)
+        fill_samples(own.starts, own.bins, own.weights, samples)
+        return own.starts, samples
+    count = len(graph.edges)
+    parts = [slice(at, min(at + _AT_ONCE, count)) for at in range(0, count, _AT_ONCE)]
+
+    def first_samples() -> Iterator[np.ndarray]:
+        for part in parts:
+            samples = np.empty(part.stop - part.start, SAMPLE)
+            samples["next"], samples["weight"] = -1, 1
+            samples["bin"] = _bins(graph.edges[part])
+            yield samples
+
+    starts = (np.arange(part.start, part.stop, dtype=np.int32) for part in parts)
+    ends = [np.array([count], np.int32)]
+    with writing(graph.scratch or Path(tempfile.gettempdir())):
+        return (
+            in_file(chain(starts, ends), np.dtype(np.int32), graph.scratch),
+            in_file(first_samples(), SAMPLE, graph.scratch),
+        )
+
+
+def _bins(edges: np.ndarray) -> np.ndarray:
+    return np.minimum((edges["max"] * np.float32(256)).astype(np.int32), 255)
 
 
 def merge_dust(
@@ -151,8 +181,8 @@ def merge_dust(
     edges, own = graph.edges.copy(), samples_of(graph, merge_function)
     rename_edges(edges, roots)
     owners = np.repeat(np.arange(len(edges)), np.diff(own.starts))
-    contacts, histograms = added_up(edges, (256 * owners + own.bins, own.weights), len(roots) - 1)
-    assert histograms is not None
+    samples = 256 * owners + own.bins, own.weights
+    contacts, histograms = with_histograms(edges, samples, len(roots) - 1)
     added = RegionGraph(contacts, histograms, graph.sizes)
     affinities = 1 - first_scores(added, merge_function, levels=False, samples=histograms)
     order = np.argsort(-affinities, kind="stable")
@@ -188,10 +218,8 @@ def samples_of(graph: RegionGraph, merge_function: MergeFunction) -> Histograms:
         return graph.histograms
     # "aff": the largest affinity of a contact is its one sample.
     count = len(graph.edges)
-    bins = np.minimum((graph.edges["max"] * np.float32(256)).astype(np.int32), 255)
-    return Histograms(
-        np.arange(count + 1, dtype=np.int32), bins.astype(np.uint8), np.ones(count, np.int32)
-    )
+    bins = _bins(graph.edges).astype(np.uint8)
+    return Histograms(np.arange(count + 1, dtype=np.int32), bins, np.ones(count, np.int32))
 
 
 def quantile_of(merge_function: MergeFunction) -> int:
@@ -215,8 +243,10 @@ def first_scores(
     `samples` replace those that the function takes of each edge.
     """
     own = samples or samples_of(graph, merge_function)
+    linked = np.empty(len(own.bins), SAMPLE)
+    fill_samples(own.starts, own.bins, own.weights, linked)
     rule = Rule(quantile_of(merge_function), levels, np.float32(1))
     contacts = np.empty(len(graph.edges), CONTACT)
     every = np.ones(len(graph.sizes), np.bool_)
-    fill_contacts(graph.edges, 0, own.starts, _samples(own), rule, every, contacts)
+    fill_contacts(graph.edges, 0, own.starts, linked, rule, every, contacts)
     return contacts["score"].copy()

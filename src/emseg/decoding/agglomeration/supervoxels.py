@@ -21,7 +21,7 @@ from emseg.blocks.in_threads import in_parallel
 from emseg.blocks.seams import Numbering, face_facts, number_blocks
 from emseg.blocks.store import Facts, MemoryStore, Store
 from emseg.decoding.agglomeration.basins import LIMITS, Basins
-from emseg.decoding.agglomeration.limits import MOST_EDGES, TooManyEdges
+from emseg.decoding.agglomeration.limits import MOST_EDGES, EdgeLimit, TooManyEdges
 from emseg.decoding.agglomeration.region_graph import RegionGraph, assemble, block_facts
 from emseg.decoding.agglomeration.section_facts import assemble_sections, section_facts
 from emseg.decoding.agglomeration.section_fragments import region_of, section_fragments
@@ -79,7 +79,7 @@ def find_supervoxels(
     store: Store,
     block_shape: Sequence[int],
     threads: int,
-    edge_limit: int,
+    limit: EdgeLimit,
 ) -> Supervoxels:
     """The watershed fragments of a prediction and their region graph, the same for all block sizes.
 
@@ -88,19 +88,19 @@ def find_supervoxels(
     are `done` in the store are not computed again.
 
     Raises:
-        TooManyEdges: there are more than `edge_limit`.
+        TooManyEdges: there are more than the limit.
         UserError: values are no probabilities.
     """
     shape = tuple(prediction.shape[-3:])
     blocks = grid(shape, block_shape)
-    about = edges, rule, histograms, sections, edge_limit
+    about = edges, rule, histograms, sections, limit
     missing = [block for block in blocks if not store.done(block)]
     label_blocks(prediction, missing, *about, store=store, threads=threads)
     with phase("region graph"):
         numbering = number_blocks(blocks, store, shape)
-        graph = _graph(blocks, store, numbering, prediction.dtype, histograms, sections, edge_limit)
-    if len(graph.edges) > edge_limit:
-        raise TooManyEdges(numbering.count, len(graph.edges))
+        limit.check(numbering.count, 0)
+        graph = _graph(blocks, store, numbering, prediction.dtype, histograms, sections, limit)
+    limit.check(numbering.count, len(graph.edges))
     return Supervoxels(blocks, store, numbering, graph)
 
 
@@ -111,7 +111,7 @@ def label_blocks(
     rule: FragmentRule,
     histograms: bool,
     sections: bool,
-    edge_limit: int,
+    limit: EdgeLimit,
     *,
     store: Store,
     threads: int,
@@ -119,20 +119,20 @@ def label_blocks(
     """Fragments of blocks, and facts about them for `find_supervoxels`, into the store.
 
     Raises:
-        TooManyEdges: these blocks alone have many more than `edge_limit`.
+        TooManyEdges: these blocks alone have many more than the limit.
     """
     found: list[tuple[int, int]] = []
 
     def label(block: Block) -> None:
         labels, facts, *region = _fragments(block, prediction, edges, rule, store)
         facts |= _graph_facts(
-            block, labels, *region, prediction.dtype, histograms, sections, edge_limit
+            block, labels, *region, prediction.dtype, histograms, sections, limit.most
         )
         store.save(block, labels, facts)
         # Some edges are in two blocks, so this only stops hopeless cases early.
         found.append((len(facts["first"]) - 1, len(facts["edges"])))
         fragments, edges_so_far = np.sum(found, axis=0).tolist()
-        if edges_so_far > 4 * edge_limit:
+        if limit.in_memory and edges_so_far > 4 * limit.most:
             raise TooManyEdges(fragments, edges_so_far)
 
     in_parallel(label, blocks, threads=threads, label="fragments")
@@ -145,11 +145,11 @@ def given_supervoxels(
     edges: Sequence[AxisEdge],
     histograms: bool,
     sections: bool = False,
-    edge_limit: int = MOST_EDGES,
+    limit: EdgeLimit | None = None,
 ) -> Supervoxels:
     """The supervoxels whose labels are given, numbered by their first voxel; one block.
 
-    Raises TooManyEdges if there are more than `edge_limit`.
+    Raises TooManyEdges if there are more than the limit; None: as many as can be numbered.
     """
     bare, shape = bare_supervoxels(fragments), fragments.shape
     [block], store = bare.blocks, bare.store
@@ -157,13 +157,12 @@ def given_supervoxels(
     # The bits of -0.0 as a float16 are those of a negative number.
     arrays = [np.maximum(array, 0) for array in arrays]
     labels = store.labels(block)
+    most = limit.most if limit else MOST_EDGES
     facts = _graph_facts(
-        block, labels, arrays, at, (0, 0, 0), prediction.dtype, histograms, sections, edge_limit
+        block, labels, arrays, at, (0, 0, 0), prediction.dtype, histograms, sections, most
     )
     store.save(block, labels, {"sizes": bare.graph.sizes, **facts})
-    graph = _graph(
-        [block], store, bare.numbering, prediction.dtype, histograms, sections, edge_limit
-    )
+    graph = _graph([block], store, bare.numbering, prediction.dtype, histograms, sections, limit)
     return replace(bare, graph=graph)
 
 
@@ -286,11 +285,12 @@ def _graph(
     dtype: np.dtype,
     histograms: bool,
     sections: bool,
-    limit: int,
+    limit: EdgeLimit | None,
 ) -> RegionGraph:
     levels = probabilities(dtype)
-    graph = assemble(blocks, store, numbering, levels=levels, histograms=histograms, limit=limit)
-    if sections and len(graph.edges) <= limit:
+    most = limit.most if limit and not limit.in_memory else None
+    graph = assemble(blocks, store, numbering, levels=levels, histograms=histograms, most=most)
+    if sections and (limit is None or len(graph.edges) <= limit.most):
         found = assemble_sections(blocks, store, numbering, levels=levels)
         graph = replace(graph, sections=found)
     store.forget_facts()
