@@ -1,7 +1,7 @@
 """A volume of gigavoxels through infer, decode and evaluate: seconds and memory of each process.
 
     python benchmarks/scale.py --tile FILE:RAW FILE:LABELS [--shapes ZxYxX ...] [--memory 3]
-        [--workers 2] [--steps 200] [--folder FOLDER] [--also KEY=VALUE ...]
+        [--workers 2] [--steps 1000] [--folder FOLDER] [--also KEY=VALUE ...]
 
 The volume repeats a tile of 128^3 voxels whose faces are background, with ids of its own in each. A
 small network is trained on the tile, predicts the volume with `system.executor=process`, and both
@@ -52,6 +52,7 @@ inference:
   output_dtype: uint8
   window: {{window_size: [32, 128, 128], overlap: 0.125}}
   test_time_augmentation: {{enabled: false}}
+decoding: {{fragments: basins}}
 """
 
 
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=["512x512x2048", "1024x1024x2048"])
     parser.add_argument("--memory", type=float, default=3.0)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--also", nargs="*", default=[])
     asked = parser.parse_args()
