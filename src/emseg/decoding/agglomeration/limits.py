@@ -12,6 +12,8 @@ MOST_EDGES = 2**30 - 1
 # Memory per edge for assembling the graph, and its histograms of all affinities (measured on noise,
 # the worst case). Merging takes what is left, and files.
 BYTES_PER_EDGE, BYTES_WITH_HISTOGRAMS = 135, 265
+# Memory per edge of one block, whose graph others continue.
+BYTES_IN_BLOCK = 80
 # Memory per fragment for its number, size, place in the merge tree and region.
 BYTES_PER_FRAGMENT = 60
 # The same for the fragments' areas and overlaps in sections.
@@ -52,6 +54,11 @@ class EdgeLimit:
         """Edges in memory."""
         return min(self.memory // self._bytes_per_edge, MOST_EDGES)
 
+    @property
+    def most_of_block(self) -> int:
+        """Edges of one block."""
+        return self.most if self.in_memory else min(self.memory // BYTES_IN_BLOCK, MOST_EDGES)
+
     def check(self, fragments: int, edges: int) -> None:
         """Raises TooManyEdges for a graph that cannot be merged."""
         if self.in_memory:
@@ -75,7 +82,7 @@ class EdgeLimit:
             )
             needed, many = error.fragments * BYTES_PER_FRAGMENT, f"{error.fragments} fragments"
             if error.edges:
-                needed = error.edges * self._bytes_per_edge
+                needed = error.edges * (self._bytes_per_edge if self.in_memory else BYTES_IN_BLOCK)
                 many += f" with {error.edges} edges between them"
             raise UserError(
                 f"the watershed leaves at least {many}: merging those takes more than "

@@ -126,7 +126,7 @@ def label_blocks(
     def label(block: Block) -> None:
         labels, facts, *region = _fragments(block, prediction, edges, rule, store)
         facts |= _graph_facts(
-            block, labels, *region, prediction.dtype, histograms, sections, limit.most
+            block, labels, *region, prediction.dtype, histograms, sections, limit.most_of_block
         )
         store.save(block, labels, facts)
         # Some edges are in two blocks, so this only stops hopeless cases early.
