@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ import torch
 from emseg.data.target_facts import ChannelActivation
 from emseg.errors import UserError
 from emseg.inference.accumulator import WindowSum
+from emseg.inference.patches import Batch, Patches
 from emseg.inference.settings import (
     Activation,
     Blending,
@@ -22,18 +22,12 @@ from emseg.inference.settings import (
     Settings,
 )
 from emseg.inference.tta import Forward, merged_views
-from emseg.inference.windows import Span, WindowGrid, window_grid
+from emseg.inference.windows import Span, window_grid
 from emseg.kernels.affinity import EdgeSide
 from emseg.kernels.symmetry import Offset
 from emseg.progress import track
-from emseg.volumes import Volume, from_array, read_padded
+from emseg.volumes import Volume, from_array
 from emseg.volumes.padding import PaddingMode
-
-Item = TypeVar("Item")
-Loaded = TypeVar("Loaded")
-Window = tuple[int, ...]
-# Windows, and their patches or predictions (N, C, *window).
-Batch = tuple[list[Window], torch.Tensor]
 
 
 def predict(
@@ -109,6 +103,8 @@ def predict_volume(
     autocast_dtype: torch.dtype | None = None,
     write: Callable[[int, np.ndarray], None] | None = None,
     region: Sequence[Span] | None = None,
+    skip_empty: bool = False,
+    mask: Volume | None = None,
     lanes: int | None = None,
 ) -> np.ndarray | None:
     """The prediction (channels, Z, Y, X) of the region, or None if `write` is given.
@@ -123,6 +119,8 @@ def predict_volume(
         write: gets finished planes in order, as `write(start, planes)`, planes (channels, 1, Y, X)
             of the region.
         region: (start, stop) for each axis, None: all; its values are those of the whole volume.
+        skip_empty: whether windows of a single grey value are not computed and count as 0.
+        mask: of the image; windows in which it is all 0 are not computed either.
         lanes: how many batches a CPU predicts at a time, which share its threads; None: one for
             each thread, so that values do not depend on the number of threads.
 
@@ -139,11 +137,13 @@ def predict_volume(
         device=accumulator_device or device,
         region=region or [(0, size) for size in grid.shape],
     )
-    load = partial(_load, image, grid, normalize, settings.padding_mode, torch.device(device))
+    patches = Patches(
+        image, grid, normalize, settings.padding_mode, torch.device(device), skip_empty, mask
+    )
     threads = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
     lanes = min(threads if lanes is None else lanes, threads)
     forward_in_order = partial(_in_lanes, forward=forward, lanes=lanes, threads=threads // lanes)
-    blocks = _blocks(sums, forward_in_order, load, settings.sw_batch_size)
+    blocks = _blocks(sums, forward_in_order, patches, settings.sw_batch_size)
     if write is None:
         return _collected(blocks, sums)
     for start, planes in blocks:
@@ -187,30 +187,11 @@ def _activated(
     return forward
 
 
-def _load(
-    image: Volume,
-    grid: WindowGrid,
-    normalize: Callable[[np.ndarray], np.ndarray],
-    padding_mode: PaddingMode,
-    device: torch.device,
-    windows: list[Window],
-) -> torch.Tensor:
-    patches = []
-    for window in windows:
-        start = grid.corner(window)
-        stop = [first + n for first, n in zip(start, grid.window, strict=True)]
-        patch = normalize(read_padded(image, start, stop, mode=padding_mode))
-        patches.append(patch.reshape(-1, *grid.window))
-    batch = torch.from_numpy(np.stack(patches))
-    # With pinned memory the copy runs at the same time as the network.
-    return (batch.pin_memory() if device.type == "cuda" else batch).to(device, non_blocking=True)
-
-
 @torch.inference_mode()
 def _blocks(
     sums: WindowSum,
     forward: Callable[[Iterator[Batch]], Iterator[Batch]],
-    load: Callable[[list[Window]], torch.Tensor],
+    patches: Patches,
     batch_size: int,
 ) -> Iterator[tuple[int, np.ndarray]]:
     grid, (first, stop) = sums.grid, sums.region[0]
@@ -226,55 +207,46 @@ def _blocks(
     needed = [row for row in needed if rows[row] + grid.window[0] > first]
     batches = ([(row, *at) for _, *at in batch] for row in needed for batch in of_first_row)
     predicted = track(
-        forward(_ahead(batches, load)),
+        forward(patches.ahead(batches)),
         total=total,
         done=total - len(needed) * len(of_first_row),
         label="predict",
         unit="voxel",
         each=stop * math.prod(sums.sums.shape[2:]) / total,
     )
-    for row, batches_of_row in groupby(predicted, key=lambda pair: pair[0][0][0]):
-        for windows, values in batches_of_row:
-            for window, patch in zip(windows, values.to(sums.sums.device), strict=True):
-                sums.add(window, patch)
+    for row, batches_of_row in groupby(predicted, key=lambda batch: batch.windows[0][0]):
+        for windows, values, counts in batches_of_row:
+            values = values.to(sums.sums.device)
+            for window, patch, counted in zip(windows, values, counts, strict=True):
+                if counted:
+                    sums.add(window, patch)
         yield from sums.take(min(rows[row + 1], stop) if row + 1 < len(rows) else stop)
-
-
-def _ahead(items: Iterable[Item], load: Callable[[Item], Loaded]) -> Iterator[tuple[Item, Loaded]]:
-    """Each item with the result of `load`, which already runs for the next item."""
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        started = ((item, reader.submit(load, item)) for item in items)
-        following = next(started, None)
-        while following is not None:
-            (item, loading), following = following, next(started, None)
-            yield item, loading.result()
 
 
 def _in_lanes(
     loaded: Iterator[Batch], *, forward: Forward, lanes: int, threads: int
 ) -> Iterator[Batch]:
-    """The windows of each batch with its prediction, in order; so many threads for each lane.
+    """Each batch with its prediction, in order; so many threads for each lane.
 
     Several threads for one batch wait for each other, and sum in an order that depends on their
     number.
     """
-    if lanes == 1:
-        yield from ((windows, forward(batch)) for windows, batch in loaded)
-        return
 
     @torch.inference_mode()
-    def predict(batch: torch.Tensor) -> torch.Tensor:
-        return forward(batch)
+    def predicted(batch: Batch) -> Batch:
+        return batch._replace(values=forward(batch.values)) if any(batch.counts) else batch
 
-    running: deque[tuple[list[Window], Future[torch.Tensor]]] = deque()
+    if lanes == 1:
+        yield from map(predicted, loaded)
+        return
+    running: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(lanes, "lane", torch.set_num_threads, (threads,)) as pool:
-        for windows, batch in loaded:
-            running.append((windows, pool.submit(predict, batch)))
+        for batch in loaded:
+            running.append(pool.submit(predicted, batch))
             if len(running) > lanes:
-                windows, values = running.popleft()
-                yield windows, values.result()
-        for windows, values in running:
-            yield windows, values.result()
+                yield running.popleft().result()
+        for one in running:
+            yield one.result()
 
 
 def _collected(blocks: Iterable[tuple[int, np.ndarray]], sums: WindowSum) -> np.ndarray:

@@ -123,6 +123,11 @@ class Settings:
         return [at for at, one in enumerate(self.channel_activations or ()) if one == "tanh"]
 
     @property
+    def are_probabilities(self) -> bool:
+        """Whether all channels have values in [0, 1], 0 where there is nothing."""
+        return self.activation in PROBABILITIES and not self.distances
+
+    @property
     def overlaps(self) -> tuple[float, ...]:
         """The overlap of each axis."""
         if isinstance(self.overlap, int | float):

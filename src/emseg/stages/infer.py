@@ -26,7 +26,7 @@ from emseg.runs.run_folder import say
 from emseg.stages.channels import values_of
 from emseg.stages.network import Trained
 from emseg.stages.plan import require_disk
-from emseg.stages.prediction_parts import Filling, fill
+from emseg.stages.prediction_parts import Filling, fill, mask_of
 from emseg.stages.prediction_settings import (
     check_settings,
     in_words,
@@ -64,7 +64,7 @@ def current_prediction(
         folder,
         f"{source.name}_prediction",
         _fingerprint(source, trained, root, settings),
-        inputs=[source.image.location],
+        inputs=_inputs(source, settings),
         verify=verify,
         report=report,
     )
@@ -133,7 +133,7 @@ def infer(
         folder=Path.cwd(),
     )
     try:
-        fill(filling, unfinished, source.image, trained, shard)
+        fill(filling, unfinished, source, trained, shard)
     except UserError:
         if not unfinished.ledger.done and shard is None:
             unfinished.discard()
@@ -201,6 +201,7 @@ def _settings(
 def _fingerprint(source: Source, trained: Trained, root: Root, settings: Settings) -> str:
     """Of all that determines a prediction; not the devices, the batch or the number of workers."""
     image, volume, tta = source.image, source.config, root.inference.test_time_augmentation
+    mask = mask_of(source, settings)
     facts = {
         "weights": trained.weights,
         # Settings such as the activation change the result without changing the weights.
@@ -214,11 +215,18 @@ def _fingerprint(source: Source, trained: Trained, root: Root, settings: Setting
         "intensity_range": None,
         # Percentiles only if they are set, so that earlier predictions stay current.
         **{key: list(pair) for key, pair in root.data.intensities.items() if pair is not None},
+        **({} if mask is None else {"mask": identity(mask.location)}),
         **trained.target.stored(),
         **{key: getattr(settings, key) for key in _DECISIVE},
         "tta": vars(tta) if tta.enabled else None,
     }
     return fingerprint("infer", facts)
+
+
+def _inputs(source: Source, settings: Settings) -> list[str]:
+    """The files that a prediction is made of."""
+    mask = mask_of(source, settings)
+    return [volume.location for volume in (source.image, mask) if volume is not None]
 
 
 def prediction_attributes(
@@ -230,7 +238,7 @@ def prediction_attributes(
     return {
         "format_version": FORMAT_VERSION,
         "fingerprint": _fingerprint(source, trained, root, settings),
-        "contents": contents([source.image.location]),
+        "contents": contents(_inputs(source, settings)),
         "kind": "prediction",
         **facts,
         "activation": values_of(settings.activation, activations),

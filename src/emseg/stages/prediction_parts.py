@@ -22,7 +22,7 @@ from emseg.runs.run_folder import say
 from emseg.stages.devices import Devices, resolve_devices
 from emseg.stages.network import Trained, load_trained
 from emseg.stages.prediction_settings import settings_of, sums_in_cells, window_memory
-from emseg.stages.sources import open_test
+from emseg.stages.sources import Source, open_test
 from emseg.stages.workers import done_by_workers, while_locked, workers_of
 from emseg.volumes import PartialVolume, Volume
 from emseg.volumes.cells import Area
@@ -76,9 +76,11 @@ def predict_image(
     *,
     write: Callable[[int, np.ndarray], None] | None = None,
     region: Sequence[Span] | None = None,
+    mask: Volume | None = None,
 ) -> np.ndarray | None:
     """The prediction (C, Z, Y, X) of a region (None: all), or None if `write` gets its planes.
 
+    Probabilities are 0 where windows hold nothing, or nothing of the mask, as of `mask_of`.
     `settings`: None for those of the config.
     """
     window, intensity_range = root.inference.window, range_of(image, **root.data.intensities)
@@ -98,6 +100,8 @@ def predict_image(
         autocast_dtype=trained.autocast,
         write=write,
         region=region,
+        skip_empty=settings.are_probabilities,
+        mask=mask,
         lanes=lanes_here(image, trained, root, settings),
     )
 
@@ -141,7 +145,7 @@ def parts_of(
 def fill(
     filling: Filling,
     unfinished: PartialVolume,
-    image: Volume,
+    source: Source,
     trained: Trained,
     shard: tuple[int, int] | None = None,
 ) -> None:
@@ -149,7 +153,7 @@ def fill(
 
     Args:
         filling: what other processes get.
-        unfinished, image, trained: the same in this process.
+        unfinished, source, trained: the same in this process.
         shard: its number, from 1, and how many there are.
 
     Raises:
@@ -157,13 +161,13 @@ def fill(
     """
     root, settings, cells = filling.root, filling.settings, unfinished.cells
     # The parts of shards are the same whatever memory their machines have.
-    whole = shard is None and not sums_in_cells(image, settings, root)
+    whole = shard is None and not sums_in_cells(source.image, settings, root)
     parts = parts_of(unfinished, shard, [cells.section] if whole else cells.areas)
     if root.system.executor == "serial":
         for number, part in enumerate(parts, 1):
             if len(parts) > 1:
                 say(f"{filling.source}: part {number} of {len(parts)}")
-            _predict_part(part, unfinished, image, trained, filling)
+            _predict_part(part, unfinished, source, trained, filling)
         return
     each = -(-workers_of(root.system) // max(len(parts), 1))
     short = [
@@ -181,7 +185,7 @@ def fill(
 def _predict_part(
     part: Part,
     unfinished: PartialVolume,
-    image: Volume,
+    source: Source,
     trained: Trained,
     filling: Filling,
     check: Callable[[], None] = lambda: None,
@@ -192,8 +196,16 @@ def _predict_part(
         check()
         unfinished.write(start, planes, area)
 
-    region = _region(part)
-    predict_image(image, trained, filling.root, filling.settings, write=write, region=region)
+    settings, mask = filling.settings, mask_of(source, filling.settings)
+    about = {"write": write, "region": _region(part), "mask": mask}
+    predict_image(source.image, trained, filling.root, settings, **about)
+
+
+def mask_of(source: Source, settings: Settings) -> Volume | None:
+    """The mask that restricts a prediction: of the whole image, and for probabilities."""
+    mask = source.mask
+    fits = mask is not None and mask.shape == source.image.shape
+    return mask if fits and settings.are_probabilities else None
 
 
 def _region(part: Part) -> tuple[Span, ...]:
@@ -224,12 +236,12 @@ def predict_part(job: PartJob, place: Place) -> None:
     with chdir(of.folder):
         trained = _loaded(of)
         sources = open_test(of.root.data.test)
-        (image,) = (one.image for one in sources if one.name == of.source)
+        (source,) = (one for one in sources if one.name == of.source)
         unfinished = PartialVolume(**of.volume, joined=True)
         check = while_locked(of.locked, of.token)
         area, start, stop = job.part
         for stretch in unfinished.missing(start, stop, area):
-            _predict_part((area, *stretch), unfinished, image, trained, of, check)
+            _predict_part((area, *stretch), unfinished, source, trained, of, check)
 
 
 def _loaded(of: Filling) -> Trained:
