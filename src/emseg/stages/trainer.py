@@ -59,6 +59,8 @@ def make_trainer(
         devices=devices.count,
         num_nodes=devices.nodes,
         strategy="ddp" if devices.count * devices.nodes > 1 else "auto",
+        # Batch norms then see the patches of all GPUs; torch has none such for CPUs.
+        sync_batchnorm=devices.accelerator == "gpu",
         max_steps=schedule.total_steps,
         max_epochs=-1,
         precision=schedule.precision,
