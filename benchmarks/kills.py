@@ -36,7 +36,7 @@ from stages.tiny_tutorial import DEMO, TINY, cells, train_tiny, write_volumes  #
 # GiB in which predictions are decoded in blocks.
 LITTLE = 0.012
 SCHEDULER = "scheduler.json"
-EXPECTED = {"config", "metrics", "overview", "test_im_prediction", "test_im_segmentation"}
+EXPECTED = {"config", "metrics", "overview", "report", "test_im_prediction", "test_im_segmentation"}
 VICTIMS = ("main", "worker", "scheduler")
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 EMSEG = """

@@ -17,6 +17,7 @@ FLOORS = {
     "training": 3,
     "inference": 3,
     "runs": 3,
+    "report": 3,
     "models": 2,
     "losses": 2,
     "data": 2,

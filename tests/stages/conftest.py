@@ -80,10 +80,11 @@ def experiment(trained: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The stages that really compute something, in order; no picture is drawn meanwhile."""
+    """The stages that really compute something, in order; no picture or report is made."""
     done: list[str] = []
     count_stages(monkeypatch, done, scorer="count_overlaps")
     monkeypatch.setattr(test, "write_overview", lambda *_, **__: None)
+    monkeypatch.setattr(test, "write_report", lambda *_, **__: None)
     return done
 
 

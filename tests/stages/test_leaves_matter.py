@@ -189,6 +189,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         patch.setattr("emseg.config.loaded.compose_choices", _composed_once())
         patch.setattr("emseg.config.loaded.OmegaConf", Unresolved)
         patch.setattr(test, "write_overview", lambda *_, **__: None)
+        patch.setattr(test, "write_report", lambda *_, **__: None)
         bench = Bench(folder / "snapshots")
         _prepare(bench, folder)
         yield bench

@@ -96,7 +96,13 @@ def require_the_same(trained):
     facts, expected = read_attributes(made), trained[2]
     assert facts["content"] == expected["content"] and facts["axes"] == expected["axes"]
     names = {path.name for path in results().iterdir()}
-    assert names <= {"config.yaml", made.name, "test_im_segmentation.h5", "overview.png"}
+    assert names <= {
+        "config.yaml",
+        made.name,
+        "test_im_segmentation.h5",
+        "overview.png",
+        "report.html",
+    }
 
 
 @pytest.mark.parametrize("executor", ["process", "dask"])

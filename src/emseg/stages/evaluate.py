@@ -1,7 +1,7 @@
 """Evaluate: segmentations against their truth, into metrics.json and a printed table."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -93,8 +93,12 @@ def table(scores: Mapping[str, Scores]) -> str:
     return "\n".join(lines)
 
 
-def open_segmentation(path: Path, source: Source) -> tuple[Volume, Source]:
+def open_segmentation(
+    path: Path, source: Source, *, report: Callable[[str], None] = say
+) -> tuple[Volume, Source]:
     """The segmentation of a volume, lazily, and the source cropped to their common part.
+
+    `report` gets a line if that is not all of both.
 
     UserError if it is none, has another voxel size than the image, or shares no voxel with it.
     """
@@ -110,7 +114,7 @@ def open_segmentation(path: Path, source: Source) -> tuple[Volume, Source]:
     begin = begins_at(volume, image)
     note = one_sided_offset(volume, image)
     if note:
-        say(f"warning: {note}")
+        report(f"warning: {note}")
     end = tuple(a + size for a, size in zip(begin, volume.shape, strict=True))
     whole = ((0, 0, 0), tuple(image.shape))
     if (begin, end) == whole:
@@ -127,7 +131,7 @@ def open_segmentation(path: Path, source: Source) -> tuple[Volume, Source]:
             f"has {list(image.shape)}: with skeletons it must have all"
         )
     first, stop = ([a - b for a, b in zip(corner, begin, strict=True)] for corner in shared)
-    say(
+    report(
         f"{volume.location} begins at voxel {list(begin)} of {image.location}: scored is what they "
         f"share, voxels {shown_region(shared)} of {shown_region(whole)}"
     )

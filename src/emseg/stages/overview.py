@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from emseg.report.pictures import label_colours
 from emseg.stages.channels import nearest_channels
 from emseg.stages.sources import Source
 from emseg.volumes import Volume, open_volume, read_attributes
@@ -60,14 +61,6 @@ def write_overview(
         figure.savefig(partial, dpi=110, format="png", metadata=metadata)
 
 
-def label_colours(labels: np.ndarray) -> np.ndarray:
-    """RGB uint8 (…, 3) of labels: a colour that depends on the id alone, black for 0."""
-    scrambled = labels.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    shifts = np.array([16, 32, 48], np.uint64)
-    bright = (scrambled[..., None] >> shifts).astype(np.uint8) // 4 * 3 + 64
-    return np.where(labels[..., None] == 0, 0, bright).astype(np.uint8)
-
-
 def _contents(volumes: Mapping[str, Path]) -> dict[str, str | None]:
     return {name: stored_content(read_attributes(path)) for name, path in volumes.items()}
 
@@ -75,26 +68,27 @@ def _contents(volumes: Mapping[str, Path]) -> dict[str, str | None]:
 def _panels(
     source: Source, index: int, prediction: Path | None, segmentation: Path | None
 ) -> dict[str, np.ndarray | None]:
-    raw = _section(source.image, index)
+    raw = section_of(source.image, index)
     panels: dict[str, np.ndarray | None] = {"raw": raw[0] if raw.ndim == 3 else raw}
-    panels["affinity"] = None if prediction is None else _affinity(prediction, index)
+    panels["affinity"] = None if prediction is None else affinity_section(prediction, index)
     panels["segmentation"] = None
     if segmentation is not None:
         segmented = open_beside(segmentation, source.image).in_order(source.image.axes)
         if segmented.shape == source.image.shape:
-            panels["segmentation"] = label_colours(_section(segmented, index))
+            panels["segmentation"] = label_colours(section_of(segmented, index))
     # Without truth there is none to be drawn.
     at = index - source.truth_first[0]
     known = source.label is not None and 0 <= at < source.label.shape[0]
-    panels["truth"] = label_colours(_section(source.label, at)) if known else None
+    panels["truth"] = label_colours(section_of(source.label, at)) if known else None
     return panels
 
 
-def _affinity(prediction: Path, index: int) -> np.ndarray:
+def affinity_section(prediction: Path, index: int) -> np.ndarray:
+    """Section `index` of a prediction as in the picture: RGB (Y, X, 3), or values (Y, X)."""
     volume = open_volume(prediction)
     offsets, values = (volume.attributes.get(key) for key in ("offsets", "activation"))
     channels = nearest_channels(offsets)[1:] if offsets else [0]
-    shown = _section(volume, index).astype(np.float32)[channels].mean(0)
+    shown = section_of(volume, index).astype(np.float32)[channels].mean(0)
     # One activation for all channels, or one for each.
     if (values if isinstance(values, str) else values[channels[0]]) != "probability":
         return shown
@@ -103,6 +97,7 @@ def _affinity(prediction: Path, index: int) -> np.ndarray:
     return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
 
 
-def _section(volume: Volume, index: int) -> np.ndarray:
+def section_of(volume: Volume, index: int) -> np.ndarray:
+    """Section `index` along the first axis, (Y, X) or (C, Y, X)."""
     section = volume.read((index, 0, 0), (index + 1, *volume.shape[1:]))
     return section[..., 0, :, :]

@@ -26,7 +26,8 @@ from emseg.stages.decode_job import DecodeJob, as_it_is, open_prediction
 from emseg.stages.evaluate import evaluate, table
 from emseg.stages.foreign_prediction import segmentation_of
 from emseg.stages.overview import write_overview
-from emseg.stages.scores import Scores
+from emseg.stages.report import write_report
+from emseg.stages.scores import Scores, build_metrics
 from emseg.stages.session import (
     Session,
     current_predictions,
@@ -263,6 +264,17 @@ def _judge(
     predictions = {name: paths[0] for name, paths in there.items() if paths}
     write_overview(
         folder / "overview.png", sources, predictions=predictions, segmentations=segmentations
+    )
+    write_report(
+        folder / "report.html",
+        sources,
+        segmentations=segmentations,
+        predictions=predictions,
+        scores=scores,
+        metrics=[one.func for one in build_metrics(config.metrics, allow=session.loaded.allow)],
+        title=session.loaded.root.experiment_name,
+        command=session.command,
+        config=dump(session.loaded.saved),
     )
     print(f"results: {folder}")
     return scores

@@ -46,7 +46,7 @@ def read_truth(
 def count_overlaps(segmentation: Volume, source: Source) -> Contingency:
     """The contingency table of a segmentation and the source's truth, both read block by block."""
     overlaps = Accumulator()
-    for start, stop in _blocks(source):
+    for start, stop in blocks_of(source):
         overlaps.add(segmentation.read(start, stop), read_truth(source, start, stop))
     return overlaps.table()
 
@@ -106,7 +106,7 @@ def _without(ids: np.ndarray, unknown: list[np.ndarray]) -> np.ndarray:
     return signed
 
 
-def _blocks(source: Source) -> Iterator[tuple[list[int], list[int]]]:
+def blocks_of(source: Source) -> Iterator[tuple[list[int], list[int]]]:
     """The first voxel of each block and one past its last; whole sections if needed."""
     assert source.label is not None
     shape = source.label.shape
