@@ -13,6 +13,7 @@ from emseg import __version__
 from emseg.evaluation import Contingency
 from emseg.evaluation.label_errors import LabelError, Voxel, places_of, worst_errors
 from emseg.evaluation.run_errors import Place, worst_mergers, worst_splits
+from emseg.progress import phase
 from emseg.report.page import ErrorRow, Picture, Report, VolumePart, is_of, render
 from emseg.report.pictures import (
     MERGED,
@@ -64,6 +65,8 @@ class Tested:
         segmented, source = open_segmentation(segmentation, source, report=lambda _: None)
         start, stop = source.truth_region
         first = tuple(a + b for a, b in zip(source.first, start, strict=True))
+        if prediction is not None and open_volume(prediction).shape != source.image.shape:
+            prediction = None  # it is of more than is scored
         own = source.image.crop(start, stop), segmented.crop(start, stop)
         return cls(source, *own, prediction, start, first)
 
@@ -173,9 +176,8 @@ def _sections(tested: Tested, table: Contingency | None) -> Iterator[Picture]:
         pictures = {"raw": rgb(grey)}
         if tested.prediction is not None:
             within = tuple(slice(a, a + n) for a, n in zip(tested.start[1:], section, strict=True))
-            affinity = affinity_section(tested.prediction, tested.start[0] + index)
-            if affinity.shape[:2] == tuple(tested.source.image.shape[1:]):
-                pictures["affinity"] = _three(affinity[within][thin])
+            affinity = affinity_section(tested.prediction, tested.start[0] + index)[within][thin]
+            pictures["affinity"] = affinity if affinity.ndim == 3 else rgb(affinity)
         pictures["segmentation"] = label_colours(found) if match is None else match.coloured(found)
         if match is not None:
             truth = tested.truth((index, 0, 0), (index + 1, *section))[0][thin]
@@ -185,10 +187,6 @@ def _sections(tested: Tested, table: Contingency | None) -> Iterator[Picture]:
             yield Picture(f"{name} [{tested.first[0] + index}]", data_uri(picture), ratio)
 
 
-def _three(picture: np.ndarray) -> np.ndarray:
-    return picture if picture.ndim == 3 else rgb(picture)
-
-
 def _label_errors(tested: Tested, errors: Sequence[LabelError]) -> Iterator[ErrorRow]:
     def blocks() -> Iterator[tuple[Sequence[int], np.ndarray, np.ndarray]]:
         for start, stop in blocks_of(tested.source):
@@ -196,7 +194,8 @@ def _label_errors(tested: Tested, errors: Sequence[LabelError]) -> Iterator[Erro
             stop = [min(at + 1, n) for at, n in zip(stop, tested.image.shape, strict=True)]
             yield start, tested.segmentation.read(start, stop), tested.truth(start, stop)
 
-    places = places_of(errors, blocks()) if errors else []
+    with phase("places of the worst errors"):
+        places = places_of(errors, blocks()) if errors else []
     for error, place in zip(errors, places, strict=True):
         one, two = error.parts
         what = f"object {error.of} is in segments {one} and {two}"

@@ -9,6 +9,7 @@ import numpy as np
 from emseg.data.labelled import interpret_ids
 from emseg.evaluation import Accumulator, Contingency
 from emseg.evaluation.borders import border_mask
+from emseg.progress import track
 from emseg.stages.sources import Source
 from emseg.volumes import Volume, identity
 
@@ -45,8 +46,10 @@ def read_truth(
 
 def count_overlaps(segmentation: Volume, source: Source) -> Contingency:
     """The contingency table of a segmentation and the source's truth, both read block by block."""
-    overlaps = Accumulator()
-    for start, stop in blocks_of(source):
+    overlaps, blocks = Accumulator(), [*blocks_of(source)]
+    each = int(np.prod(segmentation.shape)) / len(blocks)
+    about = {"total": len(blocks), "label": "overlaps", "unit": "voxel", "each": each}
+    for start, stop in track(blocks, **about):
         overlaps.add(segmentation.read(start, stop), read_truth(source, start, stop))
     return overlaps.table()
 
