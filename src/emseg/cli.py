@@ -125,7 +125,7 @@ def _parser() -> _Parser:
     add("--mode", default="train", metavar="MODE", help=f"one of {', '.join(MODES)} (train)")
     add("--checkpoint", type=Path, metavar="CKPT", help="train: go on from it; else: its weights")
     add("--input", type=Path, metavar="FILE", help="decode: a prediction; evaluate: a segmentation")
-    add("--shard", metavar="I/N", help="infer, test: predict the I-th of N parts of each volume")
+    add("--shard", metavar="I/N", help="infer, decode, test: the I-th of N parts of each volume")
     add("--force", action="store_true", help="run the stages even where their results are there")
     add("--verify", action="store_true", help="compare inputs by content, too")
     add("--print-config", action="store_true", help="print the composed config, then stop")
@@ -163,8 +163,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
 
 
 def _shard(text: str, mode: str) -> tuple[int, int]:
-    if mode not in ("infer", "test"):
-        raise UserError(f"--shard is for --mode infer and test, not for {mode}")
+    if mode not in ("infer", "decode", "test"):
+        raise UserError(f"--shard is for --mode infer, decode and test, not for {mode}")
     number, count = map(int, text.split("/")) if re.fullmatch(r"\d{1,6}/\d{1,6}", text) else (0, 0)
     if not 1 <= number <= count:
         raise UserError(f"--shard {text}: must be I/N with 1 <= I <= N, as 1/8 to 8/8")

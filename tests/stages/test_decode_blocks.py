@@ -1,5 +1,6 @@
 """A prediction larger than memory: decoded slab by slab, resumed after a kill, the same labels."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from emseg.errors import UserError
 from emseg.runs.folder_store import FolderStore
 from emseg.stages import decode as stage
 from emseg.stages import decode_blocks
-from emseg.stages.decode import decode
+from emseg.stages.decode import decode, decode_shard
 from emseg.stages.decode_job import DecodeJob, decoder_input, labels_of
 from emseg.volumes import PartialVolume, cells, open_volume, write_volume
 from stages.nearest_facts import FACTS
@@ -99,6 +100,38 @@ def test_workers_label_the_blocks(prediction, leaf, executor, monkeypatch):
     found = segmented(prediction, leaf, LITTLE, executor=executor)
     np.testing.assert_array_equal(found, whole)
     assert {path.name for path in Path().iterdir()} == {"im_prediction.h5", "im_segmentation.h5"}
+
+
+@pytest.mark.parametrize("leaf", [BRANCHES, COMPONENTS, AGGLOMERATE])
+@pytest.mark.parametrize("executor", ["serial", "process"])
+def test_shards_label_their_blocks_once(prediction, leaf, executor, monkeypatch):
+    whole, target = segmented(prediction, leaf, None), Path("im_segmentation.h5")
+    target.unlink()
+    saved, save = [], FolderStore.save
+
+    def noted(store, block, *rest):
+        saved.append(block.index)
+        save(store, block, *rest)
+
+    monkeypatch.setattr(FolderStore, "save", noted)
+    system = System(executor=executor, processes=2)
+    job = DecodeJob(prediction, leaf, None, memory=LITTLE, system=system, shard=(1, 1))
+    made = []
+    for number in (3, 3, 1, 2, 1):
+        monkeypatch.setattr(decode_blocks, "cores", lambda number=number: number)  # other machines
+        one = replace(job, shard=(number, 3))
+        made.append(decode_shard(one, segmentation=target, verify=False))
+    assert made == [None, None, None, target, target]
+    np.testing.assert_array_equal(open_volume(target)[...], whole)
+    assert len(saved) == len({*saved}) and (len(saved) > 3) == (executor == "serial")
+    assert {path.name for path in Path().iterdir()} == {"im_prediction.h5", "im_segmentation.h5"}
+
+
+def test_shards_need_one_memory(prediction, monkeypatch):
+    monkeypatch.setattr(stage, "_takes_blocks", lambda *_: True)
+    job = DecodeJob(prediction, AGGLOMERATE, None, shard=(1, 2))
+    with pytest.raises(UserError, match="set system.memory"):
+        decode_shard(job, segmentation=Path("im_segmentation.h5"), verify=False)
 
 
 def test_a_job_that_is_run_again_labels_nothing_again(prediction, monkeypatch):

@@ -134,6 +134,26 @@ def test_the_last_shard_decodes(trained, capsys):
     require_the_same(trained)
 
 
+def test_shards_share_out_the_decoding_too(trained, capsys):
+    few = "decoding.aff_threshold=[0.1,0.6]"
+    assert emseg() == 0 and emseg(few, mode="decode") == 0
+    (made,) = results().glob("test_im_segmentation.h5")
+    whole = open_volume(made)[...]
+    made.unlink()
+    assert emseg(few, "--shard", "1/3", mode="decode") == 0  # a small volume at once
+    np.testing.assert_array_equal(open_volume(made)[...], whole)
+    made.unlink()
+    there = []
+    for number in (3, 1, 3, 2, 1):
+        words = (few, "system.memory=0.002", "--shard", f"{number}/3")
+        assert emseg(*words, mode="decode") == 0
+        there.append(made.exists())
+    assert there == [False, False, False, True, True]
+    assert "others have" in capsys.readouterr().err
+    np.testing.assert_array_equal(open_volume(made)[...], whole)
+    require_the_same(trained)
+
+
 @contextmanager
 def held(name):
     """Another run, here another thread, has the lock of that name meanwhile."""
@@ -226,8 +246,8 @@ def test_wrong_shards_are_one_line(text, capsys):
 def test_only_some_modes_have_shards(capsys):
     assert emseg("--shard", "1/2", "--force") == 2
     assert "allows no --force" in capsys.readouterr().err
-    assert emseg("--shard", "1/2", mode="decode") == 2
-    assert "--shard is for --mode infer and test" in capsys.readouterr().err
+    assert emseg("--shard", "1/2", mode="evaluate") == 2
+    assert "--shard is for --mode infer, decode and test" in capsys.readouterr().err
 
 
 def test_large_sections_are_predicted_cell_by_cell(monkeypatch):

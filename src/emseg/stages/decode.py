@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from emseg.runs.artifacts import (
 from emseg.runs.earlier import earlier_name, make_latest, old_place, tidy
 from emseg.runs.run_folder import say
 from emseg.stages.absent_chunks import report_absent
-from emseg.stages.decode_blocks import LABEL_BYTES, write_in_blocks
+from emseg.stages.decode_blocks import LABEL_BYTES, label_share, write_in_blocks
 from emseg.stages.decode_job import (
     DecodeJob,
     as_it_is,
@@ -34,6 +35,7 @@ from emseg.stages.decode_job import (
     open_prediction,
 )
 from emseg.stages.foreign_prediction import check_elsewhere
+from emseg.stages.workers import alone
 from emseg.volumes import (
     Volume,
     open_volume,
@@ -89,6 +91,26 @@ def decode(
     tidy(segmentation, attributes["fingerprint"], most=keep)
     say(f"segmentation: {segmentation}")
     return segmentation
+
+
+def decode_shard(
+    job: DecodeJob, *, segmentation: Path, verify: bool, keep: int = 10
+) -> Path | None:
+    """The path of the segmentation from the last of the shards, None from the others.
+
+    Each labels its blocks of a prediction larger than memory; one joins them. Smaller ones are
+    decoded by the first, for which the others wait.
+    """
+    assert job.shard is not None
+    there = partial(current_segmentation, job, folder=segmentation.parent, verify=verify)
+    predicted, shard = open_prediction(job), f"shard {job.shard[0]}/{job.shard[1]}"
+    if _takes_blocks(job, predicted) and not there(name=segmentation.stem):
+        left = label_share(job, predicted, segmentation, _attributes(job, predicted))
+        if left:
+            say(f"{shard} is done; others have {left} blocks of {job.prediction.name} to label")
+            return None
+    with alone(segmentation.with_name(segmentation.stem.removesuffix("_segmentation")), job.shard):
+        return decode(job, segmentation=segmentation, force=False, verify=verify, keep=keep)
 
 
 def _attributes(job: DecodeJob, predicted: Volume) -> dict[str, Any]:

@@ -15,16 +15,19 @@ from emseg.blocks.grid import Block, grid, slab_shape
 from emseg.blocks.memory import cores
 from emseg.blocks.store import Facts
 from emseg.decoding.decoder import Blockwise
+from emseg.errors import UserError
 from emseg.progress import phase, track
 from emseg.runs.earlier import old_place
 from emseg.runs.folder_store import FolderStore
-from emseg.runs.lock import token_of
+from emseg.runs.lock import locked_by, token_of
 from emseg.stages.decode_job import DecodeJob, decoder_input
 from emseg.stages.workers import done_by_workers, while_locked
 from emseg.volumes import PartialVolume, Volume, default_chunks
 from emseg.volumes.cells import Cells
 
 LABEL_BYTES = 4
+# Blocks of shards are so small that as many fit the memory at a time.
+THREADS_OF_SHARD = 4
 
 
 @dataclass(frozen=True)
@@ -40,46 +43,96 @@ class BlockJob:
     folder: Path
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """A prediction cut into blocks: its decoder, and the store of their labels."""
+
+    decoder: Blockwise
+    prediction: Volume
+    facts: Mapping[str, Any]
+    blocks: Sequence[Block]
+    store: FolderStore
+    purpose: Mapping[str, Any]
+
+
 def write_in_blocks(
     job: DecodeJob, predicted: Volume, segmentation: Path, attributes: dict[str, Any]
 ) -> None:
-    """Writes the segmentation slab by slab; finished blocks of a killed decode are reused."""
-    decoder, prediction, facts = decoder_input(job)
-    assert isinstance(decoder, Blockwise)
-    chunks = default_chunks(predicted.shape)
-    shape = block_shape(
-        predicted.shape,
-        cell=Cells.of(predicted.shape, chunks).size,
-        bytes_per_voxel=prediction.channels * prediction.dtype.itemsize + 3 * LABEL_BYTES,
-        memory=job.memory_bytes // 4,
-        threads=getattr(decoder, "threads", 1) or cores(),
-    )
-    folder = segmentation.with_name(f"{segmentation.name}.blocks")
-    purpose = {key: attributes[key] for key in ("fingerprint", "contents")} | {"block_shape": shape}
-    store, blocks = FolderStore(folder, purpose=purpose), grid(predicted.shape, shape)
+    """Writes the segmentation block by block; finished blocks of a killed decode are reused."""
+    cut = _cut(job, predicted, segmentation, attributes)
+    shape = cut.blocks[0].shape
     with phase("decoding in blocks"):
-        if job.system.executor != "serial" and type(decoder).label is not Blockwise.label:
-            _label_by_workers(job, blocks, store, purpose, segmentation)
-        made = decoder.blocks(prediction, store=store, block_shape=shape, **facts)
+        if job.system.executor != "serial" and labels_alone(cut.decoder):
+            _label_by_workers(job, cut.blocks, cut, segmentation)
+        made = cut.decoder.blocks(cut.prediction, store=cut.store, block_shape=shape, **cut.facts)
         first = next(made)  # comes after most of the work, which shows its own progress
     unfinished = PartialVolume(
         segmentation,
         shape=predicted.shape,
         dtype=first[1].dtype,
-        chunks=chunks,
+        chunks=default_chunks(predicted.shape),
         axes=predicted.axes,
         voxel_size=predicted.voxel_size,
         offset=predicted.offset,
         attributes=attributes,
     )
     made = chain([first], made)
-    for block, labels in _shown(made, total=len(blocks), voxels=shape, label="labels"):
+    for block, labels in _shown(made, total=len(cut.blocks), voxels=shape, label="labels"):
         (begin, end), *area = zip(block.start, block.stop, strict=True)
         row = begin - begin % unfinished.cells.size[0]
         for first, stop in unfinished.missing(row, end, tuple(area)):
             part = labels[max(first - begin, 0) : stop - begin]
             unfinished.write(max(first, begin), part, tuple(area))
     unfinished.finish(old_to=old_place(segmentation, attributes["fingerprint"]))
+
+
+def label_share(
+    job: DecodeJob, predicted: Volume, segmentation: Path, attributes: dict[str, Any]
+) -> int:
+    """Labels the blocks of the job's shard; the number of blocks that others have to label.
+
+    It is 0 too for a decoder whose blocks need each other.
+
+    Raises:
+        UserError: `system.memory` is not set, which decides the blocks.
+    """
+    assert job.shard is not None
+    if job.memory is None:
+        raise UserError("--shard: set system.memory (GiB), so that all shards cut the same blocks")
+    cut, (number, count) = _cut(job, predicted, segmentation, attributes), job.shard
+    if not labels_alone(cut.decoder):
+        return 0
+    first, stop = (len(cut.blocks) * at // count for at in (number - 1, number))
+    own = cut.blocks[first:stop]
+    if job.system.executor == "serial":
+        missing = [block for block in own if not cut.store.done(block)]
+        cut.decoder.label(cut.prediction, missing, store=cut.store, **cut.facts)
+    else:
+        _label_by_workers(job, own, cut, segmentation)
+    return sum(not cut.store.has(block) for block in cut.blocks)
+
+
+def labels_alone(decoder: Blockwise) -> bool:
+    """Whether a block's first labels need no other block."""
+    return type(decoder).label is not Blockwise.label
+
+
+def _cut(job: DecodeJob, predicted: Volume, segmentation: Path, attributes: dict[str, Any]) -> _Cut:
+    decoder, prediction, facts = decoder_input(job)
+    assert isinstance(decoder, Blockwise)
+    threads = getattr(decoder, "threads", 1) or cores()
+    shape = block_shape(
+        predicted.shape,
+        cell=Cells.of(predicted.shape, default_chunks(predicted.shape)).size,
+        bytes_per_voxel=prediction.channels * prediction.dtype.itemsize + 3 * LABEL_BYTES,
+        memory=job.memory_bytes // 4,
+        # The blocks of shards are the same on machines with other cores.
+        threads=THREADS_OF_SHARD if job.shard else threads,
+    )
+    folder = segmentation.with_name(f"{segmentation.name}.blocks")
+    purpose = {key: attributes[key] for key in ("fingerprint", "contents")} | {"block_shape": shape}
+    store, blocks = FolderStore(folder, purpose=purpose), grid(predicted.shape, shape)
+    return _Cut(decoder, prediction, facts, blocks, store, purpose)
 
 
 def block_shape(
@@ -100,16 +153,13 @@ def _shown(items: Any, *, total: int, voxels: Sequence[int], label: str) -> Iter
 
 
 def _label_by_workers(
-    job: DecodeJob,
-    blocks: Sequence[Block],
-    store: FolderStore,
-    purpose: Mapping[str, Any],
-    segmentation: Path,
+    job: DecodeJob, blocks: Sequence[Block], cut: _Cut, segmentation: Path
 ) -> None:
-    """Labels the blocks that are not done into the store, each by a worker."""
-    locked = segmentation.with_name(segmentation.stem.removesuffix("_segmentation"))
+    """Labels those of the blocks that are not done into the store, each by a worker."""
+    store, name = cut.store, segmentation.stem.removesuffix("_segmentation")
+    locked = locked_by(segmentation.parent, name, job.shard)
     missing = [block for block in blocks if not store.done(block)]
-    about = (store.folder.parent, purpose, locked, token_of(locked), Path.cwd())
+    about = (store.folder.parent, cut.purpose, locked, token_of(locked), Path.cwd())
     jobs = Jobs(label_block, [BlockJob(job, block, *about) for block in missing])
     names = [f"block {list(block.start)} to {list(block.stop)}" for block in missing]
     seen = set()
@@ -120,7 +170,7 @@ def _label_by_workers(
             seen.update(one.index for one in new)
             yield from new
 
-    shape = blocks[0].shape
+    shape = cut.blocks[0].shape
     for _ in _shown(finished(), total=len(missing), voxels=shape, label="fragments"):
         pass
 

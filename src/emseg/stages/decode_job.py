@@ -36,7 +36,7 @@ class DecodeJob:
     offsets), `memory` GiB that decoding may use (None: what the machine or its cgroup has),
     `system` says who labels the blocks of a large volume, `said` what the config says about a
     prediction of another program, `content` the hash of the prediction's content if it was changed
-    after it was written.
+    after it was written, `shard` the number of a part of its blocks and how many parts there are.
     """
 
     prediction: Path
@@ -47,6 +47,7 @@ class DecodeJob:
     system: System = field(default_factory=System)
     said: PredictionConfig = field(default_factory=PredictionConfig)
     content: str | None = None
+    shard: tuple[int, int] | None = None
 
     @property
     def memory_bytes(self) -> int:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from emseg.data.intensity import (
 from emseg.errors import UserError
 from emseg.inference.settings import Settings
 from emseg.runs.artifacts import FORMAT_VERSION, contents, find_current, fingerprint, supersede
-from emseg.runs.lock import locked, locked_by, token_of
+from emseg.runs.lock import locked_by, token_of
 from emseg.runs.run_folder import say
 from emseg.stages.channels import values_of
 from emseg.stages.network import Trained
@@ -34,11 +33,10 @@ from emseg.stages.prediction_settings import (
     settings_of,
 )
 from emseg.stages.sources import Source
+from emseg.stages.workers import alone
 from emseg.volumes import PartialVolume, Volume, default_chunks, identity
 from emseg.volumes.partial import unfinished_attributes
 
-# Seconds that a shard waits while another makes the file of all.
-LONGEST_JOIN = 3600.0
 # The settings that a fingerprint has by these names.
 _DECISIVE = (
     *("window_size", "overlap", "pad", "snap_to_edge", "padding_mode", "blending"),
@@ -114,7 +112,7 @@ def infer(
     """
     locked_here = locked_by(folder, source.name, shard)
     find = partial(current_prediction, source, trained, root, folder=folder, verify=False)
-    with _alone(folder / source.name, shard):
+    with alone(folder / source.name, shard):
         if shard and (there := find()):
             return there
         settings, volume = _unfinished(source, trained, root, folder)
@@ -138,7 +136,7 @@ def infer(
         if not unfinished.ledger.done and shard is None:
             unfinished.discard()
         raise
-    with _alone(folder / source.name, shard):
+    with alone(folder / source.name, shard):
         if shard and (there := find()):
             return there
         unfinished.ledger.refresh()
@@ -151,13 +149,6 @@ def infer(
         supersede(unfinished.path)
     say(f"prediction: {unfinished.path}")
     return unfinished.path
-
-
-def _alone(path: Path, shard: tuple[int, int] | None) -> AbstractContextManager[None]:
-    """Keeps other shards from making or finishing the same file."""
-    if shard is None:
-        return nullcontext()
-    return locked(path, f"shard {shard[0]}/{shard[1]}", report=say, wait=LONGEST_JOIN)
 
 
 def _unfinished(

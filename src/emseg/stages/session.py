@@ -82,6 +82,7 @@ def decode_job(session: Session, prediction: Path) -> DecodeJob:
         root.system.memory,
         root.system,
         root.inference.prediction,
+        shard=session.shard,
     )
 
 

@@ -21,7 +21,7 @@ from emseg.runs.run_folder import (
     write_config,
 )
 from emseg.stages.absent_chunks import refuse_hollow, report_absent
-from emseg.stages.decode import decode
+from emseg.stages.decode import decode, decode_shard
 from emseg.stages.decode_job import DecodeJob, as_it_is, open_prediction
 from emseg.stages.evaluate import evaluate, table
 from emseg.stages.foreign_prediction import segmentation_of
@@ -95,7 +95,8 @@ def decode_all(
             found = found_predictions(session, checkpoint, sources, locks, made_by="--mode infer")
             _log_start(session, checkpoint)
             jobs = {name: decode_job(session, path) for name, path in found.items()}
-        made = {name: _decode(session, job) for name, job in jobs.items()}
+        make = _decode if session.shard is None else _decode_shard
+        made = {name: path for name, job in jobs.items() if (path := make(session, job))}
         for path in made.values():
             add_record(path.parent, "", None, [path])
         return made
@@ -240,6 +241,12 @@ def _decode(session: Session, job: DecodeJob) -> Path:
         verify=session.verify,
         keep=session.loaded.root.evaluation.keep_segmentations,
     )
+
+
+def _decode_shard(session: Session, job: DecodeJob) -> Path | None:
+    keep = session.loaded.root.evaluation.keep_segmentations
+    segmentation = segmentation_of(job.prediction)
+    return decode_shard(job, segmentation=segmentation, verify=session.verify, keep=keep)
 
 
 def _judge(

@@ -1,15 +1,19 @@
 """Who does the parts of a stage's work, as `system.executor` says."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from emseg.blocks.executors import Jobs, run_in_children, run_on_dask
 from emseg.blocks.memory import cores
 from emseg.config.schema import System
 from emseg.errors import UserError
-from emseg.runs.lock import token_of
+from emseg.runs.lock import locked, token_of
+from emseg.runs.run_folder import say
 
 MOST_SHOWN = 3
+# Seconds that a shard waits while another makes the file of all.
+LONGEST_JOIN = 3600.0
 
 
 def workers_of(system: System) -> int:
@@ -51,6 +55,13 @@ def done_by_workers(jobs: Jobs, system: System, names: Sequence[str]) -> Iterato
         f"{len(errors)} of {len(names)} parts failed, the same command tries them again; "
         f"{'; '.join(errors[:MOST_SHOWN])}{more}"
     )
+
+
+def alone(path: Path, shard: tuple[int, int] | None) -> AbstractContextManager[None]:
+    """Keeps other shards from making or finishing the same file."""
+    if shard is None:
+        return nullcontext()
+    return locked(path, f"shard {shard[0]}/{shard[1]}", report=say, wait=LONGEST_JOIN)
 
 
 def while_locked(locked: Path, token: str) -> Callable[[], None]:
