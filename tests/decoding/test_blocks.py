@@ -11,7 +11,7 @@ from emseg.blocks.grid import grid
 from emseg.blocks.store import MemoryStore
 from emseg.decoding.affinity_cc import AffinityCC, affinity_cc
 from emseg.decoding.agglomerate import Agglomerate, agglomerate
-from emseg.decoding.agglomeration.limits import EdgeLimit
+from emseg.decoding.agglomeration.limits import BYTES_PER_FRAGMENT, EdgeLimit
 from emseg.decoding.agglomeration.supervoxels import find_supervoxels
 from emseg.decoding.edges import axis_edges
 from emseg.errors import UserError
@@ -145,7 +145,7 @@ def test_a_graph_larger_than_the_memory(merge_function):
     with pytest.raises(UserError, match=r"\d+ fragments with \d+ edges between them"):
         dust(prediction, **facts)
     # Nor are there files for what every fragment takes.
-    little = (60 * (len(found[0].sizes) - 1) - 1) / 2**30
+    little = (BYTES_PER_FRAGMENT * (len(found[0].sizes) - 1) - 1) / 2**30
     with pytest.raises(UserError, match=r"leaves at least \d+ fragments: merging those takes"):
         Agglomerate(**settings, memory_limit=little).supervoxels(
             prediction, about["edges"], None, block_shape=(1, 16, 16)

@@ -14,8 +14,8 @@ MOST_EDGES = 2**30 - 1
 BYTES_PER_EDGE, BYTES_WITH_HISTOGRAMS = 135, 265
 # Memory per edge of one block, whose graph others continue.
 BYTES_IN_BLOCK = 80
-# Memory per fragment for its number, size, place in the merge tree and region.
-BYTES_PER_FRAGMENT = 60
+# Memory per fragment for its number, size, place in the merge tree and region, measured.
+BYTES_PER_FRAGMENT = 90
 # The same for the fragments' areas and overlaps in sections.
 BYTES_OF_SECTIONS = 30
 
