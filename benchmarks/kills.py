@@ -79,6 +79,7 @@ def main() -> None:
             more = [f"system.memory={LITTLE}"] if number // 3 % 2 else []
             executor = ("process", "dask", "scheduler")[number % 3]
             trial([*words, *more], executor, rng, 2 * longest, wanted, counts)
+            print(executor, *more, counts, flush=True)
         print(json.dumps({"benchmark": "kills", **counts}), flush=True)
         counts = {"pairs": asked.pairs, "refused": 0, "unequal": 0, "left over": 0}
         for _ in range(asked.pairs):
