@@ -239,11 +239,13 @@ def _check_inputs(arguments: argparse.Namespace) -> None:
         raise UserError(f"--mode {mode} needs --checkpoint CKPT")
     if mode in ("decode", "evaluate") and (checkpoint is None) == (source is None):
         raise UserError(f"--mode {mode} needs one of --checkpoint CKPT and --input FILE")
-    from emseg.volumes.location import parse_location, require_regular, require_there
+    from emseg.volumes.location import parse_location, require_local, require_regular, require_there
 
     if checkpoint is not None:
+        require_local(checkpoint, "--checkpoint")
         if not checkpoint.exists():
             raise UserError(f"--checkpoint {checkpoint}: no such file")
         require_regular(checkpoint)
     if source is not None:
+        require_local(source, "--input")  # what is made of it lies beside it
         require_there(parse_location(source))

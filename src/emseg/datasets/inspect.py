@@ -94,7 +94,9 @@ def _record(location: Location) -> Record:
         **dict.fromkeys(("axes", "axes_from", "resolution", "offset")),
         **_seen(array),
         "stored": array.presence(),
-        "others": [] if location.path.is_dir() else [str(file) for file in array.files()[1:]],
+        "others": []
+        if location.remote or location.path.is_dir()
+        else [str(file) for file in array.files()[1:]],
     }
 
 

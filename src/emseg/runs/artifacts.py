@@ -11,6 +11,7 @@ from emseg.errors import UserError
 from emseg.volumes import identity, read_attributes
 from emseg.volumes.atomic import discard, replacing, writing
 from emseg.volumes.content import content_now, stored_content
+from emseg.volumes.location import require_local
 
 # Increased when the layout of an artifact changes; files with other numbers are refused.
 FORMAT_VERSION = 1
@@ -38,6 +39,8 @@ def fingerprint(stage: str, facts: Mapping[str, Any]) -> str:
 def contents(inputs: Iterable[str | Path]) -> dict[str, str]:
     """A hash of each input file's bytes, by its location; stored with every result when it is made.
 
+    Of a volume at a URL it is of its metadata.
+
     Raises:
         UserError: an input is missing or broken.
     """
@@ -52,8 +55,10 @@ def same_contents(stored: Mapping[str, Any], inputs: Iterable[str | Path]) -> bo
         inputs: the locations of all files from which it is made.
 
     Raises:
-        UserError: an input is missing or broken.
+        UserError: an input is missing or broken, or at a URL, where no bytes were hashed.
     """
+    for location in inputs:
+        require_local(location, "--verify cannot compare the bytes of")
     return bool(stored.get("contents") == contents(inputs))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from emseg.config.schema_data import VolumeConfig
 from emseg.errors import UserError
 from emseg.volumes.formats import open_source
-from emseg.volumes.location import PICTURES, parse_location
+from emseg.volumes.location import PICTURES, is_url, parse_location
 
 # File stems that do not describe the file; the name of the folder above is used instead.
 TELLING_NOTHING = {"img", "image", "raw", "em", "main", "data", "volume"}
@@ -16,11 +16,11 @@ TELLING_NOTHING = {"img", "image", "raw", "em", "main", "data", "volume"}
 
 def expand(key: str, volume: VolumeConfig, split: str) -> list[tuple[str, VolumeConfig]]:
     """The volume with its key; for a glob one per file, with key and file name as its key."""
-    root = Path(volume.path or "")
-    image = str(root / volume.image)
-    label = volume.label and str(root / volume.label)
-    mask = volume.mask and str(root / volume.mask)
-    skeletons = volume.skeletons and str(root / volume.skeletons)
+    root = volume.path or ""
+    image = _below(root, volume.image)
+    label = volume.label and _below(root, volume.label)
+    mask = volume.mask and _below(root, volume.mask)
+    skeletons = volume.skeletons and _below(root, volume.skeletons)
     whole = replace(volume, path=None, image=image, label=label, mask=mask, skeletons=skeletons)
     if not _is_pattern(image):
         return [(key, whole)]
@@ -55,7 +55,15 @@ def _is_section(location: str) -> bool:
     return found.format == "tiff" and len(open_source(found).shape) == 2
 
 
+def _below(root: str, location: str) -> str:
+    if is_url(location):
+        return location
+    return f"{root.rstrip('/')}/{location}" if is_url(root) else str(Path(root) / location)
+
+
 def _is_pattern(location: str) -> bool:
+    if is_url(location):
+        return False
     if location.lower().endswith(PICTURES):
         return glob.has_magic(location) and not Path(location.partition(":")[0]).is_dir()
     path = parse_location(location).path
@@ -105,6 +113,6 @@ def _found(pattern: str) -> list[str]:
 
 def image_name(image: str) -> str:
     """The stem of the image's file or, if not descriptive, the nearest descriptive folder above."""
-    path = parse_location(image).path.absolute()
+    path = Path(parse_location(image).path).absolute()
     names = [path.stem, *(folder.name for folder in path.parents)]
     return next((name for name in names if name and name.lower() not in TELLING_NOTHING), path.stem)

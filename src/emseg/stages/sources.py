@@ -81,8 +81,9 @@ class Source:
     def region(self) -> dict[str, Any]:
         """Its file and voxels, in plain containers: `image`, `first` and `stop`."""
         location = parse_location(self.image.location)
+        path = location.path if isinstance(location.path, str) else location.path.absolute()
         stop = [a + size for a, size in zip(self.first, self.image.shape, strict=True)]
-        image = str(replace(location, path=location.path.absolute()))
+        image = str(replace(location, path=path))
         return {"image": image, "first": list(self.first), "stop": stop}
 
     def is_in(self, regions: Sequence[Mapping[str, Any]]) -> bool:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from emseg.errors import UserError
+from emseg.volumes.location import require_local
 
 
 def check_writable(folder: str | Path) -> None:
@@ -28,8 +29,9 @@ def writing(path: Path) -> Iterator[None]:
     """Within it a refusal of the file system (no permission, no space) is raised as a UserError.
 
     Raises:
-        UserError: in place of any OSError; it names `path`.
+        UserError: in place of any OSError; it names `path`. Or that is a URL.
     """
+    require_local(path, "cannot write")
     try:
         yield
     except OSError as error:

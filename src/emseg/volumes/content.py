@@ -111,6 +111,8 @@ def identity(location: str | Path, *, verify: bool = False) -> dict[str, Any]:
         array and the metadata above it, those of HDF5 include the files behind links and virtual
         data sets. `linked` has size and mtime of each further file, by name, that a file (not a
         folder) reads from. With `verify` also `sha256`. Skeletons have no data set, shape or dtype.
+        At a URL `state` is in place of size and time: hashes of the metadata, and what the server
+        says of their version. `sha256` is of these then, for no voxel is fetched for it.
 
     Raises:
         UserError: as for open_volume, or there are no skeletons.
@@ -122,6 +124,10 @@ def identity(location: str | Path, *, verify: bool = False) -> dict[str, Any]:
     source = open_source(parsed)
     found = {"path": str(parsed.path), "dataset": source.key}
     found |= {"shape": list(source.shape), "dtype": str(source.dtype)}
+    if parsed.remote:
+        found["state"] = source.state
+        digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+        return {**found, "sha256": digest} if verify else found
     files = source.files()
     # Without those of a folder, which are many, and without its own file.
     linked = [] if parsed.path.is_dir() else [file for file in files if file != parsed.path]

@@ -11,7 +11,7 @@ from typing import Literal
 
 from emseg.errors import UserError, did_you_mean, unknown_name
 
-Format = Literal["hdf5", "zarr", "tiff", "sections"]
+Format = Literal["hdf5", "zarr", "tiff", "sections", "precomputed"]
 
 _FORMATS: dict[str, Format] = {
     ".h5": "hdf5",
@@ -29,22 +29,37 @@ PICTURES = (".png", ".jpg", ".jpeg")
 MAIN = "main"
 
 
+# Path leaves one slash of a URL.
+_SCHEME = re.compile(r"(?:precomputed|https?|s3|gs):/|[a-z][a-z0-9]*://", re.IGNORECASE)
+_ANY = r"(?:https?|s3|gs)://[^/]+/+"
+_REMOTE: dict[re.Pattern[str], Format] = {
+    re.compile(rf"({_ANY}.*?\.zarr)(?:[:/]+(.*?)/*)?"): "zarr",
+    re.compile(rf"(precomputed://{_ANY}[^:]+?)/*(?::(.*))?"): "precomputed",
+}
+
+
 @dataclass(frozen=True)
 class Location:
     """Where an array is.
 
     Attributes:
-        path: its file (for zarr and sections a folder).
-        key: the key inside it, of sections a pattern of names; "" if none is named.
-        format: given by the suffix.
+        path: its file (for zarr and sections a folder), or its URL as a string.
+        key: the key inside it, of sections a pattern of names, of precomputed a scale; "" if none
+            is named.
+        format: given by the suffix, or the beginning of a URL.
     """
 
-    path: Path
+    path: Path | str
     key: str
     format: Format
 
     def __str__(self) -> str:
         return f"{self.path}:{self.key}" if self.key else str(self.path)
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is at a URL."""
+        return isinstance(self.path, str)
 
 
 def parse_location(location: str | Path) -> Location:
@@ -54,11 +69,14 @@ def parse_location(location: str | Path) -> Location:
         location: a file, with a key after a colon or a slash: `a.h5:volumes/raw`, `a.zarr/img`. A
             folder without such a suffix, or a pattern of folders, is one of section images, with
             their pattern as its key: `sections`, `sections:raw_*.tif`; `a.png` is one section.
+            Or a URL: `https://host/a.zarr/key`, `precomputed://gs://bucket/folder:scale`.
 
     Raises:
-        UserError: the suffix is another one.
+        UserError: the suffix or scheme is another one; a URL has a user or a query.
     """
     text = str(location)
+    if is_url(text):
+        return _remote(text)
     folder, _, pattern = text.partition(":")
     if folder and _is_folder(Path(folder)):
         return Location(Path(folder), pattern, "sections")
@@ -71,6 +89,34 @@ def parse_location(location: str | Path) -> Location:
     raise UserError(
         f"'{text}' names no volume: a file must end in one of "
         f"{', '.join([*_FORMATS, *PICTURES])}, or be a folder of section images"
+    )
+
+
+def is_url(location: str | Path) -> bool:
+    """Whether it is a URL, or a Path of one."""
+    return _SCHEME.match(str(location)) is not None
+
+
+def require_local(location: str | Path, what: str) -> None:
+    """Raises UserError for a URL where `what`, such as --input, can only be a local file."""
+    if is_url(location):
+        shown = re.sub(":/+", "://", str(location))
+        raise UserError(f"{what} '{shown}': URLs are of volumes alone, which are only read")
+
+
+def _remote(text: str) -> Location:
+    text = re.sub(":/+", "://", text)
+    if re.search("://[^/]*@|[?#]", text):
+        raise UserError(
+            "a URL with a user, '?' or '#' is refused, since results name it: credentials come "
+            "from the environment"
+        )
+    for pattern, name in _REMOTE.items():
+        if match := pattern.fullmatch(text):
+            return Location(match[1], match[2] or "", name)
+    raise UserError(
+        f"'{text}' names no remote volume: allowed are https://, s3:// and gs:// with a folder "
+        "that ends in .zarr, and precomputed:// before one of any folder"
     )
 
 
@@ -101,6 +147,8 @@ def require_there(location: Location) -> None:
     Raises:
         UserError: it is missing (the message has the nearest name), or of another kind.
     """
+    if location.remote:  # Opening it asks.
+        return
     kind = _kind(location.path)
     wanted = "folder" if location.format in ("zarr", "sections") else "file"
     if kind != wanted:

@@ -4,8 +4,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -34,13 +34,9 @@ class ZarrArray(StoredSource):
 
     def __init__(self, path: Path, key: str) -> None:
         super().__init__(path, _find(path, key))
+        place = place_in(self.key, lambda folder: _multiscales(path / folder), where=str(path))
         self._array = open_array(path / self.key)
-        self.shape, self.dtype = self._array.shape, self._array.dtype
-        self.chunks = self._array.chunks
-        own = plain(self._array.attrs.asdict())
-        place = _place(path, self.key)
-        self.attributes = {**place, **own}
-        self.named_axes = _named_axes(self._array, place)
+        describe(self, self._array, place)
 
     @staticmethod
     def keys(path: Path) -> list[str]:
@@ -74,6 +70,13 @@ class ZarrArray(StoredSource):
             if present == MOST_COUNTED and present < total:
                 return [Presence(parts, present, total, at_least=True)]
         return [Presence(parts, present, total)]
+
+
+def describe(source: StoredSource, array: zarr.Array, place: Mapping[str, Any]) -> None:
+    """Fills in what the array, and the OME metadata above it (`place_in`), say of the source."""
+    source.shape, source.dtype, source.chunks = array.shape, array.dtype, array.chunks
+    source.attributes = {**place, **plain(array.attrs.asdict())}
+    source.named_axes = _named_axes(array, place)
 
 
 def create_zarr(folder: Path, layout: Layout) -> zarr.Array:
@@ -177,6 +180,11 @@ def _multiscales(folder: Path) -> list[dict[str, Any]]:
         attributes = _json(folder / ".zattrs")
     else:
         attributes = {}
+    return multiscales_of(attributes)
+
+
+def multiscales_of(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The multiscales of OME-Zarr in the attributes of a group."""
     return attributes.get("ome", attributes).get("multiscales", [])
 
 
@@ -197,13 +205,14 @@ def _named_axes(array: zarr.Array, place: Mapping[str, Any]) -> dict[str, Any]:
     return named if names is None else {"dimension_names": list(names), **named}
 
 
-def _place(path: Path, key: str) -> dict[str, Any]:
-    folder = path / key
-    while folder != path:
-        folder = folder.parent
-        name = str((path / key).relative_to(folder))
-        with one_line(f"the OME metadata of '{folder}' are damaged"):
-            for scales in _multiscales(folder):
+def place_in(
+    key: str, scales_at: Callable[[str], list[dict[str, Any]]], *, where: str
+) -> dict[str, Any]:
+    """Axes, resolution and offset (nm) by the multiscales of the groups above (`.` is the root)."""
+    for folder in PurePosixPath(key).parents:
+        name = str(PurePosixPath(key).relative_to(folder))
+        with one_line(f"the OME metadata of '{where}/{folder}' are damaged"):
+            for scales in scales_at(str(folder)):
                 for scale in scales["datasets"]:
                     if scale["path"] == name:
                         return _place_of(scales, scale)

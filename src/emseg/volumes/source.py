@@ -49,11 +49,12 @@ class StoredSource:
     """A stored array in a file or folder, and what its format says of it; each format is one.
 
     Attributes:
-        path, key: the file or folder, and the array in it.
+        path, key: the file or folder, or the URL, and the array in it.
         shape, dtype: of all stored axes, in stored order.
         chunks: None if it is not stored in chunks.
         attributes: plain values.
         named_axes: axis names outside the attributes, by their place in the file.
+        state: of what is at a URL, in place of `files`: by what a change of it is noticed.
     """
 
     shape: tuple[int, ...]
@@ -61,8 +62,9 @@ class StoredSource:
     chunks: tuple[int, ...] | None = None
     attributes: dict[str, Any]
     named_axes: dict[str, Any]
+    state: dict[str, str]
 
-    def __init__(self, path: Path, key: str) -> None:
+    def __init__(self, path: Path | str, key: str) -> None:
         self.path, self.key = path, key
 
     @staticmethod
