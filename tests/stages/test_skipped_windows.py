@@ -43,7 +43,9 @@ def test_windows_that_are_masked_out_change_no_voxel_of_the_mask(predict):
     mask = np.zeros(SHAPE, np.uint8)
     mask[5:9, 10:30, :15] = 1
     write_volume("known.h5", mask, **PLACE)
-    found, masked = predict("data.test.mask=known.h5")
+    # What was predicted without the mask serves as well.
+    assert predict("data.test.mask=known.h5")[1] == unmasked
+    found, masked = predict("data.test.mask=known.h5", "--force")
     assert masked != unmasked
     np.testing.assert_array_equal(found[:, mask > 0], whole[:, mask > 0])
     # Windows of 4 x 16 x 16 start every 2 x 8 x 8 voxels.

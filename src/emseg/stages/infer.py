@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,17 +56,15 @@ def current_prediction(
 ) -> Path | None:
     """The volume's prediction in the folder if it is what `infer` would make, else None.
 
-    `report` is as for `find_current`.
+    It may also be of all that a mask leaves out. `report` is as for `find_current`.
     """
     settings, _ = _settings(source, trained, root, folder)
-    return find_current(
-        folder,
-        f"{source.name}_prediction",
-        _fingerprint(source, trained, root, settings),
-        inputs=_inputs(source, settings),
-        verify=verify,
-        report=report,
-    )
+    find = partial(find_current, folder, f"{source.name}_prediction", verify=verify, report=report)
+    for one in _with_mask_and_without(source):
+        wanted = _fingerprint(one, trained, root, settings)
+        if found := find(wanted, inputs=_inputs(one, settings)):
+            return found
+    return None
 
 
 def check_image(image: Volume, trained: Trained, root: Root) -> None:
@@ -184,9 +183,14 @@ def _settings(
     """
     name = f"{source.name}_prediction"
     for settings, stored, begun in recorded_settings(folder, name, trained, root):
-        if stored.get("fingerprint") == _fingerprint(source, trained, root, settings):
-            return settings, begun
+        for one in _with_mask_and_without(source):
+            if stored.get("fingerprint") == _fingerprint(one, trained, root, settings):
+                return settings, begun if one is source else None
     return settings_of(source.image, trained, root), None
+
+
+def _with_mask_and_without(source: Source) -> list[Source]:
+    return [source] if source.mask is None else [source, replace(source, mask=None)]
 
 
 def _fingerprint(source: Source, trained: Trained, root: Root, settings: Settings) -> str:
