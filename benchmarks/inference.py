@@ -74,8 +74,7 @@ def by_emseg(image: Path, out: Path, blending: str, planes: tuple[int, int] | No
         settings_for(blending),
         normalize=to_unit,
         write=unfinished.write,
-        first_plane=first,
-        stop_plane=stop,
+        region=[(first, stop), *((0, size) for size in volume.shape[1:])],
     )
     if planes is None:
         unfinished.finish()
