@@ -16,7 +16,7 @@ def volumes(draw):
     return rng.integers(0, ids + 1, shape), rng.integers(-1, ids + 1, shape)
 
 
-def by_hand(of, part, n):
+def counted_one_by_one(of, part, n):
     """(id, parts, lost voxels) of the ids with several parts, the worst first."""
     rows = []
     for one in np.unique(of[(of > 0) & (part > 0)]):
@@ -34,9 +34,9 @@ def test_the_worst_errors_are_those_counted_one_by_one(pair, n):
     segmentation, truth = pair
     found = worst_errors(contingency(segmentation, truth), n=n)
     rows = [(error.of, error.parts, error.voxels) for error in found if error.kind == "merger"]
-    assert rows == by_hand(segmentation, truth, n)
+    assert rows == counted_one_by_one(segmentation, truth, n)
     rows = [(error.of, error.parts, error.voxels) for error in found if error.kind == "split"]
-    assert rows == by_hand(truth, segmentation, n)
+    assert rows == counted_one_by_one(truth, segmentation, n)
 
 
 @settings(deadline=None, max_examples=100)

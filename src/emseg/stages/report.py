@@ -157,7 +157,8 @@ def _part(tested: Tested) -> VolumePart:
         errors += _label_errors(tested, worst_errors(table))
     elif skeletons is not None:
         errors += _run_errors(tested, skeletons)
-    legend = {name: f"rgb{colour}" for name, colour in LEGEND.items()} if table else {}
+    colours = {} if table is None else LEGEND
+    legend = {name: f"rgb{colour}" for name, colour in colours.items()}
     return VolumePart(source.name, facts, [*_sections(tested, table)], errors, legend)
 
 

@@ -21,8 +21,8 @@ from emseg.volumes.source import StoredSource
 # How often a request is tried, the seconds before the second time, doubled then, and those without
 # a byte after which a connection is lost.
 TRIES, PAUSE, SILENCE = 4, 1.0, 60
-# Bytes of precomputed chunks that a process keeps.
-KEPT = 1 << 30
+# Bytes of precomputed chunks in a process's cache.
+CACHE_BYTES = 1 << 30
 # What all precomputed volumes of a process share, by the process that made it.
 _CONTEXTS: dict[int, Any] = {}
 # What servers say of a file's version, by the names that fsspec has for it.
@@ -50,8 +50,8 @@ class RemoteZarr(StoredSource):
         self._array = node
         describe(self, node, place_in(self.key, scales_at, where=path))
         name = "zarr.json" if node.metadata.zarr_format == 3 else ".zarray"
-        said = files.info("/".join(filter(None, (path, self.key, name))))
-        self.state = store.metadata | {k: str(said[k]) for k in _VERSIONS if k in said}
+        info = files.info("/".join(filter(None, (path, self.key, name))))
+        self.state = store.metadata | {k: str(info[k]) for k in _VERSIONS if k in info}
         # Of a volume that was made anew, with other metadata, no old chunk is taken.
         about = hashlib.sha256(json.dumps([path, self.state], sort_keys=True).encode())
         folder = Path(os.environ.get("EMSEG_CACHE") or pooch.os_cache("emseg"))
@@ -68,7 +68,7 @@ class RemoteZarr(StoredSource):
 
 
 class CachedStore(WrapperStore[FsspecStore]):
-    """A read-only store that asks again where a server fails, and keeps its chunks in a folder.
+    """A read-only store that asks again where a server fails, and stores chunks in a cache folder.
 
     Its files appear by renaming, so that any number of processes share them. Metadata are asked for
     each time; `metadata` has the SHA-256 of each file of them.
@@ -85,16 +85,16 @@ class CachedStore(WrapperStore[FsspecStore]):
         name = key if byte_range is None else f"{key}.{byte_range}"
         if name in self._absent:
             return None
-        kept = key.rpartition("/")[2] not in (*METADATA, ".zmetadata") and self.cache
-        if kept and (found := await kept.get(name, prototype)) is not None:
+        cache = key.rpartition("/")[2] not in (*METADATA, ".zmetadata") and self.cache
+        if cache and (found := await cache.get(name, prototype)) is not None:
             return found
         value = await self._fetch(key, prototype, byte_range)
         if value is not None and len(value) > _most(byte_range):
             raise UserError(f"'{self._url}/{key}' is sent whole, where a part was asked for")
         if value is None:
             self._absent.add(name)
-        elif kept:
-            await kept.set(name, value)
+        elif cache:
+            await cache.set(name, value)
         else:
             self.metadata[key] = hashlib.sha256(value.to_bytes()).hexdigest()
         return value
@@ -186,7 +186,7 @@ def _context() -> Any:
     if not _CONTEXTS:
         again = {"max_retries": TRIES, "initial_delay": f"{PAUSE}s", "max_delay": f"{8 * PAUSE}s"}
         settings = {f"{server}_request_retries": again for server in ("http", "gcs", "s3")}
-        settings["cache_pool"] = {"total_bytes_limit": KEPT}
+        settings["cache_pool"] = {"total_bytes_limit": CACHE_BYTES}
         _CONTEXTS[os.getpid()] = tensorstore.Context(settings)
     if os.getpid() not in _CONTEXTS:  # tensorstore would end the process.
         raise UserError("precomputed volumes of worker processes need data.preload=true")

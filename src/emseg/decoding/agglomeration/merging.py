@@ -111,9 +111,9 @@ def _most_contacts(memory: int, graph: RegionGraph) -> int:
 
 
 def _chunks(
-    graph: RegionGraph, samples: np.ndarray, tree: Tree, parts: int, folder: Path | None
+    graph: RegionGraph, of_edge: np.ndarray, tree: Tree, parts: int, folder: Path | None
 ) -> Iterator[Chunk]:
-    """Chunks with about as many contacts each."""
+    """Chunks with about as many contacts each; `of_edge` says where each edge's samples begin."""
     first_regions = graph.edges["u"]
     wanted = np.linspace(0, len(first_regions), parts, endpoint=False).astype(np.int64)
     starts = [0, *np.unique(first_regions[wanted[1:]]).tolist(), len(graph.sizes)]
@@ -122,10 +122,10 @@ def _chunks(
     active = np.zeros(len(graph.sizes), np.bool_)
     for begin, end in pairwise(bounds):
         part = graph.edges[begin:end]
-        note_active(part, begin, samples, tree.samples, tree.rule, active)
+        note_active(part, begin, of_edge, tree.samples, tree.rule, active)
     for (start, stop), (begin, end) in zip(pairwise(starts), pairwise(bounds), strict=True):
         part, contacts = graph.edges[begin:end], np.empty(end - begin, CONTACT)
-        count = fill_contacts(part, begin, samples, tree.samples, tree.rule, active, contacts)
+        count = fill_contacts(part, begin, of_edge, tree.samples, tree.rule, active, contacts)
         contacts.resize(count, refcheck=False)
         where = contacts if folder is None else folder / f"{start}.npy"
         chunk = Chunk(start, stop, begin, end, where, count)
