@@ -9,30 +9,34 @@ from emseg.errors import UserError
 
 
 class Verb(NamedTuple):
-    """A verb's module, where its function has the verb's name, and the words that it takes.
+    """A verb's module and words; the function there has the verb's name, with `_` for `-`.
 
-    These are `least` to `most` in number, and perhaps one `flag` with a value.
+    The words are `least` to `most` in number, and perhaps some of `flags`, each with a value.
     """
 
     module: str
     usage: str
     least: int
     most: int
-    flag: str = ""
+    flags: tuple[str, ...] = ()
 
 
 VERBS = {
     "demo": Verb("emseg.stages.demo", "emseg demo", 0, 0),
     "synth": Verb("emseg.datasets.synth", "emseg synth LAYOUT DIR", 2, 2),
     "download": Verb(
-        "emseg.datasets.download", "emseg download DATASET [DIR] [--sha256 HASH]", 1, 2, "--sha256"
+        "emseg.datasets.download",
+        "emseg download DATASET [DIR] [--sha256 HASH]",
+        1,
+        2,
+        ("--sha256",),
     ),
     "prepare": Verb(
         "emseg.datasets.prepare",
         "emseg prepare ac3ac4 [DIR] [--sha256 HASH], or emseg prepare kasthuri15 [DIR]",
         1,
         2,
-        "--sha256",
+        ("--sha256",),
     ),
     "convert": Verb(
         "emseg.datasets.convert",
@@ -40,7 +44,7 @@ VERBS = {
         "emseg convert cremi-submission SEGMENTATION FILE.hdf [--alignment RECORD]",
         3,
         3,
-        "--alignment",
+        ("--alignment",),
     ),
     "status": Verb("emseg.runs.status", "emseg status RUN", 1, 1),
     "inspect": Verb(
@@ -48,22 +52,23 @@ VERBS = {
         "emseg inspect FILE … [--json FILE.json]",
         1,
         sys.maxsize,
-        "--json",
+        ("--json",),
     ),
 }
 
 
 def run_verb(verb: str, words: Sequence[str]) -> None:
     """Calls the function of a verb with its words; UserError for words that it does not take."""
-    module, usage, least, most, flag = VERBS[verb]
+    module, usage, least, most, flags = VERBS[verb]
     if words in (["--help"], ["-h"]):
         print(f"usage: {usage}")
         return
     given, rest = {}, [*words]
-    if flag and flag in words[:-1]:
-        at = rest.index(flag)
-        given[flag.removeprefix("--")] = rest[at + 1]
-        del rest[at : at + 2]
+    for flag in flags:
+        if flag in rest[:-1]:
+            at = rest.index(flag)
+            given[flag.removeprefix("--").replace("-", "_")] = rest[at + 1]
+            del rest[at : at + 2]
     if not least <= len(rest) <= most or any(word.startswith("-") for word in rest):
         raise UserError(f"'{' '.join(words)}' is not what {verb} takes: {usage}")
-    getattr(import_module(module), verb)(*rest, **given)
+    getattr(import_module(module), verb.replace("-", "_"))(*rest, **given)
