@@ -1,6 +1,7 @@
 """Infer: from a volume to a prediction file, window by window, resumable."""
 
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from emseg import __version__
-from emseg.blocks.memory import memory_within
+from emseg.blocks.memory import GIB, memory_within
 from emseg.config.schema import Root
 from emseg.data.intensity import (
     check_intensities,
@@ -25,7 +26,6 @@ from emseg.runs.lock import locked_by, token_of
 from emseg.runs.run_folder import say
 from emseg.stages.channels import values_of
 from emseg.stages.network import Trained
-from emseg.stages.plan import require_disk
 from emseg.stages.prediction_parts import Filling, fill, mask_of
 from emseg.stages.prediction_settings import (
     check_settings,
@@ -161,7 +161,7 @@ def _unfinished(
     suffix = ".zarr" if size > memory_within(root.system.memory) else ".h5"
     path = begun or folder / f"{source.name}_prediction{suffix}"
     if unfinished_attributes(path) is None:
-        require_disk(folder, size, what=f"the prediction of {source.name}")
+        _require_disk(folder, size, what=f"the prediction of {source.name}")
     return settings, {
         "path": path,
         "shape": shape,
@@ -222,6 +222,16 @@ def _inputs(source: Source, settings: Settings) -> list[str]:
     """The files that a prediction is made of."""
     mask = mask_of(source, settings)
     return [volume.location for volume in (source.image, mask) if volume is not None]
+
+
+def _require_disk(folder: Path, needed: int, *, what: str) -> None:
+    """Raises UserError if the folder's disk has less than `needed` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{what} takes up to {needed / GIB:.2g} GiB, the disk of {folder} has "
+            f"{free / GIB:.2g} GiB free (inference.output_dtype=uint8 takes a quarter of float32)"
+        )
 
 
 def prediction_attributes(

@@ -2,48 +2,44 @@
 
 import math
 import shutil
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from emseg.blocks.memory import GIB, cores
 from emseg.config import Loaded
-from emseg.errors import UserError
 from emseg.inference.settings import Settings
 from emseg.inference.windows import window_grid
 from emseg.progress import in_words
 from emseg.runs.run_folder import run_of
 from emseg.stages.decode_blocks import LABEL_BYTES
+from emseg.stages.decode_job import DecodeJob, decoder_input
 from emseg.stages.devices import resolve_devices
+from emseg.stages.infer import prediction_attributes
 from emseg.stages.network import Trained, load_trained
-from emseg.stages.prediction_parts import lanes_here
+from emseg.stages.prediction_parts import lanes_here, predict_image
 from emseg.stages.prediction_settings import settings_of, window_memory
 from emseg.stages.sources import Source, open_test
 from emseg.stages.workers import workers_of
+from emseg.volumes import write_volume
 
 
 def plan(loaded: Loaded, checkpoint: Path) -> list[str]:
-    """Lines on what the prediction of each test volume takes. No voxel is read.
+    """Lines on what predicting and decoding each test volume takes.
 
-    The network predicts one batch of noise, which is timed.
+    The network predicts one batch of noise, which is timed, and the window in the middle of the
+    volume, which is decoded.
     """
     sources = open_test(loaded.root.data.test)
     trained = load_trained(loaded.root, checkpoint, allow=loaded.allow)
     folder = run_of(checkpoint) or Path()
     return [line for source in sources for line in _lines(loaded, trained, source, folder)]
-
-
-def require_disk(folder: Path, needed: int, *, what: str) -> None:
-    """Raises UserError if the folder's disk has less than `needed` bytes free."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(
-            f"{what} takes up to {_gib(needed)}, the disk of {folder} has {_gib(free)} free "
-            "(inference.output_dtype=uint8 takes a quarter of float32)"
-        )
 
 
 def _lines(loaded: Loaded, trained: Trained, source: Source, folder: Path) -> Iterator[str]:
@@ -73,12 +69,55 @@ def _lines(loaded: Loaded, trained: Trained, source: Source, folder: Path) -> It
         f"while its HDF5 file is made, {_gib(voxels * LABEL_BYTES)} for the segmentation; "
         f"{_gib(shutil.disk_usage(folder).free)} are free"
     )
+    yield _decoding_line(loaded, trained, source, settings)
     if resolve_devices(root.system).accelerator == "gpu":
         yield "time: how long it takes on the GPU shows with its first windows"
         return
     each = _batch_seconds(trained, settings) * views / settings.sw_batch_size / lanes
     all_windows = in_words(each * windows / workers)
     yield f"time: about {in_words(each)} a window here, {all_windows} for all of them"
+
+
+def _decoding_line(loaded: Loaded, trained: Trained, source: Source, settings: Settings) -> str:
+    """Edges, memory and time of decoding, as the window in the middle of the volume has them."""
+    root, shape = loaded.root, source.image.shape
+    size = [min(*pair) for pair in zip(settings.window_size, shape, strict=True)]
+    first = [(whole - part) // 2 for whole, part in zip(shape, size, strict=True)]
+    image = source.image.crop(first, [a + b for a, b in zip(first, size, strict=True)])
+    middle = replace(source, image=image, label=None, mask=None)
+    predicted = predict_image(image, trained, root, settings)
+    assert predicted is not None
+    with tempfile.TemporaryDirectory(prefix="emseg-plan-") as folder:
+        path = Path(folder) / "prediction.h5"
+        about = prediction_attributes(middle, trained, root, settings)
+        grid = {"axes": "c" + image.axes, "voxel_size": image.voxel_size}
+        write_volume(path, predicted, **grid, attributes=about)
+        job = DecodeJob(
+            path, root.decoding, root.inference.model.selected, loaded.allow, root.system.memory
+        )
+        decoder, chosen, facts = decoder_input(job)
+        array, share = chosen[...], math.prod(size) / math.prod(shape)
+        decoder(array, **facts)  # compiles
+        start = time.monotonic()
+        decoder(array, **facts)
+        seconds = (time.monotonic() - start) / share
+        graph = _graph_line(decoder, array, facts, share)
+    return f"decoding: {graph}about {in_words(seconds)}, as the window in the middle"
+
+
+def _graph_line(decoder: object, array: np.ndarray, facts: Mapping[str, Any], share: float) -> str:
+    from emseg.decoding.agglomerate import Agglomerate
+
+    if not isinstance(decoder, Agglomerate):
+        return ""
+    _, graph = decoder.make_fragments(array, **facts)
+    fragments, edges = (int(len(one) / share) for one in (graph.sizes, graph.edges))
+    limit = decoder.edge_limit
+    fits = "" if limit.fits(fragments, edges) else ", which is too little"
+    return (
+        f"about {fragments:,} fragments and {edges:,} edges, {_gib(limit.needed(fragments, edges))}"
+        f" of decoding.memory_limit ({_gib(limit.memory)}){fits}; "
+    )
 
 
 def _batch_seconds(trained: Trained, settings: Settings) -> float:

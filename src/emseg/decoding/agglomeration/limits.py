@@ -61,12 +61,18 @@ class EdgeLimit:
 
     def check(self, fragments: int, edges: int) -> None:
         """Raises TooManyEdges for a graph that cannot be merged."""
-        if self.in_memory:
-            fits = edges <= self.most
-        else:
-            fits = edges <= MOST_EDGES and fragments * BYTES_PER_FRAGMENT <= self.memory
-        if not fits:
+        if not self.fits(fragments, edges):
             raise TooManyEdges(fragments, edges)
+
+    def fits(self, fragments: int, edges: int) -> bool:
+        """Whether a graph can be merged."""
+        return edges <= MOST_EDGES and self.needed(fragments, edges) <= self.memory
+
+    def needed(self, fragments: int, edges: int) -> int:
+        """Bytes of memory for merging a graph; edges that need not be there are in files."""
+        if self.in_memory:
+            return edges * self._bytes_per_edge
+        return fragments * BYTES_PER_FRAGMENT
 
     @contextmanager
     def explained(self) -> Iterator[None]:
