@@ -1,6 +1,7 @@
 """Parts of a prediction: of an image at once, or into an unfinished file, by several workers."""
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from emseg.data.intensity import range_of, to_unit
 from emseg.errors import UserError
 from emseg.inference.predict import predict_volume
 from emseg.inference.settings import Settings
+from emseg.inference.tta import Forward
 from emseg.inference.windows import Span
 from emseg.progress import track
 from emseg.runs.run_folder import say
@@ -91,7 +93,7 @@ def predict_image(
     order = torch.channels_last_3d if last else torch.contiguous_format
     settings = settings or settings_of(image, trained, root)
     return predict_volume(
-        trained.net.to(device=device, memory_format=order),
+        as_memory_allows(trained.net.to(device=device, memory_format=order)),
         image,
         settings,
         normalize=lambda array: to_unit(array, intensity_range=intensity_range),
@@ -104,6 +106,31 @@ def predict_image(
         mask=mask,
         lanes=lanes_here(image, trained, root, settings),
     )
+
+
+def as_memory_allows(net: Forward) -> Forward:
+    """The network on parts of a batch, half as large whenever the GPU's memory does not suffice."""
+    most = sys.maxsize
+
+    def forward(batch: torch.Tensor) -> torch.Tensor:
+        nonlocal most
+        while True:
+            size = min(most, len(batch))
+            try:
+                parts = [net(part) for part in batch.split(size)]
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                most = size // 2
+            else:
+                return parts[0] if len(parts) == 1 else torch.cat(parts)
+            torch.cuda.empty_cache()
+            say(
+                f"the GPU's memory does not suffice for {size} windows at a time: going on with "
+                f"{most} (inference.window.sw_batch_size)"
+            )
+
+    return forward
 
 
 def lanes_here(image: Volume, trained: Trained, root: Root, settings: Settings) -> int:
