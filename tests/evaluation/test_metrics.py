@@ -1,3 +1,5 @@
+import itertools
+
 import h5py
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from emseg.errors import UserError
 from emseg.evaluation import contingency
 from emseg.evaluation.adapted_rand import adapted_rand
 from emseg.evaluation.cremi import cremi_score
+from emseg.evaluation.rand_index import rand_index
 from emseg.evaluation.voi import voi
 from reference.metrics import (
     adapted_rand_skimage,
@@ -41,6 +44,16 @@ def test_adapted_rand_is_its_definition(variant, pair):
     assert list(found) == [name + suffix for name in NAMES]
     assert all(type(value) is float for value in found.values())
     np.testing.assert_allclose(list(found.values()), REFERENCES[variant](*pair), atol=1e-12)
+
+
+@settings(deadline=None, max_examples=80)
+@given(pair=volumes())
+def test_the_rand_index_is_its_definition(pair):
+    segmentation, truth = (array[pair[1] > 0].tolist() for array in pair)
+    voxels = zip(segmentation, truth, strict=True)
+    agree = [(a == c) == (b == d) for (a, b), (c, d) in itertools.combinations(voxels, 2)]
+    expected = sum(agree) / len(agree) if agree else 1
+    assert rand_index(*pair) == {"rand_index": pytest.approx(expected, abs=1e-12)}
 
 
 @settings(deadline=None, max_examples=80)
