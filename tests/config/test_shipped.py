@@ -34,6 +34,7 @@ BESIDE = {
     ("loss", "masked_reconstruction"): MASKED,
     ("loss", "aff_sdt"): ["target=aff9_sdt"],
     ("loss", "aff_sdt_heads"): ["target=aff9_sdt_heads"],
+    ("loss", "aff_lsd"): ["target=aff3_lsd"],
 }
 CHOICES = [
     (group, choice)

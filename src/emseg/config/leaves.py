@@ -62,6 +62,7 @@ OURS = (
     "emseg.data.heads",
     "emseg.data.perturbation",
     "emseg.data.polarity",
+    "emseg.data.shape_descriptors",
     "emseg.data.skeleton_distance",
     "emseg.data.targets",
     "emseg.decoding.*",
